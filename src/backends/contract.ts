@@ -1,0 +1,63 @@
+/*
+ * What a device is connected to on the host. The only file that virtio/ and backends/ share: a device holds a backend
+ * by one of these interfaces, a backend never learns which device that is, and no guest address crosses here, only
+ * bytes (Segments). Completion is always asynchronous to `submit`: a backend that is done at once may call back from
+ * inside `submit`, never from inside the request itself.
+ */
+import type { Segments } from "../base/segments.ts";
+
+/** How a block request ended, as the device reports it: 0 is success, "io" VIRTIO_BLK_S_IOERR, "unsupported" S_UNSUPP. */
+export type BlockResult = "ok" | "io" | "unsupported";
+
+/**
+ * A disk. Offsets and lengths are in bytes, multiples of 512, and inside `sizeBytes`: the device has checked them.
+ * `token` names the request (0 to 1023, unique among those in flight); the segments stay valid until its completion.
+ */
+export interface BlockBackend {
+	readonly sizeBytes: number;
+	readonly readOnly: boolean;
+	/** Called once before the first request. */
+	start(complete: (token: number, result: BlockResult) => void): void;
+	read(token: number, offsetBytes: number, into: Segments): void;
+	write(token: number, offsetBytes: number, from: Segments): void;
+	flush(token: number): void;
+	discard(token: number, offsetBytes: number, lengthBytes: number): void;
+	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void;
+	/** Ends a batch: everything queued since the last call goes to the host now, in one system call where it can. */
+	submit(): void;
+	/** Resolves when nothing is in flight any more and the host resources are released. */
+	close(): Promise<void>;
+}
+
+/** Offloads that a network backend can do (virtio 1.2 §5.1.3.1 names). All false for a plain frame carrier. */
+export interface NetOffloads {
+	/** Frames carry a struct virtio_net_hdr (12 bytes, virtio 1.x) in front, which backend and guest exchange as it is. */
+	readonly vnetHeader: boolean;
+	/** CSUM, HOST_TSO4/6: the backend takes partial checksums and large TCP segments from the guest. */
+	readonly csum: boolean;
+	readonly tso: boolean;
+	/** GUEST_CSUM, GUEST_TSO4/6: the backend may hand such frames to the guest. */
+	readonly guestCsum: boolean;
+	readonly guestTso: boolean;
+}
+
+/** What a network backend tells its device. */
+export interface NetEvents {
+	/** `receive` may have a frame now; called again only after `receive` has returned 0. */
+	readable(): void;
+	/** `send` would take a frame again after it returned false. */
+	writable(): void;
+}
+
+/** A network: frames in, frames out. Lengths in bytes, Ethernet header included, no FCS. */
+export interface NetBackend {
+	readonly offloads: NetOffloads;
+	start(events: NetEvents): void;
+	/** Tells which guest offloads the driver accepted. */
+	setGuestOffloads(csum: boolean, tso: boolean): void;
+	/** Takes a frame (with header if `vnetHeader`); false: no room now, offer it again after `writable`. */
+	send(frame: Segments): boolean;
+	/** Fills in the next frame; its length in bytes, 0 when none waits, -1 when it did not fit and was dropped. */
+	receive(into: Segments): number;
+	close(): Promise<void>;
+}

@@ -1,0 +1,91 @@
+/*
+ * An address space of devices: one instance for port I/O, one for MMIO. A vCPU exit lands here with an address; the bus
+ * finds the device that owns the range and calls it with an offset. Reads of nothing give all ones, writes to nothing
+ * vanish, as on a PC.
+ */
+import { UsageError } from "./errors.ts";
+
+/**
+ * What sits on a bus. `offset` is in bytes from the start of the device's range; `size` is 1, 2 or 4. Values are
+ * unsigned. Every value comes from the guest: a device checks it and never throws.
+ */
+export interface BusDevice {
+	/** For traces and messages: "serial", "virtio-blk0". */
+	readonly name: string;
+	read(offset: number, size: number): number;
+	write(offset: number, size: number, value: number): void;
+}
+
+/** One access as a trace sees it. */
+export type BusTrace = (device: string, write: boolean, address: number, size: number, value: number) => void;
+
+interface Range {
+	start: number;
+	end: number;
+	device: BusDevice;
+}
+
+export class Bus {
+	/** Called after every access when set (`--trace`). */
+	trace: BusTrace | undefined;
+	readonly #ranges: Range[] = [];
+	#last: Range | undefined;
+
+	/**
+	 * Gives `device` the addresses [start, start + sizeBytes).
+	 *
+	 * @throws UsageError when the range overlaps another device's
+	 */
+	add(start: number, sizeBytes: number, device: BusDevice): void {
+		const end = start + sizeBytes;
+		const other = this.#ranges.find((r) => start < r.end && r.start < end);
+		if (other !== undefined) {
+			throw new UsageError(
+				"ERR_BUS_OVERLAP",
+				`Cannot place ${device.name} at 0x${start.toString(16)}: ${other.device.name} is there`,
+			);
+		}
+		this.#ranges.push({ start, end, device });
+	}
+
+	/** Reads 1, 2, 4 or 8 bytes into `data` (little endian), as the kernel's exit structure wants them. */
+	read(address: number, data: Uint8Array): void {
+		const size = data.length;
+		if (size === 8) {
+			this.read(address, data.subarray(0, 4));
+			this.read(address + 4, data.subarray(4, 8));
+			return;
+		}
+		const range = this.#find(address, size);
+		const value = range === undefined ? 0xffffffff : range.device.read(address - range.start, size);
+		for (let i = 0; i < size; i++) data[i] = value >>> (8 * i);
+		this.trace?.(range?.device.name ?? "nothing", false, address, size, value);
+	}
+
+	/** Writes the 1, 2, 4 or 8 bytes of `data` (little endian). */
+	write(address: number, data: Uint8Array): void {
+		const size = data.length;
+		if (size === 8) {
+			this.write(address, data.subarray(0, 4));
+			this.write(address + 4, data.subarray(4, 8));
+			return;
+		}
+		let value = 0;
+		for (let i = 0; i < size; i++) value |= data[i]! << (8 * i);
+		const range = this.#find(address, size);
+		range?.device.write(address - range.start, size, value >>> 0);
+		this.trace?.(range?.device.name ?? "nothing", true, address, size, value >>> 0);
+	}
+
+	#find(address: number, size: number): Range | undefined {
+		const last = this.#last;
+		if (last !== undefined && address >= last.start && address + size <= last.end) return last;
+		for (const range of this.#ranges) {
+			if (address >= range.start && address + size <= range.end) {
+				this.#last = range;
+				return range;
+			}
+		}
+		return undefined;
+	}
+}

@@ -1,0 +1,81 @@
+/*
+ * Every error that tsvmm raises on purpose. Each has a stable `code` (docs/errors.md has a paragraph per code, a test
+ * compares the two), an optional `hint` (what to do about it), the `cause` it came from, and the exit status that the
+ * command line gives it. A message says what was attempted, then what was found: "Cannot open /dev/kvm: permission
+ * denied"; no final period.
+ */
+
+/** What a TsvmmError may carry besides its message. */
+export interface ErrorDetail {
+	/** One sentence that tells the user what to do; printed on a line of its own. */
+	hint?: string | undefined;
+	cause?: unknown;
+}
+
+/** Base class: `code` is stable API, `exitStatus` is what the process exits with when nobody catches it. */
+export class TsvmmError extends Error {
+	readonly code: string;
+	readonly hint: string | undefined;
+	readonly exitStatus: number = 125;
+
+	constructor(code: string, message: string, detail: ErrorDetail = {}) {
+		super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
+		this.name = new.target.name;
+		this.code = code;
+		this.hint = detail.hint;
+	}
+}
+
+/** The user asked for something that cannot be: a wrong flag, a value out of range. Nothing was done. */
+export class UsageError extends TsvmmError {
+	override readonly exitStatus = 125;
+}
+
+/** The host lacks or refuses something: a device node, a tool, a permission, space. */
+export class HostError extends TsvmmError {}
+
+/** A KVM or other ioctl failed. `ioctl` is its C name, `errno` the errno by name ("EINVAL"). */
+export class IoctlError extends HostError {
+	readonly ioctl: string;
+	readonly errno: string;
+
+	constructor(ioctl: string, errno: string, explanation: string, detail: ErrorDetail = {}) {
+		super("ERR_IOCTL", `Cannot ${ioctl}: ${errno} (${explanation})`, detail);
+		this.ioctl = ioctl;
+		this.errno = errno;
+	}
+}
+
+/** An image or kernel on disk is not what it claims to be: truncated, malformed, wrong architecture, hash mismatch. */
+export class ImageError extends TsvmmError {}
+
+/** The guest ended in a way that is not an orderly power-off: triple fault, KVM internal error, panic. */
+export class GuestError extends TsvmmError {}
+
+/** The errno name of a failed system call as Node reports it ("ENOENT"), or undefined. */
+export function errnoName(error: unknown): string | undefined {
+	return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+const EXPLANATIONS: Record<string, string> = {
+	ENOENT: "no such file or directory",
+	EACCES: "permission denied",
+	EPERM: "operation not permitted",
+	EBUSY: "device or resource busy",
+	EADDRINUSE: "address already in use",
+	ENOSPC: "no space left on device",
+	EISDIR: "is a directory",
+	ENOTDIR: "not a directory",
+	EINVAL: "invalid argument",
+	ENOMEM: "out of memory",
+	ENODEV: "no such device",
+	EROFS: "read-only file system",
+	EMFILE: "too many open files",
+};
+
+/** "permission denied" for an EACCES from Node, the error's own message for anything else. */
+export function explain(error: unknown): string {
+	const name = errnoName(error);
+	if (name !== undefined && EXPLANATIONS[name] !== undefined) return EXPLANATIONS[name];
+	return error instanceof Error ? error.message : String(error);
+}

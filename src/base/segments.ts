@@ -1,0 +1,107 @@
+/*
+ * A scatter-gather list of host bytes: what a descriptor chain looks like once its guest addresses were checked. It is
+ * reused, not reallocated: a chain keeps one list for what the device reads and one for what it writes. A backend sees
+ * only this: plain bytes for a backend in TypeScript, host addresses for one that issues system calls.
+ */
+
+/** Where bytes live: a view of them and the host address of the view's first byte (0 when there is none, in tests). */
+export interface ByteSource {
+	readonly bytes: Uint8Array;
+	readonly hva: number;
+}
+
+export class Segments {
+	/** Number of segments in use. */
+	count = 0;
+	/** Sum of all lengths, in bytes. */
+	totalBytes = 0;
+	/** Host address of each segment, for iovecs. Entries at and above `count` are stale. */
+	readonly hvas: number[] = [];
+	/** Length of each segment in bytes. */
+	readonly lengths: number[] = [];
+	readonly #sources: ByteSource[] = [];
+	readonly #starts: number[] = [];
+
+	/** Empties the list, keeping its storage. */
+	clear(): void {
+		this.count = 0;
+		this.totalBytes = 0;
+	}
+
+	/** Appends `length` bytes of `source` from `start`. The range was checked by the caller. */
+	add(source: ByteSource, start: number, length: number): void {
+		const i = this.count++;
+		this.#sources[i] = source;
+		this.#starts[i] = start;
+		this.hvas[i] = source.hva + start;
+		this.lengths[i] = length;
+		this.totalBytes += length;
+	}
+
+	/** The bytes of segment `i` themselves, not a copy. */
+	bytes(i: number): Uint8Array {
+		const start = this.#starts[i]!;
+		return this.#sources[i]!.bytes.subarray(start, start + this.lengths[i]!);
+	}
+
+	/** Makes `into` the part [offset, offset + length) of this list, cut short at the end. Returns `into`. */
+	slice(offset: number, length: number, into: Segments): Segments {
+		into.clear();
+		let skip = offset;
+		let rest = length;
+		for (let i = 0; i < this.count && rest > 0; i++) {
+			const own = this.lengths[i]!;
+			if (skip >= own) {
+				skip -= own;
+				continue;
+			}
+			const take = Math.min(own - skip, rest);
+			into.add(this.#sources[i]!, this.#starts[i]! + skip, take);
+			rest -= take;
+			skip = 0;
+		}
+		return into;
+	}
+
+	/** Gathers into `target` from byte `offset` of the list; returns how many bytes were there to copy. */
+	copyTo(target: Uint8Array, offset = 0): number {
+		let skip = offset;
+		let done = 0;
+		for (let i = 0; i < this.count && done < target.length; i++) {
+			const own = this.lengths[i]!;
+			if (skip >= own) {
+				skip -= own;
+				continue;
+			}
+			const take = Math.min(own - skip, target.length - done);
+			const start = this.#starts[i]! + skip;
+			target.set(this.#sources[i]!.bytes.subarray(start, start + take), done);
+			done += take;
+			skip = 0;
+		}
+		return done;
+	}
+
+	/** Scatters `source` over the list from byte `offset`; returns how many bytes found room. */
+	copyFrom(source: Uint8Array, offset = 0): number {
+		let skip = offset;
+		let done = 0;
+		for (let i = 0; i < this.count && done < source.length; i++) {
+			const own = this.lengths[i]!;
+			if (skip >= own) {
+				skip -= own;
+				continue;
+			}
+			const take = Math.min(own - skip, source.length - done);
+			this.#sources[i]!.bytes.set(source.subarray(done, done + take), this.#starts[i]! + skip);
+			done += take;
+			skip = 0;
+		}
+		return done;
+	}
+
+	/** Zeroes every byte. */
+	zero(): void {
+		for (let i = 0; i < this.count; i++) this.bytes(i).fill(0);
+	}
+}

@@ -1,0 +1,70 @@
+/*
+ * Binary layouts. A struct is a frozen table of byte offsets computed with the C rules (natural alignment, padded to
+ * the largest member), so that `view.getUint32(at + kvm_regs.rip, true)` reads like `regs->rip`, allocates nothing,
+ * and a misspelt field does not compile. Layouts carry `sizeof`, from which ioctl numbers are computed; an ABI test
+ * compares every size and offset with the real C headers.
+ */
+
+/** A member's type: a scalar by its width, or an array/nested struct through `array` and `nested`. */
+export type Member = "u8" | "u16" | "u32" | "u64" | "s16" | "s32" | "s64" | Sized;
+
+/** Anything with a size and an alignment, both in bytes. */
+export interface Sized {
+	readonly sizeof: number;
+	readonly alignof: number;
+}
+
+/** Offsets in bytes by field name, plus the struct's own size and alignment. */
+export type Layout<F extends string> = Readonly<Record<F, number>> & Sized & { readonly structName: string };
+
+const SCALAR: Record<string, number> = { u8: 1, u16: 2, u32: 4, u64: 8, s16: 2, s32: 4, s64: 8 };
+
+function sized(member: Member): Sized {
+	if (typeof member !== "string") return member;
+	const bytes = SCALAR[member]!;
+	return { sizeof: bytes, alignof: bytes };
+}
+
+/** `count` members of one type in a row, as in `__u64 gpa[4]`. A count of 0 is a flexible array member. */
+export function array(member: Member, count: number): Sized {
+	const one = sized(member);
+	return { sizeof: one.sizeof * count, alignof: one.alignof };
+}
+
+/** A union: as large as its largest member. */
+export function union(...members: Member[]): Sized {
+	const all = members.map(sized);
+	const alignof = Math.max(...all.map((m) => m.alignof));
+	return { sizeof: roundUp(Math.max(...all.map((m) => m.sizeof)), alignof), alignof };
+}
+
+function roundUp(value: number, multiple: number): number {
+	return Math.ceil(value / multiple) * multiple;
+}
+
+/**
+ * Lays out a C struct.
+ *
+ * @param structName the struct's name in its C header, for the ABI test and messages
+ * @param members field names in order with their types
+ * @param packed true for `__attribute__((packed))`
+ */
+export function struct<const M extends Record<string, Member>>(
+	structName: string,
+	members: M,
+	packed = false,
+): Layout<keyof M & string> {
+	const layout: Record<string, number | string> = {};
+	let offset = 0;
+	let alignof = 1;
+	for (const [name, member] of Object.entries(members)) {
+		const { sizeof, alignof: own } = sized(member);
+		if (!packed) offset = roundUp(offset, own);
+		layout[name] = offset;
+		offset += sizeof;
+		if (!packed) alignof = Math.max(alignof, own);
+	}
+	return Object.freeze({ ...layout, structName, sizeof: roundUp(offset, alignof), alignof }) as Layout<
+		keyof M & string
+	>;
+}

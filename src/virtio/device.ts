@@ -1,0 +1,44 @@
+/*
+ * The contract of a virtio device: some data and four methods. The transport (mmio.ts) owns status, feature
+ * negotiation and queue set-up (virtio 1.2 §2.1, §2.2, §4.2) and hands the finished queues over at DRIVER_OK; the
+ * device owns what happens on them.
+ */
+import type { GuestMemory } from "../base/guest-memory.ts";
+import type { Virtqueue } from "./queue.ts";
+
+/** What a device holds between DRIVER_OK and reset. */
+export interface Activation {
+	/** One per entry of `queueSizes`; undefined where the driver did not enable that queue. */
+	readonly queues: readonly (Virtqueue | undefined)[];
+	/** The features that both sides agreed on. */
+	readonly features: bigint;
+	readonly memory: GuestMemory;
+	/** Tells the driver that the config space changed (virtio 1.2 §2.5); bumps ConfigGeneration. */
+	configChanged(): void;
+	/** Sets DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2) and logs `why`, rate-limited. */
+	needsReset(why: string): void;
+}
+
+/** Implemented by every device; nothing here throws on guest input. */
+export interface VirtioDevice {
+	/** For logs and traces: "virtio-blk0". */
+	readonly name: string;
+	/** Device ID, virtio 1.2 §5. */
+	readonly deviceId: number;
+	/** Feature bits of the device type (bits 0 to 23 and 50 up); the transport adds VERSION_1, EVENT_IDX, INDIRECT_DESC. */
+	readonly features: bigint;
+	/** Largest size of each queue: powers of two, at most 1024. */
+	readonly queueSizes: readonly number[];
+	/** Device configuration space (virtio 1.2 §2.5); the transport reads it as it stands. */
+	readonly config: Uint8Array;
+	/** DRIVER_OK: the queues are the device's until `reset`. All queues are notified once right after. */
+	activate(activation: Activation): void;
+	/** The driver says that queue `index` has buffers. */
+	notify(index: number): void;
+	/** The driver wrote config bytes [offset, offset + data.length), inside the config space. */
+	writeConfig?(offset: number, data: Uint8Array): void;
+	/** Back to the state before `activate`. Chains still in flight may be pushed later; their pushes are ignored. */
+	reset(): void;
+	/** The machine ends: release host resources. Resolves when nothing native is in flight. */
+	close(): Promise<void>;
+}

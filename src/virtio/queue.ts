@@ -1,0 +1,257 @@
+/*
+ * The device side of a split virtqueue (virtio 1.2 §2.7).
+ *
+ *     desc[size]   16 bytes each: addr u64, len u32, flags u16, next u16      written by the driver
+ *     avail        flags u16, idx u16, ring[size] u16, used_event u16         written by the driver
+ *     used         flags u16, idx u16, ring[size] {id u32, len u32}, avail_event u16     written by us
+ *
+ * `pop` takes a chain off the available ring, `push` puts it on the used ring, `flush` publishes used.idx once for a
+ * batch and interrupts once if the driver wants it. Chains are preallocated per head index and hold a snapshot of
+ * their descriptors, checked and turned into Segments, so a guest that rewrites a descriptor afterwards changes
+ * nothing. What a driver must not do breaks the queue: `onBroken` is called once and `pop` gives nothing any more.
+ */
+import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
+import { Segments } from "../base/segments.ts";
+
+export const VIRTQ_DESC_F_NEXT = 1;
+export const VIRTQ_DESC_F_WRITE = 2;
+export const VIRTQ_DESC_F_INDIRECT = 4;
+export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
+export const VIRTQ_USED_F_NO_NOTIFY = 1;
+
+const DESC_BYTES = 16;
+/** Longest chain accepted, indirect descriptors included. Linux builds indirect chains beyond the queue size. */
+const MAX_CHAIN = 1024;
+
+/** Bytes of each ring part for a queue of `size` entries, the event fields included. */
+export const descBytes = (size: number): number => DESC_BYTES * size;
+export const availBytes = (size: number): number => 6 + 2 * size;
+export const usedBytes = (size: number): number => 6 + 8 * size;
+
+/** Where the driver put a queue and what was negotiated for it. */
+export interface QueueLayout {
+	readonly size: number;
+	/** Guest-physical addresses: desc 16-byte, avail 2-byte, used 4-byte aligned (virtio 1.2 §2.7). */
+	readonly desc: number;
+	readonly avail: number;
+	readonly used: number;
+	/** VIRTIO_F_EVENT_IDX was negotiated. */
+	readonly eventIdx: boolean;
+	/** VIRTIO_F_INDIRECT_DESC was negotiated. */
+	readonly indirect: boolean;
+}
+
+/** What a queue tells its transport. */
+export interface QueueEvents {
+	/** The driver wants to hear about used buffers. */
+	interrupt(): void;
+	/** The driver broke the rules; the queue is dead until reset. */
+	broken(why: string): void;
+}
+
+/** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
+export class Chain {
+	readonly head: number;
+	readonly readable = new Segments();
+	readonly writable = new Segments();
+	/** Popped and not yet pushed. Each queue has chains of its own, so a push after a reset finds a dead queue. */
+	inFlight = false;
+
+	constructor(head: number) {
+		this.head = head;
+	}
+}
+
+export class Virtqueue {
+	readonly size: number;
+	readonly #memory: GuestMemory;
+	readonly #events: QueueEvents;
+	readonly #eventIdx: boolean;
+	readonly #indirect: boolean;
+	readonly #chains: Chain[];
+	/* The rings, each inside one window; the u16 indexes are for Atomics. */
+	readonly #desc: MemoryWindow;
+	readonly #descAt: number;
+	readonly #avail: MemoryWindow;
+	readonly #availAt: number;
+	readonly #used: MemoryWindow;
+	readonly #usedAt: number;
+	#nextAvail = 0;
+	#nextUsed = 0;
+	#flushedUsed = 0;
+	#suppressed = false;
+	#dead = false;
+
+	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
+	static refuses(memory: GuestMemory, layout: QueueLayout): string | undefined {
+		const { size, desc, avail, used } = layout;
+		if (size < 1 || size > 1024 || (size & (size - 1)) !== 0)
+			return `queue size ${size} is not a power of two up to 1024`;
+		const parts = [
+			["descriptor table", desc, descBytes(size), 16],
+			["available ring", avail, availBytes(size), 2],
+			["used ring", used, usedBytes(size), 4],
+		] as const;
+		for (const [what, gpa, bytes, align] of parts) {
+			if (gpa % align !== 0) return `${what} at 0x${gpa.toString(16)} is not ${align}-byte aligned`;
+			if (memory.find(gpa, bytes) === undefined) return `${what} at 0x${gpa.toString(16)} is not in RAM`;
+		}
+		return undefined;
+	}
+
+	/** @param layout one that `refuses` found no fault with */
+	constructor(memory: GuestMemory, layout: QueueLayout, events: QueueEvents) {
+		const { size, desc, avail, used } = layout;
+		this.size = size;
+		this.#memory = memory;
+		this.#events = events;
+		this.#eventIdx = layout.eventIdx;
+		this.#indirect = layout.indirect;
+		this.#chains = Array.from({ length: size }, (_, head) => new Chain(head));
+		this.#desc = memory.find(desc, descBytes(size))!;
+		this.#avail = memory.find(avail, availBytes(size))!;
+		this.#used = memory.find(used, usedBytes(size))!;
+		this.#descAt = desc - this.#desc.gpa;
+		this.#availAt = avail - this.#avail.gpa;
+		this.#usedAt = used - this.#used.gpa;
+	}
+
+	/**
+	 * Takes the next chain, or undefined when the ring is empty. On an empty ring it asks the driver for notifications
+	 * again and looks once more, so that no caller can forget either.
+	 */
+	pop(): Chain | undefined {
+		if (this.#dead) return undefined;
+		let pending = this.#pending();
+		if (pending === 0) {
+			this.#wantNotify(true);
+			pending = this.#pending();
+			if (pending === 0) return undefined;
+		}
+		if (pending > this.size) return this.#break(`avail.idx is ${pending} ahead of a queue of ${this.size}`);
+		this.#wantNotify(false);
+		const slot = this.#nextAvail & (this.size - 1);
+		const head = this.#avail.view.getUint16(this.#availAt + 4 + 2 * slot, true);
+		this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
+		const chain = this.#chains[head];
+		if (chain === undefined) return this.#break(`head ${head} is outside a queue of ${this.size}`);
+		if (chain.inFlight) return this.#break(`head ${head} was made available twice`);
+		chain.readable.clear();
+		chain.writable.clear();
+		const fault = this.#collect(chain, this.#desc, this.#descAt, this.size, head, this.#indirect, 0);
+		if (fault !== undefined) return this.#break(fault);
+		chain.inFlight = true;
+		return chain;
+	}
+
+	/** Returns a chain to the driver; `written` is the number of bytes written to its writable part. Needs a `flush`. */
+	push(chain: Chain, written: number): void {
+		if (this.#dead || !chain.inFlight || this.#chains[chain.head] !== chain) return;
+		chain.inFlight = false;
+		const at = this.#usedAt + 4 + 8 * (this.#nextUsed & (this.size - 1));
+		this.#used.view.setUint32(at, chain.head, true);
+		this.#used.view.setUint32(at + 4, written, true);
+		this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+	}
+
+	/** Publishes what was pushed since the last flush and interrupts the driver if it asked for that. */
+	flush(): void {
+		if (this.#dead || this.#nextUsed === this.#flushedUsed) return;
+		const old = this.#flushedUsed;
+		this.#flushedUsed = this.#nextUsed;
+		/* Release, and full fence against the load of used_event or flags: pairs with the driver's fence between its
+		 * store of used_event and its load of used.idx (virtio 1.2 §2.7.7.2). */
+		Atomics.store(this.#used.u16, (this.#usedAt + 2) >>> 1, this.#nextUsed);
+		if (this.#eventIdx) {
+			const event = Atomics.load(this.#avail.u16, (this.#availAt + 4 + 2 * this.size) >>> 1);
+			const sinceEvent = (this.#nextUsed - event - 1) & 0xffff;
+			if (sinceEvent < ((this.#nextUsed - old) & 0xffff)) this.#events.interrupt();
+		} else if ((Atomics.load(this.#avail.u16, this.#availAt >>> 1) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0) {
+			this.#events.interrupt();
+		}
+	}
+
+	/** Reset: every later push of a chain popped before is ignored. */
+	kill(): void {
+		this.#dead = true;
+	}
+
+	/** Chains made available and not yet popped; acquire, pairs with the driver's release store of avail.idx. */
+	#pending(): number {
+		return (Atomics.load(this.#avail.u16, (this.#availAt + 2) >>> 1) - this.#nextAvail) & 0xffff;
+	}
+
+	/** Asks for (or waives) QueueNotify. With EVENT_IDX leaving avail_event behind waives it for free. */
+	#wantNotify(wanted: boolean): void {
+		if (this.#eventIdx) {
+			/* The store is a full fence: pairs with the driver's between avail.idx and its load of avail_event. */
+			if (wanted) Atomics.store(this.#used.u16, (this.#usedAt + 4 + 8 * this.size) >>> 1, this.#nextAvail);
+		} else if (this.#suppressed === wanted) {
+			this.#suppressed = !wanted;
+			Atomics.store(this.#used.u16, this.#usedAt >>> 1, wanted ? 0 : VIRTQ_USED_F_NO_NOTIFY);
+		}
+	}
+
+	/** Follows the chain from descriptor `first` of a table; returns what is wrong with it, or undefined. */
+	#collect(
+		chain: Chain,
+		table: MemoryWindow,
+		tableAt: number,
+		entries: number,
+		first: number,
+		indirect: boolean,
+		before: number,
+	): string | undefined {
+		let index = first;
+		for (let n = before + 1; ; n++) {
+			if (n > MAX_CHAIN || n - before > entries) return `chain at head ${chain.head} is too long or has a loop`;
+			const at = tableAt + DESC_BYTES * index;
+			/* One read of each field: the guest may change them while we look. */
+			const gpa = table.view.getUint32(at, true) + table.view.getUint32(at + 4, true) * 0x1_0000_0000;
+			const length = table.view.getUint32(at + 8, true);
+			const flags = table.view.getUint16(at + 12, true);
+			const next = table.view.getUint16(at + 14, true);
+			if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
+				if (!indirect) return `descriptor ${index} is indirect where it must not be`;
+				if ((flags & VIRTQ_DESC_F_NEXT) !== 0) return `descriptor ${index} is indirect and has a next`;
+				const count = length / DESC_BYTES;
+				const inner = this.#memory.find(gpa, length);
+				if (length === 0 || length % DESC_BYTES !== 0 || count > MAX_CHAIN || inner === undefined) {
+					return `indirect table of ${length} bytes at 0x${gpa.toString(16)} is not valid`;
+				}
+				return this.#collect(chain, inner, gpa - inner.gpa, count, 0, false, n - 1);
+			}
+			const writable = (flags & VIRTQ_DESC_F_WRITE) !== 0;
+			if (!writable && chain.writable.count > 0) return `descriptor ${index} is readable after a writable one`;
+			if (!this.#add(writable ? chain.writable : chain.readable, gpa, length)) {
+				return `descriptor ${index} with ${length} bytes at 0x${gpa.toString(16)} is not in RAM`;
+			}
+			if ((flags & VIRTQ_DESC_F_NEXT) === 0) return undefined;
+			if (next >= entries) return `descriptor ${index} has next ${next} outside a table of ${entries}`;
+			index = next;
+		}
+	}
+
+	/** Adds a checked range, cut where it crosses windows. */
+	#add(list: Segments, gpa: number, length: number): boolean {
+		const whole = this.#memory.find(gpa, length);
+		if (whole !== undefined) {
+			if (length > 0) list.add(whole, gpa - whole.gpa, length);
+			return true;
+		}
+		if (!this.#memory.contains(gpa, length)) return false;
+		for (let at = gpa; at < gpa + length; ) {
+			const window = this.#memory.find(at, 1)!;
+			const part = Math.min(gpa + length, window.end) - at;
+			list.add(window, at - window.gpa, part);
+			at += part;
+		}
+		return true;
+	}
+
+	#break(why: string): undefined {
+		this.#dead = true;
+		this.#events.broken(why);
+		return undefined;
+	}
+}
