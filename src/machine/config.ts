@@ -1,7 +1,8 @@
 /*
- * What a machine is made of, as data: the command line, a library user and a test all describe it so. `validate` says
- * what is wrong before anything on the host is touched.
+ * What a machine is made of, as data: the command line, a library user and a test all describe it so. `validateConfig`
+ * says what is wrong before anything on the host is touched.
  */
+import { UsageError } from "../base/errors.ts";
 
 /** A virtio-blk disk (virtio 1.2 §5.2). */
 export interface DiskConfig {
@@ -12,7 +13,7 @@ export interface DiskConfig {
 	id?: string;
 }
 
-/** A virtio-net interface (virtio 1.2 §5.1): an existing or creatable tap, or passt. */
+/** A virtio-net interface (virtio 1.2 §5.1): an existing tap, or passt. */
 export type NetConfig = { mac?: string } & ({ kind: "tap"; name: string } | { kind: "user"; ports?: PortForward[] });
 
 /** A port of the host that leads to a port of the guest (--net user). */
@@ -34,6 +35,9 @@ export interface VsockConfig {
 /** Where the serial console goes. */
 export type ConsoleConfig = { kind: "stdio" } | { kind: "file"; path: string } | { kind: "none" };
 
+/** What `--trace` prints on stderr: accesses to devices by port or by address, or every vCPU exit. */
+export type TraceKind = "pio" | "mmio" | "exits";
+
 export interface MachineConfig {
 	kernel: string;
 	initrd?: string;
@@ -50,6 +54,52 @@ export interface MachineConfig {
 	/** A virtio-console (hvc0) besides the serial port. */
 	virtioConsole?: boolean;
 	console: ConsoleConfig;
-	/** Which accesses to print on stderr. */
-	trace?: ("pio" | "mmio" | "exits")[];
+	trace?: TraceKind[];
+}
+
+export const MAX_CPUS = 32;
+export const MIN_MEMORY_MIB = 64;
+/** Largest RAM, in MiB: 1 TiB keeps every guest address far below 2^46, the smallest MAXPHYADDR of 64-bit hosts. */
+export const MAX_MEMORY_MIB = 1024 * 1024;
+
+/**
+ * Checks everything that can be checked without the host.
+ *
+ * @throws UsageError naming the value and its range
+ */
+export function validateConfig(config: MachineConfig): void {
+	const { cpus, memoryMiB, vsock } = config;
+	if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
+		throw new UsageError("ERR_CONFIG_CPUS", `Cannot give the machine ${cpus} vCPUs: 1 to ${MAX_CPUS} are possible`);
+	}
+	if (!Number.isInteger(memoryMiB) || memoryMiB < MIN_MEMORY_MIB || memoryMiB > MAX_MEMORY_MIB) {
+		throw new UsageError(
+			"ERR_CONFIG_MEMORY",
+			`Cannot give the machine ${memoryMiB} MiB of memory: ${MIN_MEMORY_MIB} MiB to ${MAX_MEMORY_MIB / 1024} GiB are possible`,
+			{ hint: "--memory takes a number with a unit, as in --memory 512M" },
+		);
+	}
+	if (vsock !== undefined && (!Number.isInteger(vsock.cid) || vsock.cid < 3 || vsock.cid > 0xffff_fffe)) {
+		throw new UsageError("ERR_CONFIG_VSOCK", `Cannot use vsock cid ${vsock.cid}: 3 to 4294967294 are possible`);
+	}
+	const ids = new Set<string>();
+	for (const { id } of config.disks) {
+		if (id === undefined) continue;
+		if (Buffer.byteLength(id) > 20) {
+			throw new UsageError("ERR_CONFIG_DISK", `Cannot use disk id "${id}": it is longer than 20 bytes`);
+		}
+		if (ids.has(id)) throw new UsageError("ERR_CONFIG_DISK", `Cannot use disk id "${id}" for two disks`);
+		ids.add(id);
+	}
+	for (const { mac } of config.nets) {
+		if (mac !== undefined && !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) {
+			throw new UsageError(
+				"ERR_CONFIG_NET",
+				`Cannot use MAC address "${mac}": six hexadecimal bytes with colons are wanted`,
+			);
+		}
+		if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) !== 0) {
+			throw new UsageError("ERR_CONFIG_NET", `Cannot use MAC address "${mac}": it is a multicast address`);
+		}
+	}
 }

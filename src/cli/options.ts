@@ -1,0 +1,131 @@
+/*
+ * The spelling of machine options on a command line, shared by `boot` and `run`: each function takes what the user
+ * wrote and gives a piece of MachineConfig, or throws a UsageError that quotes it.
+ */
+import { UsageError } from "../base/errors.ts";
+import type { ConsoleConfig, DiskConfig, NetConfig, PortForward, TraceKind, VsockConfig } from "../machine/config.ts";
+
+const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** "512M", "2g", "1073741824" (bytes, as Docker has it) -> MiB. A fraction of a MiB is refused. */
+export function parseMemory(text: string): number {
+	const match = /^(\d+(?:\.\d+)?)([bkmgt])?(?:i?b)?$/i.exec(text.trim());
+	const bytes = match === null ? Number.NaN : Number(match[1]) * UNITS[(match[2] ?? "b").toLowerCase()]!;
+	const mib = bytes / 2 ** 20;
+	if (!Number.isFinite(mib) || !Number.isInteger(mib)) {
+		throw new UsageError("ERR_OPTION_MEMORY", `Cannot read memory size "${text}"`, {
+			hint: "a number of bytes or with a unit K, M or G, a whole number of MiB: 512M, 2G",
+		});
+	}
+	return mib;
+}
+
+/** "4" -> 4; the range is the machine's business. */
+export function parseCpus(text: string): number {
+	if (!/^\d+$/.test(text))
+		throw new UsageError("ERR_OPTION_CPUS", `Cannot read number of vCPUs "${text}": a whole number is wanted`);
+	return Number(text);
+}
+
+/** "disk.img", "disk.img,ro", "disk.img,ro,id=data". A path with a comma is written with two. */
+export function parseDisk(text: string): DiskConfig {
+	const [path, ...rest] = splitFields(text);
+	if (path === undefined || path === "")
+		throw new UsageError("ERR_OPTION_DISK", `Cannot read disk "${text}": it has no path`);
+	const disk: DiskConfig = { path, readOnly: false };
+	for (const field of rest) {
+		const [key, value] = keyValue(field);
+		if (key === "ro" && value === undefined) disk.readOnly = true;
+		else if (key === "rw" && value === undefined) disk.readOnly = false;
+		else if (key === "id" && value) disk.id = value;
+		else throw unknownField("ERR_OPTION_DISK", "disk", text, field, "ro, rw, id=NAME");
+	}
+	return disk;
+}
+
+/** "user", "none", "tap=NAME", each but none with ",mac=..". Undefined for "none". */
+export function parseNet(text: string): NetConfig | undefined {
+	const [first = "", ...rest] = splitFields(text);
+	const [kind, name] = keyValue(first);
+	let net: NetConfig;
+	if (kind === "none" && name === undefined && rest.length === 0) return undefined;
+	if (kind === "user" && name === undefined) net = { kind: "user" };
+	else if (kind === "tap" && name) net = { kind: "tap", name };
+	else {
+		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
+			hint: "user, none or tap=NAME, then ,mac=52:54:00:12:34:56 if wanted",
+		});
+	}
+	for (const field of rest) {
+		const [key, value] = keyValue(field);
+		if (key === "mac" && value) net.mac = value;
+		else throw unknownField("ERR_OPTION_NET", "network", text, field, "mac=..");
+	}
+	return net;
+}
+
+/** Docker's -p: "8080:80", "127.0.0.1:8080:80", "5353:53/udp". */
+export function parsePort(text: string): PortForward {
+	const match = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)(?:\/(tcp|udp))?$/.exec(text);
+	const hostPort = Number(match?.[2]);
+	const guestPort = Number(match?.[3]);
+	if (match === null || hostPort < 1 || hostPort > 65535 || guestPort < 1 || guestPort > 65535) {
+		throw new UsageError("ERR_OPTION_PORT", `Cannot read port "${text}"`, {
+			hint: "[ADDRESS:]HOST:GUEST[/udp], as in 8080:80",
+		});
+	}
+	return {
+		...(match[1] === undefined ? {} : { hostAddress: match[1] }),
+		hostPort,
+		guestPort,
+		protocol: match[4] === "udp" ? "udp" : "tcp",
+	};
+}
+
+/** "cid=3,uds=/run/vm.sock" */
+export function parseVsock(text: string): VsockConfig {
+	const fields = new Map(splitFields(text).map(keyValue));
+	const cid = fields.get("cid");
+	const uds = fields.get("uds");
+	if (fields.size !== 2 || cid === undefined || !/^\d+$/.test(cid) || !uds) {
+		throw new UsageError("ERR_OPTION_VSOCK", `Cannot read vsock "${text}"`, { hint: "cid=3,uds=PATH" });
+	}
+	return { cid: Number(cid), uds };
+}
+
+/** "stdio", "none", "file=PATH" */
+export function parseConsole(text: string): ConsoleConfig {
+	if (text === "stdio" || text === "none") return { kind: text };
+	if (text.startsWith("file=") && text.length > 5) return { kind: "file", path: text.slice(5) };
+	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "stdio, none or file=PATH" });
+}
+
+/** "mmio", "pio,exits", "all" */
+export function parseTrace(text: string): TraceKind[] {
+	const all: TraceKind[] = ["pio", "mmio", "exits"];
+	if (text === "all") return all;
+	return text.split(",").map((word) => {
+		const kind = all.find((k) => k === word);
+		if (kind === undefined) {
+			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, { hint: `${all.join(", ")} or all` });
+		}
+		return kind;
+	});
+}
+
+/** Splits at single commas; two in a row stand for one. */
+function splitFields(text: string): string[] {
+	return text
+		.replaceAll(",,", "\0")
+		.split(",")
+		.map((field) => field.replaceAll("\0", ","));
+}
+
+function keyValue(field: string): [string, string | undefined] {
+	const at = field.indexOf("=");
+	return at < 0 ? [field, undefined] : [field.slice(0, at), field.slice(at + 1)];
+}
+
+function unknownField(code: string, what: string, text: string, field: string, known: string): UsageError {
+	return new UsageError(code, `Cannot read ${what} "${text}": "${field}" is not known`, { hint: `known are ${known}` });
+}

@@ -1,0 +1,18 @@
+/*
+ * The one place that tells a user about an error and picks the exit status: "tsvmm: error: message", then the hint on a
+ * line of its own. With TSVMM_DEBUG set the stack and causes follow.
+ */
+import { explain, TsvmmError } from "../base/errors.ts";
+
+/** Prints `error` on stderr and returns the exit status for it. */
+export function reportError(error: unknown): number {
+	const known = error instanceof TsvmmError;
+	const lines = [`tsvmm: error: ${known ? error.message : explain(error)}${known ? ` [${error.code}]` : ""}`];
+	if (known && error.hint !== undefined) lines.push(`  hint: ${error.hint}`);
+	if (!known || process.env.TSVMM_DEBUG) {
+		for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
+			lines.push(`  ${cause.stack ?? cause.message}`);
+	}
+	process.stderr.write(`${lines.join("\n")}\n`);
+	return known ? error.exitStatus : 125;
+}
