@@ -1,0 +1,49 @@
+/*
+ * Where tsvmm keeps things on the host. The cache holds what can be fetched or built again (kernels, packages, images)
+ * and may be deleted at any time; the runtime folder holds sockets and state of what runs now. Both are made on the
+ * first use; the runtime folder belongs to one user alone, since whoever can reach its sockets controls the guests.
+ */
+import { chmodSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { errnoName, explain, HostError } from "./errors.ts";
+
+/** $TSVMM_CACHE, $XDG_CACHE_HOME/tsvmm or ~/.cache/tsvmm, made if need be. */
+export function cacheFolder(): string {
+	const { TSVMM_CACHE, XDG_CACHE_HOME } = process.env;
+	return make(TSVMM_CACHE || (XDG_CACHE_HOME ? join(XDG_CACHE_HOME, "tsvmm") : join(homedir(), ".cache/tsvmm")), 0o755);
+}
+
+/** $TSVMM_RUNTIME, $XDG_RUNTIME_DIR/tsvmm, /run/tsvmm (root) or /tmp/tsvmm-UID, made if need be; mode 0700. */
+export function runtimeFolder(): string {
+	const { TSVMM_RUNTIME, XDG_RUNTIME_DIR } = process.env;
+	const uid = process.getuid!();
+	const path =
+		TSVMM_RUNTIME ||
+		(XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm") : uid === 0 ? "/run/tsvmm" : `/tmp/tsvmm-${uid}`);
+	make(path, 0o700);
+	// /tmp is everybody's: a folder or symbolic link that somebody else put there first is not ours to use.
+	const found = lstatSync(path);
+	if (!found.isDirectory() || found.uid !== uid) {
+		throw new HostError("ERR_FOLDER", `Cannot use ${path}: it is not a folder of user ${uid}`, {
+			hint: "Set TSVMM_RUNTIME to a folder of your own",
+		});
+	}
+	if ((found.mode & 0o077) !== 0) chmodSync(path, 0o700);
+	return path;
+}
+
+function make(path: string, mode: number): string {
+	try {
+		mkdirSync(path, { recursive: true, mode });
+		return path;
+	} catch (error) {
+		if (errnoName(error) === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+			return realpathSync(path);
+		}
+		throw new HostError("ERR_FOLDER", `Cannot make ${path}: ${explain(error)}`, {
+			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write",
+			cause: error,
+		});
+	}
+}

@@ -1,0 +1,63 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { HostError } from "../../src/base/errors.ts";
+import { findTool, packageOf, run } from "../../src/host/command.ts";
+
+test("run gives stdout, stderr and the exit status of a tool", async () => {
+	const result = await run("sh", ["-c", "echo out; echo err >&2; exit 3"], { accept: [3] });
+	expect(result).toEqual({ stdout: "out\n", stderr: "err\n", status: 3 });
+});
+
+test("run hands input, cwd and environment to the tool", async () => {
+	const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	try {
+		const result = await run("sh", ["-c", 'pwd; printf %s "$WORD"; cat'], {
+			cwd: folder,
+			env: { WORD: "x" },
+			input: "body",
+		});
+		expect(result.stdout).toBe(`${folder}\nxbody`);
+	} finally {
+		rmSync(folder, { recursive: true });
+	}
+});
+
+test("run calls onLine for each line, also a last one without a line feed", async () => {
+	const lines: string[] = [];
+	await run("sh", ["-c", "printf 'a\\nb'; printf 'c\\n' >&2"], { onLine: (line, stream) => lines.push(stream + line) });
+	expect(lines.sort()).toEqual(["stderrc", "stdouta", "stdoutb"]);
+});
+
+test("run names the Debian package of a tool that is missing", async () => {
+	await expect(run("tsvmm-no-such-tool", [])).rejects.toMatchObject({
+		code: "ERR_TOOL_MISSING",
+		hint: "apt-get install tsvmm-no-such-tool",
+	});
+	expect(packageOf("mkfs.erofs")).toBe("erofs-utils");
+	expect(findTool("tsvmm-no-such-tool")).toBeUndefined();
+});
+
+test("run shows the last lines of stderr of a tool that fails", async () => {
+	const error = await run("sh", ["-c", "echo disk is full >&2; exit 9"]).catch((e: unknown) => e);
+	expect(error).toBeInstanceOf(HostError);
+	expect(error).toMatchObject({ code: "ERR_TOOL_FAILED" });
+	expect((error as Error).message).toContain("exit status 9\ndisk is full");
+});
+
+test("run ends the tool and its children when the signal aborts", async () => {
+	const abort = new AbortController();
+	const lines: string[] = [];
+	const running = run("sh", ["-c", "sleep 300 & echo $!; wait"], {
+		signal: abort.signal,
+		onLine: (line) => {
+			lines.push(line);
+			abort.abort(new Error("enough"));
+		},
+	});
+	await expect(running).rejects.toThrow("enough");
+	// Gone, or a zombie that this machine's init has yet to collect.
+	const stat = existsSync(`/proc/${lines[0]}/stat`) ? readFileSync(`/proc/${lines[0]}/stat`, "utf8") : "gone) Z";
+	expect(stat).toMatch(/\) Z/);
+});
