@@ -1,0 +1,75 @@
+/*
+ * The numbers of the virtio 1.2 specification that more than one file needs, in its order and spelling: device status
+ * bits (§2.1), reserved feature bits (§6), device IDs (§5) and the registers of the MMIO transport (§4.2.2). What only
+ * one device type knows stands in that device's file.
+ */
+
+/* Device status field, §2.1. */
+export const ACKNOWLEDGE = 1;
+export const DRIVER = 2;
+export const DRIVER_OK = 4;
+export const FEATURES_OK = 8;
+export const DEVICE_NEEDS_RESET = 64;
+export const FAILED = 128;
+
+/* Reserved feature bits, §6. */
+export const VIRTIO_F_INDIRECT_DESC = 1n << 28n;
+export const VIRTIO_F_EVENT_IDX = 1n << 29n;
+export const VIRTIO_F_VERSION_1 = 1n << 32n;
+export const VIRTIO_F_ACCESS_PLATFORM = 1n << 33n;
+export const VIRTIO_F_RING_PACKED = 1n << 34n;
+export const VIRTIO_F_IN_ORDER = 1n << 35n;
+export const VIRTIO_F_ORDER_PLATFORM = 1n << 36n;
+export const VIRTIO_F_RING_RESET = 1n << 40n;
+
+/* Device IDs, §5. */
+export const VIRTIO_ID_NET = 1;
+export const VIRTIO_ID_BLOCK = 2;
+export const VIRTIO_ID_CONSOLE = 3;
+export const VIRTIO_ID_RNG = 4;
+export const VIRTIO_ID_VSOCK = 19;
+
+/** Offsets of the MMIO device registers in bytes, virtio 1.2 §4.2.2. All are 32 bits wide; `Config` is where bytes begin. */
+export const VIRTIO_MMIO = {
+	MagicValue: 0x000,
+	Version: 0x004,
+	DeviceID: 0x008,
+	VendorID: 0x00c,
+	DeviceFeatures: 0x010,
+	DeviceFeaturesSel: 0x014,
+	DriverFeatures: 0x020,
+	DriverFeaturesSel: 0x024,
+	QueueSel: 0x030,
+	QueueNumMax: 0x034,
+	QueueNum: 0x038,
+	QueueReady: 0x044,
+	QueueNotify: 0x050,
+	InterruptStatus: 0x060,
+	InterruptACK: 0x064,
+	Status: 0x070,
+	QueueDescLow: 0x080,
+	QueueDescHigh: 0x084,
+	QueueDriverLow: 0x090,
+	QueueDriverHigh: 0x094,
+	QueueDeviceLow: 0x0a0,
+	QueueDeviceHigh: 0x0a4,
+	SHMSel: 0x0ac,
+	SHMLenLow: 0x0b0,
+	SHMLenHigh: 0x0b4,
+	SHMBaseLow: 0x0b8,
+	SHMBaseHigh: 0x0bc,
+	QueueReset: 0x0c0,
+	ConfigGeneration: 0x0fc,
+	Config: 0x100,
+} as const;
+
+/** What MagicValue reads: "virt". */
+export const VIRTIO_MMIO_MAGIC = 0x74726976;
+/** What Version reads: not legacy. */
+export const VIRTIO_MMIO_VERSION = 2;
+/** Bytes of address space that one transport takes: the registers, and room for any config space of ours. */
+export const VIRTIO_MMIO_BYTES = 0x200;
+
+/* InterruptStatus and InterruptACK, §4.2.2. */
+export const INTERRUPT_USED_BUFFER = 1;
+export const INTERRUPT_CONFIG_CHANGE = 2;
