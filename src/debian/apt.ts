@@ -1,0 +1,102 @@
+/*
+ * apt with a state of its own: its lists, cache and sources live in a folder of ours, so that it works without root and
+ * never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
+ */
+import { mkdir, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { HostError } from "../base/errors.ts";
+import { type RunResult, run } from "../host/command.ts";
+import { type DebianSource, formatSources } from "./sources.ts";
+
+/** Lists younger than this are not asked for again, in milliseconds. */
+const FRESH_MS = 6 * 3600 * 1000;
+
+const CONFIG = (folder: string) => `#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+#clear Dir::Etc::preferencesparts;
+Dir::State "${folder}/state";
+Dir::State::status "${folder}/status";
+Dir::Cache "${folder}/cache";
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "${folder}/sources";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "${folder}/preferences";
+Acquire::Languages "none";
+Acquire::Retries "3";
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; };
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+`;
+
+export class Apt {
+	readonly #folder: string;
+	readonly #sources: readonly DebianSource[];
+
+	/** @param folder a folder for this set of sources alone */
+	constructor(folder: string, sources: readonly DebianSource[]) {
+		this.#folder = folder;
+		this.#sources = sources;
+	}
+
+	/** Brings the lists up to date; `force` also when they are fresh. @throws HostError ERR_DOWNLOAD */
+	async update(force = false): Promise<void> {
+		const folder = this.#folder;
+		for (const sub of ["state/lists/partial", "cache/archives/partial", "sources", "preferences"]) {
+			await mkdir(join(folder, sub), { recursive: true });
+		}
+		const stamp = join(folder, "updated");
+		const sources = formatSources(this.#sources);
+		const age = await stat(stamp).then(
+			({ mtimeMs }) => Date.now() - mtimeMs,
+			() => Number.POSITIVE_INFINITY,
+		);
+		await writeFile(join(folder, "status"), "");
+		await writeFile(join(folder, "apt.conf"), CONFIG(folder));
+		await writeFile(join(folder, "sources/tsvmm.sources"), sources);
+		if (!force && age < FRESH_MS) return;
+		const result = await this.#run("apt-get", ["-q", "update"]);
+		if (result.status !== 0) throw downloadFailed("Debian's package lists", result);
+		await writeFile(stamp, "");
+	}
+
+	/** The fields of a package's newest or given version, or undefined when there is none. */
+	async show(name: string, version?: string): Promise<Map<string, string> | undefined> {
+		const wanted = version === undefined ? name : `${name}=${version}`;
+		const { status, stdout } = await this.#run("apt-cache", ["show", "--no-all-versions", wanted]);
+		if (status !== 0) return undefined;
+		const fields = new Map<string, string>();
+		for (const line of stdout.split("\n\n")[0]!.split("\n")) {
+			const match = /^([A-Za-z0-9-]+): (.*)$/.exec(line);
+			if (match !== null) fields.set(match[1]!, match[2]!);
+		}
+		return fields.get("Package") === name ? fields : undefined;
+	}
+
+	/** Downloads into `folder`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */
+	async download(name: string, version: string, folder: string): Promise<void> {
+		const result = await this.#run("apt-get", ["-q", "download", `${name}=${version}`], folder);
+		if (result.status !== 0) throw downloadFailed(`${name} ${version}`, result);
+	}
+
+	#run(tool: string, args: string[], cwd?: string): Promise<RunResult> {
+		return run(tool, ["-c", join(this.#folder, "apt.conf"), ...args], {
+			accept: "any",
+			env: { LC_ALL: "C" },
+			...(cwd === undefined ? {} : { cwd }),
+		});
+	}
+}
+
+function downloadFailed(what: string, { stderr }: RunResult): HostError {
+	const said = stderr
+		.split("\n")
+		.filter((line) => /^[EW]: /.test(line))
+		.slice(0, 4)
+		.join("\n");
+	return new HostError("ERR_DOWNLOAD", `Cannot download ${what}: ${said || stderr.trim()}`, {
+		hint: "Check the network and the Debian mirror in /etc/apt; `apt-get update` should work",
+	});
+}

@@ -1,0 +1,189 @@
+/*
+ * Debian packages as files: fetched through apt (which checks signatures and hashes), kept in the cache, unpacked
+ * without being installed. Several processes may do so at once: apt's folder is locked, results appear by rename.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
+import { cacheFolder } from "../base/paths.ts";
+import { run } from "../host/command.ts";
+import { withFileLock } from "../host/file-lock.ts";
+import { Apt } from "./apt.ts";
+import { readSources, sourceFor } from "./sources.ts";
+
+/** The suite that packages come from unless another is asked for. */
+export const DEFAULT_SUITE = "bookworm";
+
+export interface PackageOptions {
+	/** The exact version; the newest when missing. */
+	version?: string;
+	/** A suite such as "bookworm-backports"; DEFAULT_SUITE (with its security updates) when missing. */
+	suite?: string;
+	/** The file's hash in hexadecimal, checked besides apt's own check. */
+	sha256?: string;
+}
+
+/** What the archive says of a package. */
+export interface PackageDescription {
+	name: string;
+	version: string;
+	sha256: string;
+	depends: string;
+}
+
+/** SHA-256 of a file, in hexadecimal. */
+export async function hashFile(path: string): Promise<string> {
+	const hash = createHash("sha256");
+	await pipeline(createReadStream(path), hash);
+	return hash.digest("hex");
+}
+
+/** Runs `work` with apt for a suite, alone among all processes that share the cache. */
+async function withApt<T>(suite: string, work: (apt: Apt) => Promise<T>): Promise<T> {
+	const folder = join(cacheFolder(), "apt", suite);
+	await mkdir(folder, { recursive: true });
+	const sources = readSources();
+	const suites = suite.includes("-") ? [suite] : [suite, ...securityOf(suite, sources)];
+	const apt = new Apt(
+		folder,
+		suites.map((name) => sourceFor(name, sources)),
+	);
+	return await withFileLock(join(folder, "lock"), () => work(apt));
+}
+
+/** The security suite can not be derived from the main archive's URI: it is used where the host has it. */
+function securityOf(suite: string, sources: readonly { suite: string; components: string[] }[]): string[] {
+	const name = `${suite}-security`;
+	return sources.some((source) => source.suite === name && source.components.includes("main")) ? [name] : [];
+}
+
+function notFound(name: string, version: string | undefined, suite: string): HostError {
+	return new HostError(
+		"ERR_PACKAGE_NOT_FOUND",
+		`Cannot find Debian package ${name}${version === undefined ? "" : ` ${version}`} in ${suite}`,
+		{ hint: version === undefined ? undefined : "The mirror may have dropped this version" },
+	);
+}
+
+/** Looks a package up, asking the mirror again when lists that are hours old do not have it. */
+async function lookUp(apt: Apt, name: string, version: string | undefined): Promise<PackageDescription | undefined> {
+	await apt.update();
+	let fields = await apt.show(name, version);
+	if (fields === undefined) {
+		await apt.update(true);
+		fields = await apt.show(name, version);
+	}
+	if (fields === undefined) return undefined;
+	return {
+		name,
+		version: fields.get("Version") ?? "",
+		sha256: fields.get("SHA256") ?? "",
+		depends: fields.get("Depends") ?? "",
+	};
+}
+
+/**
+ * What the archive says of a package.
+ *
+ * @throws HostError ERR_PACKAGE_NOT_FOUND, ERR_DOWNLOAD
+ */
+export async function describePackage(name: string, options: PackageOptions = {}): Promise<PackageDescription> {
+	const { suite = DEFAULT_SUITE, version } = options;
+	const found = await withApt(suite, (apt) => lookUp(apt, name, version));
+	if (found === undefined) throw notFound(name, version, suite);
+	return found;
+}
+
+function cachedPath(name: string, version: string): string {
+	return join(cacheFolder(), "debs", `${name}_${version.replaceAll(":", "%3a")}.deb`);
+}
+
+/**
+ * Downloads a package, unless the cache has it.
+ *
+ * @returns the path of the .deb in the cache
+ * @throws HostError ERR_PACKAGE_NOT_FOUND, ERR_DOWNLOAD; ImageError ERR_PACKAGE_HASH
+ * @example const deb = await fetchPackage("busybox-static");
+ */
+export async function fetchPackage(name: string, options: PackageOptions = {}): Promise<string> {
+	const { suite = DEFAULT_SUITE, version, sha256 } = options;
+	if (version !== undefined && sha256 !== undefined && (await isCached(cachedPath(name, version), sha256))) {
+		return cachedPath(name, version);
+	}
+	return await withApt(suite, async (apt) => {
+		const found = await lookUp(apt, name, version);
+		if (found === undefined) throw notFound(name, version, suite);
+		if (sha256 !== undefined && found.sha256 !== sha256) throw wrongHash(found, sha256, found.sha256);
+		const path = cachedPath(name, found.version);
+		if (await isCached(path, found.sha256)) return path;
+		await download(apt, found, path);
+		return path;
+	});
+}
+
+async function isCached(path: string, sha256: string): Promise<boolean> {
+	try {
+		return (await hashFile(path)) === sha256;
+	} catch (error) {
+		if (errnoName(error) === "ENOENT") return false;
+		throw new HostError("ERR_CACHE", `Cannot read ${path}: ${explain(error)}`, { cause: error });
+	}
+}
+
+async function download(apt: Apt, found: PackageDescription, path: string): Promise<void> {
+	await mkdir(dirname(path), { recursive: true });
+	const folder = await mkdtemp(join(dirname(path), ".tsvmm-"));
+	try {
+		try {
+			await apt.download(found.name, found.version, folder);
+		} catch {
+			// The lists may name a file that the mirror has replaced since.
+			await apt.update(true);
+			await apt.download(found.name, found.version, folder);
+		}
+		const name = (await readdir(folder)).find((entry) => entry.endsWith(".deb"));
+		if (name === undefined) throw new HostError("ERR_DOWNLOAD", `Cannot download ${found.name}: apt left no file`);
+		const hash = await hashFile(join(folder, name));
+		if (hash !== found.sha256) throw wrongHash(found, found.sha256, hash);
+		await rename(join(folder, name), path);
+	} finally {
+		await rm(folder, { recursive: true, force: true });
+	}
+}
+
+function wrongHash(found: PackageDescription, wanted: string, is: string): ImageError {
+	return new ImageError(
+		"ERR_PACKAGE_HASH",
+		`Cannot use Debian package ${found.name} ${found.version}: its SHA-256 is ${is}, not ${wanted}`,
+	);
+}
+
+/**
+ * Unpacks a package's files into a new folder, which appears complete or not at all. When it is there already, nothing
+ * is done.
+ *
+ * @throws HostError ERR_TOOL_FAILED when the package is damaged
+ */
+export async function unpackPackage(deb: string, folder: string): Promise<void> {
+	const exists = () =>
+		stat(folder).then(
+			() => true,
+			() => false,
+		);
+	if (await exists()) return;
+	await mkdir(dirname(folder), { recursive: true });
+	const partial = await mkdtemp(join(dirname(folder), `.${basename(folder)}-`));
+	try {
+		await run("dpkg-deb", ["-x", deb, join(partial, "root")]);
+		await rename(join(partial, "root"), folder);
+	} catch (error) {
+		// Another process was quicker: its folder is as good.
+		const code = errnoName(error);
+		if ((code !== "ENOTEMPTY" && code !== "EEXIST") || !(await exists())) throw error;
+	} finally {
+		await rm(partial, { recursive: true, force: true });
+	}
+}
