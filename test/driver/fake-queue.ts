@@ -38,6 +38,11 @@ export function writable(length: number, region?: number): Part {
 	return { write: true, length, region };
 }
 
+/** The bytes of all `arrays` in a row, as a plain Uint8Array, which compares equal to other plain ones. */
+export function concat(...arrays: Uint8Array[]): Uint8Array {
+	return new Uint8Array(Buffer.concat(arrays));
+}
+
 /** What the device put on the used ring. */
 export interface Used {
 	head: number;
@@ -154,7 +159,7 @@ export class FakeQueue {
 			this.#outstanding.delete(head);
 			this.#free.push(...chain.descriptors.reverse());
 			const parts = chain.parts.filter((p) => p.write);
-			const data = Buffer.concat(parts.map((p) => this.#driver.ram.copy(p.gpa, p.length)));
+			const data = concat(...parts.map((p) => this.#driver.ram.copy(p.gpa, p.length)));
 			if (written > data.length) throw new Error(`the device wrote ${written} bytes into ${data.length}`);
 			out.push({ head, written, data });
 		}

@@ -1,0 +1,165 @@
+/*
+ * The wire format of the block device (virtio 1.2 §5.2.3 to §5.2.6) and the state of one request: preallocated per
+ * head index, filled from a chain by copies of its header and ranges, so that nothing is read twice from memory that
+ * the guest can change.
+ */
+import { Segments } from "../base/segments.ts";
+import { struct } from "../base/struct.ts";
+import type { Chain, Virtqueue } from "./queue.ts";
+
+export const VIRTIO_BLK_F_SEG_MAX = 1n << 2n;
+export const VIRTIO_BLK_F_RO = 1n << 5n;
+export const VIRTIO_BLK_F_BLK_SIZE = 1n << 6n;
+export const VIRTIO_BLK_F_FLUSH = 1n << 9n;
+export const VIRTIO_BLK_F_TOPOLOGY = 1n << 10n;
+export const VIRTIO_BLK_F_DISCARD = 1n << 13n;
+export const VIRTIO_BLK_F_WRITE_ZEROES = 1n << 14n;
+
+export const VIRTIO_BLK_T_IN = 0;
+export const VIRTIO_BLK_T_OUT = 1;
+export const VIRTIO_BLK_T_FLUSH = 4;
+export const VIRTIO_BLK_T_GET_ID = 8;
+export const VIRTIO_BLK_T_DISCARD = 11;
+export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
+
+export const VIRTIO_BLK_S_OK = 0;
+export const VIRTIO_BLK_S_IOERR = 1;
+export const VIRTIO_BLK_S_UNSUPP = 2;
+
+export const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
+
+export const SECTOR_BYTES = 512;
+export const VIRTIO_BLK_ID_BYTES = 20;
+/** Sectors per physical block, as a power of two: 4096 bytes, what file systems and page caches of hosts like. */
+const PHYSICAL_BLOCK_EXP = 3;
+/** Ranges in one discard or write-zeroes request. */
+export const MAX_RANGES = 16;
+/** Longest range in sectors: 2 GiB to discard; 32 MiB to zero, which may have to be written. */
+export const MAX_DISCARD_SECTORS = 1 << 22;
+export const MAX_WRITE_ZEROES_SECTORS = 1 << 16;
+
+/** virtio 1.2 §5.2.4, up to what the features that we offer define. */
+export const virtio_blk_config = struct("virtio_blk_config", {
+	capacity: "u64",
+	size_max: "u32",
+	seg_max: "u32",
+	cylinders: "u16",
+	heads: "u8",
+	sectors: "u8",
+	blk_size: "u32",
+	physical_block_exp: "u8",
+	alignment_offset: "u8",
+	min_io_size: "u16",
+	opt_io_size: "u32",
+	wce: "u8",
+	unused: "u8",
+	num_queues: "u16",
+	max_discard_sectors: "u32",
+	max_discard_seg: "u32",
+	discard_sector_alignment: "u32",
+	max_write_zeroes_sectors: "u32",
+	max_write_zeroes_seg: "u32",
+	write_zeroes_may_unmap: "u8",
+	unused1: "u8",
+	unused2: "u16",
+});
+
+/** virtio 1.2 §5.2.6: what precedes the data of a request. */
+export const virtio_blk_outhdr = struct("virtio_blk_outhdr", { type: "u32", ioprio: "u32", sector: "u64" });
+/** virtio 1.2 §5.2.6: one range of a discard or write-zeroes request. */
+export const virtio_blk_discard_write_zeroes = struct("virtio_blk_discard_write_zeroes", {
+	sector: "u64",
+	num_sectors: "u32",
+	flags: "u32",
+});
+export const REQUEST_HEADER_BYTES = virtio_blk_outhdr.sizeof;
+export const RANGE_BYTES = virtio_blk_discard_write_zeroes.sizeof;
+
+/** The device's configuration space. */
+export function blockConfig(capacitySectors: number, segMax: number): Uint8Array {
+	const config = new Uint8Array(virtio_blk_config.sizeof);
+	const view = new DataView(config.buffer);
+	view.setBigUint64(virtio_blk_config.capacity, BigInt(capacitySectors), true);
+	view.setUint32(virtio_blk_config.seg_max, segMax, true);
+	view.setUint32(virtio_blk_config.blk_size, SECTOR_BYTES, true);
+	view.setUint8(virtio_blk_config.physical_block_exp, PHYSICAL_BLOCK_EXP);
+	view.setUint16(virtio_blk_config.min_io_size, 1 << PHYSICAL_BLOCK_EXP, true);
+	view.setUint16(virtio_blk_config.num_queues, 1, true);
+	view.setUint32(virtio_blk_config.max_discard_sectors, MAX_DISCARD_SECTORS, true);
+	view.setUint32(virtio_blk_config.max_discard_seg, MAX_RANGES, true);
+	view.setUint32(virtio_blk_config.discard_sector_alignment, 1 << PHYSICAL_BLOCK_EXP, true);
+	view.setUint32(virtio_blk_config.max_write_zeroes_sectors, MAX_WRITE_ZEROES_SECTORS, true);
+	view.setUint32(virtio_blk_config.max_write_zeroes_seg, MAX_RANGES, true);
+	view.setUint8(virtio_blk_config.write_zeroes_may_unmap, 1);
+	return config;
+}
+
+const SCRATCH = new Uint8Array(MAX_RANGES * RANGE_BYTES);
+const SCRATCH_VIEW = new DataView(SCRATCH.buffer);
+const HEADER = SCRATCH.subarray(0, REQUEST_HEADER_BYTES);
+
+/** A u64 below 2^53 exactly; inexact above, where every check against a disk's size fails anyway. */
+function u64(at: number): number {
+	return SCRATCH_VIEW.getUint32(at, true) + SCRATCH_VIEW.getUint32(at + 4, true) * 0x1_0000_0000;
+}
+
+export class BlockRequest {
+	/** The chain's head index, which is the backend's token. */
+	readonly head: number;
+	/** What is read or written, in the backend's hands until it answers. */
+	readonly data = new Segments();
+	/** Undefined while the slot is free. */
+	chain: Chain | undefined;
+	queue: Virtqueue | undefined;
+	/** The device was reset after this request had begun. */
+	stale = false;
+	type = 0;
+	sector = 0;
+	/** Bytes of data that the chain will hold when all goes well. */
+	written = 0;
+	flushAfter = false;
+	rangeCount = 0;
+	rangesDone = 0;
+	readonly rangeStarts: number[] = [];
+	readonly rangeSectors: number[] = [];
+	readonly rangeFlags: number[] = [];
+
+	constructor(head: number) {
+		this.head = head;
+	}
+
+	begin(chain: Chain, queue: Virtqueue): void {
+		this.chain = chain;
+		this.queue = queue;
+		this.written = 0;
+		this.flushAfter = false;
+		this.rangeCount = 0;
+		this.rangesDone = 0;
+	}
+
+	end(): void {
+		this.chain = undefined;
+		this.queue = undefined;
+		this.stale = false;
+	}
+
+	/** Takes type and sector from the chain; false when it is too short for them. */
+	readHeader(): boolean {
+		if (this.chain!.readable.copyTo(HEADER) < REQUEST_HEADER_BYTES) return false;
+		this.type = SCRATCH_VIEW.getUint32(virtio_blk_outhdr.type, true);
+		this.sector = u64(virtio_blk_outhdr.sector);
+		return true;
+	}
+
+	/** Takes `count` ranges, at most MAX_RANGES, from behind the header. */
+	readRanges(count: number): void {
+		this.chain!.readable.copyTo(SCRATCH.subarray(0, count * RANGE_BYTES), REQUEST_HEADER_BYTES);
+		for (let i = 0; i < count; i++) {
+			const at = i * RANGE_BYTES;
+			this.rangeStarts[i] = u64(at + virtio_blk_discard_write_zeroes.sector);
+			this.rangeSectors[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.num_sectors, true);
+			this.rangeFlags[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.flags, true);
+		}
+		this.rangeCount = count;
+	}
+}

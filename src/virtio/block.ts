@@ -1,0 +1,289 @@
+/*
+ * The block device (virtio 1.2 §5.2): a disk behind one queue.
+ *
+ *     chain   readable: type u32, reserved u32, sector u64, data to write | writable: data read, status u8
+ *
+ * Headers may be cut over descriptors in any way; the status is the last writable byte. Requests go to the backend
+ * under their head index as token, one `submit` per batch, and come back in any order; completions are staged and
+ * published once per batch.
+ *
+ * Reset with requests in flight: their buffers stay in the backend's hands until it has answered, so a read may still
+ * land in memory that the driver has taken back (Linux freezes the queue first, so its drivers never see this). Their
+ * answers change no ring, and the new activation starts no request before the last of them has come, so a token is
+ * never in use twice.
+ */
+import type { BlockBackend, BlockResult } from "../backends/contract.ts";
+import { limited } from "../base/log.ts";
+import {
+	BlockRequest,
+	blockConfig,
+	MAX_DISCARD_SECTORS,
+	MAX_RANGES,
+	MAX_WRITE_ZEROES_SECTORS,
+	RANGE_BYTES,
+	REQUEST_HEADER_BYTES,
+	SECTOR_BYTES,
+	VIRTIO_BLK_F_BLK_SIZE,
+	VIRTIO_BLK_F_DISCARD,
+	VIRTIO_BLK_F_FLUSH,
+	VIRTIO_BLK_F_RO,
+	VIRTIO_BLK_F_SEG_MAX,
+	VIRTIO_BLK_F_TOPOLOGY,
+	VIRTIO_BLK_F_WRITE_ZEROES,
+	VIRTIO_BLK_ID_BYTES,
+	VIRTIO_BLK_S_IOERR,
+	VIRTIO_BLK_S_OK,
+	VIRTIO_BLK_S_UNSUPP,
+	VIRTIO_BLK_T_DISCARD,
+	VIRTIO_BLK_T_FLUSH,
+	VIRTIO_BLK_T_GET_ID,
+	VIRTIO_BLK_T_IN,
+	VIRTIO_BLK_T_OUT,
+	VIRTIO_BLK_T_WRITE_ZEROES,
+	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+} from "./block-request.ts";
+import type { Activation, VirtioDevice } from "./device.ts";
+import type { Chain, Virtqueue } from "./queue.ts";
+import { VIRTIO_ID_BLOCK } from "./spec.ts";
+
+export interface BlockDeviceOptions {
+	/** For logs and traces; "virtio-blk0". */
+	name?: string;
+	/** What VIRTIO_BLK_T_GET_ID answers, cut at 20 bytes; the name unless given. */
+	id?: string;
+	/** Largest queue size: a power of two up to 1024. */
+	queueSize?: number;
+}
+
+export class BlockDevice implements VirtioDevice {
+	readonly name: string;
+	readonly deviceId = VIRTIO_ID_BLOCK;
+	readonly features: bigint;
+	readonly queueSizes: readonly number[];
+	readonly config: Uint8Array;
+	readonly #backend: BlockBackend;
+	readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
+	readonly #capacitySectors: number;
+	/** One per head index, made at construction. */
+	readonly #requests: readonly BlockRequest[];
+	#queue: Virtqueue | undefined;
+	#needsReset: Activation["needsReset"] | undefined;
+	#features = 0n;
+	/** Requests of an activation that was reset, which the backend still has. */
+	#stale = 0;
+	/** Something was queued at the backend since its last `submit`. */
+	#queued = false;
+	/** `#publish` will run: at the end of `notify`, or in a microtask. */
+	#staged = false;
+
+	constructor(backend: BlockBackend, { name = "virtio-blk0", id = name, queueSize = 256 }: BlockDeviceOptions = {}) {
+		this.name = name;
+		this.#backend = backend;
+		this.#capacitySectors = Math.floor(backend.sizeBytes / SECTOR_BYTES);
+		this.queueSizes = [queueSize];
+		this.features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
+		if (backend.readOnly) this.features |= VIRTIO_BLK_F_RO;
+		else this.features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
+		/* The two descriptors besides the data are the header and the status. */
+		this.config = blockConfig(this.#capacitySectors, Math.max(1, queueSize - 2));
+		new TextEncoder().encodeInto(id, this.#id);
+		this.#requests = Array.from({ length: queueSize }, (_, head) => new BlockRequest(head));
+		backend.start((token, result) => this.#complete(token, result));
+	}
+
+	activate({ queues, features, needsReset }: Activation): void {
+		this.#queue = queues[0];
+		this.#features = features;
+		this.#needsReset = needsReset;
+	}
+
+	notify(): void {
+		const queue = this.#queue;
+		this.#staged = true;
+		if (queue !== undefined && this.#stale === 0) {
+			for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) this.#begin(chain, queue);
+		}
+		this.#publish();
+	}
+
+	reset(): void {
+		this.#queue = undefined;
+		this.#needsReset = undefined;
+		for (const request of this.#requests) {
+			if (request.chain === undefined || request.stale) continue;
+			request.stale = true;
+			this.#stale++;
+		}
+	}
+
+	async close(): Promise<void> {
+		this.reset();
+		await this.#backend.close();
+	}
+
+	/** Reads the header of a new chain and starts what it asks for, or answers at once. */
+	#begin(chain: Chain, queue: Virtqueue): void {
+		if (chain.writable.totalBytes === 0) {
+			this.#needsReset?.(`the request at head ${chain.head} has no room for a status`);
+			return;
+		}
+		const request = this.#requests[chain.head]!;
+		request.begin(chain, queue);
+		const status = this.#start(request);
+		if (status === undefined) this.#queued = true;
+		else this.#answer(request, status, request.written);
+	}
+
+	/** Gives a request to the backend; undefined when it will answer, or the status when there is nothing to wait for. */
+	#start(request: BlockRequest): number | undefined {
+		const { chain, data, head } = request;
+		const { readable, writable } = chain!;
+		if (!request.readHeader()) return this.#refuse(`a request of ${readable.totalBytes} bytes has no header`);
+		switch (request.type) {
+			case VIRTIO_BLK_T_IN: {
+				writable.slice(0, writable.totalBytes - 1, data);
+				request.written = data.totalBytes;
+				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a read beyond the end");
+				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
+				this.#backend.read(head, request.sector * SECTOR_BYTES, data);
+				return undefined;
+			}
+			case VIRTIO_BLK_T_OUT: {
+				readable.slice(REQUEST_HEADER_BYTES, readable.totalBytes, data);
+				if (this.#backend.readOnly) return this.#refuse("a write to a read-only disk");
+				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a write beyond the end");
+				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
+				/* A driver that cannot flush relies on every write being stable (§5.2.6.2). */
+				request.flushAfter = (this.#features & VIRTIO_BLK_F_FLUSH) === 0n;
+				this.#backend.write(head, request.sector * SECTOR_BYTES, data);
+				return undefined;
+			}
+			case VIRTIO_BLK_T_FLUSH:
+				this.#backend.flush(head);
+				return undefined;
+			case VIRTIO_BLK_T_GET_ID:
+				writable.slice(0, Math.min(VIRTIO_BLK_ID_BYTES, writable.totalBytes - 1), data);
+				request.written = data.copyFrom(this.#id);
+				return VIRTIO_BLK_S_OK;
+			case VIRTIO_BLK_T_DISCARD:
+			case VIRTIO_BLK_T_WRITE_ZEROES: {
+				const status = this.#checkRanges(request);
+				if (status !== VIRTIO_BLK_S_OK || !this.#nextRange(request)) return status;
+				return undefined;
+			}
+			default:
+				return VIRTIO_BLK_S_UNSUPP;
+		}
+	}
+
+	/** Whether [sector, sector + length) is whole sectors of the disk. Sectors above 2^53 are inexact but far outside. */
+	#inside(sector: number, lengthBytes: number): boolean {
+		const sectors = lengthBytes / SECTOR_BYTES;
+		return Number.isInteger(sectors) && sector <= this.#capacitySectors && sectors <= this.#capacitySectors - sector;
+	}
+
+	/** Takes a snapshot of a discard or write-zeroes request's ranges and checks all of them before any is done. */
+	#checkRanges(request: BlockRequest): number {
+		const discard = request.type === VIRTIO_BLK_T_DISCARD;
+		const feature = discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES;
+		if ((this.#features & feature) === 0n) return VIRTIO_BLK_S_UNSUPP;
+		const bytes = request.chain!.readable.totalBytes - REQUEST_HEADER_BYTES;
+		const count = bytes / RANGE_BYTES;
+		if (!Number.isInteger(count) || count < 1 || count > MAX_RANGES) return this.#refuse(`ranges of ${bytes} bytes`);
+		request.readRanges(count);
+		const allowed = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		const most = discard ? MAX_DISCARD_SECTORS : MAX_WRITE_ZEROES_SECTORS;
+		for (let i = 0; i < count; i++) {
+			if ((request.rangeFlags[i]! & ~allowed) !== 0) return VIRTIO_BLK_S_UNSUPP;
+			const sectors = request.rangeSectors[i]!;
+			if (sectors > most || !this.#inside(request.rangeStarts[i]!, sectors * SECTOR_BYTES)) {
+				return this.#refuse("a range that is too long or beyond the end");
+			}
+		}
+		return VIRTIO_BLK_S_OK;
+	}
+
+	/** Starts the next range of a discard or write-zeroes request; false when none is left. */
+	#nextRange(request: BlockRequest): boolean {
+		while (request.rangesDone < request.rangeCount) {
+			const i = request.rangesDone++;
+			const offset = request.rangeStarts[i]! * SECTOR_BYTES;
+			const length = request.rangeSectors[i]! * SECTOR_BYTES;
+			if (length === 0) continue;
+			if (request.type === VIRTIO_BLK_T_DISCARD) this.#backend.discard(request.head, offset, length);
+			else this.#backend.writeZeroes(request.head, offset, length, request.rangeFlags[i]! !== 0);
+			return true;
+		}
+		return false;
+	}
+
+	/** The backend's answer: to a request in flight, or to one that a reset has overtaken. */
+	#complete(token: number, result: BlockResult): void {
+		const request = this.#requests[token];
+		if (request?.chain === undefined) return;
+		if (request.stale) {
+			request.end();
+			this.#stale--;
+			if (this.#stale === 0) this.#stage();
+			return;
+		}
+		if (result === "ok" && this.#continue(request)) this.#queued = true;
+		else this.#answer(request, STATUS[result], result === "ok" ? request.written : 0);
+		this.#stage();
+	}
+
+	/** Starts what is left of a request that has gone well so far; false when nothing is. */
+	#continue(request: BlockRequest): boolean {
+		if (request.flushAfter) {
+			request.flushAfter = false;
+			this.#backend.flush(request.head);
+			return true;
+		}
+		return this.#nextRange(request);
+	}
+
+	/** Writes the status and puts the chain on the used ring; `#publish` comes later. */
+	#answer(request: BlockRequest, status: number, dataWritten: number): void {
+		const { chain, queue } = request;
+		const dataBytes = chain!.writable.totalBytes - 1;
+		STATUS_BYTE[0] = status;
+		chain!.writable.copyFrom(STATUS_BYTE, dataBytes);
+		const whole = status === VIRTIO_BLK_S_OK ? dataWritten === dataBytes : dataBytes === 0;
+		/* `len` counts from the first writable byte on without gaps (§2.7.8.2), so the status counts after whole data. */
+		const written = whole ? dataBytes + 1 : status === VIRTIO_BLK_S_OK ? dataWritten : 0;
+		request.end();
+		queue!.push(chain!, written);
+	}
+
+	/** Sees to it that `#publish` runs after this batch of completions. */
+	#stage(): void {
+		if (this.#staged) return;
+		this.#staged = true;
+		queueMicrotask(() => {
+			this.#staged = false;
+			this.notify();
+		});
+	}
+
+	/** Ends a batch: submits what was queued (again, when answers from inside `submit` queued more), then flushes. */
+	#publish(): void {
+		while (this.#queued) {
+			this.#queued = false;
+			this.#backend.submit();
+		}
+		this.#staged = false;
+		this.#queue?.flush();
+	}
+
+	#refuse(what: string): number {
+		limited(this.name, "warn", `refused ${what}`);
+		return VIRTIO_BLK_S_IOERR;
+	}
+}
+
+const STATUS: Record<BlockResult, number> = {
+	ok: VIRTIO_BLK_S_OK,
+	io: VIRTIO_BLK_S_IOERR,
+	unsupported: VIRTIO_BLK_S_UNSUPP,
+};
+const STATUS_BYTE = new Uint8Array(1);
