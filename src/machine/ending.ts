@@ -1,0 +1,71 @@
+/*
+ * How a machine ends. The first cause wins: a guest that panics and then resets has panicked.
+ */
+import { GuestError } from "../base/errors.ts";
+
+/** What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal). */
+export type EndReason = "power-off" | "reset" | "panic" | "triple-fault" | "kvm-error" | "stopped";
+
+export interface MachineEnd {
+	readonly reason: EndReason;
+	/** One clause for a message: the panic's own line, the vCPU's registers, the errno. */
+	readonly detail?: string;
+}
+
+const EXIT_STATUS: Record<EndReason, number> = {
+	"power-off": 0,
+	reset: 0,
+	stopped: 0,
+	panic: 101,
+	"triple-fault": 102,
+	"kvm-error": 103,
+};
+
+/** The exit status of `tsvmm boot` for an end (docs/errors.md). */
+export function endStatus(end: MachineEnd): number {
+	return EXIT_STATUS[end.reason];
+}
+
+/** One line for the user: "guest powered off", "guest kernel panic: VFS: Unable to mount root fs". */
+export function describeEnd({ reason, detail }: MachineEnd): string {
+	const words: Record<EndReason, string> = {
+		"power-off": "guest powered off",
+		reset: "guest asked for a reset",
+		panic: "guest kernel panic",
+		"triple-fault": "guest triple fault",
+		"kvm-error": "KVM cannot run the guest any further",
+		stopped: "machine stopped",
+	};
+	return detail === undefined ? words[reason] : `${words[reason]}: ${detail}`;
+}
+
+/** The error for an end that is no orderly one; undefined for power-off, reset and stop. */
+export function endError(end: MachineEnd): GuestError | undefined {
+	const code = { panic: "ERR_GUEST_PANIC", "triple-fault": "ERR_GUEST_TRIPLE_FAULT", "kvm-error": "ERR_GUEST_KVM" };
+	if (end.reason !== "panic" && end.reason !== "triple-fault" && end.reason !== "kvm-error") return undefined;
+	return new GuestError(code[end.reason], describeEnd(end));
+}
+
+/**
+ * Looks for the line "Kernel panic - not syncing: WHY" in the bytes of a serial console. It is how a panic is told
+ * from an ordinary reset with kernels that have no pvpanic driver.
+ */
+export class PanicWatch {
+	static readonly #MARK = "Kernel panic - not syncing: ";
+	#line = "";
+	/** Why the kernel panicked, once it has. */
+	detail: string | undefined;
+
+	/** Feeds the next bytes of console output. */
+	write(bytes: Uint8Array): void {
+		for (const byte of bytes) {
+			if (byte !== 10) {
+				if (this.#line.length < 512) this.#line += String.fromCharCode(byte);
+				continue;
+			}
+			const at = this.#line.indexOf(PanicWatch.#MARK);
+			if (at >= 0) this.detail ??= this.#line.slice(at + PanicWatch.#MARK.length).trimEnd();
+			this.#line = "";
+		}
+	}
+}

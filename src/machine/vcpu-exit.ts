@@ -1,0 +1,119 @@
+/*
+ * What a vCPU exit means: the point where the native run loop comes back to TypeScript. Port and MMIO accesses go to
+ * their bus, everything else ends the machine. kvm_run is read and written in place (KVM api.rst §5); the vCPU waits
+ * until `handle` returns.
+ */
+import type { Bus } from "../base/bus.ts";
+import {
+	KVM_EXIT_FAIL_ENTRY,
+	KVM_EXIT_INTERNAL_ERROR,
+	KVM_EXIT_IO,
+	KVM_EXIT_IO_OUT,
+	KVM_EXIT_MMIO,
+	KVM_EXIT_SHUTDOWN,
+	KVM_EXIT_SYSTEM_EVENT,
+	KVM_SYSTEM_EVENT_RESET,
+	KVM_SYSTEM_EVENT_SHUTDOWN,
+} from "../kvm/constants.ts";
+import {
+	kvm_run,
+	kvm_run_emulation_failure,
+	kvm_run_fail_entry,
+	kvm_run_internal,
+	kvm_run_io,
+	kvm_run_mmio,
+	kvm_run_system_event,
+} from "../kvm/structs.ts";
+import type { MachineEnd } from "./ending.ts";
+
+/** Called with the exit reason (KVM_EXIT_*) before it is handled (`--trace exits`). */
+export type ExitTrace = (vcpu: number, reason: number) => void;
+
+export class ExitHandler {
+	trace: ExitTrace | undefined;
+	readonly #pio: Bus;
+	readonly #mmio: Bus;
+	readonly #end: (end: MachineEnd) => void;
+
+	constructor(pio: Bus, mmio: Bus, end: (end: MachineEnd) => void) {
+		this.#pio = pio;
+		this.#mmio = mmio;
+		this.#end = end;
+	}
+
+	/** Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. */
+	handle(index: number, run: DataView): boolean {
+		const reason = run.getUint32(kvm_run.exit_reason, true);
+		this.trace?.(index, reason);
+		switch (reason) {
+			case KVM_EXIT_IO:
+				this.#port(run);
+				return true;
+			case KVM_EXIT_MMIO:
+				this.#memory(run);
+				return true;
+			case KVM_EXIT_SHUTDOWN:
+				return this.#stop({ reason: "triple-fault", detail: `vCPU ${index}` });
+			case KVM_EXIT_SYSTEM_EVENT:
+				return this.#stop(systemEvent(run));
+			case KVM_EXIT_FAIL_ENTRY: {
+				const at = kvm_run.fail_entry + kvm_run_fail_entry.hardware_entry_failure_reason;
+				const hardware = run.getBigUint64(at, true).toString(16);
+				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index} cannot enter the guest: hardware reason 0x${hardware}` });
+			}
+			case KVM_EXIT_INTERNAL_ERROR:
+				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index}: ${internalError(run)}` });
+			default:
+				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index}: unexpected exit reason ${reason}` });
+		}
+	}
+
+	#stop(end: MachineEnd): false {
+		this.#end(end);
+		return false;
+	}
+
+	/** `count` values of `size` bytes, in a row in kvm_run (rep ins/outs give a count above 1). */
+	#port(run: DataView): void {
+		const io = kvm_run.io;
+		const size = run.getUint8(io + kvm_run_io.size);
+		const port = run.getUint16(io + kvm_run_io.port, true);
+		const count = run.getUint32(io + kvm_run_io.count, true);
+		const out = run.getUint8(io + kvm_run_io.direction) === KVM_EXIT_IO_OUT;
+		const data = run.byteOffset + run.getUint32(io + kvm_run_io.data_offset, true);
+		for (let i = 0; i < count; i++) {
+			const value = new Uint8Array(run.buffer, data + i * size, size);
+			if (out) this.#pio.write(port, value);
+			else this.#pio.read(port, value);
+		}
+	}
+
+	#memory(run: DataView): void {
+		const mmio = kvm_run.mmio;
+		const at = mmio + kvm_run_mmio.phys_addr;
+		const address = run.getUint32(at, true) + run.getUint32(at + 4, true) * 0x1_0000_0000;
+		const length = run.getUint32(mmio + kvm_run_mmio.len, true);
+		const value = new Uint8Array(run.buffer, run.byteOffset + mmio + kvm_run_mmio.data, length);
+		if (run.getUint8(mmio + kvm_run_mmio.is_write) !== 0) this.#mmio.write(address, value);
+		else this.#mmio.read(address, value);
+	}
+}
+
+function systemEvent(run: DataView): MachineEnd {
+	const type = run.getUint32(kvm_run.system_event + kvm_run_system_event.type, true);
+	if (type === KVM_SYSTEM_EVENT_SHUTDOWN) return { reason: "power-off" };
+	if (type === KVM_SYSTEM_EVENT_RESET) return { reason: "reset" };
+	return { reason: "kvm-error", detail: `system event ${type}` };
+}
+
+const SUBERRORS = ["unknown", "emulation failed", "simultaneous exceptions", "event delivery failed", "unexpected exit"];
+
+function internalError(run: DataView): string {
+	const at = kvm_run.internal;
+	const suberror = run.getUint32(at + kvm_run_internal.suberror, true);
+	const text = `internal error ${suberror} (${SUBERRORS[suberror] ?? "unknown"})`;
+	const bytes = run.getUint8(at + kvm_run_emulation_failure.insn_size);
+	if (suberror !== 1 || run.getUint32(at + kvm_run_internal.ndata, true) < 3 || bytes > 15) return text;
+	const start = run.byteOffset + at + kvm_run_emulation_failure.insn_bytes;
+	return `${text}, instruction bytes ${Buffer.from(run.buffer as ArrayBuffer, start, bytes).toString("hex")}`;
+}

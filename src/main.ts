@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+/*
+ * tsvmm: argv -> command -> process.exitCode. Each command lives in a file of its own under cli/ and is loaded when it
+ * is the one that runs, so that none pays for another's start-up.
+ */
+import { Command, CommanderError } from "commander";
+import { reportError } from "./cli/report.ts";
+
+const version = "0.1.0";
+
+/** Name, summary and where the command is. */
+const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] = [
+	["boot", "boot a Linux kernel in a microVM", async () => (await import("./cli/boot.ts")).bootCommand()],
+	["run", "run a container in a microVM", async () => (await import("./cli/run.ts")).runCommand()],
+	["image", "import, list and remove container images", async () => (await import("./cli/image.ts")).imageCommand()],
+	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
+	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
+	["doctor", "what this host can do, and what is missing", async () => (await import("./cli/doctor.ts")).doctorCommand()],
+];
+
+/** Runs one command line; resolves with the exit status. */
+export async function main(argv: readonly string[]): Promise<number> {
+	const program = new Command("tsvmm")
+		.description("a virtual machine monitor in TypeScript for Linux KVM")
+		.version(version)
+		.enablePositionalOptions()
+		.exitOverride();
+	const wanted = argv.find((word) => !word.startsWith("-"));
+	for (const [name, summary, load] of COMMANDS) {
+		const command = name === wanted ? await load() : new Command(name);
+		program.addCommand(command.summary(summary).exitOverride());
+	}
+	try {
+		await program.parseAsync(argv, { from: "user" });
+		return Number(process.exitCode ?? 0);
+	} catch (error) {
+		/* commander has printed its own message already; help and version are no failures. */
+		if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 125;
+		return reportError(error);
+	}
+}
+
+process.exitCode = await main(process.argv.slice(2));
