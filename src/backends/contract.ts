@@ -4,6 +4,7 @@
  * bytes (Segments). Completion is always asynchronous to `submit`: a backend that is done at once may call back from
  * inside `submit`, never from inside the request itself.
  */
+import type { Duplex } from "node:stream";
 import type { Segments } from "../base/segments.ts";
 
 /** How a block request ended, as the device reports it: 0 is success, "io" VIRTIO_BLK_S_IOERR, "unsupported" S_UNSUPP. */
@@ -52,6 +53,8 @@ export interface NetEvents {
 /** A network: frames in, frames out. Lengths in bytes, Ethernet header included, no FCS. */
 export interface NetBackend {
 	readonly offloads: NetOffloads;
+	/** Largest IP packet that the network carries, announced to the driver when given; 1500 is meant otherwise. */
+	readonly mtu?: number;
 	start(events: NetEvents): void;
 	/** Tells which guest offloads the driver accepted. */
 	setGuestOffloads(csum: boolean, tso: boolean): void;
@@ -59,5 +62,26 @@ export interface NetBackend {
 	send(frame: Segments): boolean;
 	/** Fills in the next frame; its length in bytes, 0 when none waits, -1 when it did not fit and was dropped. */
 	receive(into: Segments): number;
+	close(): Promise<void>;
+}
+
+/**
+ * The guest as a vsock backend sees it: ports that a stream can be connected to. The device moves the bytes; it pauses
+ * and resumes the stream, ends each half as the guest ends it, and destroys it when the connection is reset.
+ */
+export interface VsockGuest {
+	/**
+	 * Asks for a connection to `port` of the guest. `answer` is called once: with the host-side port when the guest has
+	 * accepted, before any byte of the guest reaches `stream`; with undefined when it refused or is not there, in which
+	 * case the stream stays the caller's. A stream destroyed before the answer withdraws the request.
+	 */
+	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void;
+}
+
+/** What the guest's vsock reaches on the host (context ID 2). */
+export interface VsockBackend {
+	start(guest: VsockGuest): void;
+	/** The guest connects to `port` of the host. The stream must allow half-open use; undefined refuses. */
+	open(port: number): Promise<Duplex | undefined>;
 	close(): Promise<void>;
 }

@@ -15,7 +15,7 @@ export class Segments {
 	count = 0;
 	/** Sum of all lengths, in bytes. */
 	totalBytes = 0;
-	/** Host address of each segment, for iovecs. Entries at and above `count` are stale. */
+	/** Host address of each segment, for iovecs; 0 when its source has none. Entries at and above `count` are stale. */
 	readonly hvas: number[] = [];
 	/** Length of each segment in bytes. */
 	readonly lengths: number[] = [];
@@ -33,9 +33,26 @@ export class Segments {
 		const i = this.count++;
 		this.#sources[i] = source;
 		this.#starts[i] = start;
-		this.hvas[i] = source.hva + start;
+		this.hvas[i] = source.hva === 0 ? 0 : source.hva + start;
 		this.lengths[i] = length;
 		this.totalBytes += length;
+	}
+
+	/** Appends the part [offset, offset + length) of `other`, cut short at its end. */
+	append(other: Segments, offset = 0, length = Number.POSITIVE_INFINITY): void {
+		let skip = offset;
+		let rest = length;
+		for (let i = 0; i < other.count && rest > 0; i++) {
+			const own = other.lengths[i]!;
+			if (skip >= own) {
+				skip -= own;
+				continue;
+			}
+			const take = Math.min(own - skip, rest);
+			this.add(other.#sources[i]!, other.#starts[i]! + skip, take);
+			rest -= take;
+			skip = 0;
+		}
 	}
 
 	/** The bytes of segment `i` themselves, not a copy. */
@@ -47,19 +64,7 @@ export class Segments {
 	/** Makes `into` the part [offset, offset + length) of this list, cut short at the end. Returns `into`. */
 	slice(offset: number, length: number, into: Segments): Segments {
 		into.clear();
-		let skip = offset;
-		let rest = length;
-		for (let i = 0; i < this.count && rest > 0; i++) {
-			const own = this.lengths[i]!;
-			if (skip >= own) {
-				skip -= own;
-				continue;
-			}
-			const take = Math.min(own - skip, rest);
-			into.add(this.#sources[i]!, this.#starts[i]! + skip, take);
-			rest -= take;
-			skip = 0;
-		}
+		into.append(this, offset, length);
 		return into;
 	}
 

@@ -1,0 +1,201 @@
+/*
+ * The host's side of vsock on unix sockets, by Firecracker's hybrid protocol:
+ *
+ *     host begins:   connect to `uds`, send "CONNECT 1024\n"; "OK 1073741824\n" comes when the guest has accepted, then
+ *                    the guest's bytes. A refusal closes the socket.
+ *     guest begins:  CID 2, port 52 leads to whoever listens on `${uds}_52`.
+ *
+ * Code of this process needs no socket: `connect` and `listen` give it streams to and from the guest directly.
+ */
+import { lstatSync, unlinkSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { duplexPair } from "../base/duplex-pair.ts";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+import type { VsockBackend, VsockGuest } from "./contract.ts";
+
+/** "CONNECT 4294967295\n" and some patience. */
+const MAX_LINE_BYTES = 32;
+/** Clients of `uds` at once. */
+const MAX_CLIENTS = 1024;
+
+export class UnixVsock implements VsockBackend {
+	readonly #uds: string | undefined;
+	readonly #sockets = new Set<Socket>();
+	readonly #listeners = new Map<number, (stream: Duplex) => void>();
+	#server: Server | undefined;
+	#guest: VsockGuest | undefined;
+	#closed = false;
+
+	private constructor(uds: string | undefined) {
+		this.#uds = uds;
+	}
+
+	/**
+	 * Listens on `uds`; without a path only code of this process reaches the guest. A socket file that nobody listens on
+	 * any more is replaced.
+	 *
+	 * @throws HostError ERR_SOCKET_IN_USE when somebody listens there, ERR_SOCKET when the path cannot be a socket
+	 */
+	static async open(uds?: string): Promise<UnixVsock> {
+		const vsock = new UnixVsock(uds);
+		if (uds !== undefined) vsock.#server = await listenOn(uds, (socket) => vsock.#client(socket));
+		return vsock;
+	}
+
+	start(guest: VsockGuest): void {
+		this.#guest = guest;
+	}
+
+	/** A stream to `port` of the guest. @throws HostError ERR_VSOCK_REFUSED */
+	connect(port: number): Promise<Duplex> {
+		return new Promise((resolve, reject) => {
+			const [ours, theirs] = duplexPair();
+			const answer = (hostPort: number | undefined) => {
+				if (hostPort !== undefined) {
+					resolve(ours);
+					return;
+				}
+				ours.destroy();
+				theirs.destroy();
+				const message = `Cannot connect to vsock port ${port} of the guest: it does not listen there`;
+				reject(new HostError("ERR_VSOCK_REFUSED", message));
+			};
+			if (this.#guest === undefined) answer(undefined);
+			else this.#guest.connect(port, theirs, answer);
+		});
+	}
+
+	/** Takes the guest's connections to `port`, before any socket `${uds}_${port}`. Returns what ends that. */
+	listen(port: number, onConnection: (stream: Duplex) => void): () => void {
+		this.#listeners.set(port, onConnection);
+		return () => {
+			if (this.#listeners.get(port) === onConnection) this.#listeners.delete(port);
+		};
+	}
+
+	open(port: number): Promise<Duplex | undefined> {
+		const listener = this.#listeners.get(port);
+		if (listener !== undefined) {
+			const [ours, theirs] = duplexPair();
+			listener(ours);
+			return Promise.resolve(theirs);
+		}
+		if (this.#uds === undefined || this.#closed) return Promise.resolve(undefined);
+		const path = `${this.#uds}_${port}`;
+		return new Promise((resolve) => {
+			const socket = connect({ path, allowHalfOpen: true });
+			this.#own(socket);
+			socket.once("connect", () => resolve(socket));
+			socket.once("close", () => resolve(undefined));
+		});
+	}
+
+	async close(): Promise<void> {
+		this.#closed = true;
+		const server = this.#server;
+		this.#server = undefined;
+		const ended = new Promise<void>((resolve) => {
+			if (server === undefined) resolve();
+			else server.close(() => resolve());
+		});
+		for (const socket of this.#sockets) socket.destroy();
+		await ended;
+	}
+
+	#own(socket: Socket): void {
+		this.#sockets.add(socket);
+		socket.on("error", ignore);
+		socket.once("close", () => this.#sockets.delete(socket));
+	}
+
+	/** Somebody on the host connected: one line says which port of the guest is meant. */
+	#client(socket: Socket): void {
+		this.#own(socket);
+		let line = Buffer.alloc(0);
+		const read = (chunk: Buffer) => {
+			line = Buffer.concat([line, chunk.subarray(0, MAX_LINE_BYTES)]);
+			const end = line.indexOf("\n");
+			if (end < 0) {
+				if (line.length >= MAX_LINE_BYTES) socket.destroy();
+				return;
+			}
+			socket.off("data", read);
+			socket.off("end", ended);
+			socket.pause();
+			const rest = chunk.subarray(end + 1 - (line.length - Math.min(chunk.length, MAX_LINE_BYTES)));
+			if (rest.length > 0) socket.unshift(rest);
+			const port = /^CONNECT ([0-9]{1,10})\r?$/.exec(line.toString("latin1", 0, end))?.[1];
+			if (port === undefined || Number(port) > 0xffff_ffff) socket.destroy();
+			else this.#join(socket, Number(port));
+		};
+		const ended = () => socket.destroy();
+		socket.on("data", read);
+		socket.on("end", ended);
+	}
+
+	#join(socket: Socket, port: number): void {
+		const answer = (hostPort: number | undefined) => {
+			if (hostPort === undefined) socket.destroy();
+			else socket.write(`OK ${hostPort}\n`);
+		};
+		if (this.#guest === undefined) answer(undefined);
+		else this.#guest.connect(port, socket, answer);
+	}
+}
+
+/** Whoever can reach the socket reaches the guest, so it is its owner's alone. */
+const OTHERS = 0o177;
+
+async function listenOn(path: string, onClient: (socket: Socket) => void): Promise<Server> {
+	for (let stale = false; ; stale = true) {
+		const server = createServer({ allowHalfOpen: true }, onClient);
+		server.maxConnections = MAX_CLIENTS;
+		try {
+			await new Promise<void>((resolve, reject) => {
+				server.once("error", reject);
+				server.once("listening", resolve);
+				const before = process.umask(OTHERS);
+				try {
+					server.listen(path);
+				} finally {
+					process.umask(before);
+				}
+			});
+			return server;
+		} catch (error) {
+			if (errnoName(error) !== "EADDRINUSE") {
+				throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${explain(error)}`, { cause: error });
+			}
+			if (stale || (await isLive(path))) {
+				throw new HostError("ERR_SOCKET_IN_USE", `Cannot listen on ${path}: another process listens there`, {
+					hint: "Give this machine another uds path, or stop the other one",
+					cause: error,
+				});
+			}
+			if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) {
+				throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: a file that is no socket is there`, {
+					cause: error,
+				});
+			}
+			unlinkSync(path);
+		}
+	}
+}
+
+/** Whether somebody accepts connections at `path`. */
+function isLive(path: string): Promise<boolean> {
+	return new Promise((resolve) => {
+		const probe = connect(path);
+		probe.once("connect", () => {
+			probe.destroy();
+			resolve(true);
+		});
+		probe.once("error", (error) => resolve(errnoName(error) !== "ECONNREFUSED"));
+	});
+}
+
+/** An error is followed by "close", which is what counts. */
+function ignore(): undefined {
+	return undefined;
+}

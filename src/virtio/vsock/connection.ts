@@ -1,0 +1,278 @@
+/*
+ * One stream between the guest and a Duplex of the host (virtio 1.2 §5.10.6). It sits between the device, which brings
+ * packets and asks for packets, and the stream, whose own buffering is the backpressure:
+ *
+ *     guest --RW--> received() --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
+ *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
+ *
+ * The guest can never make us hold more than `bufAlloc` bytes, the host never more than QUEUE_BYTES and one chunk.
+ */
+import type { Duplex } from "node:stream";
+import type { Segments } from "../../base/segments.ts";
+import {
+	HEADER_BYTES,
+	type Packet,
+	SHUTDOWN_BOTH,
+	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
+	VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+	VIRTIO_VSOCK_OP_REQUEST,
+	VIRTIO_VSOCK_OP_RESPONSE,
+	VIRTIO_VSOCK_OP_RW,
+	VIRTIO_VSOCK_OP_SHUTDOWN,
+	VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE,
+	VIRTIO_VSOCK_SHUTDOWN_F_SEND,
+} from "./packet.ts";
+
+/** Bytes of the host that wait for the guest, per stream, before the stream is paused. */
+const QUEUE_BYTES = 128 * 1024;
+/** Largest payload of one packet: what Linux accepts and sends. */
+const PAYLOAD_BYTES = 64 * 1024;
+
+/** What a connection tells its device. */
+export interface ConnectionEvents {
+	/** `fill` may have something to say. */
+	ready(connection: Connection): void;
+	/** The host's stream broke: the guest must hear of a reset. */
+	broken(connection: Connection): void;
+}
+
+export class Connection {
+	readonly hostPort: number;
+	readonly guestPort: number;
+	/** "request": we asked the guest; "opening": the guest asked, the backend is looking; "closed" is final. */
+	state: "request" | "opening" | "established" | "closed";
+	/** The device's list of connections with something to say. */
+	next: Connection | undefined;
+	scheduled = false;
+	readonly #events: ConnectionEvents;
+	readonly #bufAlloc: number;
+	#stream: Duplex | undefined;
+	/** OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE and OP_CREDIT_REQUEST still to be sent, a bit for each. */
+	#due = 0;
+
+	/* Guest to host. Counters are u32 and wrap, as on the wire. */
+	#rxCnt = 0;
+	#fwdCnt = 0;
+	#fwdCntSaid = 0;
+	#guestShutdown = 0;
+
+	/* Host to guest. */
+	#txCnt = 0;
+	#peerBufAlloc = 0;
+	#peerFwdCnt = 0;
+	#creditAsked = false;
+	#chunks: Uint8Array[] = [];
+	#offset = 0;
+	#queuedBytes = 0;
+	#shutdownDue = 0;
+	#shutdownSaid = 0;
+
+	constructor(
+		hostPort: number,
+		guestPort: number,
+		state: "request" | "opening",
+		bufAlloc: number,
+		events: ConnectionEvents,
+	) {
+		this.hostPort = hostPort;
+		this.guestPort = guestPort;
+		this.state = state;
+		this.#bufAlloc = bufAlloc;
+		this.#events = events;
+		if (state === "request") this.#due = 1 << VIRTIO_VSOCK_OP_REQUEST;
+	}
+
+	/** Both sides agreed; from here `stream` is this connection's. */
+	establish(stream: Duplex): void {
+		if (this.state === "opening") this.#due |= 1 << VIRTIO_VSOCK_OP_RESPONSE;
+		this.state = "established";
+		this.#stream = stream;
+		stream.on("error", ignore);
+		stream.on("close", this.#closed);
+		stream.on("end", this.#ended);
+		stream.on("data", this.#data);
+		stream.resume();
+		if (stream.destroyed) queueMicrotask(this.#closed);
+		else if (stream.readableEnded) this.#ended();
+		this.#events.ready(this);
+	}
+
+	/** Takes the credit fields that every packet of the guest carries. */
+	update(bufAlloc: number, fwdCnt: number): void {
+		this.#peerBufAlloc = bufAlloc;
+		this.#peerFwdCnt = fwdCnt;
+		if (this.#credit() > 0) this.#creditAsked = false;
+		if (this.wants()) this.#events.ready(this);
+	}
+
+	/** The guest wants to know its credit. */
+	creditRequested(): void {
+		this.#due |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+		this.#events.ready(this);
+	}
+
+	/**
+	 * Takes `length` payload bytes of a chain. False when the guest must not have sent them: beyond its credit, after
+	 * its SHUTDOWN_SEND, or into a stream that is not established.
+	 */
+	received(from: Segments, length: number): boolean {
+		const stream = this.#stream;
+		if (this.state !== "established" || stream === undefined) return false;
+		if ((this.#guestShutdown & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0) return false;
+		const held = (this.#rxCnt - this.#fwdCnt) >>> 0;
+		if (held + length > this.#bufAlloc) return false;
+		if (length === 0) return true;
+		const bytes = Buffer.allocUnsafe(length);
+		from.copyTo(bytes, HEADER_BYTES);
+		this.#rxCnt = (this.#rxCnt + length) >>> 0;
+		if (stream.writable) stream.write(bytes, () => this.#consumed(length));
+		return true;
+	}
+
+	/** The guest ends a half or both. True when it has ended both now: nothing more is to be said but RST. */
+	shutdown(flags: number): boolean {
+		const before = this.#guestShutdown;
+		this.#guestShutdown |= flags & SHUTDOWN_BOTH;
+		const added = this.#guestShutdown & ~before;
+		if ((added & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0) this.#stream?.end();
+		if ((added & VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE) !== 0) this.#forget();
+		return this.#guestShutdown === SHUTDOWN_BOTH;
+	}
+
+	/**
+	 * Ends the connection. The bytes that the guest sent before it closed in order are still delivered: in that case the
+	 * stream is returned, to be destroyed when it has finished or with the device.
+	 */
+	close(): Duplex | undefined {
+		const stream = this.#stream;
+		const orderly = (this.#guestShutdown & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0;
+		this.state = "closed";
+		this.#stream = undefined;
+		this.#forget();
+		if (stream === undefined) return undefined;
+		stream.off("data", this.#data);
+		stream.off("end", this.#ended);
+		stream.off("close", this.#closed);
+		if (!orderly || stream.writableFinished || stream.destroyed) {
+			stream.destroy();
+			return undefined;
+		}
+		stream.resume();
+		return stream;
+	}
+
+	/** Whether `fill` has something to say now. */
+	wants(): boolean {
+		if (this.state === "closed") return false;
+		if (this.#due !== 0) return true;
+		if (this.#queuedBytes > 0) return this.#credit() > 0 || !this.#creditAsked;
+		return this.#shutdownDue !== this.#shutdownSaid;
+	}
+
+	/**
+	 * Writes the next packet into `into`, whose length is at least a header's; `header` has the addresses already.
+	 * Returns the packet's length in bytes, 0 when there is no room for even one byte of payload.
+	 */
+	fill(header: Packet, into: Segments): number {
+		let op: number;
+		let flags = 0;
+		let payload = 0;
+		if (this.#due !== 0) {
+			op = 31 - Math.clz32(this.#due & -this.#due);
+			this.#due &= this.#due - 1;
+		} else if (this.#queuedBytes > 0) {
+			const credit = this.#credit();
+			if (credit > 0) {
+				op = VIRTIO_VSOCK_OP_RW;
+				payload = Math.min(this.#queuedBytes, credit, into.totalBytes - HEADER_BYTES, PAYLOAD_BYTES);
+				if (payload === 0) return 0;
+				this.#drain(into, payload);
+				this.#txCnt = (this.#txCnt + payload) >>> 0;
+			} else {
+				op = VIRTIO_VSOCK_OP_CREDIT_REQUEST;
+				this.#creditAsked = true;
+			}
+		} else {
+			op = VIRTIO_VSOCK_OP_SHUTDOWN;
+			flags = this.#shutdownDue;
+			this.#shutdownSaid = flags;
+		}
+		/* Whatever is said carries the credit, so an update of its own has become needless. */
+		this.#due &= ~(1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		this.#fwdCntSaid = this.#fwdCnt;
+		header.say(op, flags, payload);
+		header.credit(this.#bufAlloc, this.#fwdCnt);
+		into.copyFrom(header.bytes);
+		return HEADER_BYTES + payload;
+	}
+
+	/** Bytes that the guest has room for; what a lying guest makes negative is 0. */
+	#credit(): number {
+		return Math.max(0, this.#peerBufAlloc - ((this.#txCnt - this.#peerFwdCnt) >>> 0));
+	}
+
+	#drain(into: Segments, length: number): void {
+		let at = HEADER_BYTES;
+		let rest = length;
+		while (rest > 0) {
+			const chunk = this.#chunks[0]!;
+			const part = Math.min(rest, chunk.length - this.#offset);
+			into.copyFrom(chunk.subarray(this.#offset, this.#offset + part), at);
+			at += part;
+			rest -= part;
+			this.#offset += part;
+			if (this.#offset === chunk.length) {
+				this.#chunks.shift();
+				this.#offset = 0;
+			}
+		}
+		const before = this.#queuedBytes;
+		this.#queuedBytes = before - length;
+		if (before >= QUEUE_BYTES && this.#queuedBytes < QUEUE_BYTES) this.#stream?.resume();
+	}
+
+	#forget(): void {
+		this.#chunks = [];
+		this.#offset = 0;
+		this.#queuedBytes = 0;
+		if (this.state !== "closed") this.#stream?.resume();
+	}
+
+	#consumed(length: number): void {
+		if (this.state === "closed") return;
+		this.#fwdCnt = (this.#fwdCnt + length) >>> 0;
+		if ((this.#fwdCnt - this.#fwdCntSaid) >>> 0 < this.#bufAlloc / 4) return;
+		this.#due |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+		this.#events.ready(this);
+	}
+
+	readonly #data = (chunk: Uint8Array): void => {
+		if ((this.#guestShutdown & VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE) !== 0 || chunk.length === 0) return;
+		this.#chunks.push(chunk);
+		this.#queuedBytes += chunk.length;
+		if (this.#queuedBytes >= QUEUE_BYTES) this.#stream?.pause();
+		this.#events.ready(this);
+	};
+
+	readonly #ended = (): void => {
+		this.#shutdownDue |= VIRTIO_VSOCK_SHUTDOWN_F_SEND;
+		this.#events.ready(this);
+	};
+
+	readonly #closed = (): void => {
+		const stream = this.#stream;
+		if (this.state === "closed" || stream === undefined) return;
+		if (!stream.readableEnded || !stream.writableFinished) {
+			this.#events.broken(this);
+			return;
+		}
+		/* Both halves ended in order: nobody is there to receive either. */
+		this.#shutdownDue = SHUTDOWN_BOTH;
+		this.#events.ready(this);
+	};
+}
+
+/** A stream's error is followed by its "close", which is what counts. */
+function ignore(): undefined {
+	return undefined;
+}

@@ -1,0 +1,385 @@
+/*
+ * virtio-vsock (virtio 1.2 §5.10): streams between ports of the guest and streams of a VsockBackend. This file is the
+ * switchboard: it reads the guest's packets, finds the connection they belong to, and deals out the receive buffers
+ * to the connections that have something to say, one packet each in turn.
+ *
+ *     queue 0 rx: we write packets     queue 1 tx: we read packets     queue 2 events: unused without snapshots
+ *
+ * A stream that its reader neglects runs out of credit and stalls alone; the queues always move on.
+ */
+import type { Duplex } from "node:stream";
+import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
+import { limited } from "../../base/log.ts";
+import type { Activation, VirtioDevice } from "../device.ts";
+import type { Chain, Virtqueue } from "../queue.ts";
+import { VIRTIO_ID_VSOCK } from "../spec.ts";
+import { Connection, type ConnectionEvents } from "./connection.ts";
+import {
+	HEADER_BYTES,
+	Packet,
+	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
+	VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+	VIRTIO_VSOCK_OP_REQUEST,
+	VIRTIO_VSOCK_OP_RESPONSE,
+	VIRTIO_VSOCK_OP_RST,
+	VIRTIO_VSOCK_OP_RW,
+	VIRTIO_VSOCK_OP_SHUTDOWN,
+	VIRTIO_VSOCK_TYPE_STREAM,
+	VMADDR_CID_HOST,
+} from "./packet.ts";
+
+export const VIRTIO_VSOCK_F_STREAM = 0n;
+
+const RX = 0;
+const TX = 1;
+
+/** Connections at once, those included that still deliver the last bytes of a guest that has closed. */
+const MAX_CONNECTIONS = 1024;
+/** Receive buffer that the guest is told of: large for the first streams, smaller when a guest opens many. */
+const BUF_ALLOC = 256 * 1024;
+const BUF_ALLOC_MANY = 64 * 1024;
+const MANY = 64;
+/** Resets owed to a guest that gives no receive buffers, before its own packets have to wait. */
+const MAX_RESETS = 256;
+/** Packets per turn and direction, so that other devices get theirs. */
+const BATCH = 256;
+/** Host-side ports of connections that the host begins. */
+const FIRST_HOST_PORT = 0x4000_0000;
+const CONNECT_TIMEOUT_MS = 30_000;
+
+/** A connection that the host asked for, until the guest answers. */
+interface Request {
+	readonly stream: Duplex;
+	readonly timer: NodeJS.Timeout;
+	readonly gone: () => void;
+	readonly answer: (hostPort: number | undefined) => void;
+}
+
+export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
+	readonly name: string;
+	readonly deviceId = VIRTIO_ID_VSOCK;
+	readonly features = 1n << VIRTIO_VSOCK_F_STREAM;
+	readonly queueSizes = [256, 256, 64];
+	/** struct virtio_vsock_config: guest_cid u64. */
+	readonly config = new Uint8Array(8);
+	readonly #cid: number;
+	readonly #backend: VsockBackend;
+	#rx: Virtqueue | undefined;
+	#tx: Virtqueue | undefined;
+	/** By host port, then by guest port: no key object per packet. */
+	readonly #table = new Map<number, Map<number, Connection>>();
+	#count = 0;
+	readonly #requests = new Map<Connection, Request>();
+	/** Streams whose guest has closed, until they have delivered what it sent. */
+	readonly #lingering = new Set<Duplex>();
+	/** Resets to be sent, as pairs of host port and guest port. */
+	#resets: number[] = [];
+	/** Connections with something to say, first come first served. */
+	#head: Connection | undefined;
+	#tail: Connection | undefined;
+	#nextHostPort = FIRST_HOST_PORT;
+	readonly #in = new Packet();
+	readonly #out = new Packet();
+	#receiving = false;
+	#txStalled = false;
+	#turn: NodeJS.Immediate | undefined;
+	#turnTx = false;
+
+	/**
+	 * @param cid the guest's context ID, 3 to 2^32 - 2
+	 * @param backend what the guest reaches on the host
+	 */
+	constructor(cid: number, backend: VsockBackend, name = "virtio-vsock0") {
+		this.name = name;
+		this.#cid = cid;
+		this.#backend = backend;
+		new DataView(this.config.buffer).setUint32(0, cid, true);
+		backend.start(this);
+	}
+
+	activate(activation: Activation): void {
+		this.#rx = activation.queues[RX];
+		this.#tx = activation.queues[TX];
+	}
+
+	notify(index: number): void {
+		if (index === RX) this.#speak();
+		else if (index === TX) this.#listen();
+	}
+
+	reset(): void {
+		this.#rx = undefined;
+		this.#tx = undefined;
+		if (this.#turn !== undefined) clearImmediate(this.#turn);
+		this.#turn = undefined;
+		for (const ports of [...this.#table.values()]) {
+			for (const connection of [...ports.values()]) this.#remove(connection);
+		}
+		for (const stream of this.#lingering) stream.destroy();
+		this.#lingering.clear();
+		this.#resets = [];
+		this.#head = undefined;
+		this.#tail = undefined;
+		this.#txStalled = false;
+		this.#turnTx = false;
+	}
+
+	async close(): Promise<void> {
+		this.reset();
+		await this.#backend.close();
+	}
+
+	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void {
+		const hostPort = this.#rx === undefined || this.#full() ? undefined : this.#freePort(port);
+		if (hostPort === undefined) {
+			answer(undefined);
+			return;
+		}
+		const connection = this.#add(hostPort, port, "request");
+		const gone = () => this.#remove(connection, true);
+		const timer = setTimeout(gone, CONNECT_TIMEOUT_MS);
+		timer.unref();
+		stream.once("close", gone);
+		this.#requests.set(connection, { stream, timer, gone, answer });
+		this.ready(connection);
+	}
+
+	ready(connection: Connection): void {
+		if (!connection.wants()) return;
+		this.#schedule(connection);
+		if (!this.#receiving) this.#speak();
+	}
+
+	broken(connection: Connection): void {
+		this.#remove(connection, true);
+		if (!this.#receiving) this.#speak();
+	}
+
+	/** Reads the guest's packets. */
+	#listen(): void {
+		const tx = this.#tx;
+		if (tx === undefined || this.#receiving) return;
+		this.#receiving = true;
+		let left = BATCH;
+		for (; left > 0 && this.#resets.length < 2 * MAX_RESETS; left--) {
+			const chain = tx.pop();
+			if (chain === undefined) break;
+			this.#packet(chain);
+			tx.push(chain, 0);
+		}
+		tx.flush();
+		this.#receiving = false;
+		this.#txStalled = this.#resets.length >= 2 * MAX_RESETS;
+		if (left === 0) this.#again(true);
+		this.#speak();
+	}
+
+	#packet(chain: Chain): void {
+		const packet = this.#in;
+		if (!packet.read(chain.readable)) {
+			limited(this.name, "warn", `packet of ${chain.readable.totalBytes} bytes is shorter than a header`);
+			return;
+		}
+		const { srcPort: guestPort, dstPort: hostPort, op, len } = packet;
+		if (packet.srcCid !== this.#cid || packet.dstCid !== VMADDR_CID_HOST) {
+			limited(this.name, "warn", `packet from CID ${packet.srcCid} to CID ${packet.dstCid} dropped`);
+			return;
+		}
+		const connection = this.#table.get(hostPort)?.get(guestPort);
+		const fits = len <= chain.readable.totalBytes - HEADER_BYTES;
+		if (packet.type !== VIRTIO_VSOCK_TYPE_STREAM || !fits) {
+			limited(this.name, "warn", `packet of type ${packet.type} with ${len} bytes of payload refused`);
+			this.#refuse(connection, hostPort, guestPort, op);
+		} else if (connection === undefined) {
+			if (op === VIRTIO_VSOCK_OP_REQUEST) this.#requested(hostPort, guestPort);
+			else this.#refuse(undefined, hostPort, guestPort, op);
+		} else {
+			connection.update(packet.bufAlloc, packet.fwdCnt);
+			if (!this.#deliver(connection, chain, op, len)) this.#refuse(connection, hostPort, guestPort, op);
+		}
+	}
+
+	/** Gives a packet to its connection; false when it must not come now, which ends the connection. */
+	#deliver(connection: Connection, chain: Chain, op: number, len: number): boolean {
+		switch (op) {
+			case VIRTIO_VSOCK_OP_RW:
+				return connection.received(chain.readable, len);
+			case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
+				return true;
+			case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
+				connection.creditRequested();
+				return true;
+			case VIRTIO_VSOCK_OP_SHUTDOWN:
+				if (connection.state !== "established") return false;
+				if (connection.shutdown(this.#in.flags)) this.#remove(connection, true);
+				return true;
+			case VIRTIO_VSOCK_OP_RST:
+				this.#remove(connection);
+				return true;
+			case VIRTIO_VSOCK_OP_RESPONSE:
+				return this.#accepted(connection);
+			default:
+				return false;
+		}
+	}
+
+	/** Ends what the packet belonged to and says so, but never answers a reset with a reset. */
+	#refuse(connection: Connection | undefined, hostPort: number, guestPort: number, op: number): void {
+		if (connection !== undefined) this.#remove(connection);
+		if (op !== VIRTIO_VSOCK_OP_RST) this.#resets.push(hostPort, guestPort);
+	}
+
+	/** The guest asks for a connection. */
+	#requested(hostPort: number, guestPort: number): void {
+		if (this.#full()) {
+			limited(this.name, "warn", `more than ${MAX_CONNECTIONS} connections refused`);
+			this.#resets.push(hostPort, guestPort);
+			return;
+		}
+		const connection = this.#add(hostPort, guestPort, "opening");
+		connection.update(this.#in.bufAlloc, this.#in.fwdCnt);
+		const opened = (stream: Duplex | undefined) => {
+			if (connection.state === "closed") stream?.destroy();
+			else if (stream === undefined) this.broken(connection);
+			else connection.establish(stream);
+		};
+		this.#backend.open(hostPort).then(opened, () => opened(undefined));
+	}
+
+	/** The guest accepted a connection that the host asked for. */
+	#accepted(connection: Connection): boolean {
+		const request = this.#requests.get(connection);
+		if (request === undefined) return false;
+		this.#settle(connection, request);
+		request.answer(connection.hostPort);
+		connection.establish(request.stream);
+		return true;
+	}
+
+	/** Fills receive buffers: resets first, then one packet of each connection in turn. */
+	#speak(): void {
+		const rx = this.#rx;
+		if (rx === undefined || this.#receiving) return;
+		let left = BATCH;
+		for (; left > 0 && (this.#resets.length > 0 || this.#first() !== undefined); left--) {
+			const chain = rx.pop();
+			if (chain === undefined) break;
+			rx.push(chain, chain.writable.totalBytes < HEADER_BYTES ? 0 : this.#packetInto(chain));
+		}
+		rx.flush();
+		if (left === 0) this.#again(false);
+		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#again(true);
+	}
+
+	/** The connection whose turn it is, past those that have lost their say since they came. */
+	#first(): Connection | undefined {
+		while (this.#head !== undefined && !this.#head.wants()) this.#unschedule(this.#head);
+		return this.#head;
+	}
+
+	#packetInto(chain: Chain): number {
+		const out = this.#out;
+		if (this.#resets.length > 0) {
+			const [hostPort, guestPort] = this.#resets.splice(0, 2);
+			out.address(VMADDR_CID_HOST, hostPort!, this.#cid, guestPort!);
+			out.say(VIRTIO_VSOCK_OP_RST, 0, 0);
+			out.credit(0, 0);
+			return chain.writable.copyFrom(out.bytes);
+		}
+		const connection = this.#head!;
+		this.#unschedule(connection);
+		out.address(VMADDR_CID_HOST, connection.hostPort, this.#cid, connection.guestPort);
+		const written = connection.fill(out, chain.writable);
+		if (connection.wants()) this.#schedule(connection);
+		return written;
+	}
+
+	/** Goes on in a later turn of the event loop. */
+	#again(tx: boolean): void {
+		this.#turnTx ||= tx;
+		this.#turn ??= setImmediate(() => {
+			this.#turn = undefined;
+			const listen = this.#turnTx;
+			this.#turnTx = false;
+			if (listen) this.#listen();
+			else this.#speak();
+		});
+	}
+
+	#schedule(connection: Connection): void {
+		if (connection.scheduled) return;
+		connection.scheduled = true;
+		if (this.#tail === undefined) this.#head = connection;
+		else this.#tail.next = connection;
+		this.#tail = connection;
+	}
+
+	/** Takes a connection off the list, so that a closed one costs no receive buffer. */
+	#unschedule(connection: Connection): void {
+		if (!connection.scheduled) return;
+		let before: Connection | undefined;
+		for (let at = this.#head; at !== undefined && at !== connection; at = at.next) before = at;
+		if (before === undefined) this.#head = connection.next;
+		else before.next = connection.next;
+		if (this.#tail === connection) this.#tail = before;
+		connection.next = undefined;
+		connection.scheduled = false;
+	}
+
+	#full(): boolean {
+		return this.#count + this.#lingering.size >= MAX_CONNECTIONS;
+	}
+
+	#freePort(guestPort: number): number {
+		for (;;) {
+			const port = this.#nextHostPort;
+			this.#nextHostPort = port === 0xffff_fffe ? FIRST_HOST_PORT : port + 1;
+			if (this.#table.get(port)?.get(guestPort) === undefined) return port;
+		}
+	}
+
+	#add(hostPort: number, guestPort: number, state: "request" | "opening"): Connection {
+		const bufAlloc = this.#count < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
+		const connection = new Connection(hostPort, guestPort, state, bufAlloc, this);
+		let ports = this.#table.get(hostPort);
+		if (ports === undefined) {
+			ports = new Map();
+			this.#table.set(hostPort, ports);
+		}
+		ports.set(guestPort, connection);
+		this.#count++;
+		return connection;
+	}
+
+	/** Ends a connection on our side, and with `tell` on the guest's. */
+	#remove(connection: Connection, tell = false): void {
+		if (connection.state === "closed") return;
+		const { hostPort, guestPort } = connection;
+		const ports = this.#table.get(hostPort)!;
+		ports.delete(guestPort);
+		if (ports.size === 0) this.#table.delete(hostPort);
+		this.#count--;
+		this.#unschedule(connection);
+		if (tell) this.#resets.push(hostPort, guestPort);
+		const stream = connection.close();
+		if (stream !== undefined) this.#linger(stream);
+		const request = this.#requests.get(connection);
+		if (request === undefined) return;
+		this.#settle(connection, request);
+		request.answer(undefined);
+		if (tell && !this.#receiving) this.#speak();
+	}
+
+	#settle(connection: Connection, request: Request): void {
+		this.#requests.delete(connection);
+		clearTimeout(request.timer);
+		request.stream.off("close", request.gone);
+	}
+
+	/** Lets a stream deliver what the guest sent before it closed. */
+	#linger(stream: Duplex): void {
+		this.#lingering.add(stream);
+		stream.once("finish", () => stream.destroy());
+		stream.once("close", () => this.#lingering.delete(stream));
+	}
+}
