@@ -99,6 +99,12 @@ describe("host/native", () => {
 		);
 	});
 
+	it("every struct has the size, alignment and offsets of native/tsvmm.h", () => {
+		const layouts = Object.values(nativeContract).filter((value) => typeof value === "object");
+		expect(layouts.length).toBe(4);
+		compare(['"tsvmm.h"'], (layouts as unknown as Layout<string>[]).flatMap(layoutChecks));
+	});
+
 	it("native/tsvmm.h declares no constant that host/native.ts lacks", () => {
 		const header = readFileSync("native/tsvmm.h", "utf8");
 		const theirs = [...header.matchAll(/^#define (\w+) \S/gm)].map((match) => match[1]);

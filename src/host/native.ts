@@ -9,9 +9,13 @@
  */
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { HostError } from "../base/errors.ts";
+import { array, struct } from "../base/struct.ts";
 
 /** An opaque handle of the helper. */
 export type Handle = { readonly __handle: unique symbol };
+
+export const ABI_VERSION = 1;
 
 /** How an address is treated by the vCPU run loop without asking TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -22,7 +26,52 @@ export const REGISTER_ACK_WRITE = 2; /* writes atomically clear the written bits
 export const VCPU_RUNNING = 0;
 export const VCPU_EXITED = 1; /* waits for TypeScript: see kvm_run, then vcpuResume */
 export const VCPU_FAILED = 2; /* KVM_RUN failed: `errnos` has the errno; the thread has ended */
-export const VCPU_STOPPED = 3; /* the thread has ended */
+export const VCPU_STOPPED = 3; /* no thread */
+
+export const SHADOW_WORDS = 1024;
+export const POSTED_ENTRIES = 1024;
+export const MAX_REGISTERS = 512;
+
+/** A write that a vCPU left behind without stopping. */
+export const posted_entry = struct("posted_entry", {
+	address: "u64",
+	value: "u32",
+	size: "u16",
+	pio: "u8",
+	vcpu: "u8",
+});
+
+/** Indices run freely; entry i is at i mod POSTED_ENTRIES. TypeScript writes `head`, vCPU threads write `tail`. */
+export const posted_ring = struct("posted_ring", {
+	head: "u32",
+	pad1: array("u32", 15),
+	tail: "u32",
+	pad2: array("u32", 15),
+	entries: array(posted_entry, POSTED_ENTRIES),
+});
+
+/** `op` of an io_submission. */
+export const IO_READV = 0;
+export const IO_WRITEV = 1;
+export const IO_FDATASYNC = 2;
+export const IO_PUNCH_HOLE = 3; /* offset, length: deallocate, reads give zeroes */
+export const IO_ZERO_RANGE = 4; /* offset, length: zeroes, allocated */
+
+export const IO_IOVECS = 8192;
+
+export const io_submission = struct("io_submission", {
+	op: "u32",
+	token: "u32",
+	fd: "u32",
+	iov_count: "u32",
+	offset: "u64",
+	length: "u64",
+	iov_start: "u32",
+	pad: "u32",
+});
+
+/** `result`: bytes, 0, or a negative errno. */
+export const io_completion = struct("io_completion", { token: "u32", result: "s32" });
 
 export interface Native {
 	readonly abiVersion: number;
@@ -42,10 +91,9 @@ export interface Native {
 		states: ArrayBuffer;
 		/** Int32 per vCPU: errno of a failed KVM_RUN. */
 		errnos: ArrayBuffer;
-		/** 1024 Int32 shadow words, for REGISTER_SHADOW_READ and REGISTER_ACK_WRITE; use Atomics. */
+		/** SHADOW_WORDS Int32, for REGISTER_SHADOW_READ and REGISTER_ACK_WRITE; use Atomics. */
 		shadow: ArrayBuffer;
-		/** Posted ring: u32 head (ours), u32 tail (theirs), 8 bytes unused, then 1024 entries {u64 address, u32 value,
-		 * u16 size, u8 pio, u8 vcpu}. */
+		/** A posted_ring. */
 		posted: ArrayBuffer;
 	};
 	loopRegister(loop: Handle, pio: boolean, address: number, size: number, kind: number, word: number): void;
@@ -53,6 +101,8 @@ export interface Native {
 	vcpuStart(loop: Handle, index: number, vcpuFd: number, runBytes: number): ArrayBuffer;
 	/** Hands a VCPU_EXITED vCPU back to its thread. */
 	vcpuResume(loop: Handle, index: number): void;
+	/** Makes a running vCPU exit with KVM_EXIT_INTR soon, wherever it is. */
+	vcpuKick(loop: Handle, index: number): void;
 	/** Stops all threads and waits for their end; onWake is not called any more. */
 	loopStop(loop: Handle): void;
 	loopDestroy(loop: Handle): void;
@@ -74,10 +124,9 @@ export interface Native {
 	writev(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
 
 	/* Asynchronous file I/O by io_uring, or by two threads where io_uring is refused or `forceThreads` is set.
-	 * `submissions`: `entries` x {u32 op, u32 token, u32 fd, u32 iovCount, u64 offset, u64 length, u32 iovStart, u32 0}
-	 * `iovecs`: 8192 x {u64 base, u64 len}, free for reuse after ioSubmit returned
-	 * `completions`: `entries` x {u32 token, s32 result}; onComplete says how many are there; they are gone after it.
-	 * op: 0 readv, 1 writev, 2 fdatasync, 3 punch hole, 4 zero range. */
+	 * `submissions`: `entries` x io_submission; at most `entries` may be in flight
+	 * `iovecs`: IO_IOVECS x {u64 base, u64 len}, free for reuse after ioSubmit returned
+	 * `completions`: `entries` x io_completion; onComplete says how many are there; they are gone after it. */
 	ioCreate(
 		entries: number,
 		forceThreads: boolean,
@@ -110,8 +159,33 @@ export function packageRoot(): string {
 		: fileURLToPath(new URL("..", import.meta.url));
 }
 
-/** The helper, loaded at the first call. @throws Error when it was not built */
+/**
+ * The helper, loaded at the first call.
+ *
+ * @throws HostError when it was not built, or by another version of tsvmm
+ */
 export function native(): Native {
-	loaded ??= require("node-gyp-build")(packageRoot()) as Native;
+	loaded ??= load();
 	return loaded;
+}
+
+function load(): Native {
+	const hint = "npm run build:native builds it; it needs gcc, make and python3";
+	let addon: Native;
+	try {
+		addon = require("node-gyp-build")(packageRoot()) as Native;
+	} catch (cause) {
+		throw new HostError("ERR_NATIVE_MISSING", "Cannot load the native helper: there is no build for this machine", {
+			hint,
+			cause,
+		});
+	}
+	if (addon.abiVersion !== ABI_VERSION) {
+		throw new HostError(
+			"ERR_NATIVE_ABI",
+			`Cannot use the native helper: its ABI version is ${addon.abiVersion}, ${ABI_VERSION} is needed`,
+			{ hint },
+		);
+	}
+	return addon;
 }

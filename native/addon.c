@@ -1,0 +1,129 @@
+/*
+ * The addon's table of functions, and what its files share. Nothing here waits.
+ */
+#include "addon.h"
+
+double arg_number(napi_env env, napi_value value) {
+    double result = 0;
+    napi_get_value_double(env, value, &result);
+    return result;
+}
+
+bool arg_bool(napi_env env, napi_value value) {
+    bool result = false;
+    napi_get_value_bool(env, value, &result);
+    return result;
+}
+
+void *arg_handle(napi_env env, napi_value value) {
+    void *result = NULL;
+    napi_get_value_external(env, value, &result);
+    return result;
+}
+
+napi_value throw_errno(napi_env env, const char *attempt, int error) {
+    char message[256];
+    snprintf(message, sizeof message, "Cannot %s: %s", attempt, uv_strerror(-error));
+    napi_throw_error(env, uv_err_name(-error), message);
+    return NULL;
+}
+
+napi_value number(napi_env env, double value) {
+    napi_value result = NULL;
+    napi_create_double(env, value, &result);
+    return result;
+}
+
+napi_value handle(napi_env env, void *pointer) {
+    napi_value result = NULL;
+    napi_create_external(env, pointer, NULL, NULL, &result);
+    return result;
+}
+
+void set(napi_env env, napi_value object, const char *name, napi_value value) {
+    napi_set_named_property(env, object, name, value);
+}
+
+napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference) {
+    napi_value result = NULL;
+    *reference = NULL;
+    if (napi_create_external_arraybuffer(env, memory, bytes, NULL, NULL, &result) != napi_ok)
+        return NULL;
+    napi_create_reference(env, result, 1, reference);
+    return result;
+}
+
+void buffer_detach(napi_env env, napi_ref *reference) {
+    napi_value value = NULL;
+    if (*reference == NULL)
+        return;
+    if (napi_get_reference_value(env, *reference, &value) == napi_ok && value != NULL)
+        napi_detach_arraybuffer(env, value);
+    napi_delete_reference(env, *reference);
+    *reference = NULL;
+}
+
+void callback_create(struct callback *callback, napi_env env, napi_value function) {
+    napi_value name;
+    callback->env = env;
+    napi_create_reference(env, function, 1, &callback->function);
+    napi_create_string_utf8(env, "tsvmm", NAPI_AUTO_LENGTH, &name);
+    napi_async_init(env, NULL, name, &callback->context);
+}
+
+void callback_call(struct callback *callback, size_t argc, const int32_t *arguments) {
+    napi_env env = callback->env;
+    napi_handle_scope scope;
+    napi_value function, global, argv[4], result, exception;
+
+    napi_open_handle_scope(env, &scope);
+    napi_get_reference_value(env, callback->function, &function);
+    napi_get_global(env, &global);
+    for (size_t i = 0; i < argc; i++)
+        napi_create_int32(env, arguments[i], &argv[i]);
+    if (napi_make_callback(env, callback->context, global, function, argc, argv, &result) ==
+            napi_pending_exception &&
+        napi_get_and_clear_last_exception(env, &exception) == napi_ok)
+        napi_fatal_exception(env, exception);
+    napi_close_handle_scope(env, scope);
+}
+
+void callback_destroy(struct callback *callback) {
+    napi_delete_reference(callback->env, callback->function);
+    napi_async_destroy(callback->env, callback->context);
+}
+
+#define FUNCTION(name)                                                                                       \
+    { #name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL }
+
+NAPI_MODULE_INIT() {
+    napi_property_descriptor functions[] = {
+        FUNCTION(ramMap),
+        FUNCTION(ramUnmap),
+        FUNCTION(loopCreate),
+        FUNCTION(loopRegister),
+        FUNCTION(vcpuStart),
+        FUNCTION(vcpuResume),
+        FUNCTION(vcpuKick),
+        FUNCTION(loopStop),
+        FUNCTION(loopDestroy),
+        FUNCTION(pollCreate),
+        FUNCTION(pollSet),
+        FUNCTION(pollRef),
+        FUNCTION(pollDestroy),
+        FUNCTION(eventfdCreate),
+        FUNCTION(eventfdSignal),
+        FUNCTION(fdClose),
+        {"readv", NULL, native_readv, NULL, NULL, NULL, napi_enumerable, NULL},
+        {"writev", NULL, native_writev, NULL, NULL, NULL, napi_enumerable, NULL},
+        FUNCTION(ioCreate),
+        FUNCTION(ioSubmit),
+        FUNCTION(ioDestroy),
+        FUNCTION(terminalRaw),
+        FUNCTION(terminalRestore),
+        FUNCTION(terminalSize),
+    };
+    napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
+    set(env, exports, "abiVersion", number(env, ABI_VERSION));
+    return exports;
+}

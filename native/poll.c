@@ -1,0 +1,133 @@
+/*
+ * Readiness of a file descriptor on the JavaScript thread (uv_poll), eventfds, and readv/writev on guest
+ * memory for descriptors that never block.
+ */
+#include "addon.h"
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+
+#define MAX_IOVECS 1024 /* IOV_MAX of Linux */
+
+struct poll {
+    uv_poll_t poll;
+    struct callback callback;
+    int fd;
+    bool drain;
+};
+
+static void on_poll(uv_poll_t *handle, int status, int events) {
+    struct poll *poll = handle->data;
+    uint64_t count;
+    /* An error or hang-up is told as "readable": the read that follows says what it is. */
+    int32_t argument = status < 0 ? UV_READABLE : events & (UV_READABLE | UV_WRITABLE);
+    if (poll->drain && read(poll->fd, &count, sizeof count) < 0)
+        return;
+    callback_call(&poll->callback, 1, &argument);
+}
+
+static void free_poll(uv_handle_t *handle) {
+    free(handle->data);
+}
+
+static void destroy(void *argument) {
+    struct poll *poll = argument;
+    uv_poll_stop(&poll->poll);
+    callback_destroy(&poll->callback);
+    uv_close((uv_handle_t *)&poll->poll, free_poll);
+}
+
+napi_value pollCreate(napi_env env, napi_callback_info info) {
+    ARGUMENTS(4);
+    uv_loop_t *loop;
+    struct poll *poll = calloc(1, sizeof *poll);
+    napi_get_uv_event_loop(env, &loop);
+    poll->fd = arg_int(env, argv[0]);
+    poll->drain = arg_bool(env, argv[2]);
+    poll->poll.data = poll;
+    int error = uv_poll_init(loop, &poll->poll, poll->fd);
+    if (error < 0) {
+        free(poll);
+        return throw_errno(env, "watch a file descriptor", -error);
+    }
+    callback_create(&poll->callback, env, argv[3]);
+    napi_add_env_cleanup_hook(env, destroy, poll);
+    if (arg_int(env, argv[1]) != 0)
+        uv_poll_start(&poll->poll, arg_int(env, argv[1]), on_poll);
+    return handle(env, poll);
+}
+
+napi_value pollSet(napi_env env, napi_callback_info info) {
+    ARGUMENTS(2);
+    struct poll *poll = arg_handle(env, argv[0]);
+    int events = arg_int(env, argv[1]);
+    if (events == 0)
+        uv_poll_stop(&poll->poll);
+    else
+        uv_poll_start(&poll->poll, events, on_poll);
+    return NULL;
+}
+
+napi_value pollRef(napi_env env, napi_callback_info info) {
+    ARGUMENTS(2);
+    struct poll *poll = arg_handle(env, argv[0]);
+    if (arg_bool(env, argv[1]))
+        uv_ref((uv_handle_t *)&poll->poll);
+    else
+        uv_unref((uv_handle_t *)&poll->poll);
+    return NULL;
+}
+
+napi_value pollDestroy(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    struct poll *poll = arg_handle(env, argv[0]);
+    napi_remove_env_cleanup_hook(env, destroy, poll);
+    destroy(poll);
+    return NULL;
+}
+
+napi_value eventfdCreate(napi_env env, napi_callback_info info) {
+    (void)info;
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fd < 0 ? throw_errno(env, "create an eventfd", errno) : number(env, fd);
+}
+
+napi_value eventfdSignal(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    uint64_t one = 1;
+    /* EAGAIN: the counter is full, so the reader will wake all the same. */
+    if (write(arg_int(env, argv[0]), &one, sizeof one) < 0 && errno != EAGAIN)
+        return throw_errno(env, "signal an eventfd", errno);
+    return NULL;
+}
+
+napi_value fdClose(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    if (close(arg_int(env, argv[0])) < 0 && errno != EINTR)
+        return throw_errno(env, "close a file descriptor", errno);
+    return NULL;
+}
+
+static napi_value vectored(napi_env env, napi_callback_info info,
+                           ssize_t (*call)(int, const struct iovec *, int)) {
+    ARGUMENTS(4);
+    struct iovec iovecs[MAX_IOVECS];
+    int fd = arg_int(env, argv[0]), count = arg_int(env, argv[3]);
+    size_t addresses = 0, sizes = 0;
+    double *hvas = NULL;
+    uint32_t *lengths = NULL;
+    napi_get_typedarray_info(env, argv[1], NULL, &addresses, (void **)&hvas, NULL, NULL);
+    napi_get_typedarray_info(env, argv[2], NULL, &sizes, (void **)&lengths, NULL, NULL);
+    if (count < 0 || count > MAX_IOVECS || (size_t)count > addresses || (size_t)count > sizes)
+        return number(env, -EINVAL);
+    for (int i = 0; i < count; i++)
+        iovecs[i] = (struct iovec){(void *)(uintptr_t)hvas[i], lengths[i]};
+    ssize_t result = call(fd, iovecs, count);
+    return number(env, result < 0 ? -errno : result);
+}
+
+napi_value native_readv(napi_env env, napi_callback_info info) {
+    return vectored(env, info, readv);
+}
+napi_value native_writev(napi_env env, napi_callback_info info) {
+    return vectored(env, info, writev);
+}

@@ -1,0 +1,368 @@
+/*
+ * The run loop: one thread per vCPU in KVM_RUN (KVM api.rst §4.10).
+ *
+ *     vCPU thread: KVM_RUN -> exit -> answered here (posted write, shadow read, ack write)? -> KVM_RUN
+ *                                  -> else state = VCPU_EXITED, wake JavaScript, wait on the state word
+ *     JavaScript:  onWake -> drain the posted ring -> handle the exit in kvm_run -> vcpuResume -> futex wake
+ *
+ * A posted write is in the ring before its thread publishes VCPU_EXITED, so a reader that drains the ring
+ * after it has seen the state keeps the guest's order. Threads never call into JavaScript; uv_async does.
+ */
+#include "addon.h"
+#include <linux/futex.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define KICK_SIGNAL (SIGRTMIN + 5)
+#define STACK_BYTES (128 * 1024)
+
+struct reg {
+    uint64_t address;
+    uint32_t size;
+    uint8_t pio, kind;
+    uint16_t word;
+};
+
+struct vcpu {
+    struct loop *loop;
+    uint32_t index;
+    int fd;
+    pthread_t thread;
+    bool started;       /* thread exists and is not joined; JavaScript thread only */
+    atomic_bool done;   /* thread touches nothing of ours any more */
+    atomic_bool kicked; /* report the next interruption as an exit */
+    struct kvm_run *run;
+    size_t run_bytes;
+    napi_ref run_buffer;
+};
+
+struct loop {
+    uv_async_t async;
+    struct callback callback;
+    uint32_t max_vcpus;
+    atomic_bool stop;
+    struct vcpu *vcpus;
+    _Atomic int32_t *states, *errnos, *shadow;
+    struct posted_ring *posted;
+    pthread_mutex_t posting; /* vCPU threads among themselves */
+    atomic_uint registers;
+    struct reg table[MAX_REGISTERS];
+    napi_ref buffers[4];
+};
+
+static void futex_wait(_Atomic int32_t *word, int32_t value) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+static void futex_wake(_Atomic int32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static const struct reg *find(struct loop *loop, bool pio, bool write, uint64_t address, uint32_t size) {
+    unsigned count = atomic_load_explicit(&loop->registers, memory_order_acquire);
+    for (unsigned i = 0; i < count; i++) {
+        const struct reg *reg = &loop->table[i];
+        if (reg->address == address && reg->size == size && reg->pio == pio &&
+            (reg->kind != REGISTER_SHADOW_READ) == write)
+            return reg;
+    }
+    return NULL;
+}
+
+/* Queues `count` values; false when they do not all fit. */
+static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, uint32_t count) {
+    struct loop *loop = vcpu->loop;
+    struct posted_ring *ring = loop->posted;
+    bool fits;
+    pthread_mutex_lock(&loop->posting);
+    uint32_t tail = ring->tail, head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
+    fits = count <= POSTED_ENTRIES - (tail - head);
+    if (fits) {
+        for (uint32_t i = 0; i < count; i++, data += reg->size) {
+            struct posted_entry *entry = &ring->entries[(tail + i) % POSTED_ENTRIES];
+            *entry =
+                (struct posted_entry){reg->address, 0, (uint16_t)reg->size, reg->pio, (uint8_t)vcpu->index};
+            memcpy(&entry->value, data, reg->size);
+        }
+        __atomic_store_n(&ring->tail, tail + count, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&loop->posting);
+    if (fits)
+        uv_async_send(&loop->async);
+    return fits;
+}
+
+/* Does what a registered address asks for, `count` times; false when TypeScript must see the exit. */
+static bool access_register(struct vcpu *vcpu, bool pio, bool write, uint64_t address, uint32_t size,
+                            uint8_t *data, uint32_t count) {
+    const struct reg *reg = find(vcpu->loop, pio, write, address, size);
+    if (reg == NULL)
+        return false;
+    if (reg->kind == REGISTER_POSTED_WRITE)
+        return post(vcpu, reg, data, count);
+    _Atomic int32_t *word = &vcpu->loop->shadow[reg->word];
+    for (uint32_t i = 0; i < count; i++, data += size) {
+        int32_t value = 0;
+        if (write) {
+            memcpy(&value, data, size);
+            atomic_fetch_and(word, ~value);
+        } else {
+            value = atomic_load(word);
+            memcpy(data, &value, size);
+        }
+    }
+    return true;
+}
+
+static bool answer(struct vcpu *vcpu) {
+    struct kvm_run *run = vcpu->run;
+    if (run->exit_reason == KVM_EXIT_MMIO)
+        return access_register(vcpu, false, run->mmio.is_write, run->mmio.phys_addr, run->mmio.len,
+                               run->mmio.data, 1);
+    if (run->exit_reason == KVM_EXIT_IO)
+        return access_register(vcpu, true, run->io.direction == KVM_EXIT_IO_OUT, run->io.port, run->io.size,
+                               (uint8_t *)run + run->io.data_offset, run->io.count);
+    return false;
+}
+
+static void *vcpu_thread(void *argument) {
+    struct vcpu *vcpu = argument;
+    struct loop *loop = vcpu->loop;
+    _Atomic int32_t *state = &loop->states[vcpu->index];
+    int32_t last = VCPU_STOPPED;
+    sigset_t kick;
+    sigemptyset(&kick);
+    sigaddset(&kick, KICK_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+
+    while (!atomic_load(&loop->stop)) {
+        if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+            int error = errno;
+            if (error ==
+                EAGAIN) /* an application processor got no SIPI yet, or was woken for something else */
+                continue;
+            if (error != EINTR) {
+                atomic_store(&loop->errnos[vcpu->index], error);
+                last = VCPU_FAILED;
+                break;
+            }
+            /* Cleared before `kicked` and `stop` are looked at: whoever sets those sets immediate_exit after.
+             */
+            __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+            if (!atomic_exchange(&vcpu->kicked, false))
+                continue;
+            vcpu->run->exit_reason = KVM_EXIT_INTR;
+        } else if (answer(vcpu)) {
+            continue;
+        }
+        atomic_store(state, VCPU_EXITED);
+        uv_async_send(&loop->async);
+        while (atomic_load(state) == VCPU_EXITED && !atomic_load(&loop->stop))
+            futex_wait(state, VCPU_EXITED);
+    }
+    atomic_store(state, last);
+    uv_async_send(&loop->async);
+    atomic_store(&vcpu->done, true);
+    return NULL;
+}
+
+static void on_kick(int signal) {
+    (void)signal;
+}
+
+static void on_async(uv_async_t *async) {
+    struct loop *loop = async->data;
+    if (!atomic_load(&loop->stop))
+        callback_call(&loop->callback, 0, NULL);
+}
+
+static void kick(struct vcpu *vcpu) {
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+/* Ends all threads. A parked one wakes by the futex, one in the guest by the signal, one on its way there by
+ * immediate_exit; repeated because a signal may come between any two of its steps. */
+static void stop_threads(struct loop *loop) {
+    atomic_store(&loop->stop, true);
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (uint32_t i = 0; i < loop->max_vcpus; i++) {
+            struct vcpu *vcpu = &loop->vcpus[i];
+            if (!vcpu->started || atomic_load(&vcpu->done))
+                continue;
+            busy = true;
+            kick(vcpu);
+            futex_wake(&loop->states[i]);
+        }
+        if (busy)
+            usleep(100);
+    }
+    for (uint32_t i = 0; i < loop->max_vcpus; i++) {
+        if (loop->vcpus[i].started)
+            pthread_join(loop->vcpus[i].thread, NULL);
+        loop->vcpus[i].started = false;
+    }
+    uv_unref((uv_handle_t *)&loop->async);
+}
+
+static void free_loop(uv_handle_t *async) {
+    struct loop *loop = async->data;
+    pthread_mutex_destroy(&loop->posting);
+    for (uint32_t i = 0; i < loop->max_vcpus; i++)
+        if (loop->vcpus[i].run != NULL)
+            munmap(loop->vcpus[i].run, loop->vcpus[i].run_bytes);
+    free(loop->vcpus);
+    free((void *)loop->states);
+    free((void *)loop->errnos);
+    free((void *)loop->shadow);
+    free(loop->posted);
+    free(loop);
+}
+
+/* Also the environment's cleanup hook: no thread may outlive it. */
+static void destroy(void *argument) {
+    struct loop *loop = argument;
+    napi_env env = loop->callback.env;
+    stop_threads(loop);
+    for (size_t i = 0; i < 4; i++)
+        buffer_detach(env, &loop->buffers[i]);
+    for (uint32_t i = 0; i < loop->max_vcpus; i++)
+        buffer_detach(env, &loop->vcpus[i].run_buffer);
+    callback_destroy(&loop->callback);
+    uv_close((uv_handle_t *)&loop->async, free_loop);
+}
+
+napi_value loopCreate(napi_env env, napi_callback_info info) {
+    ARGUMENTS(2);
+    uv_loop_t *uv;
+    struct sigaction action = {.sa_handler = on_kick};
+    struct loop *loop = calloc(1, sizeof *loop);
+    loop->max_vcpus = (uint32_t)arg_int(env, argv[0]);
+    loop->vcpus = calloc(loop->max_vcpus, sizeof *loop->vcpus);
+    loop->states = calloc(loop->max_vcpus, sizeof *loop->states);
+    loop->errnos = calloc(loop->max_vcpus, sizeof *loop->errnos);
+    loop->shadow = calloc(SHADOW_WORDS, sizeof *loop->shadow);
+    loop->posted = aligned_alloc(64, sizeof *loop->posted);
+    memset(loop->posted, 0, sizeof *loop->posted);
+    pthread_mutex_init(&loop->posting, NULL);
+    for (uint32_t i = 0; i < loop->max_vcpus; i++) {
+        loop->vcpus[i].loop = loop;
+        loop->vcpus[i].index = i;
+        loop->states[i] = VCPU_STOPPED;
+    }
+    callback_create(&loop->callback, env, argv[1]);
+    napi_get_uv_event_loop(env, &uv);
+    uv_async_init(uv, &loop->async, on_async);
+    uv_unref((uv_handle_t *)&loop->async); /* until a vCPU runs */
+    loop->async.data = loop;
+    sigaction(KICK_SIGNAL, &action, NULL);
+    napi_add_env_cleanup_hook(env, destroy, loop);
+
+    napi_value result;
+    size_t words = loop->max_vcpus * sizeof(int32_t);
+    napi_create_object(env, &result);
+    set(env, result, "loop", handle(env, loop));
+    set(env, result, "states", buffer(env, (void *)loop->states, words, &loop->buffers[0]));
+    set(env, result, "errnos", buffer(env, (void *)loop->errnos, words, &loop->buffers[1]));
+    set(env, result, "shadow", buffer(env, (void *)loop->shadow, SHADOW_WORDS * 4, &loop->buffers[2]));
+    set(env, result, "posted", buffer(env, loop->posted, sizeof *loop->posted, &loop->buffers[3]));
+    return result;
+}
+
+napi_value loopRegister(napi_env env, napi_callback_info info) {
+    ARGUMENTS(6);
+    struct loop *loop = arg_handle(env, argv[0]);
+    struct reg reg = {
+        .pio = arg_bool(env, argv[1]),
+        .address = (uint64_t)arg_number(env, argv[2]),
+        .size = (uint32_t)arg_int(env, argv[3]),
+        .kind = (uint8_t)arg_int(env, argv[4]),
+        .word = (uint16_t)arg_int(env, argv[5]),
+    };
+    unsigned count = atomic_load(&loop->registers);
+    if (count == MAX_REGISTERS || reg.size < 1 || reg.size > 4 || reg.word >= SHADOW_WORDS)
+        return throw_errno(env, "register an address", count == MAX_REGISTERS ? ENOSPC : EINVAL);
+    loop->table[count] = reg;
+    atomic_store_explicit(&loop->registers, count + 1,
+                          memory_order_release); /* pairs with the load in find() */
+    return NULL;
+}
+
+napi_value vcpuStart(napi_env env, napi_callback_info info) {
+    ARGUMENTS(4);
+    struct loop *loop = arg_handle(env, argv[0]);
+    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    if (index >= loop->max_vcpus || loop->vcpus[index].run != NULL || atomic_load(&loop->stop))
+        return throw_errno(env, "start a vCPU", EINVAL);
+    struct vcpu *vcpu = &loop->vcpus[index];
+    vcpu->fd = arg_int(env, argv[2]);
+    vcpu->run_bytes = (size_t)arg_number(env, argv[3]);
+    void *run = mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (run == MAP_FAILED)
+        return throw_errno(env, "map kvm_run of a vCPU", errno);
+    vcpu->run = run;
+    atomic_store(&loop->states[index], VCPU_RUNNING);
+
+    /* The thread inherits a mask that leaves every signal to the others. */
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    char name[16];
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    int error = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        munmap(run, vcpu->run_bytes);
+        vcpu->run = NULL;
+        atomic_store(&loop->states[index], VCPU_STOPPED);
+        return throw_errno(env, "start the thread of a vCPU", error);
+    }
+    snprintf(name, sizeof name, "vcpu%u", index);
+    pthread_setname_np(vcpu->thread, name);
+    vcpu->started = true;
+    uv_ref((uv_handle_t *)&loop->async);
+    return buffer(env, run, vcpu->run_bytes, &vcpu->run_buffer);
+}
+
+napi_value vcpuResume(napi_env env, napi_callback_info info) {
+    ARGUMENTS(2);
+    struct loop *loop = arg_handle(env, argv[0]);
+    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    int32_t expected = VCPU_EXITED;
+    if (index < loop->max_vcpus &&
+        atomic_compare_exchange_strong(&loop->states[index], &expected, VCPU_RUNNING))
+        futex_wake(&loop->states[index]);
+    return NULL;
+}
+
+napi_value vcpuKick(napi_env env, napi_callback_info info) {
+    ARGUMENTS(2);
+    struct loop *loop = arg_handle(env, argv[0]);
+    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    if (index >= loop->max_vcpus || !loop->vcpus[index].started)
+        return NULL;
+    atomic_store(&loop->vcpus[index].kicked, true);
+    kick(&loop->vcpus[index]);
+    return NULL;
+}
+
+napi_value loopStop(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    stop_threads(arg_handle(env, argv[0]));
+    return NULL;
+}
+
+napi_value loopDestroy(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    struct loop *loop = arg_handle(env, argv[0]);
+    napi_remove_env_cleanup_hook(env, destroy, loop);
+    destroy(loop);
+    return NULL;
+}

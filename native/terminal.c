@@ -1,0 +1,74 @@
+/*
+ * Raw mode of a terminal, undone whatever ends the process: terminalRestore, exit, or a signal that would
+ * kill it. SIGINT and SIGTERM are Node's: it restores the terminal itself when no listener takes them.
+ */
+#include "addon.h"
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+static struct termios saved;
+static volatile sig_atomic_t raw_fd = -1;
+static const int FATAL[] = {SIGHUP, SIGQUIT, SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV};
+
+/* Async-signal-safe. SIGTTOU is ignored meanwhile, in case we are in the background. */
+static void restore(void) {
+    if (raw_fd < 0)
+        return;
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+    int fd = raw_fd;
+    raw_fd = -1;
+    sigaction(SIGTTOU, &ignore, &before);
+    tcsetattr(fd, TCSADRAIN, &saved);
+    sigaction(SIGTTOU, &before, NULL);
+}
+
+static void on_fatal(int signal) {
+    restore();
+    raise(signal); /* SA_RESETHAND made it deadly again */
+}
+
+napi_value terminalRaw(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    static bool hooked;
+    int fd = arg_int(env, argv[0]);
+    restore();
+    if (tcgetattr(fd, &saved) < 0)
+        return throw_errno(env, "read the terminal's mode", errno);
+    if (!hooked) {
+        hooked = true;
+        atexit(restore);
+        for (size_t i = 0; i < sizeof FATAL / sizeof *FATAL; i++) {
+            struct sigaction action = {.sa_handler = on_fatal, .sa_flags = SA_RESETHAND | SA_NODEFER}, before;
+            if (sigaction(FATAL[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+                sigaction(FATAL[i], &action, NULL);
+        }
+    }
+    struct termios raw = saved;
+    cfmakeraw(&raw);
+    raw_fd = fd;
+    if (tcsetattr(fd, TCSADRAIN, &raw) < 0) {
+        int error = errno;
+        raw_fd = -1;
+        return throw_errno(env, "make the terminal raw", error);
+    }
+    return NULL;
+}
+
+napi_value terminalRestore(napi_env env, napi_callback_info info) {
+    (void)env, (void)info;
+    restore();
+    return NULL;
+}
+
+napi_value terminalSize(napi_env env, napi_callback_info info) {
+    ARGUMENTS(1);
+    struct winsize size;
+    napi_value result = NULL;
+    if (ioctl(arg_int(env, argv[0]), TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+        return NULL;
+    napi_create_object(env, &result);
+    set(env, result, "columns", number(env, size.ws_col));
+    set(env, result, "rows", number(env, size.ws_row));
+    return result;
+}

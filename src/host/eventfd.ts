@@ -1,0 +1,35 @@
+/*
+ * An eventfd (eventfd(2)): what KVM signals on a kick (ioeventfd) and what signals KVM for an interrupt (irqfd).
+ */
+import { native } from "./native.ts";
+import { type Watch, watchEventFd } from "./reactor.ts";
+
+export class EventFd {
+	readonly fd: number;
+	#watch: Watch | undefined;
+	#open = true;
+
+	/** Non-blocking, close-on-exec. */
+	constructor() {
+		this.fd = native().eventfdCreate();
+	}
+
+	/** Adds one to the counter. */
+	signal(): void {
+		if (this.#open) native().eventfdSignal(this.fd);
+	}
+
+	/** Calls `onSignal` for each signal (several may become one call) until `close`. */
+	watch(onSignal: () => void): Watch {
+		this.#watch?.close();
+		this.#watch = watchEventFd(this.fd, onSignal);
+		return this.#watch;
+	}
+
+	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
+		this.#watch?.close();
+		native().fdClose(this.fd);
+	}
+}

@@ -1,0 +1,177 @@
+/*
+ * Asynchronous file I/O straight into guest memory: requests are queued with a token, `submit` hands the batch to the
+ * host in one call, and `onComplete` brings each token back with its result (bytes, 0, or a negative errno; a short
+ * read or write is reported as it is). io_uring where the host allows it, two threads elsewhere.
+ *
+ *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
+ */
+import type { Segments } from "../base/segments.ts";
+import {
+	type Handle,
+	IO_FDATASYNC,
+	IO_IOVECS,
+	IO_PUNCH_HOLE,
+	IO_READV,
+	IO_WRITEV,
+	IO_ZERO_RANGE,
+	io_completion,
+	io_submission,
+	native,
+} from "./native.ts";
+
+const IOVEC_BYTES = 16;
+
+export interface IoRingOptions {
+	/** Requests in flight at most, 1 to 4096; 1024 when missing. What is queued beyond waits in order. */
+	entries?: number;
+	/** Never io_uring (for tests). */
+	forceThreads?: boolean;
+}
+
+/** A request that found all entries taken. */
+interface Waiting {
+	op: number;
+	token: number;
+	fd: number;
+	offset: number;
+	length: number;
+	hvas: number[];
+	lengths: number[];
+}
+
+export class IoRing {
+	readonly engine: "io_uring" | "threads";
+	readonly #entries: number;
+	readonly #io: Handle;
+	readonly #submissions: DataView;
+	readonly #iovecs: DataView;
+	readonly #completions: DataView;
+	readonly #onComplete: (token: number, result: number) => void;
+	readonly #waiting: Waiting[] = [];
+	#queued = 0;
+	#iovecsUsed = 0;
+	#inFlight = 0;
+	#open = true;
+
+	/** @throws Error when the host has neither io_uring nor threads for us */
+	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
+		this.#onComplete = onComplete;
+		this.#entries = options.entries ?? 1024;
+		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, (count) => this.#complete(count));
+		this.#io = made.io;
+		this.engine = made.engine;
+		this.#submissions = new DataView(made.submissions);
+		this.#iovecs = new DataView(made.iovecs);
+		this.#completions = new DataView(made.completions);
+	}
+
+	/** Requests submitted and not completed. */
+	get inFlight(): number {
+		return this.#inFlight + this.#waiting.length;
+	}
+
+	/** preadv into host memory, at most 1024 segments. */
+	readv(token: number, fd: number, offsetBytes: number, into: Segments): void {
+		this.#queue(IO_READV, token, fd, offsetBytes, 0, into);
+	}
+
+	/** pwritev from host memory, at most 1024 segments. */
+	writev(token: number, fd: number, offsetBytes: number, from: Segments): void {
+		this.#queue(IO_WRITEV, token, fd, offsetBytes, 0, from);
+	}
+
+	/** fdatasync: covers what completed before, not what is in flight. */
+	fsync(token: number, fd: number): void {
+		this.#queue(IO_FDATASYNC, token, fd, 0, 0, undefined);
+	}
+
+	/** Deallocates a range; it reads as zeroes. */
+	punchHole(token: number, fd: number, offsetBytes: number, lengthBytes: number): void {
+		this.#queue(IO_PUNCH_HOLE, token, fd, offsetBytes, lengthBytes, undefined);
+	}
+
+	/** Zeroes a range, which stays allocated. */
+	zeroRange(token: number, fd: number, offsetBytes: number, lengthBytes: number): void {
+		this.#queue(IO_ZERO_RANGE, token, fd, offsetBytes, lengthBytes, undefined);
+	}
+
+	/** Ends the batch: everything queued goes to the host now. */
+	submit(): void {
+		if (this.#queued === 0 || !this.#open) return;
+		const count = this.#queued;
+		this.#queued = 0;
+		this.#iovecsUsed = 0;
+		this.#inFlight += count;
+		native().ioSubmit(this.#io, count);
+	}
+
+	/** Waits until nothing touches guest memory any more; completions not yet told are dropped. */
+	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
+		this.#waiting.length = 0;
+		native().ioDestroy(this.#io);
+	}
+
+	#queue(op: number, token: number, fd: number, offset: number, length: number, list: Segments | undefined): void {
+		if (!this.#open) return;
+		if (this.#waiting.length > 0 || this.#inFlight + this.#queued >= this.#entries) {
+			const hvas = list === undefined ? [] : list.hvas.slice(0, list.count);
+			const lengths = list === undefined ? [] : list.lengths.slice(0, list.count);
+			this.#waiting.push({ op, token, fd, offset, length, hvas, lengths });
+			return;
+		}
+		this.#put(op, token, fd, offset, length, list?.hvas ?? [], list?.lengths ?? [], list?.count ?? 0);
+	}
+
+	#put(
+		op: number,
+		token: number,
+		fd: number,
+		offset: number,
+		length: number,
+		hvas: readonly number[],
+		lengths: readonly number[],
+		count: number,
+	): void {
+		/* More than the whole table can only be a guest's doing: the host answers EINVAL to more than 1024. */
+		const segments = Math.min(count, 1025);
+		if (this.#iovecsUsed + segments > IO_IOVECS) this.submit();
+		const start = this.#iovecsUsed;
+		for (let i = 0; i < segments; i++) {
+			const at = (start + i) * IOVEC_BYTES;
+			setU64(this.#iovecs, at, hvas[i]!);
+			setU64(this.#iovecs, at + 8, lengths[i]!);
+		}
+		this.#iovecsUsed = start + segments;
+		const at = this.#queued++ * io_submission.sizeof;
+		this.#submissions.setUint32(at + io_submission.op, op, true);
+		this.#submissions.setUint32(at + io_submission.token, token, true);
+		this.#submissions.setUint32(at + io_submission.fd, fd, true);
+		this.#submissions.setUint32(at + io_submission.iov_count, segments, true);
+		setU64(this.#submissions, at + io_submission.offset, offset);
+		setU64(this.#submissions, at + io_submission.length, length);
+		this.#submissions.setUint32(at + io_submission.iov_start, start, true);
+	}
+
+	#complete(count: number): void {
+		this.#inFlight -= count;
+		for (let i = 0; i < count && this.#open; i++) {
+			const at = i * io_completion.sizeof;
+			const token = this.#completions.getUint32(at + io_completion.token, true);
+			this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
+		}
+		let moved = false;
+		while (this.#open && this.#waiting.length > 0 && this.#inFlight + this.#queued < this.#entries) {
+			const w = this.#waiting.shift()!;
+			this.#put(w.op, w.token, w.fd, w.offset, w.length, w.hvas, w.lengths, w.hvas.length);
+			moved = true;
+		}
+		if (moved) this.submit();
+	}
+}
+
+function setU64(view: DataView, at: number, value: number): void {
+	view.setUint32(at, value % 0x1_0000_0000, true);
+	view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+}

@@ -1,0 +1,58 @@
+/*
+ * The one way a host event enters JavaScript: `watch` calls back on the JavaScript thread when a file descriptor is
+ * ready. On the hot path it sits between KVM's ioeventfd and a device's `notify`.
+ */
+import { type Handle, native } from "./native.ts";
+
+export const READABLE = 1;
+export const WRITABLE = 2;
+
+/** An active watch; `close` before the fd is closed. */
+export interface Watch {
+	/** Changes what is waited for (READABLE | WRITABLE, or 0 for nothing). */
+	set(events: number): void;
+	/** Says whether the watch keeps the process alive; it does not until told so. */
+	ref(keep: boolean): void;
+	close(): void;
+}
+
+/**
+ * Calls `onReady` whenever `fd` is ready (level-triggered). One watch per fd; the fd becomes non-blocking.
+ *
+ * @param events READABLE, WRITABLE or both
+ * @throws Error when the fd cannot be polled (a regular file) or is watched already
+ */
+export function watch(fd: number, events: number, onReady: (events: number) => void): Watch {
+	return new Poll(fd, events, false, onReady);
+}
+
+class Poll implements Watch {
+	readonly #handle: Handle;
+	#open = true;
+
+	constructor(fd: number, events: number, drain: boolean, onReady: (events: number) => void) {
+		this.#handle = native().pollCreate(fd, events, drain, (ready) => {
+			if (this.#open) onReady(ready);
+		});
+		native().pollRef(this.#handle, false);
+	}
+
+	set(events: number): void {
+		if (this.#open) native().pollSet(this.#handle, events);
+	}
+
+	ref(keep: boolean): void {
+		if (this.#open) native().pollRef(this.#handle, keep);
+	}
+
+	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
+		native().pollDestroy(this.#handle);
+	}
+}
+
+/** Like `watch`, for an eventfd that is read (and so reset) before each call. */
+export function watchEventFd(fd: number, onSignal: () => void): Watch {
+	return new Poll(fd, READABLE, true, onSignal);
+}

@@ -1,0 +1,164 @@
+/*
+ * The vCPU threads as TypeScript sees them. An exit that the helper cannot answer itself arrives here; before any is
+ * handled, the posted writes that came earlier are delivered, so the guest's order holds:
+ *
+ *     onWake -> vCPU 0 exited? -> drain posted ring -> onExit(0, view) -> true: vcpuResume
+ *            -> vCPU 1 exited? -> ...
+ *            -> drain posted ring
+ */
+
+import { errnoNameOf } from "./libc.ts";
+import {
+	type Handle,
+	native,
+	POSTED_ENTRIES,
+	posted_entry,
+	posted_ring,
+	REGISTER_ACK_WRITE,
+	REGISTER_POSTED_WRITE,
+	REGISTER_SHADOW_READ,
+	SHADOW_WORDS,
+	VCPU_EXITED,
+	VCPU_FAILED,
+} from "./native.ts";
+
+/** What a run loop tells its owner, always on the JavaScript thread. */
+export interface RunLoopEvents {
+	/** vCPU `index` waits with an exit in `run` (struct kvm_run). true: it runs on; false: it stays until `resume`. */
+	onExit(index: number, run: DataView): boolean;
+	/** A posted write, in guest order per vCPU. */
+	onPosted(address: number, size: number, value: number, pio: boolean): void;
+	/** KVM_RUN failed for good on vCPU `index`; its thread has ended. `errno` is the errno's name. */
+	onFailed(index: number, errno: string): void;
+}
+
+const HEAD = posted_ring.head >>> 2;
+const TAIL = posted_ring.tail >>> 2;
+
+export class RunLoop {
+	/** Shadow words for `registerShadowRead` and `registerAck`; use Atomics. Index 0 is never handed out. */
+	readonly shadow: Int32Array;
+	readonly #events: RunLoopEvents;
+	readonly #loop: Handle;
+	readonly #states: Int32Array;
+	readonly #errnos: Int32Array;
+	readonly #indices: Int32Array;
+	readonly #posted: DataView;
+	readonly #runs: (DataView | undefined)[] = [];
+	readonly #failed = new Set<number>();
+	#words = 1;
+	#running = true;
+	#open = true;
+
+	/** @param maxVcpus how many vCPUs `start` will be called for, at most */
+	constructor(maxVcpus: number, events: RunLoopEvents) {
+		this.#events = events;
+		const made = native().loopCreate(maxVcpus, () => this.#wake());
+		this.#loop = made.loop;
+		this.#states = new Int32Array(made.states);
+		this.#errnos = new Int32Array(made.errnos);
+		this.shadow = new Int32Array(made.shadow);
+		this.#posted = new DataView(made.posted);
+		this.#indices = new Int32Array(made.posted);
+	}
+
+	/** The struct kvm_run of vCPU `index`; only while it is stopped at an exit. */
+	run(index: number): DataView | undefined {
+		return this.#runs[index];
+	}
+
+	/** A fresh shadow word: its index in `shadow`. */
+	allocateWord(): number {
+		if (this.#words >= SHADOW_WORDS) throw new Error(`Cannot allocate more than ${SHADOW_WORDS} shadow words`);
+		return this.#words++;
+	}
+
+	/** From now on writes of `size` bytes to `address` arrive by onPosted, without stopping the vCPU. */
+	registerPosted(pio: boolean, address: number, size: number): void {
+		native().loopRegister(this.#loop, pio, address, size, REGISTER_POSTED_WRITE, 0);
+	}
+
+	/** From now on reads of `size` bytes at `address` give shadow[word], without stopping the vCPU. */
+	registerShadowRead(pio: boolean, address: number, size: number, word: number): void {
+		native().loopRegister(this.#loop, pio, address, size, REGISTER_SHADOW_READ, word);
+	}
+
+	/** From now on writes of `size` bytes to `address` clear the written bits in shadow[word], atomically. */
+	registerAck(pio: boolean, address: number, size: number, word: number): void {
+		native().loopRegister(this.#loop, pio, address, size, REGISTER_ACK_WRITE, word);
+	}
+
+	/**
+	 * Starts the thread of vCPU `index`.
+	 *
+	 * @param fd the vCPU's fd, which must stay open until `stop`
+	 * @param runBytes what KVM_GET_VCPU_MMAP_SIZE says
+	 */
+	start(index: number, fd: number, runBytes: number): void {
+		this.#runs[index] = new DataView(native().vcpuStart(this.#loop, index, fd, runBytes));
+	}
+
+	/** Lets a vCPU run on whose onExit returned false. */
+	resume(index: number): void {
+		if (this.#running) native().vcpuResume(this.#loop, index);
+	}
+
+	/** Makes vCPU `index` exit with KVM_EXIT_INTR soon, even out of a tight loop of the guest. */
+	kick(index: number): void {
+		if (this.#running) native().vcpuKick(this.#loop, index);
+	}
+
+	/** Ends all threads and waits for them; no event follows. Posted writes that were under way are delivered first. */
+	stop(): void {
+		if (!this.#running) return;
+		this.#running = false;
+		native().loopStop(this.#loop);
+		this.#drain();
+	}
+
+	/** Stops and releases everything; the views of kvm_run become empty. */
+	close(): void {
+		if (!this.#open) return;
+		this.stop();
+		this.#open = false;
+		native().loopDestroy(this.#loop);
+	}
+
+	#wake(): void {
+		for (let index = 0; index < this.#runs.length && this.#running; index++) {
+			const state = Atomics.load(this.#states, index);
+			if (state === VCPU_EXITED) {
+				this.#drain();
+				const run = this.#runs[index];
+				if (run !== undefined && this.#running && this.#events.onExit(index, run)) this.resume(index);
+			} else if (state === VCPU_FAILED && !this.#failed.has(index)) {
+				this.#failed.add(index);
+				this.#drain();
+				this.#events.onFailed(index, errnoNameOf(Atomics.load(this.#errnos, index)));
+			}
+		}
+		if (this.#running) this.#drain();
+	}
+
+	/** Delivers what is in the posted ring. */
+	#drain(): void {
+		const posted = this.#posted;
+		let head = Atomics.load(this.#indices, HEAD);
+		for (let tail = Atomics.load(this.#indices, TAIL); head !== tail; tail = Atomics.load(this.#indices, TAIL)) {
+			while (head !== tail) {
+				const at = posted_ring.entries + posted_entry.sizeof * ((head >>> 0) % POSTED_ENTRIES);
+				const address =
+					posted.getUint32(at + posted_entry.address, true) +
+					posted.getUint32(at + posted_entry.address + 4, true) * 0x1_0000_0000;
+				const value = posted.getUint32(at + posted_entry.value, true);
+				const size = posted.getUint16(at + posted_entry.size, true);
+				const pio = posted.getUint8(at + posted_entry.pio) !== 0;
+				head = (head + 1) | 0;
+				/* Released before the handler runs, so that one that throws does not see the entry twice. */
+				Atomics.store(this.#indices, HEAD, head);
+				this.#events.onPosted(address, size, value, pio);
+				if (!this.#open) return;
+			}
+		}
+	}
+}

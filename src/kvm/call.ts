@@ -1,0 +1,38 @@
+/*
+ * One KVM ioctl: the only place where a failure becomes an IoctlError that names the ioctl and the errno.
+ */
+import { IoctlError } from "../base/errors.ts";
+import { errnoNameOf, ioctl } from "../host/libc.ts";
+import { IOCTL, type IoctlName } from "./ioctls.ts";
+
+const MEANINGS: Record<string, string> = {
+	EINVAL: "invalid argument",
+	EEXIST: "it exists already",
+	ENXIO: "no such thing",
+	ENOENT: "no such thing",
+	EBUSY: "busy",
+	EFAULT: "bad address",
+	E2BIG: "too many entries",
+	ENOMEM: "out of memory",
+	EPERM: "operation not permitted",
+	EBADF: "bad file descriptor",
+	ENOTTY: "not supported by this kernel",
+	ENOSPC: "no room for more",
+	EOPNOTSUPP: "not supported by this host",
+	EINTR: "interrupted",
+	EMFILE: "too many open files",
+};
+
+/**
+ * Issues ioctl `name` on `fd`.
+ *
+ * @param argument a packed structure, or a plain value
+ * @returns the ioctl's result, 0 or more
+ * @throws IoctlError
+ */
+export function call(fd: number, name: IoctlName, argument: Uint8Array | number = 0): number {
+	const result = ioctl(fd, IOCTL[name], argument);
+	if (result >= 0) return result;
+	const errno = errnoNameOf(-result);
+	throw new IoctlError(name, errno, MEANINGS[errno] ?? "see errno(3)");
+}

@@ -1,0 +1,187 @@
+/*
+ * A vCPU's file descriptor: its registers and state, one method per ioctl, named after it (KVM api.rst §4). State is
+ * a Buffer packed with the layouts of structs.ts. KVM_RUN itself is the native run loop's: these methods are for a
+ * vCPU that has not started or is stopped at an exit; KVM makes callers wait while it runs.
+ */
+import { close } from "../host/libc.ts";
+import { call } from "./call.ts";
+import type { IoctlName } from "./ioctls.ts";
+import {
+	kvm_cpuid_entry2,
+	kvm_cpuid2,
+	kvm_debugregs,
+	kvm_fpu,
+	kvm_guest_debug,
+	kvm_lapic_state,
+	kvm_mp_state,
+	kvm_msr_entry,
+	kvm_msrs,
+	kvm_regs,
+	kvm_sregs,
+	kvm_translation,
+	kvm_vcpu_events,
+	kvm_xcrs,
+	kvm_xsave,
+} from "./structs.ts";
+
+export class Vcpu {
+	readonly fd: number;
+	/** APIC ID. */
+	readonly id: number;
+	#open = true;
+
+	constructor(fd: number, id: number) {
+		this.fd = fd;
+		this.id = id;
+	}
+
+	getRegs(): Buffer {
+		return this.#get("KVM_GET_REGS", kvm_regs.sizeof);
+	}
+	setRegs(regs: Buffer): void {
+		call(this.fd, "KVM_SET_REGS", regs);
+	}
+	getSregs(): Buffer {
+		return this.#get("KVM_GET_SREGS", kvm_sregs.sizeof);
+	}
+	setSregs(sregs: Buffer): void {
+		call(this.fd, "KVM_SET_SREGS", sregs);
+	}
+	getFpu(): Buffer {
+		return this.#get("KVM_GET_FPU", kvm_fpu.sizeof);
+	}
+	setFpu(fpu: Buffer): void {
+		call(this.fd, "KVM_SET_FPU", fpu);
+	}
+	getLapic(): Buffer {
+		return this.#get("KVM_GET_LAPIC", kvm_lapic_state.sizeof);
+	}
+	setLapic(lapic: Buffer): void {
+		call(this.fd, "KVM_SET_LAPIC", lapic);
+	}
+	getVcpuEvents(): Buffer {
+		return this.#get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events.sizeof);
+	}
+	setVcpuEvents(events: Buffer): void {
+		call(this.fd, "KVM_SET_VCPU_EVENTS", events);
+	}
+	getXsave(): Buffer {
+		return this.#get("KVM_GET_XSAVE", kvm_xsave.sizeof);
+	}
+	setXsave(xsave: Buffer): void {
+		call(this.fd, "KVM_SET_XSAVE", xsave);
+	}
+	getXcrs(): Buffer {
+		return this.#get("KVM_GET_XCRS", kvm_xcrs.sizeof);
+	}
+	setXcrs(xcrs: Buffer): void {
+		call(this.fd, "KVM_SET_XCRS", xcrs);
+	}
+	getDebugregs(): Buffer {
+		return this.#get("KVM_GET_DEBUGREGS", kvm_debugregs.sizeof);
+	}
+	setDebugregs(debugregs: Buffer): void {
+		call(this.fd, "KVM_SET_DEBUGREGS", debugregs);
+	}
+
+	/** KVM_GET_MP_STATE: KVM_MP_STATE_*. */
+	getMpState(): number {
+		return this.#get("KVM_GET_MP_STATE", kvm_mp_state.sizeof).readUInt32LE(kvm_mp_state.mp_state);
+	}
+	setMpState(state: number): void {
+		const argument = Buffer.alloc(kvm_mp_state.sizeof);
+		argument.writeUInt32LE(state, kvm_mp_state.mp_state);
+		call(this.fd, "KVM_SET_MP_STATE", argument);
+	}
+
+	/** KVM_SET_CPUID2 with a struct kvm_cpuid2 and its entries; before the first KVM_RUN. */
+	setCpuid2(cpuid: Buffer): void {
+		call(this.fd, "KVM_SET_CPUID2", cpuid);
+	}
+	/** KVM_GET_CPUID2: a struct kvm_cpuid2 with its entries. */
+	getCpuid2(): Buffer {
+		const room = 256;
+		const cpuid = Buffer.alloc(kvm_cpuid2.entries + room * kvm_cpuid_entry2.sizeof);
+		cpuid.writeUInt32LE(room, kvm_cpuid2.nent);
+		call(this.fd, "KVM_GET_CPUID2", cpuid);
+		const count = cpuid.readUInt32LE(kvm_cpuid2.nent);
+		return cpuid.subarray(0, kvm_cpuid2.entries + count * kvm_cpuid_entry2.sizeof);
+	}
+
+	/** KVM_GET_MSRS: the values of those of `indices` that KVM knows, up to the first that it does not. */
+	getMsrs(indices: readonly number[]): Map<number, bigint> {
+		const msrs = packMsrs(indices.map((index) => [index, 0n]));
+		const count = call(this.fd, "KVM_GET_MSRS", msrs);
+		const values = new Map<number, bigint>();
+		for (let i = 0; i < count; i++) {
+			const at = kvm_msrs.entries + i * kvm_msr_entry.sizeof;
+			values.set(msrs.readUInt32LE(at + kvm_msr_entry.index), msrs.readBigUInt64LE(at + kvm_msr_entry.data));
+		}
+		return values;
+	}
+	/** KVM_SET_MSRS in order. Returns how many were set: fewer than given when one is unknown or its value is bad. */
+	setMsrs(values: Iterable<readonly [index: number, value: bigint]>): number {
+		return call(this.fd, "KVM_SET_MSRS", packMsrs([...values]));
+	}
+
+	/** KVM_NMI. */
+	nmi(): void {
+		call(this.fd, "KVM_NMI");
+	}
+
+	/** KVM_GET_TSC_KHZ. */
+	getTscKhz(): number {
+		return call(this.fd, "KVM_GET_TSC_KHZ");
+	}
+	setTscKhz(kHz: number): void {
+		call(this.fd, "KVM_SET_TSC_KHZ", kHz);
+	}
+
+	/** KVM_KVMCLOCK_CTRL: tells the guest's watchdogs that it was paused. */
+	kvmclockCtrl(): void {
+		call(this.fd, "KVM_KVMCLOCK_CTRL");
+	}
+
+	/** KVM_TRANSLATE: the guest-physical address of a guest-virtual one, undefined when it is not mapped. */
+	translate(address: bigint): number | undefined {
+		const argument = Buffer.alloc(kvm_translation.sizeof);
+		argument.writeBigUInt64LE(address, kvm_translation.linear_address);
+		call(this.fd, "KVM_TRANSLATE", argument);
+		if (argument.readUInt8(kvm_translation.valid) === 0) return undefined;
+		return Number(argument.readBigUInt64LE(kvm_translation.physical_address));
+	}
+
+	/** KVM_SET_GUEST_DEBUG with KVM_GUESTDBG_* and, for hardware breakpoints, DR0 to DR7. */
+	setGuestDebug(control: number, debugRegisters: readonly bigint[] = []): void {
+		const argument = Buffer.alloc(kvm_guest_debug.sizeof);
+		argument.writeUInt32LE(control, kvm_guest_debug.control);
+		debugRegisters.forEach((value, i) => {
+			argument.writeBigUInt64LE(value, kvm_guest_debug.arch + 8 * i);
+		});
+		call(this.fd, "KVM_SET_GUEST_DEBUG", argument);
+	}
+
+	/** Closes the vCPU, once its thread has ended. */
+	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
+		close(this.fd);
+	}
+
+	#get(name: IoctlName, sizeBytes: number): Buffer {
+		const state = Buffer.alloc(sizeBytes);
+		call(this.fd, name, state);
+		return state;
+	}
+}
+
+function packMsrs(values: readonly (readonly [index: number, value: bigint])[]): Buffer {
+	const msrs = Buffer.alloc(kvm_msrs.entries + values.length * kvm_msr_entry.sizeof);
+	msrs.writeUInt32LE(values.length, kvm_msrs.nmsrs);
+	values.forEach(([index, value], i) => {
+		const at = kvm_msrs.entries + i * kvm_msr_entry.sizeof;
+		msrs.writeUInt32LE(index, at + kvm_msr_entry.index);
+		msrs.writeBigUInt64LE(value, at + kvm_msr_entry.data);
+	});
+	return msrs;
+}

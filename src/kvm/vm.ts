@@ -1,0 +1,261 @@
+/*
+ * A VM's file descriptor: memory slots, interrupt controllers, eventfds, clock. One method per ioctl, named after it
+ * (KVM api.rst §4). Structures that come and go as a whole are Buffers packed with the layouts of structs.ts.
+ */
+import { close } from "../host/libc.ts";
+import { call } from "./call.ts";
+import {
+	KVM_CAP,
+	KVM_IOEVENTFD_FLAG_DATAMATCH,
+	KVM_IOEVENTFD_FLAG_DEASSIGN,
+	KVM_IOEVENTFD_FLAG_PIO,
+	KVM_IRQ_ROUTING_IRQCHIP,
+	KVM_IRQ_ROUTING_MSI,
+	KVM_IRQFD_FLAG_DEASSIGN,
+	KVM_IRQFD_FLAG_RESAMPLE,
+} from "./constants.ts";
+import {
+	kvm_clock_data,
+	kvm_enable_cap,
+	kvm_ioeventfd,
+	kvm_irq_level,
+	kvm_irq_routing,
+	kvm_irq_routing_entry,
+	kvm_irq_routing_irqchip,
+	kvm_irq_routing_msi,
+	kvm_irqchip,
+	kvm_irqfd,
+	kvm_msi,
+	kvm_pit_config,
+	kvm_pit_state2,
+	kvm_userspace_memory_region,
+} from "./structs.ts";
+import { Vcpu } from "./vcpu.ts";
+
+export interface MemorySlot {
+	readonly slot: number;
+	/** Guest-physical address, host address and size: multiples of 4096. Size 0 removes the slot. */
+	readonly gpa: number;
+	readonly hva: number;
+	readonly sizeBytes: number;
+	/** KVM_MEM_*. */
+	readonly flags?: number;
+}
+
+/** A guest write that signals `fd` instead of stopping the vCPU. */
+export interface IoEventFd {
+	readonly fd: number;
+	readonly address: number;
+	/** Bytes of the access, 1, 2, 4 or 8; 0 for any. */
+	readonly size: number;
+	readonly pio?: boolean;
+	/** Only writes of this value; any other stops the vCPU. */
+	readonly datamatch?: number;
+}
+
+/** Where a GSI leads. */
+export type GsiRoute =
+	| { readonly gsi: number; readonly irqchip: number; readonly pin: number }
+	| { readonly gsi: number; readonly address: number; readonly data: number };
+
+export class Vm {
+	readonly fd: number;
+	/** Size of the mapping of struct kvm_run, in bytes. */
+	readonly vcpuMmapSize: number;
+	#open = true;
+
+	constructor(fd: number, vcpuMmapSize: number) {
+		this.fd = fd;
+		this.vcpuMmapSize = vcpuMmapSize;
+	}
+
+	/** KVM_CREATE_VCPU; `id` becomes its APIC ID. */
+	createVcpu(id: number): Vcpu {
+		return new Vcpu(call(this.fd, "KVM_CREATE_VCPU", id), id);
+	}
+
+	/** KVM_CHECK_EXTENSION of this VM. */
+	checkExtension(capability: keyof typeof KVM_CAP): number {
+		return call(this.fd, "KVM_CHECK_EXTENSION", KVM_CAP[capability]);
+	}
+
+	/** KVM_SET_USER_MEMORY_REGION. */
+	setUserMemoryRegion(slot: MemorySlot): void {
+		const region = Buffer.alloc(kvm_userspace_memory_region.sizeof);
+		region.writeUInt32LE(slot.slot, kvm_userspace_memory_region.slot);
+		region.writeUInt32LE(slot.flags ?? 0, kvm_userspace_memory_region.flags);
+		setU64(region, kvm_userspace_memory_region.guest_phys_addr, slot.gpa);
+		setU64(region, kvm_userspace_memory_region.memory_size, slot.sizeBytes);
+		setU64(region, kvm_userspace_memory_region.userspace_addr, slot.hva);
+		call(this.fd, "KVM_SET_USER_MEMORY_REGION", region);
+	}
+
+	/** KVM_SET_TSS_ADDR: three pages below 4 GiB that Intel hosts need; neither RAM nor MMIO may be there. */
+	setTssAddr(gpa: number): void {
+		call(this.fd, "KVM_SET_TSS_ADDR", gpa);
+	}
+
+	/** KVM_SET_IDENTITY_MAP_ADDR: one more such page; before the first vCPU. */
+	setIdentityMapAddr(gpa: number): void {
+		call(this.fd, "KVM_SET_IDENTITY_MAP_ADDR", u64(gpa));
+	}
+
+	/** KVM_CREATE_IRQCHIP: PICs, IOAPIC and a local APIC per vCPU in the kernel; before the first vCPU. */
+	createIrqchip(): void {
+		call(this.fd, "KVM_CREATE_IRQCHIP");
+	}
+
+	/** KVM_CREATE_PIT2; needs the irqchip. */
+	createPit2(flags = 0): void {
+		const config = Buffer.alloc(kvm_pit_config.sizeof);
+		config.writeUInt32LE(flags, kvm_pit_config.flags);
+		call(this.fd, "KVM_CREATE_PIT2", config);
+	}
+
+	/** KVM_GET_PIT2: a struct kvm_pit_state2. */
+	getPit2(): Buffer {
+		const state = Buffer.alloc(kvm_pit_state2.sizeof);
+		call(this.fd, "KVM_GET_PIT2", state);
+		return state;
+	}
+
+	/** KVM_SET_PIT2. */
+	setPit2(state: Buffer): void {
+		call(this.fd, "KVM_SET_PIT2", state);
+	}
+
+	/** KVM_GET_IRQCHIP of KVM_IRQCHIP_*: a struct kvm_irqchip. */
+	getIrqchip(chip: number): Buffer {
+		const state = Buffer.alloc(kvm_irqchip.sizeof);
+		state.writeUInt32LE(chip, kvm_irqchip.chip_id);
+		call(this.fd, "KVM_GET_IRQCHIP", state);
+		return state;
+	}
+
+	/** KVM_SET_IRQCHIP. */
+	setIrqchip(state: Buffer): void {
+		call(this.fd, "KVM_SET_IRQCHIP", state);
+	}
+
+	/** KVM_IRQ_LINE: sets the level of a GSI. */
+	irqLine(gsi: number, level: boolean): void {
+		const line = Buffer.alloc(kvm_irq_level.sizeof);
+		line.writeUInt32LE(gsi, kvm_irq_level.irq);
+		line.writeUInt32LE(level ? 1 : 0, kvm_irq_level.level);
+		call(this.fd, "KVM_IRQ_LINE", line);
+	}
+
+	/** KVM_SET_GSI_ROUTING: replaces the whole table. */
+	setGsiRouting(routes: readonly GsiRoute[]): void {
+		const table = Buffer.alloc(kvm_irq_routing.entries + routes.length * kvm_irq_routing_entry.sizeof);
+		table.writeUInt32LE(routes.length, kvm_irq_routing.nr);
+		routes.forEach((route, i) => {
+			const at = kvm_irq_routing.entries + i * kvm_irq_routing_entry.sizeof;
+			const u = at + kvm_irq_routing_entry.u;
+			table.writeUInt32LE(route.gsi, at + kvm_irq_routing_entry.gsi);
+			if ("irqchip" in route) {
+				table.writeUInt32LE(KVM_IRQ_ROUTING_IRQCHIP, at + kvm_irq_routing_entry.type);
+				table.writeUInt32LE(route.irqchip, u + kvm_irq_routing_irqchip.irqchip);
+				table.writeUInt32LE(route.pin, u + kvm_irq_routing_irqchip.pin);
+			} else {
+				table.writeUInt32LE(KVM_IRQ_ROUTING_MSI, at + kvm_irq_routing_entry.type);
+				setU64(table, u + kvm_irq_routing_msi.address_lo, route.address);
+				table.writeUInt32LE(route.data, u + kvm_irq_routing_msi.data);
+			}
+		});
+		call(this.fd, "KVM_SET_GSI_ROUTING", table);
+	}
+
+	/** KVM_SIGNAL_MSI. */
+	signalMsi(address: number, data: number): void {
+		const msi = Buffer.alloc(kvm_msi.sizeof);
+		setU64(msi, kvm_msi.address_lo, address);
+		msi.writeUInt32LE(data, kvm_msi.data);
+		call(this.fd, "KVM_SIGNAL_MSI", msi);
+	}
+
+	/** KVM_IOEVENTFD: assigns; `deassign` with the same values takes it back. */
+	ioeventfd(event: IoEventFd, deassign = false): void {
+		const argument = Buffer.alloc(kvm_ioeventfd.sizeof);
+		setU64(argument, kvm_ioeventfd.datamatch, event.datamatch ?? 0);
+		setU64(argument, kvm_ioeventfd.addr, event.address);
+		argument.writeUInt32LE(event.size, kvm_ioeventfd.len);
+		argument.writeInt32LE(event.fd, kvm_ioeventfd.fd);
+		argument.writeUInt32LE(
+			(event.datamatch === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH) |
+				(event.pio === true ? KVM_IOEVENTFD_FLAG_PIO : 0) |
+				(deassign ? KVM_IOEVENTFD_FLAG_DEASSIGN : 0),
+			kvm_ioeventfd.flags,
+		);
+		call(this.fd, "KVM_IOEVENTFD", argument);
+	}
+
+	/**
+	 * KVM_IRQFD: each signal of eventfd `fd` is an edge on `gsi`.
+	 *
+	 * @param resampleFd makes the GSI level-triggered: KVM lowers it and signals this eventfd at the guest's EOI
+	 */
+	irqfd(fd: number, gsi: number, resampleFd?: number): void {
+		this.#irqfd(fd, gsi, resampleFd === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE, resampleFd ?? 0);
+	}
+
+	/** Takes an irqfd back. */
+	irqfdDeassign(fd: number, gsi: number): void {
+		this.#irqfd(fd, gsi, KVM_IRQFD_FLAG_DEASSIGN, 0);
+	}
+
+	#irqfd(fd: number, gsi: number, flags: number, resampleFd: number): void {
+		const argument = Buffer.alloc(kvm_irqfd.sizeof);
+		argument.writeUInt32LE(fd, kvm_irqfd.fd);
+		argument.writeUInt32LE(gsi, kvm_irqfd.gsi);
+		argument.writeUInt32LE(flags, kvm_irqfd.flags);
+		argument.writeUInt32LE(resampleFd, kvm_irqfd.resamplefd);
+		call(this.fd, "KVM_IRQFD", argument);
+	}
+
+	/** KVM_GET_CLOCK: a struct kvm_clock_data. */
+	getClock(): Buffer {
+		const clock = Buffer.alloc(kvm_clock_data.sizeof);
+		call(this.fd, "KVM_GET_CLOCK", clock);
+		return clock;
+	}
+
+	/** KVM_SET_CLOCK: kvmclock's nanoseconds. */
+	setClock(nanoseconds: bigint): void {
+		const clock = Buffer.alloc(kvm_clock_data.sizeof);
+		clock.writeBigUInt64LE(nanoseconds, kvm_clock_data.clock);
+		call(this.fd, "KVM_SET_CLOCK", clock);
+	}
+
+	/** KVM_ENABLE_CAP. */
+	enableCap(capability: keyof typeof KVM_CAP, ...args: number[]): void {
+		call(this.fd, "KVM_ENABLE_CAP", packEnableCap(capability, args));
+	}
+
+	/** Closes the VM; its memory and vCPUs live until their last user is gone. */
+	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
+		close(this.fd);
+	}
+}
+
+/** A struct kvm_enable_cap. */
+export function packEnableCap(capability: keyof typeof KVM_CAP, args: readonly number[]): Buffer {
+	const argument = Buffer.alloc(kvm_enable_cap.sizeof);
+	argument.writeUInt32LE(KVM_CAP[capability], kvm_enable_cap.cap);
+	args.forEach((value, i) => {
+		setU64(argument, kvm_enable_cap.args + 8 * i, value);
+	});
+	return argument;
+}
+
+function setU64(buffer: Buffer, at: number, value: number): void {
+	buffer.writeBigUInt64LE(BigInt(value), at);
+}
+
+function u64(value: number): Buffer {
+	const buffer = Buffer.alloc(8);
+	setU64(buffer, 0, value);
+	return buffer;
+}
