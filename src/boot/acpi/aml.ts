@@ -1,0 +1,126 @@
+/*
+ * A small encoder for ACPI Machine Language, as much as a DSDT of plain device descriptions needs (ACPI 6.5 §20.2,
+ * resource descriptors §6.4). Every function returns the bytes of one term; terms nest by concatenation.
+ */
+
+const NAME_OP = 0x08;
+const BYTE_PREFIX = 0x0a;
+const WORD_PREFIX = 0x0b;
+const DWORD_PREFIX = 0x0c;
+const STRING_PREFIX = 0x0d;
+const SCOPE_OP = 0x10;
+const BUFFER_OP = 0x11;
+const PACKAGE_OP = 0x12;
+const EXT_OP = 0x5b;
+const DEVICE_OP = 0x82;
+const ROOT_CHAR = 0x5c;
+
+/** A name segment of four characters, padded with underscores; a leading backslash names the root. */
+export function path(name: string): Buffer {
+	const absolute = name.startsWith("\\");
+	const segment = (absolute ? name.slice(1) : name).padEnd(4, "_");
+	if (!/^[A-Z_][A-Z0-9_]{3}$/.test(segment)) throw new RangeError(`"${name}" is no ACPI name`);
+	const bytes = Buffer.from(segment, "latin1");
+	return absolute ? Buffer.concat([Buffer.from([ROOT_CHAR]), bytes]) : bytes;
+}
+
+/** An integer, in its shortest encoding. */
+export function integer(value: number): Buffer {
+	if (value === 0 || value === 1) return Buffer.from([value]);
+	if (value <= 0xff) return Buffer.from([BYTE_PREFIX, value]);
+	const bytes = Buffer.alloc(value <= 0xffff ? 3 : 5);
+	if (value <= 0xffff) {
+		bytes[0] = WORD_PREFIX;
+		bytes.writeUInt16LE(value, 1);
+	} else {
+		bytes[0] = DWORD_PREFIX;
+		bytes.writeUInt32LE(value, 1);
+	}
+	return bytes;
+}
+
+/** A string of ASCII characters. */
+export function string(value: string): Buffer {
+	return Buffer.from([STRING_PREFIX, ...Buffer.from(value, "latin1"), 0]);
+}
+
+/** EISAID("PNP0501"): three letters of five bits and four hexadecimal digits, in big-endian order. */
+export function eisaId(id: string): Buffer {
+	const letters = [0, 1, 2].reduce((sum, i) => (sum << 5) | (id.charCodeAt(i) - 0x40), 0);
+	const value = ((letters << 16) | Number.parseInt(id.slice(3), 16)) >>> 0;
+	const bytes = Buffer.alloc(5);
+	bytes[0] = DWORD_PREFIX;
+	bytes.writeUInt32BE(value, 1);
+	return bytes;
+}
+
+/** Name (`name`, `value`). */
+export function name(objectName: string, value: Buffer): Buffer {
+	return Buffer.concat([Buffer.from([NAME_OP]), path(objectName), value]);
+}
+
+/** Package () { ... } */
+export function pkg(...elements: Buffer[]): Buffer {
+	return Buffer.concat([Buffer.from([PACKAGE_OP]), withLength([Buffer.from([elements.length]), ...elements])]);
+}
+
+/** Scope (`scopeName`) { ... } */
+export function scope(scopeName: string, ...terms: Buffer[]): Buffer {
+	return Buffer.concat([Buffer.from([SCOPE_OP]), withLength([path(scopeName), ...terms])]);
+}
+
+/** Device (`deviceName`) { ... } */
+export function device(deviceName: string, ...terms: Buffer[]): Buffer {
+	return Buffer.concat([Buffer.from([EXT_OP, DEVICE_OP]), withLength([path(deviceName), ...terms])]);
+}
+
+/** ResourceTemplate () { ... }: a buffer of descriptors, closed by an end tag. */
+export function resourceTemplate(...descriptors: Buffer[]): Buffer {
+	const bytes = Buffer.concat([...descriptors, Buffer.from([0x79, 0])]);
+	return Buffer.concat([Buffer.from([BUFFER_OP]), withLength([integer(bytes.length), bytes])]);
+}
+
+/** IO (Decode16, `port`, `port`, 1, `count`) */
+export function ioPorts(port: number, count: number): Buffer {
+	const bytes = Buffer.from([0x47, 1, 0, 0, 0, 0, 1, count]);
+	bytes.writeUInt16LE(port, 2);
+	bytes.writeUInt16LE(port, 4);
+	return bytes;
+}
+
+/** Memory32Fixed (ReadWrite, `address`, `sizeBytes`) */
+export function memory32Fixed(address: number, sizeBytes: number): Buffer {
+	const bytes = Buffer.alloc(12);
+	bytes[0] = 0x86;
+	bytes.writeUInt16LE(9, 1);
+	bytes[3] = 1;
+	bytes.writeUInt32LE(address, 4);
+	bytes.writeUInt32LE(sizeBytes, 8);
+	return bytes;
+}
+
+/** Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { `gsi` } */
+export function interrupt(gsi: number): Buffer {
+	const bytes = Buffer.alloc(9);
+	bytes[0] = 0x89;
+	bytes.writeUInt16LE(6, 1);
+	bytes[3] = 0b0011;
+	bytes[4] = 1;
+	bytes.writeUInt32LE(gsi, 5);
+	return bytes;
+}
+
+/** PkgLength and the terms it counts; it counts its own one to four bytes too. */
+function withLength(terms: Buffer[]): Buffer {
+	const body = Buffer.concat(terms);
+	for (let own = 1; own <= 4; own++) {
+		const total = body.length + own;
+		if (own === 1 && total < 0x40) return Buffer.concat([Buffer.from([total]), body]);
+		if (own > 1 && total < 2 ** (4 + 8 * (own - 1))) {
+			const bytes = [((own - 1) << 6) | (total & 0xf)];
+			for (let i = 0; i < own - 1; i++) bytes.push((total >>> (4 + 8 * i)) & 0xff);
+			return Buffer.concat([Buffer.from(bytes), body]);
+		}
+	}
+	throw new RangeError(`${body.length} bytes do not fit an AML package`);
+}

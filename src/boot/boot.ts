@@ -1,0 +1,52 @@
+/*
+ * Fills guest RAM with everything a kernel finds when it starts, in the order in which it is needed: kernel, initrd,
+ * tables, command line, boot information. cpu-state.ts then makes the CPU match.
+ */
+import type { GuestMemory } from "../base/guest-memory.ts";
+import { writeAcpiTables } from "./acpi/tables.ts";
+import { writeBootParams } from "./boot-params.ts";
+import { acpiDisabled, composeCmdline, type MmioDevice, virtioMmioParameters, writeCmdline } from "./cmdline.ts";
+import { writeBootTables } from "./cpu-state.ts";
+import type { E820Entry } from "./e820.ts";
+import { type LoadedInitrd, type LoadedKernel, loadInitrd, loadKernel } from "./kernel.ts";
+import { writeMpTable } from "./mptable.ts";
+import { writeStartInfo } from "./pvh.ts";
+
+/** What is to be booted, on what. */
+export interface BootPlan {
+	readonly kernel: string;
+	readonly initrd?: string | undefined;
+	/** The complete command line but for the virtio-mmio devices, which are added when it says acpi=off. */
+	readonly cmdline: string;
+	readonly cpus: number;
+	readonly e820: readonly E820Entry[];
+	readonly lowRamEnd: number;
+	readonly virtioMmio: readonly MmioDevice[];
+}
+
+/** What was put in place; `kernel.protocol` and `kernel.entry` are what the boot CPU needs. */
+export interface Booted {
+	readonly kernel: LoadedKernel;
+	readonly initrd: LoadedInitrd | undefined;
+	readonly cmdline: string;
+}
+
+/**
+ * Loads the kernel into fresh guest RAM and writes all that goes with it.
+ *
+ * @throws ImageError for a kernel or initrd that cannot be used, UsageError for the command line
+ */
+export function prepareBoot(memory: GuestMemory, plan: BootPlan): Booted {
+	const { e820, lowRamEnd, cpus, virtioMmio } = plan;
+	const acpi = !acpiDisabled(plan.cmdline);
+	const cmdline = composeCmdline(acpi ? undefined : virtioMmioParameters(virtioMmio), plan.cmdline);
+	const kernel = loadKernel(memory, plan.kernel, lowRamEnd);
+	const initrd = plan.initrd === undefined ? undefined : loadInitrd(memory, plan.initrd, kernel, lowRamEnd);
+	writeCmdline(memory, cmdline, kernel.cmdlineBytes);
+	const rsdp = acpi ? writeAcpiTables(memory, cpus, virtioMmio) : 0;
+	writeMpTable(memory, cpus);
+	if (kernel.protocol === "pvh") writeStartInfo(memory, initrd, e820, rsdp);
+	else writeBootParams(memory, kernel, initrd, e820, rsdp);
+	writeBootTables(memory, kernel.protocol);
+	return { kernel, initrd, cmdline };
+}

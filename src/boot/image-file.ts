@@ -1,0 +1,112 @@
+/*
+ * A kernel or initrd file while it is being loaded: opened once, its size known, read by position. Bytes go from the
+ * file descriptor straight into guest RAM. A read past the end of the file is an ImageError, so a loader may trust no
+ * header and still needs no check of its own.
+ */
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { errnoName, explain, ImageError } from "../base/errors.ts";
+import type { GuestMemory } from "../base/guest-memory.ts";
+
+/* One read call takes at most this much: readSync refuses 2 GiB, and Node should see a signal now and then. */
+const READ_BYTES = 64 << 20;
+
+/** The error codes of one kind of image. */
+export interface ImageCodes {
+	/** "kernel", "initrd" */
+	readonly what: string;
+	readonly open: string;
+	readonly truncated: string;
+}
+
+export class ImageFile {
+	readonly path: string;
+	readonly sizeBytes: number;
+	readonly #codes: ImageCodes;
+	readonly #fd: number;
+
+	/** @throws ImageError with the code `codes.open` when there is no such regular file */
+	constructor(path: string, codes: ImageCodes) {
+		this.path = path;
+		this.#codes = codes;
+		try {
+			this.#fd = openSync(path, "r");
+		} catch (cause) {
+			const hint = errnoName(cause) === "ENOENT" ? `Check the path of the ${codes.what}.` : undefined;
+			throw new ImageError(codes.open, `Cannot open ${codes.what} ${path}: ${explain(cause)}`, { cause, hint });
+		}
+		const stat = fstatSync(this.#fd);
+		if (!stat.isFile()) {
+			closeSync(this.#fd);
+			const found = stat.isDirectory() ? "is a directory" : "not a regular file";
+			throw new ImageError(codes.open, `Cannot open ${codes.what} ${path}: ${found}`);
+		}
+		this.sizeBytes = stat.size;
+	}
+
+	/** Closes the file. */
+	close(): void {
+		closeSync(this.#fd);
+	}
+
+	/** The first `length` bytes from `position`, or as many as the file has. */
+	peek(position: number, length: number): Buffer {
+		const available = Math.max(0, Math.min(length, this.sizeBytes - position));
+		const bytes = Buffer.alloc(available);
+		this.#fill(bytes, position);
+		return bytes;
+	}
+
+	/** Exactly `length` bytes from `position`. @throws ImageError with the code `codes.truncated` */
+	read(position: number, length: number, part: string): Buffer {
+		this.#check(position, length, part);
+		return this.peek(position, length);
+	}
+
+	/** Copies `length` bytes from `position` to guest memory. The range [gpa, gpa + length) was checked to be RAM. */
+	load(position: number, length: number, memory: GuestMemory, gpa: number, part: string): void {
+		this.#check(position, length, part);
+		for (let done = 0; done < length; ) {
+			const at = gpa + done;
+			const window = memory.windows.find((w) => at >= w.gpa && at < w.end)!;
+			const take = Math.min(length - done, window.end - at, READ_BYTES);
+			this.#fill(window.bytes.subarray(at - window.gpa, at - window.gpa + take), position + done);
+			done += take;
+		}
+	}
+
+	#check(position: number, length: number, part: string): void {
+		if (position + length <= this.sizeBytes) return;
+		throw this.#truncated(`${part} needs ${position + length} bytes, the file has ${this.sizeBytes}`);
+	}
+
+	#fill(bytes: Uint8Array, position: number): void {
+		for (let done = 0; done < bytes.length; ) {
+			let count: number;
+			try {
+				count = readSync(this.#fd, bytes, done, bytes.length - done, position + done);
+			} catch (cause) {
+				const { open, what } = this.#codes;
+				throw new ImageError(open, `Cannot read ${what} ${this.path}: ${explain(cause)}`, { cause });
+			}
+			if (count === 0) throw this.#truncated("it became shorter while it was read");
+			done += count;
+		}
+	}
+
+	#truncated(found: string): ImageError {
+		const { truncated, what } = this.#codes;
+		return new ImageError(truncated, `Cannot load ${what} ${this.path}: the file is truncated: ${found}`, {
+			hint: "Copy or download it again.",
+		});
+	}
+}
+
+/** The kernel does not fit into low RAM. */
+export function tooBig(file: ImageFile, neededBytes: number, lowRamEnd: number): ImageError {
+	const needed = Math.ceil(neededBytes / (1 << 20));
+	return new ImageError(
+		"ERR_KERNEL_TOO_BIG",
+		`Cannot load kernel ${file.path}: it needs memory up to ${needed} MiB, the guest has ${Math.floor(lowRamEnd / (1 << 20))} MiB below 4 GiB`,
+		{ hint: "Give the guest more memory." },
+	);
+}

@@ -1,0 +1,102 @@
+/*
+ * Loads a kernel and an initrd into guest RAM. What a file is decides its loader: an ELF vmlinux (elf.ts) or a bzImage
+ * (bzimage.ts); anything else is named in the error. Everything in a header is checked before it is used: a hostile
+ * image gives an ImageError, never a crash, and never a write outside guest RAM.
+ *
+ * RAM must be fresh (all zero): the part of a segment that is not in the file is not cleared again.
+ */
+import { ImageError } from "../base/errors.ts";
+import type { GuestMemory } from "../base/guest-memory.ts";
+import { isBzImage, loadBzImage } from "./bzimage.ts";
+import { isElfKernel, loadElf } from "./elf.ts";
+import { ImageFile } from "./image-file.ts";
+import { identify } from "./magic.ts";
+
+/** How the kernel wants to be entered (cpu-state.ts): 32-bit PVH, or the 64-bit Linux boot protocol. */
+export type BootProtocol = "pvh" | "linux64";
+
+/** A kernel in guest RAM. */
+export interface LoadedKernel {
+	readonly format: "elf" | "bzImage";
+	readonly protocol: BootProtocol;
+	/** Guest-physical address of the first instruction. */
+	readonly entry: number;
+	/** The kernel and the room it needs to start: nothing else may be in [start, end). */
+	readonly start: number;
+	readonly end: number;
+	/** Longest command line in bytes, without the terminating NUL. */
+	readonly cmdlineBytes: number;
+	/** Highest address that the initrd may occupy. */
+	readonly initrdMax: number;
+	/** struct setup_header from 0x1f1 on, to be copied into the zero page; of a bzImage only. */
+	readonly setupHeader?: Uint8Array;
+	/** What `uname -r` and more will say; of a bzImage only. */
+	readonly version?: string;
+}
+
+/** An initrd in guest RAM. */
+export interface LoadedInitrd {
+	readonly start: number;
+	readonly sizeBytes: number;
+}
+
+const PAGE = 4096;
+const KERNEL = { what: "kernel", open: "ERR_KERNEL_OPEN", truncated: "ERR_KERNEL_TRUNCATED" };
+const INITRD = { what: "initrd", open: "ERR_INITRD_OPEN", truncated: "ERR_INITRD_TRUNCATED" };
+/* The first 4 KiB of a file hold an ELF header or a whole setup header, and every magic number. */
+const HEAD_BYTES = 4096;
+
+/**
+ * Loads the kernel at `path`.
+ *
+ * @param lowRamEnd first byte after the RAM below 4 GiB
+ * @throws ImageError when it is not a kernel for x86-64, is damaged, or does not fit
+ */
+export function loadKernel(memory: GuestMemory, path: string, lowRamEnd: number): LoadedKernel {
+	const file = new ImageFile(path, KERNEL);
+	try {
+		const head = file.peek(0, HEAD_BYTES);
+		if (isBzImage(head)) return loadBzImage(memory, file, head, lowRamEnd);
+		if (isElfKernel(head)) return loadElf(memory, file, head, lowRamEnd);
+		const sighting = identify(head);
+		if (sighting.otherArchitecture === true) {
+			throw new ImageError("ERR_KERNEL_ARCH", `Cannot load kernel ${path}: found ${sighting.found}, need x86-64`);
+		}
+		throw new ImageError(
+			"ERR_KERNEL_FORMAT",
+			`Cannot load kernel ${path}: neither an ELF vmlinux nor a bzImage: found ${sighting.found}`,
+			{ hint: sighting.hint },
+		);
+	} finally {
+		file.close();
+	}
+}
+
+/**
+ * Loads the initrd at `path` as high in low RAM as the kernel allows, page-aligned, clear of the kernel.
+ *
+ * @throws ImageError ERR_INITRD_OPEN, ERR_INITRD_TOO_BIG or ERR_INITRD_TRUNCATED
+ */
+export function loadInitrd(memory: GuestMemory, path: string, kernel: LoadedKernel, lowRamEnd: number): LoadedInitrd {
+	const file = new ImageFile(path, INITRD);
+	try {
+		const sizeBytes = file.sizeBytes;
+		if (sizeBytes === 0) {
+			throw new ImageError("ERR_INITRD_OPEN", `Cannot load initrd ${path}: it is an empty file`);
+		}
+		const ceiling = Math.min(lowRamEnd, kernel.initrdMax + 1);
+		const start = Math.floor((ceiling - sizeBytes) / PAGE) * PAGE;
+		if (start < kernel.end) {
+			const room = Math.max(0, ceiling - kernel.end);
+			throw new ImageError(
+				"ERR_INITRD_TOO_BIG",
+				`Cannot load initrd ${path}: it needs ${sizeBytes} bytes, the guest has ${room} bytes above its kernel`,
+				{ hint: "Give the guest more memory." },
+			);
+		}
+		file.load(0, sizeBytes, memory, start, "the initrd");
+		return { start, sizeBytes };
+	} finally {
+		file.close();
+	}
+}
