@@ -1,0 +1,44 @@
+/*
+ * The three registers of hardware-reduced ACPI, one byte each: sleep control, sleep status and reset (ACPI 6.5
+ * §4.8.3.7, §4.8.3.6). boot/acpi/tables.ts tells the guest where they are. Only the soft-off state exists.
+ */
+import type { BusDevice } from "../base/bus.ts";
+
+const SLEEP_CONTROL = 0;
+const RESET = 2;
+const SLP_EN = 1 << 5;
+const SLP_TYP_SHIFT = 2;
+const SLP_TYP_MASK = 7;
+/* As \_S5 in the DSDT and RESET_VALUE in the FADT say. */
+const S5 = 5;
+const RESET_VALUE = 1;
+
+/** How the guest ends the machine. */
+export interface PowerEvents {
+	onPowerOff(): void;
+	onReset(): void;
+}
+
+export class AcpiRegisters implements BusDevice {
+	readonly name = "acpi";
+	/** Bytes of port space. */
+	static readonly SIZE = 3;
+	readonly #events: PowerEvents;
+
+	constructor(events: PowerEvents) {
+		this.#events = events;
+	}
+
+	/** Nothing ever wakes this machine: WAK_STS and all else are 0. */
+	read(_offset: number, _size: number): number {
+		return 0;
+	}
+
+	write(offset: number, _size: number, value: number): void {
+		if (offset === SLEEP_CONTROL && (value & SLP_EN) !== 0) {
+			if (((value >> SLP_TYP_SHIFT) & SLP_TYP_MASK) === S5) this.#events.onPowerOff();
+		} else if (offset === RESET && (value & 0xff) === RESET_VALUE) {
+			this.#events.onReset();
+		}
+	}
+}

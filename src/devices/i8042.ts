@@ -1,0 +1,114 @@
+/*
+ * The keyboard controller at ports 0x60 and 0x64, with nothing plugged in: enough that a kernel's probe ends at once,
+ * and the one service that matters here, command 0xfe, which pulses the CPU's reset line (IBM PC AT Technical
+ * Reference, Keyboard Controller). A kernel with ACPI does not look; acpi=off kernels reboot through it.
+ */
+import type { BusDevice } from "../base/bus.ts";
+
+const DATA = 0;
+const STATUS_COMMAND = 4;
+const STATUS_OBF = 0x01;
+const STATUS_SYS = 0x04;
+const STATUS_AUX_DATA = 0x20;
+const CTR_SYS = 0x04;
+const CTR_KBD_DISABLED = 0x10;
+const CTR_AUX_DISABLED = 0x20;
+const OUTPUT_PORT_RESET_OFF_A20 = 0x03;
+
+const READ_CTR = 0x20;
+const WRITE_CTR = 0x60;
+const DISABLE_AUX = 0xa7;
+const ENABLE_AUX = 0xa8;
+const TEST_AUX = 0xa9;
+const TEST_CONTROLLER = 0xaa;
+const TEST_KBD = 0xab;
+const DISABLE_KBD = 0xad;
+const ENABLE_KBD = 0xae;
+const READ_OUTPUT_PORT = 0xd0;
+const WRITE_OUTPUT_PORT = 0xd1;
+const LOOP_KBD = 0xd2;
+const LOOP_AUX = 0xd3;
+const PULSE_RESET = 0xfe;
+const CONTROLLER_OK = 0x55;
+const PORT_OK = 0x00;
+const NO_PORT = 0xff;
+
+export class I8042 implements BusDevice {
+	readonly name = "i8042";
+	readonly #onReset: () => void;
+	#ctr = CTR_SYS | CTR_KBD_DISABLED | CTR_AUX_DISABLED;
+	/* The command whose parameter comes next through the data port. */
+	#pending = 0;
+	#output = 0;
+	#status = STATUS_SYS;
+
+	/** @param onReset the guest resets the machine */
+	constructor(onReset: () => void) {
+		this.#onReset = onReset;
+	}
+
+	/** Covers ports 0x60 to 0x64; those between (0x61 is the PIT's, in the kernel) read as ones. */
+	read(offset: number, _size: number): number {
+		if (offset === STATUS_COMMAND) return this.#status;
+		if (offset !== DATA) return 0xff;
+		this.#status &= ~(STATUS_OBF | STATUS_AUX_DATA);
+		return this.#output;
+	}
+
+	write(offset: number, _size: number, value: number): void {
+		const byte = value & 0xff;
+		if (offset === STATUS_COMMAND) this.#command(byte);
+		else if (offset === DATA) this.#data(byte);
+	}
+
+	#command(command: number): void {
+		this.#pending = 0;
+		switch (command) {
+			case READ_CTR:
+				return this.#answer(this.#ctr);
+			case TEST_CONTROLLER:
+				return this.#answer(CONTROLLER_OK);
+			case TEST_KBD:
+				return this.#answer(PORT_OK);
+			case TEST_AUX:
+				return this.#answer(NO_PORT);
+			case READ_OUTPUT_PORT:
+				return this.#answer(OUTPUT_PORT_RESET_OFF_A20);
+			case DISABLE_AUX:
+				this.#ctr |= CTR_AUX_DISABLED;
+				return;
+			case ENABLE_AUX:
+				/* There is no second port: the bit stays set, which is how a driver finds out. */
+				return;
+			case DISABLE_KBD:
+				this.#ctr |= CTR_KBD_DISABLED;
+				return;
+			case ENABLE_KBD:
+				this.#ctr &= ~CTR_KBD_DISABLED;
+				return;
+			case WRITE_CTR:
+			case WRITE_OUTPUT_PORT:
+			case LOOP_KBD:
+			case LOOP_AUX:
+				this.#pending = command;
+				return;
+			case PULSE_RESET:
+				this.#onReset();
+				return;
+		}
+	}
+
+	#data(byte: number): void {
+		const command = this.#pending;
+		this.#pending = 0;
+		if (command === WRITE_CTR) this.#ctr = byte | CTR_AUX_DISABLED;
+		else if (command === LOOP_KBD) this.#answer(byte);
+		else if (command === WRITE_OUTPUT_PORT && (byte & 1) === 0) this.#onReset();
+		/* LOOP_AUX goes unanswered for want of a second port; so does a byte to the keyboard that is not there. */
+	}
+
+	#answer(byte: number): void {
+		this.#output = byte;
+		this.#status = STATUS_SYS | STATUS_OBF;
+	}
+}

@@ -1,0 +1,271 @@
+/*
+ * The 16550A UART at COM1, as the kernel's 8250 driver uses it. Output leaves in batches: bytes written in one turn of
+ * the event loop go to `onOutput` together. The transmitter is always empty, because a byte is taken the moment it is
+ * written; so the line status changes only with input, and `lsrWord` lets the native run loop answer its reads. Writes
+ * to offset 0 may arrive late but in order ("posted"): whatever reads back their effect comes through `read`, and the
+ * run loop delivers what is posted first. Registers: TI PC16550D data sheet, §8.
+ *
+ * Deviation: input stays invisible until the driver enables its receive interrupt, because Linux throws away whatever
+ * came before when it opens the port; so a script piped into the console is not lost.
+ */
+import type { BusDevice } from "../base/bus.ts";
+
+/** An interrupt line, level by level. */
+export interface InterruptLine {
+	raise(): void;
+	lower(): void;
+}
+
+/* Offsets, with LCR.DLAB clear. */
+const RBR_THR = 0;
+const IER = 1;
+const IIR_FCR = 2;
+const LCR = 3;
+const MCR = 4;
+const LSR = 5;
+const MSR = 6;
+const SCR = 7;
+
+const IER_RDI = 1;
+const IER_THRI = 2;
+const IER_MASK = 0x0f;
+const IIR_NO_INT = 1;
+const IIR_THRI = 2;
+const IIR_RDI = 4;
+const IIR_RX_TIMEOUT = 0x0c;
+const IIR_FIFO_ENABLED = 0xc0;
+const FCR_ENABLE = 1;
+const FCR_CLEAR_RCVR = 2;
+const LCR_DLAB = 0x80;
+const LSR_DR = 0x01;
+const LSR_THRE_TEMT = 0x60;
+const MCR_MASK = 0x1f;
+const MCR_LOOP = 0x10;
+const MSR_CTS = 0x10;
+const MSR_DSR = 0x20;
+const MSR_RI = 0x40;
+const MSR_DCD = 0x80;
+
+const FIFO_BYTES = 16;
+const TRIGGER_BYTES = [1, 4, 8, 14];
+const OUTPUT_BYTES = 4096;
+/* `input` asks its caller to pause above the first and resume below the second. */
+const HIGH_WATER_BYTES = 4096;
+const LOW_WATER_BYTES = 1024;
+
+/** What a serial port is connected to. */
+export interface SerialOptions {
+	readonly line: InterruptLine;
+	/** Takes output; the bytes are the callee's to keep. */
+	readonly onOutput: (bytes: Uint8Array) => void;
+	/** `input` may be called again after it returned false. */
+	readonly onDrain?: () => void;
+	/** Where the line status is kept for the native run loop; a word of its own when missing. */
+	readonly lsrWord?: Int32Array;
+}
+
+export class Serial implements BusDevice {
+	readonly name = "serial";
+	/** Element 0 is the LSR as a read would give it. */
+	readonly lsrWord: Int32Array;
+	readonly #options: SerialOptions;
+	#ier = 0;
+	#fcr = 0;
+	#lcr = 3;
+	#mcr = 8;
+	#scr = 0;
+	#divisor = 12;
+	/* THR became empty and the driver has not been told yet. */
+	#thrPending = false;
+	#raised = false;
+	#input: number[] = [];
+	#inputAt = 0;
+	#paused = false;
+	readonly #output = new Uint8Array(OUTPUT_BYTES);
+	#outputBytes = 0;
+	#flushQueued = false;
+
+	constructor(options: SerialOptions) {
+		this.#options = options;
+		this.lsrWord = options.lsrWord ?? new Int32Array(1);
+		this.#update();
+	}
+
+	/** Bytes of input that the guest has not read. */
+	get inputBytes(): number {
+		return this.#input.length - this.#inputAt;
+	}
+
+	/**
+	 * Feeds the guest. All bytes are taken.
+	 *
+	 * @returns false when enough waits for now: pause until `onDrain`
+	 */
+	input(bytes: Uint8Array): boolean {
+		for (const byte of bytes) this.#input.push(byte);
+		this.#update();
+		if (this.inputBytes > HIGH_WATER_BYTES) this.#paused = true;
+		return !this.#paused;
+	}
+
+	/** Hands collected output over now. It also happens by itself at the end of the current turn. */
+	flush(): void {
+		if (this.#outputBytes === 0) return;
+		const bytes = this.#output.slice(0, this.#outputBytes);
+		this.#outputBytes = 0;
+		this.#options.onOutput(bytes);
+	}
+
+	read(offset: number, _size: number): number {
+		const dlab = (this.#lcr & LCR_DLAB) !== 0;
+		switch (offset) {
+			case RBR_THR:
+				return dlab ? this.#divisor & 0xff : this.#receive();
+			case IER:
+				return dlab ? this.#divisor >> 8 : this.#ier;
+			case IIR_FCR:
+				return this.#identify();
+			case LCR:
+				return this.#lcr;
+			case MCR:
+				return this.#mcr;
+			case LSR:
+				return this.#lineStatus();
+			case MSR:
+				return this.#modemStatus();
+			case SCR:
+				return this.#scr;
+			default:
+				return 0xff;
+		}
+	}
+
+	write(offset: number, _size: number, value: number): void {
+		const byte = value & 0xff;
+		const dlab = (this.#lcr & LCR_DLAB) !== 0;
+		switch (offset) {
+			case RBR_THR:
+				if (dlab) this.#divisor = (this.#divisor & 0xff00) | byte;
+				else this.#transmit(byte);
+				break;
+			case IER:
+				if (dlab) this.#divisor = (this.#divisor & 0xff) | (byte << 8);
+				else this.#enable(byte & IER_MASK);
+				break;
+			case IIR_FCR:
+				this.#controlFifo(byte);
+				break;
+			case LCR:
+				this.#lcr = byte;
+				break;
+			case MCR:
+				this.#mcr = byte & MCR_MASK;
+				break;
+			case SCR:
+				this.#scr = byte;
+				break;
+		}
+	}
+
+	#enable(ier: number): void {
+		const risen = ier & ~this.#ier;
+		this.#ier = ier;
+		/* Enabling the transmitter's interrupt while it is empty, as it always is, asks for one at once. */
+		if ((risen & IER_THRI) !== 0) this.#thrPending = true;
+		this.#update();
+	}
+
+	#controlFifo(fcr: number): void {
+		this.#fcr = (fcr & FCR_ENABLE) !== 0 ? fcr : 0;
+		if ((fcr & FCR_CLEAR_RCVR) !== 0 && this.#receiving()) this.#drop(Math.min(FIFO_BYTES, this.inputBytes));
+		this.#update();
+	}
+
+	#transmit(byte: number): void {
+		if ((this.#mcr & MCR_LOOP) !== 0) {
+			this.#input.splice(this.#inputAt, 0, byte);
+		} else {
+			this.#output[this.#outputBytes++] = byte;
+			if (this.#outputBytes === OUTPUT_BYTES) this.flush();
+			if (!this.#flushQueued) {
+				this.#flushQueued = true;
+				queueMicrotask(() => {
+					this.#flushQueued = false;
+					this.flush();
+				});
+			}
+		}
+		this.#thrPending = true;
+		this.#update();
+	}
+
+	#receive(): number {
+		if (!this.#receiving() || this.inputBytes === 0) return 0;
+		const byte = this.#input[this.#inputAt]!;
+		this.#drop(1);
+		this.#update();
+		return byte;
+	}
+
+	#drop(count: number): void {
+		this.#inputAt += count;
+		if (this.#inputAt === this.#input.length || this.#inputAt >= HIGH_WATER_BYTES) {
+			this.#input = this.#input.slice(this.#inputAt);
+			this.#inputAt = 0;
+		}
+		if (this.#paused && this.inputBytes <= LOW_WATER_BYTES) {
+			this.#paused = false;
+			this.#options.onDrain?.();
+		}
+	}
+
+	#receiving(): boolean {
+		return (this.#ier & IER_RDI) !== 0 || (this.#mcr & MCR_LOOP) !== 0;
+	}
+
+	/** The interrupt with the highest priority; reading the transmitter's acknowledges it. */
+	#identify(): number {
+		const fifo = (this.#fcr & FCR_ENABLE) !== 0 ? IIR_FIFO_ENABLED : 0;
+		const source = this.#source();
+		if (source === IIR_THRI) {
+			this.#thrPending = false;
+			this.#update();
+		}
+		return fifo | source;
+	}
+
+	#source(): number {
+		if ((this.#ier & IER_RDI) !== 0 && this.inputBytes > 0) {
+			const trigger = (this.#fcr & FCR_ENABLE) !== 0 ? TRIGGER_BYTES[this.#fcr >> 6]! : 1;
+			return this.inputBytes >= trigger ? IIR_RDI : IIR_RX_TIMEOUT;
+		}
+		if ((this.#ier & IER_THRI) !== 0 && this.#thrPending) return IIR_THRI;
+		return IIR_NO_INT;
+	}
+
+	#lineStatus(): number {
+		return LSR_THRE_TEMT | (this.#receiving() && this.inputBytes > 0 ? LSR_DR : 0);
+	}
+
+	/** In loopback the modem outputs DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD; else a peer is always ready. */
+	#modemStatus(): number {
+		if ((this.#mcr & MCR_LOOP) === 0) return MSR_CTS | MSR_DSR | MSR_DCD;
+		const mcr = this.#mcr;
+		return (
+			((mcr & 1) !== 0 ? MSR_DSR : 0) |
+			((mcr & 2) !== 0 ? MSR_CTS : 0) |
+			((mcr & 4) !== 0 ? MSR_RI : 0) |
+			((mcr & 8) !== 0 ? MSR_DCD : 0)
+		);
+	}
+
+	/** Brings the interrupt line and the shadow of the LSR up to date. */
+	#update(): void {
+		Atomics.store(this.lsrWord, 0, this.#lineStatus());
+		const wanted = this.#source() !== IIR_NO_INT;
+		if (wanted === this.#raised) return;
+		this.#raised = wanted;
+		if (wanted) this.#options.line.raise();
+		else this.#options.line.lower();
+	}
+}
