@@ -47,7 +47,7 @@ export class I8042 implements BusDevice {
 		this.#onReset = onReset;
 	}
 
-	/** Covers ports 0x60 to 0x64; those between (0x61 is the PIT's, in the kernel) read as ones. */
+	/** Covers ports 0x60 to 0x64; those between (0x61 is the PIT's, answered in the kernel) read as ones. */
 	read(offset: number, _size: number): number {
 		if (offset === STATUS_COMMAND) return this.#status;
 		if (offset !== DATA) return 0xff;
@@ -65,15 +65,20 @@ export class I8042 implements BusDevice {
 		this.#pending = 0;
 		switch (command) {
 			case READ_CTR:
-				return this.#answer(this.#ctr);
+				this.#answer(this.#ctr);
+				return;
 			case TEST_CONTROLLER:
-				return this.#answer(CONTROLLER_OK);
+				this.#answer(CONTROLLER_OK);
+				return;
 			case TEST_KBD:
-				return this.#answer(PORT_OK);
+				this.#answer(PORT_OK);
+				return;
 			case TEST_AUX:
-				return this.#answer(NO_PORT);
+				this.#answer(NO_PORT);
+				return;
 			case READ_OUTPUT_PORT:
-				return this.#answer(OUTPUT_PORT_RESET_OFF_A20);
+				this.#answer(OUTPUT_PORT_RESET_OFF_A20);
+				return;
 			case DISABLE_AUX:
 				this.#ctr |= CTR_AUX_DISABLED;
 				return;

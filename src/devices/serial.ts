@@ -78,6 +78,8 @@ export class Serial implements BusDevice {
 	/* THR became empty and the driver has not been told yet. */
 	#thrPending = false;
 	#raised = false;
+	/* What was sent in loopback. */
+	readonly #looped: number[] = [];
 	#input: number[] = [];
 	#inputAt = 0;
 	#paused = false;
@@ -160,6 +162,8 @@ export class Serial implements BusDevice {
 				break;
 			case MCR:
 				this.#mcr = byte & MCR_MASK;
+				this.#looped.length = 0;
+				this.#update();
 				break;
 			case SCR:
 				this.#scr = byte;
@@ -177,13 +181,16 @@ export class Serial implements BusDevice {
 
 	#controlFifo(fcr: number): void {
 		this.#fcr = (fcr & FCR_ENABLE) !== 0 ? fcr : 0;
-		if ((fcr & FCR_CLEAR_RCVR) !== 0 && this.#receiving()) this.#drop(Math.min(FIFO_BYTES, this.inputBytes));
+		if ((fcr & FCR_CLEAR_RCVR) !== 0) {
+			if ((this.#mcr & MCR_LOOP) === 0) this.#drop(Math.min(FIFO_BYTES, this.#readable()));
+			this.#looped.length = 0;
+		}
 		this.#update();
 	}
 
 	#transmit(byte: number): void {
 		if ((this.#mcr & MCR_LOOP) !== 0) {
-			this.#input.splice(this.#inputAt, 0, byte);
+			if (this.#looped.length < FIFO_BYTES) this.#looped.push(byte);
 		} else {
 			this.#output[this.#outputBytes++] = byte;
 			if (this.#outputBytes === OUTPUT_BYTES) this.flush();
@@ -200,11 +207,13 @@ export class Serial implements BusDevice {
 	}
 
 	#receive(): number {
-		if (!this.#receiving() || this.inputBytes === 0) return 0;
-		const byte = this.#input[this.#inputAt]!;
-		this.#drop(1);
+		let byte = this.#looped.shift();
+		if (byte === undefined && this.#readable() > 0) {
+			byte = this.#input[this.#inputAt]!;
+			this.#drop(1);
+		}
 		this.#update();
-		return byte;
+		return byte ?? 0;
 	}
 
 	#drop(count: number): void {
@@ -219,8 +228,10 @@ export class Serial implements BusDevice {
 		}
 	}
 
-	#receiving(): boolean {
-		return (this.#ier & IER_RDI) !== 0 || (this.#mcr & MCR_LOOP) !== 0;
+	/** Bytes that the guest may read now. */
+	#readable(): number {
+		if ((this.#mcr & MCR_LOOP) !== 0) return this.#looped.length;
+		return (this.#ier & IER_RDI) !== 0 ? this.inputBytes : 0;
 	}
 
 	/** The interrupt with the highest priority; reading the transmitter's acknowledges it. */
@@ -235,16 +246,17 @@ export class Serial implements BusDevice {
 	}
 
 	#source(): number {
-		if ((this.#ier & IER_RDI) !== 0 && this.inputBytes > 0) {
+		const readable = this.#readable();
+		if ((this.#ier & IER_RDI) !== 0 && readable > 0) {
 			const trigger = (this.#fcr & FCR_ENABLE) !== 0 ? TRIGGER_BYTES[this.#fcr >> 6]! : 1;
-			return this.inputBytes >= trigger ? IIR_RDI : IIR_RX_TIMEOUT;
+			return readable >= trigger ? IIR_RDI : IIR_RX_TIMEOUT;
 		}
 		if ((this.#ier & IER_THRI) !== 0 && this.#thrPending) return IIR_THRI;
 		return IIR_NO_INT;
 	}
 
 	#lineStatus(): number {
-		return LSR_THRE_TEMT | (this.#receiving() && this.inputBytes > 0 ? LSR_DR : 0);
+		return LSR_THRE_TEMT | (this.#readable() > 0 ? LSR_DR : 0);
 	}
 
 	/** In loopback the modem outputs DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD; else a peer is always ready. */
