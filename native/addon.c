@@ -55,10 +55,13 @@ napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference)
 
 void buffer_detach(napi_env env, napi_ref *reference) {
     napi_value value = NULL;
+    napi_handle_scope scope;
     if (*reference == NULL)
         return;
+    napi_open_handle_scope(env, &scope); /* a cleanup hook has none */
     if (napi_get_reference_value(env, *reference, &value) == napi_ok && value != NULL)
         napi_detach_arraybuffer(env, value);
+    napi_close_handle_scope(env, scope);
     napi_delete_reference(env, *reference);
     *reference = NULL;
 }

@@ -1,0 +1,198 @@
+/*
+ * The KVM classes on this machine's /dev/kvm: every ioctl answers, and a failed one says which and why.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { IoctlError } from "../../src/base/errors.ts";
+import { EventFd } from "../../src/host/eventfd.ts";
+import { packageRoot } from "../../src/host/native.ts";
+import { GuestRam } from "../../src/host/ram.ts";
+import { KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED } from "../../src/kvm/constants.ts";
+import { kvm_clock_data, kvm_cpuid2, kvm_fpu, kvm_regs, kvm_sregs } from "../../src/kvm/structs.ts";
+import { Kvm } from "../../src/kvm/system.ts";
+import type { Vm } from "../../src/kvm/vm.ts";
+
+let kvm: Kvm;
+let vm: Vm;
+beforeAll(() => {
+	kvm = Kvm.open();
+});
+afterAll(() => kvm.close());
+beforeEach(() => {
+	vm = kvm.createVm();
+});
+afterEach(() => vm.close());
+
+describe("Kvm", () => {
+	it("open says that KVM is missing", () => {
+		expect(() => Kvm.open("/dev/no-kvm")).toThrow(
+			expect.objectContaining({ code: "ERR_KVM_MISSING", message: "Cannot open /dev/no-kvm: this host has no KVM" }),
+		);
+	});
+
+	it("open says that the permission is missing", () => {
+		const folder = mkdtempSync(join(tmpdir(), "tsvmm-kvm-"));
+		const path = join(folder, "kvm");
+		writeFileSync(path, "", { mode: 0 });
+		const script = `
+			import { Kvm } from "./src/kvm/system.ts";
+			if (process.getuid() === 0) { process.setgid(65534); process.setuid(65534); }
+			try { Kvm.open(${JSON.stringify(path)}); } catch (error) { console.log(error.code, error.message); }
+		`;
+		spawnSync("chmod", ["755", folder]);
+		const run = spawnSync(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], {
+			cwd: packageRoot(),
+			encoding: "utf8",
+		});
+		rmSync(folder, { recursive: true });
+		expect(run.stdout).toBe(`ERR_KVM_PERMISSION Cannot open ${path}: permission denied\n`);
+	});
+
+	it("open of another device fails with the ioctl's name and closes it", () => {
+		const before = readdirSync("/proc/self/fd").length;
+		expect(() => Kvm.open("/dev/null")).toThrow(
+			expect.objectContaining({ code: "ERR_IOCTL", ioctl: "KVM_GET_API_VERSION", errno: "ENOTTY" }),
+		);
+		expect(readdirSync("/proc/self/fd").length).toBe(before);
+	});
+
+	it("checkExtension tells what the host can do", () => {
+		expect(kvm.checkExtension("KVM_CAP_IRQCHIP")).toBe(1);
+		expect(kvm.checkExtension("KVM_CAP_IMMEDIATE_EXIT")).toBe(1);
+		expect(kvm.checkExtension("KVM_CAP_MAX_VCPUS")).toBeGreaterThanOrEqual(32);
+		expect(kvm.vcpuMmapSize).toBeGreaterThanOrEqual(4096);
+	});
+
+	it("getSupportedCpuid gives whole entries", () => {
+		const cpuid = kvm.getSupportedCpuid();
+		expect(cpuid.readUInt32LE(kvm_cpuid2.nent)).toBeGreaterThan(5);
+		expect(cpuid.length).toBe(kvm_cpuid2.entries + 40 * cpuid.readUInt32LE(kvm_cpuid2.nent));
+	});
+
+	it("getMsrIndexList has the TSC", () => {
+		expect(kvm.getMsrIndexList()).toContain(0x10);
+	});
+});
+
+describe("Vm", () => {
+	it("a failed ioctl is an IoctlError that names ioctl and errno", () => {
+		let caught: unknown;
+		try {
+			vm.setUserMemoryRegion({ slot: 0, gpa: 1, hva: 0, sizeBytes: 4096 });
+		} catch (error) {
+			caught = error;
+		}
+		expect(caught).toBeInstanceOf(IoctlError);
+		expect(caught).toMatchObject({
+			code: "ERR_IOCTL",
+			ioctl: "KVM_SET_USER_MEMORY_REGION",
+			errno: "EINVAL",
+			message: "Cannot KVM_SET_USER_MEMORY_REGION: EINVAL (invalid argument)",
+		});
+	});
+
+	it("a closed VM is EBADF, and close may be called twice", () => {
+		const other = kvm.createVm();
+		other.close();
+		other.close();
+		expect(() => other.irqLine(1, true)).toThrow(/KVM_IRQ_LINE: E(BADF|NXIO|INVAL|NOTTY)/);
+	});
+
+	it("setUserMemoryRegion takes memory above 4 GiB and gives it back", () => {
+		const ram = GuestRam.map([{ gpa: 2 ** 32, sizeBytes: 1 << 20 }]);
+		const { gpa, hva, sizeBytes } = ram.regions[0]!;
+		vm.setUserMemoryRegion({ slot: 3, gpa, hva, sizeBytes });
+		expect(() => vm.setUserMemoryRegion({ slot: 4, gpa, hva, sizeBytes })).toThrow(/EEXIST/);
+		vm.setUserMemoryRegion({ slot: 3, gpa, hva, sizeBytes: 0 });
+		ram.close();
+	});
+
+	it("has interrupt controllers, timer, routing, eventfds and clock", () => {
+		vm.setTssAddr(0xfffb_d000);
+		vm.setIdentityMapAddr(0xfffb_c000);
+		vm.createIrqchip();
+		expect(() => vm.createIrqchip()).toThrow(/KVM_CREATE_IRQCHIP: EEXIST/);
+		vm.createPit2();
+		vm.setPit2(vm.getPit2());
+		vm.irqLine(5, true);
+		vm.irqLine(5, false);
+		for (const chip of [0, 1, 2]) vm.setIrqchip(vm.getIrqchip(chip));
+		vm.setGsiRouting([
+			{ gsi: 5, irqchip: 2, pin: 5 },
+			{ gsi: 24, address: 0xfee0_0000, data: 0x41 },
+		]);
+		const kick = new EventFd();
+		const irq = new EventFd();
+		vm.ioeventfd({ fd: kick.fd, address: 0xd000_0050, size: 4, datamatch: 1 });
+		vm.ioeventfd({ fd: kick.fd, address: 0xd000_0050, size: 4, datamatch: 2 });
+		expect(() => vm.ioeventfd({ fd: kick.fd, address: 0xd000_0050, size: 4, datamatch: 2 })).toThrow(
+			/KVM_IOEVENTFD: EEXIST/,
+		);
+		vm.ioeventfd({ fd: kick.fd, address: 0xd000_0050, size: 4, datamatch: 2 }, true);
+		vm.ioeventfd({ fd: kick.fd, address: 0x510, size: 2, pio: true });
+		vm.irqfd(irq.fd, 5);
+		expect(() => vm.irqfd(irq.fd, 5)).toThrow(/KVM_IRQFD: EBUSY/);
+		vm.irqfdDeassign(irq.fd, 5);
+		vm.setClock(5_000_000_000n);
+		const clock = vm.getClock().readBigUInt64LE(kvm_clock_data.clock);
+		expect(clock).toBeGreaterThanOrEqual(5_000_000_000n);
+		expect(clock).toBeLessThan(60_000_000_000n);
+		kick.close();
+		irq.close();
+	});
+});
+
+describe("Vcpu", () => {
+	it("registers come back as they were set", () => {
+		const vcpu = vm.createVcpu(0);
+		const regs = Buffer.alloc(kvm_regs.sizeof);
+		regs.writeBigUInt64LE(0x1234_5678_9abc_def0n, kvm_regs.r11);
+		regs.writeBigUInt64LE(0x7c00n, kvm_regs.rip);
+		regs.writeBigUInt64LE(2n, kvm_regs.rflags);
+		vcpu.setRegs(regs);
+		expect(vcpu.getRegs()).toEqual(regs);
+		const sregs = vcpu.getSregs();
+		sregs.writeBigUInt64LE(0x5000n, kvm_sregs.cr3);
+		vcpu.setSregs(sregs);
+		expect(vcpu.getSregs().readBigUInt64LE(kvm_sregs.cr3)).toBe(0x5000n);
+		const fpu = vcpu.getFpu();
+		fpu.writeUInt16LE(0x37f, kvm_fpu.fcw);
+		vcpu.setFpu(fpu);
+		expect(vcpu.getFpu().readUInt16LE(kvm_fpu.fcw)).toBe(0x37f);
+		vcpu.close();
+		vcpu.close();
+	});
+
+	it("with the irqchip it has a local APIC, and all vCPUs but the first wait for SIPI", () => {
+		vm.createIrqchip();
+		const first = vm.createVcpu(0);
+		const second = vm.createVcpu(1);
+		expect(first.getMpState()).toBe(KVM_MP_STATE_RUNNABLE);
+		expect(second.getMpState()).toBe(KVM_MP_STATE_UNINITIALIZED);
+		second.setMpState(KVM_MP_STATE_RUNNABLE);
+		expect(second.getMpState()).toBe(KVM_MP_STATE_RUNNABLE);
+		expect(second.getLapic().readUInt32LE(0x20) >>> 24).toBe(1);
+		first.setLapic(first.getLapic());
+		expect(() => vm.createVcpu(1)).toThrow(/KVM_CREATE_VCPU: EEXIST/);
+		second.close();
+		first.close();
+	});
+
+	it("CPUID, MSRs and the rest of the state come back as they were set", () => {
+		const vcpu = vm.createVcpu(0);
+		vcpu.setCpuid2(kvm.getSupportedCpuid());
+		expect(vcpu.getCpuid2().readUInt32LE(kvm_cpuid2.nent)).toBeGreaterThan(5);
+		expect(vcpu.setMsrs([[0x277, 0x0007_0406_0007_0406n]])).toBe(1);
+		expect(vcpu.getMsrs([0x277]).get(0x277)).toBe(0x0007_0406_0007_0406n);
+		expect(vcpu.setMsrs([[0x4000_ffff, 0n]])).toBe(0);
+		vcpu.setVcpuEvents(vcpu.getVcpuEvents());
+		vcpu.setDebugregs(vcpu.getDebugregs());
+		vcpu.setXsave(vcpu.getXsave());
+		vcpu.setXcrs(vcpu.getXcrs());
+		expect(vcpu.getTscKhz()).toBeGreaterThan(100_000);
+		vcpu.close();
+	});
+});
