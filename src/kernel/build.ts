@@ -1,0 +1,157 @@
+/*
+ * Our own guest kernel, built from Debian's linux-source package: allnoconfig plus guests/kernel/minimal.config, so
+ * that what is in it is what the fragment names. It has no modules and boots several times faster than a distribution
+ * kernel. The store keeps it under a hash of all that goes into it.
+ */
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { ImageError } from "../base/errors.ts";
+import { cacheFolder } from "../base/paths.ts";
+import { fetchPackage, unpackPackage } from "../debian/packages.ts";
+import { findTool, run, toolMissing } from "../host/command.ts";
+import { withFileLock } from "../host/file-lock.ts";
+import { packageRoot } from "../host/native.ts";
+import { SOURCE_PIN } from "./pins.ts";
+import { findKernel, type GuestKernel, obtainKernel } from "./store.ts";
+
+/** Raise it when the steps below change what comes out. */
+const RECIPE = 1;
+
+/** Parts of the source that this configuration never compiles; their Kconfig files are read all the same. */
+const LEFT_OUT = [
+	...["arch/[!xu]*/*.[chSs]", "arch/[!xu]*/*.dts*", "Documentation/*.rst", "Documentation/*.yaml", "sound/*.[ch]"],
+	...["drivers/gpu/*.[ch]", "drivers/media/*.[ch]", "drivers/net/ethernet/*.[ch]", "drivers/net/wireless/*.[ch]"],
+	...["tools/testing/*", "tools/perf/*"],
+];
+
+/** Lines "  CC file" and the like that make prints in all; measured, for the progress only. */
+const EXPECTED_LINES = 1600;
+
+const TOOLS = ["make", "gcc", "ld", "flex", "bison", "bc", "tar", "xz", "strip"];
+const LIBELF_HEADER = "/usr/include/gelf.h";
+
+export interface BuildProgress {
+	step: "fetch" | "unpack" | "configure" | "compile" | "done";
+	/** Steps of the compilation that are done, and about how many there are. */
+	done: number;
+	total: number;
+}
+
+function fragmentPath(): string {
+	return join(packageRoot(), "guests/kernel/minimal.config");
+}
+
+/** The name that the kernel of the present fragment has in the store. */
+export async function minimalKernelName(): Promise<string> {
+	const fragment = await readFile(fragmentPath());
+	const hash = createHash("sha256").update(`${RECIPE} ${SOURCE_PIN.sha256} `).update(fragment).digest("hex");
+	return `minimal-${SOURCE_PIN.version.split("-")[0]}-${hash.slice(0, 8)}`;
+}
+
+/** The minimal kernel if it was built, else undefined. */
+export async function findMinimalKernel(): Promise<GuestKernel | undefined> {
+	return await findKernel(await minimalKernelName());
+}
+
+/** The Debian packages that `kernel build` needs and this host lacks. */
+export async function missingBuildPackages(): Promise<string[]> {
+	const missing = TOOLS.filter((tool) => findTool(tool) === undefined).map((tool) => toolMissing(tool).hint!);
+	const packages = missing.map((hint) => hint.replace("apt-get install ", ""));
+	const elf = await readFile(LIBELF_HEADER).catch(() => undefined);
+	return [...packages, ...(elf === undefined ? ["libelf-dev"] : [])];
+}
+
+/**
+ * The minimal kernel, built now unless the store has it.
+ *
+ * @throws HostError ERR_TOOL_MISSING, ERR_TOOL_FAILED; ImageError ERR_KERNEL_CONFIG; those of fetchPackage
+ */
+export async function buildKernel(
+	options: { onProgress?: (progress: BuildProgress) => void; signal?: AbortSignal } = {},
+): Promise<GuestKernel> {
+	const { onProgress, signal } = options;
+	const tell = (step: BuildProgress["step"], done = 0) => onProgress?.({ step, done, total: EXPECTED_LINES });
+	const missing = await missingBuildPackages();
+	const kernel = await obtainKernel(await minimalKernelName(), async (folder) => {
+		if (missing.length > 0) throw toolMissing(missing.join(" "));
+		tell("fetch");
+		const deb = await fetchPackage(SOURCE_PIN.package, SOURCE_PIN);
+		// One place for all builds: what an interrupted one has left is found and removed by the next.
+		const work = join(cacheFolder(), "kernel-build");
+		return await withFileLock(`${work}.lock`, async () => {
+			await rm(work, { recursive: true, force: true });
+			try {
+				await compile(deb, work, folder, tell, signal);
+			} finally {
+				await rm(work, { recursive: true, force: true });
+			}
+			const release = `${SOURCE_PIN.version.split("-")[0]}-tsvmm`;
+			return { version: SOURCE_PIN.version, release, modules: false, vmlinuz: false };
+		});
+	});
+	tell("done", EXPECTED_LINES);
+	return kernel;
+}
+
+async function compile(
+	deb: string,
+	work: string,
+	folder: string,
+	tell: (step: BuildProgress["step"], done?: number) => void,
+	signal: AbortSignal | undefined,
+): Promise<void> {
+	const abort = signal === undefined ? {} : { signal };
+	tell("unpack");
+	const source = join(work, "linux");
+	await mkdir(source, { recursive: true });
+	await unpackPackage(deb, join(work, "package"));
+	const excludes = LEFT_OUT.map((pattern) => `--exclude=*/${pattern}`);
+	const archive = join(work, "package", SOURCE_PIN.archive);
+	await run("tar", ["xf", archive, "-C", source, "--strip-components=1", ...excludes], abort);
+	tell("configure");
+	const make = (args: string[], onLine?: (line: string) => void) =>
+		run("make", ["-C", source, ...args], {
+			...abort,
+			...(onLine === undefined ? {} : { onLine }),
+			// The same source gives the same bytes, whoever builds it, from within whichever make.
+			env: {
+				KBUILD_BUILD_USER: "tsvmm",
+				KBUILD_BUILD_HOST: "tsvmm",
+				KBUILD_BUILD_TIMESTAMP: "1970-01-01",
+				KCONFIG_ALLCONFIG: fragmentPath(),
+				LC_ALL: "C",
+				MAKEFLAGS: undefined,
+				MAKELEVEL: undefined,
+				ARCH: undefined,
+				CROSS_COMPILE: undefined,
+			},
+		});
+	await make(["-s", "allnoconfig"]);
+	checkConfig(await readFile(fragmentPath(), "utf8"), await readFile(join(source, ".config"), "utf8"));
+	let lines = 0;
+	await make([`-j${availableParallelism()}`, "vmlinux"], (line) => {
+		if (/^ {2}[A-Z]/.test(line)) tell("compile", Math.min(++lines, EXPECTED_LINES - 1));
+	});
+	await run("strip", ["-o", join(folder, "vmlinux"), join(source, "vmlinux")]);
+	await copyFile(join(source, ".config"), join(folder, "config"));
+}
+
+/**
+ * Compares what the fragment asks for with what Kconfig made of it.
+ *
+ * @throws ImageError ERR_KERNEL_CONFIG naming the lines that were not taken
+ */
+export function checkConfig(fragment: string, config: string): void {
+	const lines = new Set(config.split("\n"));
+	const lost = fragment.split("\n").filter((line) => {
+		const off = /^# (CONFIG_\w+) is not set$/.exec(line);
+		if (off !== null) return config.includes(`\n${off[1]}=`);
+		return line.startsWith("CONFIG_") && !lines.has(line);
+	});
+	if (lost.length === 0) return;
+	throw new ImageError("ERR_KERNEL_CONFIG", `Cannot configure the kernel: not taken were ${lost.join(", ")}`, {
+		hint: "An option in guests/kernel/minimal.config is unknown to this version or lacks what it depends on",
+	});
+}

@@ -1,0 +1,188 @@
+/*
+ * The guest kernels on this host, each a folder that appears complete or not at all:
+ *
+ *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinuz, config, lib/modules/RELEASE/...
+ *
+ * Distribution kernels come from Debian's packages (fetchKernel), our own from its source (build.ts).
+ */
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
+import { cacheFolder } from "../base/paths.ts";
+import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
+import { withFileLock } from "../host/file-lock.ts";
+import { selectModules } from "./modules.ts";
+import { FLAVOURS, type Flavour, PINS } from "./pins.ts";
+import { extractVmlinux } from "./vmlinux.ts";
+
+/** A kernel that is ready to boot. All paths are absolute. */
+export interface GuestKernel {
+	/** Its folder's name, such as "debian-6.1.176-1-cloud-amd64" or "minimal-6.1.176-3f2a9c01". */
+	name: string;
+	/** The Debian version of the package it comes from. */
+	version: string;
+	/** What `uname -r` says in the guest. */
+	release: string;
+	/** ELF file with a PVH entry. */
+	vmlinux: string;
+	/** The bzImage it was taken from. */
+	vmlinuz?: string;
+	/** lib/modules/RELEASE with uncompressed modules and modules.dep; missing when everything is built in. */
+	modulesFolder?: string;
+	/** The kernel's .config. */
+	config?: string;
+}
+
+const Description = z.object({
+	version: z.string(),
+	release: z.string(),
+	modules: z.boolean(),
+	vmlinuz: z.boolean(),
+});
+type Description = z.infer<typeof Description>;
+
+/** CACHE/kernels, made if need be. */
+export async function kernelsFolder(): Promise<string> {
+	const folder = join(cacheFolder(), "kernels");
+	await mkdir(folder, { recursive: true });
+	return folder;
+}
+
+/** A kernel of the store by its name, or undefined. @throws ImageError ERR_KERNEL_STORE when its folder is damaged */
+export async function findKernel(name: string): Promise<GuestKernel | undefined> {
+	const folder = join(await kernelsFolder(), name);
+	let text: string;
+	try {
+		text = await readFile(join(folder, "kernel.json"), "utf8");
+	} catch (error) {
+		if (errnoName(error) === "ENOENT") return undefined;
+		throw new HostError("ERR_CACHE", `Cannot read ${folder}: ${explain(error)}`, { cause: error });
+	}
+	let description: Description;
+	try {
+		description = Description.parse(JSON.parse(text));
+	} catch (error) {
+		throw new ImageError("ERR_KERNEL_STORE", `Cannot use kernel ${name}: its kernel.json is damaged`, {
+			hint: `Remove ${folder} and fetch it again`,
+			cause: error,
+		});
+	}
+	const { version, release, modules, vmlinuz } = description;
+	return {
+		name,
+		version,
+		release,
+		vmlinux: join(folder, "vmlinux"),
+		config: join(folder, "config"),
+		...(vmlinuz ? { vmlinuz: join(folder, "vmlinuz") } : {}),
+		...(modules ? { modulesFolder: join(folder, "lib/modules", release) } : {}),
+	};
+}
+
+/** All kernels of the store, by name. */
+export async function listKernels(): Promise<GuestKernel[]> {
+	const names = (await readdir(await kernelsFolder())).filter((name) => !name.startsWith(".")).sort();
+	const kernels = await Promise.all(names.map(findKernel));
+	return kernels.filter((kernel) => kernel !== undefined);
+}
+
+/**
+ * The kernel called `name`; when the store has none, `fill` makes it in an empty folder and says what it is. Of several
+ * processes that want the same kernel one makes it, the others wait.
+ */
+export async function obtainKernel(name: string, fill: (folder: string) => Promise<Description>): Promise<GuestKernel> {
+	const present = await findKernel(name);
+	if (present !== undefined) return present;
+	const kernels = await kernelsFolder();
+	return await withFileLock(join(cacheFolder(), `kernel-${name}.lock`), async () => {
+		const made = await findKernel(name);
+		if (made !== undefined) return made;
+		const folder = await mkdtemp(join(kernels, ".tsvmm-"));
+		try {
+			const description = await fill(folder);
+			await writeFile(join(folder, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
+			await rename(folder, join(kernels, name));
+		} finally {
+			await rm(folder, { recursive: true, force: true });
+		}
+		return (await findKernel(name))!;
+	});
+}
+
+export interface FetchOptions {
+	/** Takes the newest package of the flavour's line instead of the pinned one. */
+	latest?: boolean;
+	/** Takes this Debian version instead of the pinned one. */
+	version?: string;
+	/** Looks in this suite instead of the flavour's own. */
+	suite?: string;
+	/** Called with a line for each step that takes time. */
+	onStep?: (line: string) => void;
+}
+
+/** Which package to take, and its hash if it is pinned. */
+async function choose(
+	flavour: Flavour,
+	{ latest = false, version, suite }: FetchOptions,
+): Promise<{ package: string; version: string; suite: string; sha256?: string }> {
+	const pin = PINS[flavour];
+	if (!latest && version === undefined && suite === undefined) return pin;
+	const from = suite ?? pin.suite;
+	const line = await describePackage(pin.line, { suite: from, ...(version === undefined ? {} : { version }) });
+	const depends = /(linux-image-[^\s,()]+) \(= ([^)]+)\)/.exec(line.depends);
+	if (depends === null) {
+		throw new ImageError("ERR_KERNEL_PACKAGE", `Cannot tell the kernel package of ${pin.line} ${line.version}`);
+	}
+	return { package: depends[1]!, version: depends[2]!, suite: from };
+}
+
+/**
+ * Debian's kernel of a flavour, from the store or else from Debian's mirror.
+ *
+ * @throws HostError ERR_KERNEL_PIN_GONE when the mirror has dropped the pinned version; those of fetchPackage
+ * @example const { vmlinux } = await fetchKernel("6.1-cloud");
+ */
+export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}): Promise<GuestKernel> {
+	if (!FLAVOURS.includes(flavour)) {
+		throw new UsageError("ERR_KERNEL_FLAVOUR", `Cannot fetch kernel "${flavour}": no such flavour`, {
+			hint: `Known are ${FLAVOURS.join(", ")}`,
+		});
+	}
+	const chosen = await choose(flavour, options);
+	const name = `debian-${chosen.version}-${PINS[flavour].suffix}`;
+	return await obtainKernel(name, async (folder) => {
+		options.onStep?.(`fetching ${chosen.package} ${chosen.version}`);
+		const deb = await fetchPackage(chosen.package, chosen).catch((error: unknown) => {
+			throw errnoName(error) === "ERR_PACKAGE_NOT_FOUND" && chosen.sha256 !== undefined
+				? pinGone(flavour, chosen.package, chosen.version, error)
+				: error;
+		});
+		options.onStep?.(`unpacking ${chosen.package}`);
+		return await install(deb, folder, chosen.version);
+	});
+}
+
+function pinGone(flavour: Flavour, name: string, version: string, cause: unknown): HostError {
+	return new HostError("ERR_KERNEL_PIN_GONE", `Cannot fetch kernel ${name} ${version}: the mirror has dropped it`, {
+		hint: `tsvmm kernel fetch --flavour ${flavour} --latest`,
+		cause,
+	});
+}
+
+/** Takes what a guest needs out of a linux-image package. */
+async function install(deb: string, folder: string, version: string): Promise<Description> {
+	const root = join(folder, "unpacked");
+	await unpackPackage(deb, root);
+	const boot = await readdir(join(root, "boot"));
+	const image = boot.find((file) => file.startsWith("vmlinuz-"));
+	if (image === undefined) throw new ImageError("ERR_KERNEL_PACKAGE", `Cannot find a kernel in ${deb}`);
+	const release = image.slice("vmlinuz-".length);
+	await extractVmlinux(join(root, "boot", image), join(folder, "vmlinux"));
+	await copyFile(join(root, "boot", image), join(folder, "vmlinuz"));
+	await copyFile(join(root, "boot", `config-${release}`), join(folder, "config"));
+	const usr = (await readdir(root)).includes("lib") ? "" : "usr";
+	await selectModules(join(root, usr, "lib/modules", release), join(folder, "lib/modules", release));
+	await rm(root, { recursive: true, force: true });
+	return { version, release, modules: true, vmlinuz: true };
+}
