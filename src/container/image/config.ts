@@ -1,0 +1,44 @@
+/*
+ * What the store knows about an image, parsed and checked once at import and kept as plain JSON, so that `run` starts
+ * without a schema library. Field by field from the OCI image configuration (image-spec 1.1, config.md).
+ */
+
+/** How a container of this image starts when the user says nothing else. */
+export interface ImageConfig {
+	/** "NAME=value" lines, in order. */
+	readonly env: readonly string[];
+	readonly entrypoint: readonly string[];
+	readonly cmd: readonly string[];
+	/** "" when the image does not say; the root folder then. */
+	readonly workingDir: string;
+	/** "", "user", "uid", "user:group" or "uid:gid", as the image has it; resolved in the guest against /etc/passwd. */
+	readonly user: string;
+	readonly labels: Readonly<Record<string, string>>;
+	/** "80/tcp" and the like. */
+	readonly exposedPorts: readonly string[];
+	/** "SIGTERM", "15"; undefined when the image does not say. */
+	readonly stopSignal: string | undefined;
+	readonly architecture: string;
+	readonly os: string;
+}
+
+/** One layer as the store has it: the blob, and the digest of its uncompressed tar. */
+export interface StoredLayer {
+	readonly digest: string;
+	readonly diffId: string;
+	readonly sizeBytes: number;
+}
+
+/** One image in the store. */
+export interface StoredImage {
+	/** Digest of the manifest ("sha256:..."), the image's identity in the store. */
+	readonly digest: string;
+	/** Digest of the configuration: Docker's IMAGE ID. */
+	readonly id: string;
+	/** RFC 3339, or undefined when the image does not say. */
+	readonly created: string | undefined;
+	/** Bytes of all files after all layers. */
+	readonly sizeBytes: number;
+	readonly layers: readonly StoredLayer[];
+	readonly config: ImageConfig;
+}

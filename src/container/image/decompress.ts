@@ -1,0 +1,178 @@
+/*
+ * Compressed streams: told apart by their first bytes, never by name or media type, and unpacked with a bound on what
+ * comes out, so that a small file cannot fill the disk. gzip by Node, zstd by fzstd, xz by the tool (a child that is
+ * ended with the stream).
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { explain, ImageError, TsvmmError } from "../../base/errors.ts";
+import { findTool, toolMissing } from "../../host/command.ts";
+import { malformed } from "./failure.ts";
+
+export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
+
+/** Most bytes that one layer or one archive may unpack to; docs/limitations.md. */
+export const MAX_UNPACKED_BYTES = 64 * 2 ** 30;
+
+const MAGIC: [Compression, number[]][] = [
+	["gzip", [0x1f, 0x8b]],
+	["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+	["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+	["bzip2", [0x42, 0x5a, 0x68]],
+];
+
+/** What a stream that begins with `head` (6 bytes are enough) is compressed with. */
+export function compressionOf(head: Uint8Array): Compression {
+	return MAGIC.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0] ?? "none";
+}
+
+/**
+ * Unpacks `source`.
+ *
+ * @param file what to call the stream in messages
+ * @throws ImageError ERR_IMAGE_MALFORMED when it is damaged or cut off, ERR_IMAGE_TOO_LARGE beyond `limitBytes`
+ */
+export async function* decompress(
+	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+	compression: Compression,
+	file: string,
+	limitBytes = MAX_UNPACKED_BYTES,
+): AsyncGenerator<Uint8Array> {
+	let total = 0;
+	try {
+		for await (const chunk of unpack(source, compression, limitBytes)) {
+			total += chunk.length;
+			if (total > limitBytes) throw tooLarge(file, limitBytes);
+			yield chunk;
+		}
+	} catch (error) {
+		if (error instanceof TsvmmError) throw error;
+		if (error instanceof Bomb) throw tooLarge(file, limitBytes);
+		const found = explain(error);
+		throw malformed(file, `damaged or truncated ${compression} data (${found})`, error);
+	}
+}
+
+class Bomb extends Error {}
+
+function unpack(
+	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+	compression: Compression,
+	limitBytes: number,
+): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
+	switch (compression) {
+		case "none":
+			return source;
+		case "gzip":
+			return gunzip(source);
+		case "zstd":
+			return findTool("zstd") === undefined ? unzstd(source, limitBytes) : unpackWith("zstd", source);
+		case "xz":
+			return unpackWith("xz", source);
+		case "bzip2":
+			throw new ImageError("ERR_IMAGE_FORMAT", "Cannot read image: it is compressed with bzip2", {
+				hint: "Unpack it with bunzip2 first; gzip, zstd and xz are understood",
+			});
+	}
+}
+
+async function* gunzip(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+	const input = Readable.from(source, { objectMode: false });
+	const output = createGunzip({ chunkSize: 256 * 1024 });
+	input.once("error", (error) => output.destroy(error));
+	input.pipe(output);
+	try {
+		yield* output;
+	} finally {
+		input.destroy();
+		output.destroy();
+	}
+}
+
+/** One push unpacks all at once, and 4 bytes may stand for 128 KiB: small pushes bound the memory. */
+const ZSTD_PUSH = 16 * 1024;
+
+/** Largest window of a zstd frame, as in the zstd tool: fzstd holds and moves the whole window for every block. */
+const ZSTD_WINDOW = 128 * 2 ** 20;
+
+/** Exported for tests: the way without the zstd tool. */
+export async function* unzstd(
+	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+	limitBytes: number,
+): AsyncGenerator<Uint8Array> {
+	const { Decompress } = await import("fzstd");
+	let ready: Uint8Array[] = [];
+	let total = 0;
+	const stream = new Decompress((chunk) => {
+		total += chunk.length;
+		if (total > limitBytes) throw new Bomb();
+		/* fzstd may reuse its window. */
+		if (chunk.length > 0) ready.push(chunk.slice());
+	});
+	let begun = false;
+	for await (const chunk of source) {
+		if (!begun && windowOf(chunk) > ZSTD_WINDOW) throw new Error("the window is larger than 128 MiB");
+		begun = true;
+		for (let at = 0; at < chunk.length; at += ZSTD_PUSH) {
+			stream.push(chunk.subarray(at, at + ZSTD_PUSH));
+			const out = ready;
+			ready = [];
+			yield* out;
+		}
+	}
+	stream.push(new Uint8Array(0), true);
+	yield* ready;
+}
+
+/** The window that the first frame of a zstd stream asks for, in bytes (RFC 8878 §3.1.1.1). */
+function windowOf(head: Uint8Array): number {
+	const descriptor = head[4] ?? 0;
+	if ((descriptor & 0x20) === 0) {
+		const exponent = (head[5] ?? 0) >> 3;
+		return 2 ** (10 + exponent) * (1 + ((head[5] ?? 0) & 7) / 8);
+	}
+	const length = 1 << (descriptor >> 6);
+	const at = 5 + [0, 1, 2, 4][descriptor & 3]!;
+	let size = length === 2 ? 256 : 0;
+	for (let i = 0; i < length; i++) size += (head[at + i] ?? 0) * 256 ** i;
+	return size;
+}
+
+async function* unpackWith(
+	name: "xz" | "zstd",
+	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+	const tool = findTool(name);
+	if (tool === undefined) throw toolMissing(name);
+	const child = spawn(tool, ["--decompress", "--stdout", "--quiet"], { stdio: ["pipe", "pipe", "pipe"] });
+	const closed = once(child, "close") as Promise<[number | null]>;
+	closed.catch(() => undefined);
+	let said = "";
+	child.stderr.on("data", (data) => {
+		said = `${said}${data}`.slice(-400);
+	});
+	/* The tool stops reading when the data is damaged; its exit status tells. */
+	child.stdin.on("error", () => undefined);
+	const input = Readable.from(source, { objectMode: false });
+	let failure: unknown;
+	input.once("error", (error) => {
+		failure = error;
+		child.kill();
+	});
+	input.pipe(child.stdin);
+	try {
+		yield* child.stdout;
+		const [status] = await closed;
+		if (failure !== undefined) throw failure;
+		if (status !== 0) throw new Error(said.trim() || `${name} exited with status ${status}`);
+	} finally {
+		input.destroy();
+		child.kill();
+	}
+}
+
+function tooLarge(file: string, limitBytes: number): ImageError {
+	return new ImageError("ERR_IMAGE_TOO_LARGE", `Cannot read image: ${file} unpacks to more than ${limitBytes} bytes`);
+}

@@ -1,0 +1,33 @@
+/*
+ * The errors that several files here raise: a malformed image names the file and the field, and a store that cannot be
+ * written says whether it is full.
+ */
+import { errnoName, explain, HostError, ImageError, TsvmmError } from "../../base/errors.ts";
+
+/** `file` is what was being read ("index.json", "layer sha256:..."), `found` what is wrong with it. */
+export function malformed(file: string, found: string, cause?: unknown): ImageError {
+	return new ImageError("ERR_IMAGE_MALFORMED", `Cannot read image: ${file}: ${found}`, { cause });
+}
+
+/** A path in an image that would lead out of its root. */
+export function escapes(file: string, path: string, found: string): ImageError {
+	return new ImageError("ERR_IMAGE_PATH", `Cannot read image: ${file}: ${JSON.stringify(path)} ${found}`, {
+		hint: "The image is damaged or hostile; nothing was written outside the image store",
+	});
+}
+
+/** Turns a failed write into ERR_STORE_FULL or ERR_STORE_WRITE; leaves errors of ours alone. */
+export function writeFailure(folder: string, error: unknown): unknown {
+	if (error instanceof TsvmmError) return error;
+	const errno = errnoName(error);
+	if (errno === undefined || !/^E[A-Z]+$/.test(errno)) return error;
+	if (errno === "ENOSPC" || errno === "EDQUOT") return storeFull(folder, error);
+	return new HostError("ERR_STORE_WRITE", `Cannot write in ${folder}: ${explain(error)}`, { cause: error });
+}
+
+export function storeFull(folder: string, cause?: unknown): HostError {
+	return new HostError("ERR_STORE_FULL", `Cannot write in ${folder}: no space left on device`, {
+		hint: "Remove images with tsvmm image rm, or set TSVMM_CACHE to a folder on a larger disk",
+		cause,
+	});
+}

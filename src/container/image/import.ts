@@ -1,0 +1,213 @@
+/*
+ * Brings an image from a file, a folder or stdin into the store: unpack the outer compression, tell the format by what
+ * is inside, pick the images, copy and check their blobs, try out all layers, and only then make it visible.
+ */
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
+import { FolderArchive, TarArchive } from "./archive.ts";
+import type { StoredImage } from "./config.ts";
+import { compressionOf, decompress } from "./decompress.ts";
+import type { Candidate } from "./formats/candidate.ts";
+import { readDockerArchive } from "./formats/docker.ts";
+import { readOciLayout } from "./formats/oci.ts";
+import { readRootfs } from "./formats/rootfs.ts";
+import { wholeFile, withLayers } from "./layer-file.ts";
+import { measureTree, mergeLayers } from "./layers.ts";
+import { formatReference, parseReference, type Reference, referenceFromFile } from "./reference.ts";
+import type { Staging } from "./staging.ts";
+import type { ImageStore } from "./store.ts";
+import { chunks, readRange } from "./tar/entry.ts";
+import { looksLikeTar } from "./tar/read.ts";
+
+export interface ImportOptions {
+	/** NAME[:TAG] for the image; its own names, or one made from the file's name, when missing. */
+	name?: string | undefined;
+	/** Most bytes that the archive or one layer may unpack to; 64 GiB when missing. */
+	limitBytes?: number;
+}
+
+export interface ImportedImage {
+	readonly image: StoredImage;
+	readonly names: readonly string[];
+}
+
+/**
+ * Imports every image of an archive, or the one called `name`.
+ *
+ * @param source a path, or a stream (stdin)
+ * @throws ImageError for what is wrong with the image, HostError ERR_STORE_FULL; the store is then as before
+ * @example await importImage(new ImageStore(), "busybox.tar", { name: "busybox" });
+ */
+export async function importImage(
+	store: ImageStore,
+	source: string | AsyncIterable<Uint8Array>,
+	options: ImportOptions = {},
+): Promise<ImportedImage[]> {
+	const wanted = options.name === undefined ? undefined : wantedName(options.name);
+	const file = typeof source === "string" ? await openSource(source) : undefined;
+	try {
+		const staging = await store.stage();
+		try {
+			const label = typeof source === "string" ? source : "standard input";
+			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
+			const found = await withCandidates(staging, file?.folder ?? input, label, options, (candidates) =>
+				loadAll(staging, candidates, wanted, label, options),
+			);
+			await staging.commit(found);
+			return found;
+		} finally {
+			await staging.discard();
+		}
+	} finally {
+		await file?.handle?.close();
+	}
+}
+
+function wantedName(text: string): Reference {
+	const reference = parseReference(text);
+	if (reference.digest === undefined) return reference;
+	throw new UsageError("ERR_IMAGE_REFERENCE", `Cannot import an image as "${text}": a digest cannot be chosen`);
+}
+
+async function openSource(path: string): Promise<{ folder?: string; handle?: FileHandle }> {
+	try {
+		if ((await stat(path)).isDirectory()) return { folder: path };
+		return { handle: await open(path, "r") };
+	} catch (error) {
+		const code = errnoName(error) === "ENOENT" ? "ERR_IMAGE_NOT_FOUND" : "ERR_IMAGE_OPEN";
+		throw new HostError(code, `Cannot open ${path}: ${explain(error)}`, { cause: error });
+	}
+}
+
+async function withCandidates<T>(
+	staging: Staging,
+	input: string | FileHandle | AsyncIterable<Uint8Array>,
+	label: string,
+	options: ImportOptions,
+	work: (candidates: Candidate[]) => Promise<T>,
+): Promise<T> {
+	if (typeof input === "string") {
+		const archive = new FolderArchive(input);
+		if (!(await archive.has("oci-layout"))) {
+			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: the folder has no file oci-layout`, {
+				hint: "A folder must be an OCI image layout; pack a root file system with tar",
+			});
+		}
+		return work(await readOciLayout(archive));
+	}
+	const scratch: FileHandle[] = [];
+	try {
+		const plain = await seekable(staging, input, label, options, scratch);
+		const range = await wholeFile(plain);
+		if (!looksLikeTar(range)) {
+			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: it is not a tar archive`, {
+				hint: "OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz",
+			});
+		}
+		const archive = new TarArchive(range, label);
+		if (archive.isEmpty) throw empty(label, "an archive without files");
+		if (await archive.has("oci-layout")) return await work(await readOciLayout(archive));
+		if (await archive.has("manifest.json")) return await work(await readDockerArchive(archive));
+		return await work(readRootfs(range, archive));
+	} finally {
+		for (const handle of scratch) await handle.close();
+	}
+}
+
+/** The input as an uncompressed file that can be read anywhere: itself, or a scratch file that it was unpacked into. */
+async function seekable(
+	staging: Staging,
+	input: FileHandle | AsyncIterable<Uint8Array>,
+	label: string,
+	{ limitBytes }: ImportOptions,
+	scratch: FileHandle[],
+): Promise<FileHandle> {
+	let file = input;
+	if (!("fd" in file) || !(await file.stat()).isFile()) {
+		const stream = "fd" in file ? file.createReadStream({ autoClose: false }) : file;
+		file = await unpack(staging, decompress(stream, "none", label, limitBytes), scratch);
+	}
+	const range = await wholeFile(file);
+	if (range.size === 0) throw empty(label, "zero bytes");
+	const compression = compressionOf(readRange(range, 0, 6));
+	if (compression === "none") return file;
+	const plain = await unpack(staging, decompress(chunks(range), compression, label, limitBytes), scratch);
+	if ((await plain.stat()).size === 0) throw empty(label, "nothing but compression");
+	return plain;
+}
+
+async function unpack(staging: Staging, source: AsyncIterable<Uint8Array>, scratch: FileHandle[]): Promise<FileHandle> {
+	const handle = await staging.scratch();
+	scratch.push(handle);
+	for await (const chunk of source) await staging.fill(handle, chunk);
+	return handle;
+}
+
+function empty(label: string, found: string): ImageError {
+	return new ImageError("ERR_IMAGE_EMPTY", `Cannot import ${label}: it is ${found}`);
+}
+
+async function loadAll(
+	staging: Staging,
+	candidates: readonly Candidate[],
+	wanted: Reference | undefined,
+	label: string,
+	options: ImportOptions,
+): Promise<ImportedImage[]> {
+	const found: ImportedImage[] = [];
+	for (const { candidate, names } of pick(candidates, wanted, label)) {
+		const { manifest, configuration, parsed, layers } = await candidate.load(staging);
+		/* Merging the layers finds every bad path and every damaged archive now rather than at the first run. */
+		const image = await withLayers(
+			staging,
+			layers,
+			async (open): Promise<StoredImage> => ({
+				digest: manifest.digest,
+				id: configuration.digest,
+				created: parsed.created,
+				sizeBytes: measureTree(mergeLayers(open)).sizeBytes,
+				layers: layers.map(({ digest, sizeBytes }, i) => ({ digest, sizeBytes, diffId: open[i]!.diffId })),
+				config: parsed.config,
+			}),
+			options.limitBytes,
+		);
+		found.push({ image, names });
+	}
+	return found;
+}
+
+/** Which images to import, and under which normalised names. */
+function pick(candidates: readonly Candidate[], wanted: Reference | undefined, label: string) {
+	const named = candidates.map((candidate) => ({
+		candidate,
+		names: candidate.names.map((name) => complete(name, label)).filter((name) => name !== undefined),
+	}));
+	if (wanted === undefined) {
+		if (named.length > 1 || named[0]!.names.length > 0) return named;
+		const name = referenceFromFile(label);
+		if (name !== undefined && label !== "standard input") {
+			return [{ candidate: named[0]!.candidate, names: [formatReference(name)] }];
+		}
+		throw new UsageError("ERR_IMAGE_REFERENCE", `Cannot import ${label}: the image has no name`, {
+			hint: "Give it one: tsvmm image import PATH NAME[:TAG]",
+		});
+	}
+	const name = formatReference(wanted);
+	const chosen = named.length === 1 ? named[0] : named.find((image) => image.names.includes(name));
+	if (chosen !== undefined) return [{ candidate: chosen.candidate, names: [name] }];
+	const there = named.flatMap((image) => image.names).slice(0, 10);
+	throw new UsageError("ERR_IMAGE_AMBIGUOUS", `Cannot import ${label} as ${name}: it holds ${named.length} images`, {
+		hint: `Import it without a name, or choose one of ${there.join(", ") || "its names"}`,
+	});
+}
+
+/** A normalised name from what the archive says; ":TAG" borrows the file's name. Undefined when it cannot be one. */
+function complete(name: string, label: string): string | undefined {
+	try {
+		const reference = name.startsWith(":") ? referenceFromFile(label, name.slice(1)) : parseReference(name);
+		return reference && formatReference({ ...reference, tag: reference.tag ?? "latest", digest: undefined });
+	} catch (error) {
+		if (error instanceof UsageError) return undefined;
+		throw error;
+	}
+}

@@ -1,0 +1,92 @@
+/*
+ * Layers as open, uncompressed files: the blob itself when it is a plain tar, otherwise a nameless scratch file that it
+ * is unpacked into, its digest checked on the way against the configuration's diff_id.
+ */
+import { createHash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { ImageError } from "../../base/errors.ts";
+import { compressionOf, decompress } from "./decompress.ts";
+import { malformed } from "./failure.ts";
+import type { OpenLayer } from "./layers.ts";
+import { chunks, type FileRange, readRange } from "./tar/entry.ts";
+import { looksLikeTar } from "./tar/read.ts";
+
+/** Where layers come from and are unpacked to: the store, or an import under way. */
+export interface LayerSource {
+	open(digest: string): Promise<FileHandle>;
+	scratch(): Promise<FileHandle>;
+	fill(handle: FileHandle, chunk: Uint8Array): Promise<void>;
+}
+
+/** A layer by its blob; `diffId` undefined means that nobody said what it must be. */
+export interface LayerBlob {
+	readonly digest: string;
+	readonly diffId: string | undefined;
+}
+
+export interface UnpackedLayer extends OpenLayer {
+	readonly diffId: string;
+}
+
+export async function wholeFile(handle: FileHandle): Promise<FileRange> {
+	return { fd: handle.fd, start: 0, size: (await handle.stat()).size };
+}
+
+/**
+ * Opens layers, gives them to `work`, and closes them whatever happens.
+ *
+ * @param limitBytes most that one layer may unpack to
+ * @throws ImageError ERR_IMAGE_DIGEST when a layer is not what the configuration says
+ */
+export async function withLayers<T>(
+	source: LayerSource,
+	blobs: readonly LayerBlob[],
+	work: (layers: readonly UnpackedLayer[]) => Promise<T>,
+	limitBytes?: number,
+): Promise<T> {
+	const handles: FileHandle[] = [];
+	try {
+		const layers: UnpackedLayer[] = [];
+		for (const blob of blobs) {
+			const packed = await source.open(blob.digest);
+			handles.push(packed);
+			layers.push(await unpack(source, blob, packed, handles, limitBytes));
+		}
+		return await work(layers);
+	} finally {
+		for (const handle of handles) await handle.close();
+	}
+}
+
+async function unpack(
+	source: LayerSource,
+	{ digest, diffId }: LayerBlob,
+	packed: FileHandle,
+	handles: FileHandle[],
+	limitBytes: number | undefined,
+): Promise<UnpackedLayer> {
+	const name = `layer ${digest}`;
+	let range = await wholeFile(packed);
+	if (range.size === 0) throw malformed(name, "it is empty");
+	const compression = compressionOf(readRange(range, 0, 6));
+	let found = digest;
+	if (compression !== "none") {
+		const hash = createHash("sha256");
+		const plain = await source.scratch();
+		handles.push(plain);
+		for await (const chunk of decompress(chunks(range), compression, name, limitBytes)) {
+			hash.update(chunk);
+			await source.fill(plain, chunk);
+		}
+		found = `sha256:${hash.digest("hex")}`;
+		range = await wholeFile(plain);
+	}
+	if (diffId !== undefined && diffId !== found) {
+		throw new ImageError(
+			"ERR_IMAGE_DIGEST",
+			`Cannot read image: ${name} unpacks to ${found}, the configuration's diff_id is ${diffId}`,
+		);
+	}
+	if (!looksLikeTar(range)) throw malformed(name, "it is not a tar archive");
+	return { range, name, diffId: found };
+}

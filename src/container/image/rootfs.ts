@@ -1,0 +1,147 @@
+/*
+ * The root file system of an image as a read-only block image: squashfs, uncompressed, made by sqfstar from the merged
+ * tar stream; docs/root-file-system.md says why. Built once per manifest and kept beside the store. Nothing is
+ * extracted, no root is needed, owners, devices and capabilities come out as the image has them.
+ */
+import { spawn } from "node:child_process";
+import { createHash, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { explain, HostError } from "../../base/errors.ts";
+import { findTool, toolMissing } from "../../host/command.ts";
+import type { StoredImage } from "./config.ts";
+import { storeFull, writeFailure } from "./failure.ts";
+import { type LayerSource, withLayers } from "./layer-file.ts";
+import { measureTree, mergeLayers, writeTree } from "./layers.ts";
+import { scratchFile, writeAll } from "./staging.ts";
+import type { ImageStore } from "./store.ts";
+import type { Inode } from "./tree.ts";
+
+export interface RootfsImage {
+	/** A file whose size is a multiple of 4 KiB. */
+	readonly path: string;
+	/** What the guest mounts it as, read-only. */
+	readonly fstype: "squashfs";
+}
+
+export interface RootfsOptions {
+	/** Bytes of file content done and in all; called often. */
+	onProgress?: (done: number, total: number) => void;
+	signal?: AbortSignal;
+}
+
+/**
+ * No compression: the guest's CPU is what is scarce. Blocks of 32 KiB and no fragments: a page fault reads one block
+ * whole, and a small file's end does not drag in its neighbours. One time stamp: the same image gives the same bytes.
+ */
+const SQUASHFS = ["-noI", "-noD", "-noF", "-noX", "-no-fragments", "-b", "32K", "-mkfs-time", "0"];
+const LIMITS = ["-mem", "64M", "-no-progress", "-exit-on-error"];
+/** Part of the file's name: other options make another file. */
+const RECIPE = createHash("sha256").update(SQUASHFS.join(" ")).digest("hex").slice(0, 8);
+
+/** Where the root file system of an image is or would be. */
+export function rootfsPath(store: ImageStore, image: StoredImage): string {
+	return join(store.rootfsFolder, `${image.digest.slice("sha256:".length)}-${RECIPE}.squashfs`);
+}
+
+/**
+ * The root file system of an image, built if it is not there yet.
+ *
+ * @throws HostError ERR_STORE_FULL, ERR_TOOL_MISSING (squashfs-tools), ERR_ROOTFS_BUILD
+ */
+export async function rootfsImage(
+	store: ImageStore,
+	image: StoredImage,
+	options: RootfsOptions = {},
+): Promise<RootfsImage> {
+	const path = rootfsPath(store, image);
+	/* Looked up without a lock and without a write: the lab's store is read-only. */
+	if (existsSync(path)) return { path, fstype: "squashfs" };
+	const temporary = join(store.rootfsFolder, `.${randomUUID()}`);
+	try {
+		await mkdir(store.rootfsFolder, { recursive: true });
+		await store.shared(async () => {
+			try {
+				await withLayers(layerSource(store), image.layers, async (layers) => {
+					const tree = mergeLayers(layers);
+					const total = measureTree(tree).sizeBytes;
+					const { onProgress, signal } = options;
+					const tar = writeTree(tree, layers, (done) => onProgress?.(done, total));
+					await squash(tree, tar, temporary, signal);
+				});
+				const handle = await open(temporary, "r");
+				try {
+					await handle.sync();
+				} finally {
+					await handle.close();
+				}
+				await rename(temporary, path);
+			} finally {
+				await rm(temporary, { force: true });
+			}
+		});
+	} catch (error) {
+		throw writeFailure(store.rootfsFolder, error);
+	}
+	return { path, fstype: "squashfs" };
+}
+
+function layerSource(store: ImageStore): LayerSource {
+	return {
+		open: (digest) => open(store.blobPath(digest), "r"),
+		scratch: () => scratchFile(store.rootfsFolder),
+		fill: writeAll,
+	};
+}
+
+/** sqfstar takes the root folder's metadata as options: it ignores "./" in the archive. */
+function rootOptions(root: Inode): string[] {
+	const { mode, uid, gid, mtime } = root;
+	const time = Math.min(Math.max(mtime, 0), 0xffff_ffff);
+	const all = { mode: mode.toString(8), uid, gid, time };
+	return Object.entries(all).flatMap(([name, value]) => [`-root-${name}`, String(value)]);
+}
+
+async function squash(root: Inode, tar: AsyncIterable<Buffer>, path: string, signal?: AbortSignal): Promise<void> {
+	const tool = findTool("sqfstar");
+	if (tool === undefined) throw toolMissing("sqfstar");
+	const child = spawn(tool, [...SQUASHFS, ...rootOptions(root), ...LIMITS, path], {
+		stdio: ["pipe", "ignore", "pipe"],
+		/* It clamps and overrides by this variable otherwise. */
+		env: { ...process.env, SOURCE_DATE_EPOCH: undefined },
+	});
+	let said = "";
+	child.stderr.on("data", (data) => {
+		said = `${said}${data}`.slice(-2000);
+	});
+	const closed = once(child, "close") as Promise<[number | null, string | null]>;
+	closed.catch(() => undefined);
+	try {
+		let failure: unknown;
+		await pipeline(Readable.from(tar, { objectMode: false }), child.stdin, signal ? { signal } : {}).catch((error) => {
+			failure = error;
+		});
+		signal?.throwIfAborted();
+		/* When it stops reading (EPIPE), its own words say why; any other failure is ours, in the layers. */
+		if (failure !== undefined && (failure as { code?: unknown }).code !== "EPIPE") throw failure;
+		const [status, name] = await closed;
+		if (status === 0 && failure === undefined) return;
+		if (/no space left/i.test(said)) throw storeFull(path);
+		const found = said.trim().split("\n").slice(-3).join("; ") || `it ended with ${name ?? `status ${status}`}`;
+		throw new HostError("ERR_ROOTFS_BUILD", `Cannot build the root file system with sqfstar: ${found}`);
+	} catch (error) {
+		if (error instanceof HostError) throw error;
+		throw error instanceof Error && error.message.includes("spawn")
+			? new HostError("ERR_ROOTFS_BUILD", `Cannot run sqfstar: ${explain(error)}`, { cause: error })
+			: error;
+	} finally {
+		if (child.exitCode === null && child.signalCode === null) {
+			child.kill("SIGKILL");
+			await closed.catch(() => undefined);
+		}
+	}
+}

@@ -1,0 +1,171 @@
+/*
+ * One import's private folder in the store. Blobs are written, hashed and synced here; `commit` renames them into
+ * place, blobs first, then the record, then the names, so that whatever is visible is whole. `discard` (or the next
+ * import, if this process is killed) leaves nothing.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { type FileHandle, mkdir, open, rename, rm, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { ImageError } from "../../base/errors.ts";
+import type { StoredImage } from "./config.ts";
+import { writeFailure } from "./failure.ts";
+import type { StoreLock } from "./lock.ts";
+import type { ImageStore } from "./store.ts";
+
+export interface Blob {
+	readonly digest: string;
+	readonly sizeBytes: number;
+}
+
+export class Staging {
+	readonly #store: ImageStore;
+	readonly #lock: StoreLock;
+	readonly #folder: string;
+	readonly #blobs = new Set<string>();
+
+	private constructor(store: ImageStore, lock: StoreLock, folder: string) {
+		this.#store = store;
+		this.#lock = lock;
+		this.#folder = folder;
+	}
+
+	/** Takes over the lock. */
+	static async create(store: ImageStore, lock: StoreLock): Promise<Staging> {
+		const folder = join(store.folder, "staging", randomUUID());
+		await mkdir(folder);
+		return new Staging(store, lock, folder);
+	}
+
+	/**
+	 * Writes a blob.
+	 *
+	 * @param expected what a descriptor says about it; size and digest are checked, and no more than size is written
+	 * @param file what to call it in messages
+	 * @throws ImageError ERR_IMAGE_DIGEST, ERR_IMAGE_MALFORMED (size); HostError ERR_STORE_FULL
+	 */
+	async put(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, file: string, expected?: Blob): Promise<Blob> {
+		const temporary = join(this.#folder, `.${randomUUID()}`);
+		const hash = createHash("sha256");
+		let sizeBytes = 0;
+		const handle = await this.#write(open(temporary, "wx", 0o644));
+		try {
+			for await (const chunk of source) {
+				sizeBytes += chunk.length;
+				if (expected !== undefined && sizeBytes > expected.sizeBytes) throw wrongSize(file, expected, "more");
+				hash.update(chunk);
+				await this.#write(writeAll(handle, chunk));
+			}
+			await this.#write(handle.sync());
+		} finally {
+			await handle.close();
+		}
+		if (expected !== undefined && sizeBytes < expected.sizeBytes) throw wrongSize(file, expected, String(sizeBytes));
+		const digest = `sha256:${hash.digest("hex")}`;
+		if (expected !== undefined && digest !== expected.digest) {
+			throw new ImageError(
+				"ERR_IMAGE_DIGEST",
+				`Cannot import image: ${file} should be ${expected.digest}, but its content is ${digest}`,
+				{ hint: "The image was damaged on its way or changed by hand; get it again" },
+			);
+		}
+		await rename(temporary, this.#path(digest));
+		this.#blobs.add(digest);
+		return { digest, sizeBytes };
+	}
+
+	/** Opens a blob of this import for reading. */
+	open(digest: string): Promise<FileHandle> {
+		return open(this.#path(digest), "r");
+	}
+
+	/** A nameless file to unpack into; gone when closed. */
+	async scratch(): Promise<FileHandle> {
+		return this.#write(scratchFile(this.#folder));
+	}
+
+	/** Writes to a handle of `scratch`, with a full disk told as such. */
+	async fill(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+		await this.#write(writeAll(handle, chunk));
+	}
+
+	/** Makes images and their names visible. May be called once, last. */
+	async commit(images: readonly { image: StoredImage; names: readonly string[] }[]): Promise<void> {
+		await this.#write(this.#commit(images));
+	}
+
+	async #commit(images: readonly { image: StoredImage; names: readonly string[] }[]): Promise<void> {
+		const store = this.#store;
+		for (const digest of this.#blobs) await rename(this.#path(digest), store.blobPath(digest));
+		await syncFolder(join(store.folder, "blobs/sha256"));
+		for (const { image } of images) await this.#place(store.recordPath(image.digest), image);
+		await syncFolder(join(store.folder, "records"));
+		for (const { image, names } of images) {
+			for (const reference of names) {
+				await this.#place(store.namePath(reference), { reference, digest: image.digest });
+			}
+		}
+		await syncFolder(join(store.folder, "names"));
+	}
+
+	/** Removes what is left of this import and releases the lock. Always called, also after `commit`. */
+	async discard(): Promise<void> {
+		await rm(this.#folder, { recursive: true, force: true });
+		await this.#lock.close();
+	}
+
+	async #place(path: string, value: unknown): Promise<void> {
+		const temporary = join(this.#folder, `.${randomUUID()}`);
+		const handle = await open(temporary, "wx", 0o644);
+		try {
+			await handle.writeFile(`${JSON.stringify(value, undefined, "\t")}\n`);
+			await handle.sync();
+		} finally {
+			await handle.close();
+		}
+		await mkdir(dirname(path), { recursive: true });
+		await rename(temporary, path);
+	}
+
+	#path(digest: string): string {
+		return join(this.#folder, digest.slice("sha256:".length));
+	}
+
+	async #write<T>(work: Promise<T>): Promise<T> {
+		try {
+			return await work;
+		} catch (error) {
+			throw writeFailure(this.#store.folder, error);
+		}
+	}
+}
+
+/** A file without a name in `folder`, open for reading and writing. */
+export async function scratchFile(folder: string): Promise<FileHandle> {
+	const path = join(folder, `.${randomUUID()}`);
+	const handle = await open(path, "wx+", 0o600);
+	await unlink(path);
+	return handle;
+}
+
+/** Writes all of `chunk`; a write may be short when the disk is nearly full. */
+export async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+	for (let done = 0; done < chunk.length; ) {
+		done += (await handle.write(chunk, done, chunk.length - done)).bytesWritten;
+	}
+}
+
+async function syncFolder(path: string): Promise<void> {
+	const handle = await open(path, "r");
+	try {
+		await handle.sync();
+	} finally {
+		await handle.close();
+	}
+}
+
+function wrongSize(file: string, expected: Blob, found: string): ImageError {
+	return new ImageError(
+		"ERR_IMAGE_MALFORMED",
+		`Cannot read image: ${file}: its descriptor's size is ${expected.sizeBytes} bytes, ${found === "more" ? "more are" : `${found} are`} there`,
+	);
+}

@@ -1,0 +1,303 @@
+/*
+ * The image store: content-addressed blobs, one record per image, one small file per name.
+ *
+ *     images/blobs/sha256/HEX    manifests, configurations and layers, as imported
+ *     images/records/HEX.json    StoredImage by the manifest's digest: all that `run` reads
+ *     images/names/HEX.json      a name and the digest it stands for; HEX is the hash of the name
+ *     images/staging/UUID/       what an import is writing; swept when nobody holds the lock
+ *     images/lock                shared: import and build; exclusive: remove
+ *
+ * Every file is written aside, synced and renamed into place, so a reader needs no lock and sees old or new, never
+ * half; nothing here is read-modify-write, so two imports at once cannot lose each other's work. Looking up writes
+ * nothing: the lab sees the store through a read-only mount.
+ */
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, readdir, rm, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
+import { cacheFolder } from "../../base/paths.ts";
+import type { StoredImage } from "./config.ts";
+import { writeFailure } from "./failure.ts";
+import { StoreLock } from "./lock.ts";
+import { formatReference, parseReference } from "./reference.ts";
+import { Staging } from "./staging.ts";
+
+/** An image with the names that stand for it (none when a newer import took them all). */
+export interface NamedImage extends StoredImage {
+	readonly names: readonly string[];
+}
+
+export class ImageStore {
+	readonly folder: string;
+	/** Root file system images built from this store. */
+	readonly rootfsFolder: string;
+
+	/** @param folder made on the first write; cacheFolder()/images when missing */
+	constructor(folder = join(cacheFolder(), "images")) {
+		this.folder = folder;
+		this.rootfsFolder = join(dirname(folder), "rootfs");
+	}
+
+	/** Where the blob of a digest is or would be. */
+	blobPath(digest: string): string {
+		return join(this.folder, "blobs/sha256", digest.slice("sha256:".length));
+	}
+
+	/**
+	 * The image that a user's words name: NAME[:TAG], NAME@DIGEST, or the beginning of an image ID.
+	 *
+	 * @throws ImageError ERR_IMAGE_NOT_FOUND with similar names as the hint; UsageError ERR_IMAGE_REFERENCE
+	 */
+	find(text: string): StoredImage {
+		const byId = this.#findById(text);
+		if (byId !== undefined) return byId;
+		const reference = parseReference(text);
+		const { repository, tag, digest } = reference;
+		if (digest !== undefined) {
+			const image = this.#record(digest);
+			if (image !== undefined && this.#hasRepository(repository, digest)) return image;
+		} else {
+			const named = this.#digestOf(formatReference({ repository, tag, digest: undefined }));
+			const image = named === undefined ? undefined : this.#record(named);
+			if (image !== undefined) return image;
+		}
+		throw this.#notFound(formatReference(reference));
+	}
+
+	/** True when the name stands for an image here. */
+	has(text: string): boolean {
+		try {
+			this.find(text);
+			return true;
+		} catch (error) {
+			if (error instanceof ImageError) return false;
+			throw error;
+		}
+	}
+
+	/** Every image with its names, sorted by name. */
+	list(): NamedImage[] {
+		const names = this.#names();
+		const images = this.#entries("records")
+			.map((file) => this.#record(`sha256:${file.replace(/\.json$/, "")}`))
+			.filter((image) => image !== undefined)
+			.map((image) => ({
+				...image,
+				names: names.filter((n) => n.digest === image.digest).map((n) => n.reference),
+			}));
+		const key = (image: NamedImage) => `${image.names[0] ?? "~"} ${image.digest}`;
+		return images.sort((a, b) => (key(a) < key(b) ? -1 : 1));
+	}
+
+	/** Begins an import: a place to write that ends in `commit` or `discard`. Holds the lock shared until then. */
+	async stage(): Promise<Staging> {
+		await this.#ready();
+		const lock = await this.#openLock();
+		try {
+			/* Alone here: what others left behind when they were killed can go. */
+			if (await lock.tryExclusive()) await this.#sweep();
+			await lock.take("shared");
+			return await Staging.create(this, lock);
+		} catch (error) {
+			await lock.close();
+			throw writeFailure(this.folder, error);
+		}
+	}
+
+	/**
+	 * Runs `work` while nobody can remove blobs. A store on a read-only file system has nobody who could.
+	 */
+	async shared<T>(work: () => Promise<T>): Promise<T> {
+		const lock = await this.#openLock().catch((error: unknown) => {
+			if (errnoName(error) === "EROFS" || errnoName(error) === "EACCES") return undefined;
+			throw writeFailure(this.folder, error);
+		});
+		try {
+			await lock?.take("shared");
+			return await work();
+		} finally {
+			await lock?.close();
+		}
+	}
+
+	/**
+	 * Removes names; an image without names goes, with its root file system and the blobs that no other image has.
+	 * An image ID or digest stands for all names of its image.
+	 *
+	 * @returns what was done, one line each, as Docker says it
+	 * @throws ImageError ERR_IMAGE_NOT_FOUND before anything is removed
+	 */
+	async remove(texts: readonly string[]): Promise<string[]> {
+		const wanted = texts.map((text) => ({ text, image: this.find(text) }));
+		if (wanted.length === 0) return [];
+		const lock = await this.#openLock().catch((error: unknown) => {
+			throw writeFailure(this.folder, error);
+		});
+		try {
+			await lock.take("exclusive");
+			await this.#sweep();
+			const said: string[] = [];
+			for (const { text, image } of wanted) {
+				const names = this.#names().filter((n) => n.digest === image.digest);
+				const one = this.#isName(text) ? formatReference(parseReference(text)) : undefined;
+				for (const { reference } of names) {
+					if (one !== undefined && reference !== one) continue;
+					await rm(this.namePath(reference), { force: true });
+					said.push(`Untagged: ${reference}`);
+				}
+				if (this.#names().some((n) => n.digest === image.digest)) continue;
+				await rm(this.recordPath(image.digest), { force: true });
+				said.push(`Deleted: ${image.id}`);
+			}
+			await this.#collect();
+			return said;
+		} catch (error) {
+			throw writeFailure(this.folder, error);
+		} finally {
+			await lock.close();
+		}
+	}
+
+	recordPath(digest: string): string {
+		return join(this.folder, "records", `${digest.slice("sha256:".length)}.json`);
+	}
+
+	namePath(reference: string): string {
+		return join(this.folder, "names", `${createHash("sha256").update(reference).digest("hex")}.json`);
+	}
+
+	async #ready(): Promise<void> {
+		try {
+			for (const name of ["blobs/sha256", "records", "names", "staging"]) {
+				await mkdir(join(this.folder, name), { recursive: true });
+			}
+		} catch (error) {
+			throw writeFailure(this.folder, error);
+		}
+	}
+
+	#openLock(): Promise<StoreLock> {
+		return StoreLock.open(join(this.folder, "lock"));
+	}
+
+	async #sweep(): Promise<void> {
+		for (const name of await readdir(join(this.folder, "staging")).catch(() => [])) {
+			await rm(join(this.folder, "staging", name), { recursive: true, force: true });
+		}
+		for (const name of await readdir(this.rootfsFolder).catch(() => [])) {
+			if (name.startsWith(".")) await rm(join(this.rootfsFolder, name), { force: true });
+		}
+	}
+
+	/** Deletes blobs and root file systems that no record mentions. The lock is held exclusively. */
+	async #collect(): Promise<void> {
+		const used = new Set<string>();
+		for (const image of this.list()) {
+			for (const digest of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)]) {
+				used.add(digest.slice("sha256:".length));
+			}
+		}
+		const blobs = join(this.folder, "blobs/sha256");
+		for (const name of await readdir(blobs)) if (!used.has(name)) await unlink(join(blobs, name));
+		for (const name of await readdir(this.rootfsFolder).catch(() => [])) {
+			if (!used.has(name.slice(0, 64))) await rm(join(this.rootfsFolder, name), { force: true });
+		}
+	}
+
+	/** Bytes that the image's blobs take on disk. */
+	async storedBytes(image: StoredImage): Promise<number> {
+		const sizes = image.layers.map(async (layer) => (await stat(this.blobPath(layer.digest))).size);
+		return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+	}
+
+	#record(digest: string): StoredImage | undefined {
+		return this.#readJson<StoredImage>(this.recordPath(digest));
+	}
+
+	#digestOf(reference: string): string | undefined {
+		return this.#readJson<{ digest: string }>(this.namePath(reference))?.digest;
+	}
+
+	#names(): { reference: string; digest: string }[] {
+		return this.#entries("names")
+			.map((file) => this.#readJson<{ reference: string; digest: string }>(join(this.folder, "names", file)))
+			.filter((name) => name !== undefined)
+			.sort((a, b) => (a.reference < b.reference ? -1 : 1));
+	}
+
+	#hasRepository(repository: string, digest: string): boolean {
+		return this.#names().some((n) => n.digest === digest && parseReference(n.reference).repository === repository);
+	}
+
+	#isName(text: string): boolean {
+		return this.#findById(text) === undefined && parseReference(text).digest === undefined;
+	}
+
+	/** 4 or more digits of an image ID or manifest digest; a name that looks the same comes first. */
+	#findById(text: string): StoredImage | undefined {
+		const prefix = /^(?:sha256:)?([0-9a-f]{4,64})$/.exec(text)?.[1];
+		if (prefix === undefined) return undefined;
+		if (!text.startsWith("sha256:") && this.#digestOf(`${text}:latest`) !== undefined) return undefined;
+		const found = this.list().filter((image) =>
+			[image.id, image.digest].some((digest) => digest.startsWith(`sha256:${prefix}`)),
+		);
+		if (found.length > 1) {
+			throw new UsageError("ERR_IMAGE_AMBIGUOUS", `Cannot find image "${text}": ${found.length} begin so`, {
+				hint: `They are ${found.map((image) => image.id.slice(7, 19)).join(", ")}`,
+			});
+		}
+		return found[0];
+	}
+
+	#entries(folder: string): string[] {
+		try {
+			return readdirSync(join(this.folder, folder)).filter((name) => /^[0-9a-f]{64}\.json$/.test(name));
+		} catch (error) {
+			if (errnoName(error) === "ENOENT") return [];
+			throw new HostError("ERR_STORE_READ", `Cannot read ${join(this.folder, folder)}: ${explain(error)}`, {
+				cause: error,
+			});
+		}
+	}
+
+	#readJson<T>(path: string): T | undefined {
+		try {
+			return JSON.parse(readFileSync(path, "utf8")) as T;
+		} catch (error) {
+			if (errnoName(error) === "ENOENT") return undefined;
+			const hint = error instanceof SyntaxError ? "Delete that file and import the image again" : undefined;
+			throw new HostError("ERR_STORE_READ", `Cannot read ${path}: ${explain(error)}`, { cause: error, hint });
+		}
+	}
+
+	#notFound(name: string): ImageError {
+		const names = this.#names().map((n) => n.reference);
+		const near = names.filter((other) => isNear(name, other)).slice(0, 3);
+		const hint =
+			names.length === 0
+				? "The image store is empty; tsvmm image import PATH NAME fills it"
+				: near.length > 0
+					? `Did you mean ${near.join(" or ")}?`
+					: "tsvmm image ls lists what is there";
+		return new ImageError("ERR_IMAGE_NOT_FOUND", `Cannot find image ${name}`, { hint });
+	}
+}
+
+/** The same repository, one within the other, or at most two letters apart. */
+function isNear(a: string, b: string): boolean {
+	const [x, y] = [a, b].map((name) => name.replace(/[:@].*$/, "").replace(/^.*\//, "")) as [string, string];
+	return x === y || (x.length > 2 && y.includes(x)) || (y.length > 2 && x.includes(y)) || distance(x, y) <= 2;
+}
+
+function distance(a: string, b: string): number {
+	let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+	for (let i = 1; i <= a.length; i++) {
+		const next = [i];
+		for (let j = 1; j <= b.length; j++) {
+			next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+		}
+		row = next;
+	}
+	return row[b.length]!;
+}
