@@ -15,7 +15,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["image", "import, list and remove container images", async () => (await import("./cli/image.ts")).imageCommand()],
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
-	["doctor", "what this host can do, and what is missing", async () => (await import("./cli/doctor.ts")).doctorCommand()],
+	[
+		"doctor",
+		"what this host can do, and what is missing",
+		async () => (await import("./cli/doctor.ts")).doctorCommand(),
+	],
 ];
 
 /** Runs one command line; resolves with the exit status. */

@@ -72,9 +72,14 @@ export class Bus {
 		}
 		let value = 0;
 		for (let i = 0; i < size; i++) value |= data[i]! << (8 * i);
+		this.writeValue(address, size, value >>> 0);
+	}
+
+	/** Writes an unsigned value of 1, 2 or 4 bytes: a write that was posted. */
+	writeValue(address: number, size: number, value: number): void {
 		const range = this.#find(address, size);
-		range?.device.write(address - range.start, size, value >>> 0);
-		this.trace?.(range?.device.name ?? "nothing", true, address, size, value >>> 0);
+		range?.device.write(address - range.start, size, value);
+		this.trace?.(range?.device.name ?? "nothing", true, address, size, value);
 	}
 
 	#find(address: number, size: number): Range | undefined {

@@ -11,8 +11,6 @@ import {
 	kvm_dtable,
 	kvm_fpu,
 	kvm_lapic_state,
-	kvm_msr_entry,
-	kvm_msrs,
 	kvm_regs,
 	kvm_segment,
 	kvm_sregs,
@@ -102,20 +100,12 @@ export function writeBootTables(memory: GuestMemory, protocol: BootProtocol): vo
 	for (let i = 0; i < 2048; i++) memory.setU64(pds + 8 * i, i * LARGE_PAGE + PTE_PRESENT_WRITABLE + PTE_PAGE_SIZE);
 }
 
-/** struct kvm_msrs for every vCPU: what firmware would have set. */
-export function bootMsrs(): Buffer {
-	const entries: [number, bigint][] = [
+/** MSRs of every vCPU that firmware would have set: index and value. */
+export function bootMsrs(): [index: number, value: bigint][] {
+	return [
 		[0x1a0, 1n] /* IA32_MISC_ENABLE: fast string operations */,
 		[0x2ff, (1n << 11n) | 6n] /* IA32_MTRR_DEF_TYPE: enabled, write-back; Linux distrusts PAT without MTRRs */,
 	];
-	const msrs = Buffer.alloc(kvm_msrs.sizeof + entries.length * kvm_msr_entry.sizeof);
-	msrs.writeUInt32LE(entries.length, kvm_msrs.nmsrs);
-	for (const [i, [index, data]] of entries.entries()) {
-		const at = kvm_msrs.sizeof + i * kvm_msr_entry.sizeof;
-		msrs.writeUInt32LE(index, at + kvm_msr_entry.index);
-		msrs.writeBigUInt64LE(data, at + kvm_msr_entry.data);
-	}
-	return msrs;
 }
 
 /** struct kvm_fpu after FNINIT, with the SSE control word's default. */

@@ -59,7 +59,10 @@ export class ExitHandler {
 			case KVM_EXIT_FAIL_ENTRY: {
 				const at = kvm_run.fail_entry + kvm_run_fail_entry.hardware_entry_failure_reason;
 				const hardware = run.getBigUint64(at, true).toString(16);
-				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index} cannot enter the guest: hardware reason 0x${hardware}` });
+				return this.#stop({
+					reason: "kvm-error",
+					detail: `vCPU ${index} cannot enter the guest: hardware reason 0x${hardware}`,
+				});
 			}
 			case KVM_EXIT_INTERNAL_ERROR:
 				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index}: ${internalError(run)}` });
@@ -106,7 +109,13 @@ function systemEvent(run: DataView): MachineEnd {
 	return { reason: "kvm-error", detail: `system event ${type}` };
 }
 
-const SUBERRORS = ["unknown", "emulation failed", "simultaneous exceptions", "event delivery failed", "unexpected exit"];
+const SUBERRORS = [
+	"unknown",
+	"emulation failed",
+	"simultaneous exceptions",
+	"event delivery failed",
+	"unexpected exit",
+];
 
 function internalError(run: DataView): string {
 	const at = kvm_run.internal;

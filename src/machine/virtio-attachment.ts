@@ -28,17 +28,17 @@ export class VirtioAttachment {
 
 	constructor(device: VirtioDevice, slot: VirtioSlot, { vm, memory, mmio, runLoop }: AttachmentPoint) {
 		this.slot = slot;
-		const status = runLoop.allocateShadow();
+		const word = runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		this.transport = new MmioTransport(device, memory, line, status.word);
+		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1));
 		mmio.add(slot.address, slot.sizeBytes, this.transport);
 		vm.irqfd(this.#interrupt.fd, slot.gsi);
-		runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, status);
-		runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, status);
+		runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
+		runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
 		for (let queue = 0; queue < this.transport.queueCount; queue++) {
 			const kick = new EventFd();
 			this.#kicks.push(kick);
-			vm.ioeventfd(kick.fd, slot.address + MmioTransport.queueNotifyOffset, { lengthBytes: 4, datamatch: queue });
+			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
 			kick.watch(() => this.transport.notify(queue));
 		}
 	}

@@ -1,0 +1,77 @@
+/*
+ * Where a console's bytes go on the host, and where its input comes from: this process's stdio, a file, or nowhere.
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { explain, HostError } from "../base/errors.ts";
+
+/** One end of a console. */
+export interface HostConsole {
+	/** Called once. `onInput` returns false to pause input until `resume`. Missing when there is never any input. */
+	start?(onInput: (bytes: Uint8Array) => boolean): void;
+	resume?(): void;
+	write(bytes: Uint8Array): void;
+	close(): void;
+}
+
+/** stdin and stdout. A terminal is not touched here: raw mode is the command's business. */
+export class StdioConsole implements HostConsole {
+	#onData: ((chunk: Buffer) => void) | undefined;
+
+	start(onInput: (bytes: Uint8Array) => boolean): void {
+		this.#onData = (chunk) => {
+			if (!onInput(chunk)) process.stdin.pause();
+		};
+		process.stdin.on("data", this.#onData);
+	}
+
+	resume(): void {
+		if (this.#onData !== undefined) process.stdin.resume();
+	}
+
+	write(bytes: Uint8Array): void {
+		process.stdout.write(bytes);
+	}
+
+	close(): void {
+		if (this.#onData !== undefined) process.stdin.off("data", this.#onData);
+		this.#onData = undefined;
+		process.stdin.pause();
+		process.stdin.unref?.();
+	}
+}
+
+/** A file that output is appended to; no input. A full disk loses output, never the guest. */
+export class FileConsole implements HostConsole {
+	readonly #fd: number;
+
+	/** @throws HostError ERR_CONSOLE_OPEN */
+	constructor(path: string) {
+		try {
+			this.#fd = openSync(path, "a", 0o600);
+		} catch (cause) {
+			throw new HostError("ERR_CONSOLE_OPEN", `Cannot open console file ${path}: ${explain(cause)}`, { cause });
+		}
+	}
+
+	write(bytes: Uint8Array): void {
+		try {
+			writeSync(this.#fd, bytes);
+		} catch {
+			/* ENOSPC and the like: the console is a log, the guest goes on. */
+		}
+	}
+
+	close(): void {
+		closeSync(this.#fd);
+	}
+}
+
+/** Takes output and forgets it. */
+export class NullConsole implements HostConsole {
+	write(): void {
+		/* forgotten */
+	}
+	close(): void {
+		/* nothing was opened */
+	}
+}

@@ -1,0 +1,120 @@
+/*
+ * `tsvmm boot`: flags -> MachineConfig -> Machine -> exit status. The first stop of docs/tour.md.
+ */
+import { Command, Option } from "commander";
+import { UsageError } from "../base/errors.ts";
+import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import { needsLab, reexecInLab } from "../lab/host.ts";
+import type { DiskConfig, MachineConfig, NetConfig } from "../machine/config.ts";
+import { describeEnd, endError, endStatus, type MachineEnd } from "../machine/ending.ts";
+import { Machine } from "../machine/machine.ts";
+import { EscapeKey } from "./escape-key.ts";
+import { parseConsole, parseCpus, parseDisk, parseMemory, parseNet, parseTrace, parseVsock } from "./options.ts";
+
+interface BootFlags {
+	kernel?: string;
+	initrd?: string;
+	cmdline?: string;
+	cpus: string;
+	memory: string;
+	disk: DiskConfig[];
+	net: NetConfig[];
+	vsock?: string;
+	rng: boolean;
+	virtioConsole: boolean;
+	console: string;
+	trace?: string;
+	quiet: boolean;
+	json: boolean;
+}
+
+/** The command for main.ts. */
+export function bootCommand(): Command {
+	return new Command("boot")
+		.description("boot a Linux kernel (ELF vmlinux or bzImage) in a microVM; Ctrl-A x ends it")
+		.option("--kernel <file>", "kernel image (required)")
+		.option("--initrd <file>", "initial RAM disk")
+		.option("--cmdline <text>", "kernel parameters, after the machine's own")
+		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
+		.option("--memory <size>", "RAM, as in 512M or 2G", "512M")
+		.addOption(
+			new Option("--disk <file[,ro][,id=X]>", "raw disk image or block device; may be repeated")
+				.argParser(append(parseDisk))
+				.default([], "none"),
+		)
+		.addOption(
+			new Option("--net <user|tap=NAME[,mac=..]>", "network interface; may be repeated")
+				.argParser(append(parseNet))
+				.default([], "none"),
+		)
+		.option("--vsock <cid=N,uds=PATH>", "vsock device with its unix socket")
+		.option("--rng", "entropy device", false)
+		.option("--virtio-console", "a second console, hvc0, on stdio", false)
+		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
+		.option("--trace <pio,mmio,exits|all>", "print device accesses and vCPU exits on stderr")
+		.option("--json", "print how the machine ended as JSON on stderr", false)
+		.option("-q, --quiet", "no notes on stderr", false)
+		.action(async (flags: BootFlags) => {
+			process.exitCode = await boot(flags);
+		});
+}
+
+async function boot(flags: BootFlags): Promise<number> {
+	const config = bootConfig(flags);
+	if (await needsLab()) return reexecInLab(process.argv.slice(2), { quiet: flags.quiet });
+	const end = await runMachine(config);
+	const failure = endError(end);
+	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
+	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
+	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeEnd(end)}\n`);
+	return endStatus(end);
+}
+
+/** What the flags say, as a configuration. @throws UsageError */
+function bootConfig(flags: BootFlags): MachineConfig {
+	if (flags.kernel === undefined) {
+		throw new UsageError("ERR_OPTION_KERNEL", "Cannot boot without a kernel: --kernel FILE is missing", {
+			hint: "tsvmm kernel fetch gets one; tsvmm kernel ls says where it is",
+		});
+	}
+	return {
+		kernel: flags.kernel,
+		...(flags.initrd === undefined ? {} : { initrd: flags.initrd }),
+		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
+		cpus: parseCpus(flags.cpus),
+		memoryMiB: parseMemory(flags.memory),
+		disks: flags.disk,
+		nets: flags.net,
+		...(flags.vsock === undefined ? {} : { vsock: parseVsock(flags.vsock) }),
+		rng: flags.rng,
+		virtioConsole: flags.virtioConsole,
+		console: parseConsole(flags.console),
+		...(flags.trace === undefined ? {} : { trace: parseTrace(flags.trace) }),
+	};
+}
+
+/** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
+async function runMachine(config: MachineConfig): Promise<MachineEnd> {
+	const machine = await Machine.create(config);
+	const stop = () => void machine.stop();
+	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+	for (const signal of signals) process.once(signal, stop);
+	const interactive = config.console.kind === "stdio" && process.stdin.isTTY === true;
+	const escapeKey = interactive ? new EscapeKey(stop) : undefined;
+	if (interactive) rawTerminal(0);
+	try {
+		machine.start();
+		return await machine.ended;
+	} finally {
+		if (interactive) restoreTerminal();
+		escapeKey?.close();
+		for (const signal of signals) process.off(signal, stop);
+	}
+}
+
+function append<T>(parse: (text: string) => T | undefined): (text: string, before: T[]) => T[] {
+	return (text, before) => {
+		const value = parse(text);
+		return value === undefined ? before : [...before, value];
+	};
+}

@@ -1,0 +1,14 @@
+/*
+ * The machine's own kernel parameters. The user's follow and win.
+ */
+import { composeCmdline } from "../boot/cmdline.ts";
+import type { MachineConfig } from "./config.ts";
+
+/* panic=-1: reset at once after a panic, which is how the machine notices it. No i8042 probing beyond the controller
+ * that is there for reset; one serial port. */
+const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1";
+
+/** Serial console (unless there is none), then the machine's parameters, then the user's. */
+export function kernelCmdline(config: MachineConfig): string {
+	return composeCmdline(config.console.kind === "none" ? undefined : "console=ttyS0", OWN, config.cmdline);
+}

@@ -1,0 +1,65 @@
+/*
+ * The devices of the PC platform that the kernel expects to be there: serial port, keyboard controller (reset), clock,
+ * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
+ */
+import type { HostConsole } from "../backends/console.ts";
+import type { Bus } from "../base/bus.ts";
+import { ACPI_REGISTERS_PORT, COM1_GSI, COM1_PORT, I8042_PORT, PVPANIC_PORT, RTC_PORT } from "../boot/addresses.ts";
+import { AcpiRegisters } from "../devices/acpi-registers.ts";
+import { I8042 } from "../devices/i8042.ts";
+import { PciHole } from "../devices/pci-hole.ts";
+import { Pvpanic } from "../devices/pvpanic.ts";
+import { Rtc } from "../devices/rtc.ts";
+import { Serial } from "../devices/serial.ts";
+import type { RunLoop } from "../host/run-loop.ts";
+import type { Vm } from "../kvm/vm.ts";
+import { type MachineEnd, PanicWatch } from "./ending.ts";
+
+const COM1_LSR = COM1_PORT + 5;
+
+/** Puts the platform's devices on the port bus. Returns the serial port, which `end` has flushed first. */
+export function attachPlatform(
+	vm: Vm,
+	runLoop: RunLoop,
+	pio: Bus,
+	console: HostConsole,
+	end: (end: MachineEnd) => void,
+): Serial {
+	const panic = new PanicWatch();
+	const lsr = runLoop.allocateWord();
+	const serial = new Serial({
+		line: { raise: () => vm.irqLine(COM1_GSI, true), lower: () => vm.irqLine(COM1_GSI, false) },
+		lsrWord: runLoop.shadow.subarray(lsr, lsr + 1),
+		onOutput: (bytes) => {
+			panic.write(bytes);
+			console.write(bytes);
+		},
+		onDrain: () => console.resume?.(),
+	});
+	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */
+	const stop = (reason: "power-off" | "reset") => {
+		serial.flush();
+		end(panic.detail === undefined ? { reason } : { reason: "panic", detail: panic.detail });
+	};
+	const reset = () => stop("reset");
+	pio.add(COM1_PORT, 8, serial);
+	runLoop.registerPosted(true, COM1_PORT, 1);
+	runLoop.registerShadowRead(true, COM1_LSR, 1, lsr);
+	pio.add(I8042_PORT, 5, new I8042(reset));
+	pio.add(RTC_PORT, 2, new Rtc());
+	pio.add(
+		ACPI_REGISTERS_PORT,
+		AcpiRegisters.SIZE,
+		new AcpiRegisters({ onPowerOff: () => stop("power-off"), onReset: reset }),
+	);
+	pio.add(PciHole.PORT, PciHole.SIZE, new PciHole(reset));
+	pio.add(
+		PVPANIC_PORT,
+		1,
+		new Pvpanic(() => {
+			serial.flush();
+			end({ reason: "panic", ...(panic.detail === undefined ? {} : { detail: panic.detail }) });
+		}),
+	);
+	return serial;
+}

@@ -1,0 +1,35 @@
+/*
+ * The vCPUs, each with its CPUID and what firmware would have set; the first is at the kernel's entry, the others wait
+ * for its INIT and SIPI in the in-kernel APIC.
+ */
+import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs } from "../boot/cpu-state.ts";
+import { guestCpuid } from "../boot/cpuid.ts";
+import type { LoadedKernel } from "../boot/kernel.ts";
+import type { Kvm } from "../kvm/system.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+import type { Vm } from "../kvm/vm.ts";
+
+/** Creates `cpus` vCPUs, ready to run. When one fails those before it are closed. */
+export function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel): Vcpu[] {
+	const supported = kvm.getSupportedCpuid();
+	const tscDeadlineTimer = kvm.checkExtension("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
+	const vcpus: Vcpu[] = [];
+	try {
+		for (let index = 0; index < cpus; index++) {
+			const vcpu = vm.createVcpu(index);
+			vcpus.push(vcpu);
+			const tscKhz = kvm.checkExtension("KVM_CAP_GET_TSC_KHZ") > 0 ? vcpu.getTscKhz() : undefined;
+			vcpu.setCpuid2(guestCpuid(supported, { vcpu: index, cpus, tscKhz, tscDeadlineTimer, invariantTsc: true }));
+			vcpu.setMsrs(bootMsrs());
+			vcpu.setFpu(bootFpu());
+			if (index > 0) continue;
+			vcpu.setLapic(bootLapic(vcpu.getLapic()));
+			vcpu.setSregs(bootSregs(vcpu.getSregs(), kernel.protocol));
+			vcpu.setRegs(bootRegs(kernel.protocol, kernel.entry));
+		}
+		return vcpus;
+	} catch (error) {
+		for (const vcpu of vcpus) vcpu.close();
+		throw error;
+	}
+}
