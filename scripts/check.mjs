@@ -1,0 +1,39 @@
+/*
+ * `npm run check`: formatting and lint (Biome), types (tsc), layer and documentation rules (test/rules), C formatting
+ * (clang-format). All of them run, so that one call shows everything; the exit status is 1 when any has failed.
+ */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { execute, formatMs, main, root, StepError, say } from "./steps.mjs";
+
+function cSources() {
+	return ["native", "guests", "test"].flatMap((folder) =>
+		readdirSync(join(root, folder), { recursive: true })
+			.filter((name) => /\.[ch]$/.test(name) && !/(^|\/)(out|build)\//.test(name))
+			.map((name) => join(folder, name)),
+	);
+}
+
+export async function check() {
+	const bin = (name) => join(root, "node_modules/.bin", name);
+	const checks = [
+		["Biome", bin("biome"), ["check", "--error-on-warnings", "."]],
+		["TypeScript", bin("tsc"), ["-p", "."]],
+		["clang-format", "clang-format", ["--dry-run", "-Werror", ...cSources()]],
+		["rules", bin("vitest"), ["run", "--project", "rules"]],
+	];
+	const failed = [];
+	for (const [name, command, args] of checks) {
+		const start = performance.now();
+		const { status, output } = await execute(command, args, { quiet: true });
+		if (status !== 0) {
+			failed.push(name);
+			process.stderr.write(output);
+		}
+		say("check", `${name} ${status === 0 ? "is clean" : "has complaints"} (${formatMs(performance.now() - start)})`);
+	}
+	if (failed.length > 0) throw new StepError(`not clean: ${failed.join(", ")}`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main("check", check);

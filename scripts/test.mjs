@@ -1,0 +1,67 @@
+/*
+ * `npm test`: from a fresh clone to the last test in the lab.
+ *
+ *     node scripts/test.mjs [PHASE ...] [-- VITEST-ARGUMENT ...]
+ *
+ * Phases, in order: check, unit, guest (bare-metal guests on this machine's /dev/kvm), lab (real Linux in nested KVM;
+ * slow). All of them when none is named. Nothing is skipped: where a phase cannot run, the test has failed.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { check } from "./check.mjs";
+import { setup } from "./setup.mjs";
+import { execute, formatMs, main, must, root, StepError, say, step } from "./steps.mjs";
+
+const PHASES = ["check", "unit", "guest", "lab"];
+const FLAVOURS = ["6.1-amd64", "6.1-cloud", "6.12-cloud"];
+
+/** What the lab's tests boot: kernels, then images. All of it is cached. */
+async function prepareLab() {
+	const tsvmm = join(root, "dist/tsvmm.js");
+	for (const flavour of FLAVOURS) {
+		await step("test", async () => {
+			const said = await must(process.execPath, [tsvmm, "kernel", "fetch", "--flavour", flavour], { quiet: true });
+			return said.trim().includes("\n") ? `fetched kernel ${flavour}` : undefined;
+		});
+	}
+	await step("test", async () => {
+		const said = await must(process.execPath, [tsvmm, "kernel", "build"], { quiet: true });
+		return said.trim().includes("\n") ? "built the minimal kernel" : undefined;
+	});
+	if (!existsSync(join(root, "scripts/build-images.mjs"))) return;
+	await step("test", async () => {
+		const said = await must(process.execPath, ["scripts/build-images.mjs"], { quiet: true });
+		return said.trim() === "" ? undefined : "built the test images";
+	});
+}
+
+async function test(args) {
+	const split = args.indexOf("--");
+	const named = split < 0 ? args : args.slice(0, split);
+	const extra = split < 0 ? [] : args.slice(split + 1);
+	const unknown = named.filter((phase) => !PHASES.includes(phase));
+	if (unknown.length > 0) throw new StepError(`no such phase: ${unknown.join(", ")}; known are ${PHASES.join(", ")}`);
+	const phases = PHASES.filter((phase) => named.length === 0 || named.includes(phase));
+	await setup();
+	const failed = [];
+	for (const phase of phases) {
+		const start = performance.now();
+		try {
+			if (phase === "check") await check();
+			else {
+				if (phase === "lab") await prepareLab();
+				const { status } = await execute(join(root, "node_modules/.bin/vitest"), ["run", "--project", phase, ...extra]);
+				if (status !== 0) throw new StepError(`vitest has ended with status ${status}`);
+			}
+		} catch (error) {
+			if (!(error instanceof StepError)) throw error;
+			say("test", `${phase}: ${error.message}`);
+			failed.push(phase);
+		}
+		const verdict = failed.includes(phase) ? "FAILED" : "passed";
+		say("test", `${phase} ${verdict} (${formatMs(performance.now() - start)})`);
+	}
+	if (failed.length > 0) throw new StepError(`failed: ${failed.join(", ")}`);
+}
+
+await main("test", () => test(process.argv.slice(2)));

@@ -1,0 +1,33 @@
+/*
+ * The test phases. "unit" needs nothing of the host, "guest" its /dev/kvm, "lab" QEMU; "rules" reads the sources and is
+ * part of `npm run check`. After each run test/leftovers.ts looks for what was left behind.
+ */
+import { defineConfig } from "vitest/config";
+
+const project = (name: string, include: string[], more: object = {}) => ({
+	extends: true as const,
+	test: { name, include, ...more },
+});
+
+export default defineConfig({
+	test: {
+		globalSetup: ["test/leftovers.ts"],
+		// One process per test file: native handles, signals and environment variables stay where they belong.
+		pool: "forks",
+		allowOnly: false,
+		passWithNoTests: false,
+		testTimeout: 20_000,
+		hookTimeout: 20_000,
+		projects: [
+			project("unit", ["test/**/*.test.ts"], { exclude: ["test/{guest,lab,rules,bench}/**"] }),
+			project("rules", ["test/rules/**/*.test.ts"]),
+			project("guest", ["test/guest/**/*.test.ts"], { testTimeout: 120_000, hookTimeout: 120_000 }),
+			// One at a time: each has the machine's processors for itself, so that its time limits mean something.
+			project("lab", ["test/lab/**/*.test.ts"], {
+				fileParallelism: false,
+				testTimeout: 300_000,
+				hookTimeout: 300_000,
+			}),
+		],
+	},
+});
