@@ -1,0 +1,229 @@
+/*
+ * The guest agent. Two roles of one binary:
+ *   /init as pid 1 of a microVM     prepares the system, connects to the host by vsock
+ *   agent --stream SPEC             serves an existing system: a virtio-serial port, unix:PATH or fd:N
+ * Either way it answers frames (protocol.h) from one event loop until the host powers the machine off.
+ */
+#include "agent.h"
+#include "init.h"
+#include "loop.h"
+#include "process.h"
+#include "session.h"
+#include "setup.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct rlimit payload_nofile;
+
+static uint64_t start_ns;
+static bool in_charge; /* of the machine: may power it off */
+static bool end_with_stream;
+static bool ended;
+static struct watch children;
+
+void complain(const char *format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    dprintf(2, "tsvmm-agent: %s\n", text);
+}
+
+void die(const char *format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    dprintf(2, "tsvmm-agent: %s\n", text);
+    power_off(false);
+    _exit(1);
+}
+
+bool power_off(bool reset) {
+    if (!in_charge)
+        return false;
+    kill(-1, SIGKILL);
+    sync();
+    umount2("/", MNT_DETACH);
+    sync();
+    reboot(reset ? RB_AUTOBOOT : RB_POWER_OFF);
+    return false;
+}
+
+const char *list_next(const char *list, size_t length, const char *entry) {
+    const char *next = entry == NULL ? list : entry + strlen(entry) + 1;
+    return next < list + length ? next : NULL; /* the list is followed by a NUL of ours */
+}
+
+const char *list_value(const char *entry, const char *key) {
+    size_t length = strlen(key);
+    return strncmp(entry, key, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
+}
+
+int make_folders(const char *path, unsigned mode) {
+    char part[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof part) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    for (size_t at = 1; at <= length; at++) {
+        if (path[at] != '/' && path[at] != 0)
+            continue;
+        memcpy(part, path, at);
+        part[at] = 0;
+        if (mkdir(part, mode) < 0 && errno != EEXIST)
+            return -1;
+    }
+    return 0;
+}
+
+static void answer_hello(const uint8_t *payload, uint32_t length) {
+    struct hello hello;
+    if (length != sizeof hello)
+        return;
+    memcpy(&hello, payload, sizeof hello);
+    if (memcmp(hello.magic, HELLO_MAGIC, sizeof hello.magic) != 0)
+        return;
+    if (hello.flags & HELLO_FORGET)
+        sessions_forget();
+    struct hello_answer answer = {
+        .version = PROTOCOL_VERSION, .pid = (uint32_t)getpid(), .start_ns = start_ns, .now_ns = now_ns()};
+    memcpy(answer.magic, HELLO_MAGIC, sizeof answer.magic);
+    memcpy(answer.nonce, hello.nonce, sizeof answer.nonce);
+    stream_send(FRAME_HELLO, 0, 0, &answer, sizeof answer);
+}
+
+static void reply(uint32_t session, int error, const char *what) {
+    struct failure failure = {.exit_status = 125, .error = (uint32_t)error};
+    if (error == 0) {
+        stream_send(FRAME_DONE, 0, session, NULL, 0);
+        return;
+    }
+    snprintf(failure.text, sizeof failure.text, "cannot %s: %s", what, strerror(error));
+    stream_send(FRAME_FAILED, 0, session, &failure, 8 + strlen(failure.text));
+}
+
+static int set_clock(const uint8_t *payload, uint32_t length) {
+    uint64_t ns;
+    if (length != sizeof ns)
+        return EINVAL;
+    memcpy(&ns, payload, sizeof ns);
+    struct timespec time = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    return clock_settime(CLOCK_REALTIME, &time) < 0 ? errno : 0;
+}
+
+void stream_frame(const struct frame_header *header, const uint8_t *payload) {
+    switch (header->type) {
+    case FRAME_HELLO:
+        answer_hello(payload, header->length);
+        break;
+    case FRAME_SETUP:
+        setup_frame(header, payload);
+        break;
+    case FRAME_PING:
+        stream_send(FRAME_PONG, 0, header->session, payload, header->length < 64 ? header->length : 64);
+        break;
+    case FRAME_CLOCK:
+        reply(header->session, set_clock(payload, header->length), "set the clock");
+        break;
+    case FRAME_POWEROFF:
+        power_off(header->flags & FLAG_RESET);
+        reply(header->session, EPERM, "power the machine off");
+        break;
+    default:
+        session_frame(header, payload);
+    }
+}
+
+void stream_lost(void) {
+    if (!end_with_stream)
+        return;
+    sessions_forget();
+    ended = true;
+}
+
+static void children_ready(struct watch *watch, uint32_t events) {
+    struct signalfd_siginfo signals[8];
+    (void)events;
+    if (read(watch->fd, signals, sizeof signals) > 0)
+        sessions_reap();
+}
+
+static void watch_children(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    watch_init(&children, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), children_ready, NULL);
+    watch_set(&children, EPOLLIN);
+}
+
+static int sooner(int a, int b) {
+    return a < 0 ? b : b < 0 || a < b ? a : b;
+}
+
+int main(int argc, char **argv) {
+    start_ns = now_ns();
+    const char *spec = NULL;
+    const char *name = strrchr(argv[0], '/');
+    bool init = getpid() == 1 && strcmp(name == NULL ? argv[0] : name + 1, "init") == 0;
+    /* The kernel hands words of its command line that it does not know to init. */
+    for (int i = 1; i < argc && !init; i++) {
+        if (strcmp(argv[i], "--stream") == 0 && i + 1 < argc)
+            spec = argv[++i];
+        else if (strcmp(argv[i], "--power-off") == 0)
+            in_charge = true;
+        else
+            break;
+    }
+    if (!init && spec == NULL) {
+        dprintf(2, "usage: %s --stream DEVICE|unix:PATH|fd:N [--power-off]\n", argv[0]);
+        return 125;
+    }
+    in_charge = in_charge || init;
+    getrlimit(RLIMIT_NOFILE, &payload_nofile);
+    struct rlimit most = {payload_nofile.rlim_max, payload_nofile.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &most);
+    if (init)
+        init_prepare();
+    /* Descriptors 0 to 2 stay taken, so that no pipe lands there. */
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd < 3)
+        fd = dup(fd);
+    if (fd >= 3)
+        close(fd);
+    loop_open();
+    watch_children();
+    end_with_stream = init || strncmp(spec, "fd:", 3) == 0;
+    stream_open(init ? "vsock" : spec);
+    while (!ended) {
+        sessions_turn();
+        stream_turn();
+        sessions_turn(); /* room that the write made */
+        stream_turn();
+        loop_turn(sooner(sessions_timeout(), stream_timeout()));
+    }
+    sessions_turn();
+    if (init)
+        die("the host has gone");
+    return 0;
+}

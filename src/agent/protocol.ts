@@ -1,0 +1,151 @@
+/*
+ * The wire between the host and the guest agent (docs/agent.md; guests/agent/protocol.h says the same in C). Frames
+ * over one byte stream, little endian: u32 payload length, u8 type, u8 flags, u16 zero, u32 session, then at most
+ * 64 KiB of payload.
+ */
+
+export const PROTOCOL_VERSION = 1;
+export const HEADER_BYTES = 12;
+export const PAYLOAD_MAX = 65536;
+/** Where the agent of a microVM connects to: vsock port of the host. */
+export const VSOCK_AGENT_PORT = 1024;
+/** Bytes of stdin that a session takes before it grants more. */
+export const STDIN_WINDOW = 131072;
+/** Bytes of stdout, and of stderr, that a session sends before we grant more. */
+export const OUTPUT_WINDOW = 262144;
+
+export const FRAME = {
+	HELLO: 1,
+	SETUP: 2,
+	EXEC: 3,
+	DONE: 4,
+	STARTED: 5,
+	FAILED: 6,
+	STDIN: 7,
+	STDIN_CLOSE: 8,
+	STDOUT: 9,
+	STDERR: 10,
+	SIGNAL: 11,
+	RESIZE: 12,
+	EXIT: 13,
+	CREDIT: 14,
+	PING: 15,
+	PONG: 16,
+	CLOCK: 17,
+	POWEROFF: 18,
+	CLOSE: 19,
+} as const;
+
+/** EXEC, SETUP: the list goes on in the next frame. */
+export const FLAG_MORE = 1;
+/** SIGNAL: to the whole process group. */
+export const FLAG_GROUP = 1;
+/** POWEROFF: reset instead. */
+export const FLAG_RESET = 1;
+/** CREDIT: whose window it is. */
+export const CREDIT_STDIN = 0;
+export const CREDIT_STDOUT = 1;
+export const CREDIT_STDERR = 2;
+
+const HELLO_MAGIC = Buffer.from("tsvmmAGT");
+const HELLO_BYTES = 24;
+const HELLO_ANSWER_BYTES = 40;
+const HELLO_FORGET = 1;
+
+/** One frame; `payload` may be a view into a larger buffer that is not reused. */
+export interface Frame {
+	type: number;
+	flags: number;
+	session: number;
+	payload: Buffer;
+}
+
+/** What the agent says about itself. */
+export interface Hello {
+	version: number;
+	pid: number;
+	/** The guest's CLOCK_BOOTTIME when the agent started and when it answered, in ms. */
+	startMs: number;
+	nowMs: number;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Header and payload as one buffer. @throws RangeError above 64 KiB */
+export function encodeFrame(type: number, flags: number, session: number, payload: Uint8Array = NOTHING): Buffer {
+	if (payload.length > PAYLOAD_MAX) throw new RangeError(`a frame of ${payload.length} bytes`);
+	const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
+	frame.writeUInt32LE(payload.length, 0);
+	frame[4] = type;
+	frame[5] = flags;
+	frame.writeUInt16LE(0, 6);
+	frame.writeUInt32LE(session, 8);
+	frame.set(payload, HEADER_BYTES);
+	return frame;
+}
+
+/** A u32 payload, as SIGNAL, CREDIT and STARTED have. */
+export function encodeU32(value: number): Buffer {
+	const payload = Buffer.allocUnsafe(4);
+	payload.writeUInt32LE(value >>> 0);
+	return payload;
+}
+
+/** "key=value" strings, each ended by a NUL, cut into payloads. @throws RangeError when one contains a NUL */
+export function encodeList(entries: readonly (readonly [key: string, value: string])[]): Buffer[] {
+	const parts = entries.map(([key, value]) => {
+		if (value.includes("\0")) throw new RangeError(`a NUL byte in ${key}`);
+		return `${key}=${value}\0`;
+	});
+	const all = Buffer.from(parts.join(""));
+	const payloads: Buffer[] = [];
+	for (let at = 0; at === 0 || at < all.length; at += PAYLOAD_MAX) payloads.push(all.subarray(at, at + PAYLOAD_MAX));
+	return payloads;
+}
+
+/** A HELLO that asks. `nonce`: 8 bytes by which the answer is found; `forget`: end the sessions of earlier hosts. */
+export function encodeHello(nonce: Uint8Array, forget: boolean): Buffer {
+	const payload = Buffer.alloc(HELLO_BYTES);
+	payload.set(HELLO_MAGIC);
+	payload.writeUInt32LE(PROTOCOL_VERSION, 8);
+	payload.writeUInt32LE(forget ? HELLO_FORGET : 0, 12);
+	payload.set(nonce, 16);
+	return encodeFrame(FRAME.HELLO, 0, 0, payload);
+}
+
+/** What a HELLO that asks says, for a broker; undefined when it is malformed. */
+export function decodeHello(payload: Buffer): { nonce: Buffer; forget: boolean } | undefined {
+	if (payload.length !== HELLO_BYTES || !payload.subarray(0, 8).equals(HELLO_MAGIC)) return undefined;
+	return { nonce: payload.subarray(16, 24), forget: (payload.readUInt32LE(12) & HELLO_FORGET) !== 0 };
+}
+
+/** The answer to a HELLO, for a broker. */
+export function encodeHelloAnswer(nonce: Uint8Array, hello: Hello): Buffer {
+	const payload = Buffer.alloc(HELLO_ANSWER_BYTES);
+	payload.set(HELLO_MAGIC);
+	payload.writeUInt32LE(hello.version, 8);
+	payload.writeUInt32LE(hello.pid, 12);
+	payload.set(nonce, 16);
+	payload.writeBigUInt64LE(BigInt(Math.round(hello.startMs * 1e6)), 24);
+	payload.writeBigUInt64LE(BigInt(Math.round(hello.nowMs * 1e6)), 32);
+	return encodeFrame(FRAME.HELLO, 0, 0, payload);
+}
+
+/** The answer to the HELLO with `nonce`, or undefined when this payload is not it. */
+export function decodeHelloAnswer(payload: Buffer, nonce: Uint8Array): Hello | undefined {
+	if (payload.length !== HELLO_ANSWER_BYTES || !payload.subarray(0, 8).equals(HELLO_MAGIC)) return undefined;
+	if (!payload.subarray(16, 24).equals(nonce)) return undefined;
+	return {
+		version: payload.readUInt32LE(8),
+		pid: payload.readUInt32LE(12),
+		startMs: Number(payload.readBigUInt64LE(24)) / 1e6,
+		nowMs: Number(payload.readBigUInt64LE(32)) / 1e6,
+	};
+}
+
+/** The bytes with which the answer to the HELLO with `nonce` starts, for finding it behind stale bytes. */
+export function helloAnswerStart(): Buffer {
+	const header = encodeFrame(FRAME.HELLO, 0, 0, HELLO_MAGIC);
+	header.writeUInt32LE(HELLO_ANSWER_BYTES, 0);
+	return header;
+}

@@ -1,0 +1,45 @@
+/*
+ * The real guest agent as a process of this machine, for tests: `--stream unix:PATH` in a folder of its own. Everything
+ * it leaves is removed by `stop`.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+
+export const AGENT = fileURLToPath(new URL("../../guests/out/agent", import.meta.url));
+
+/** Builds the agent if its sources are newer. */
+export function buildAgent(): void {
+	execFileSync(process.execPath, [fileURLToPath(new URL("../../scripts/build-agent.mjs", import.meta.url))]);
+}
+
+export class NativeAgent {
+	readonly folder = mkdtempSync(`${tmpdir()}/tsvmm-agent-`);
+	readonly path = `${this.folder}/agent.sock`;
+	readonly process: ChildProcess;
+
+	/** @param wrapper a command in front of the agent's, such as unshare */
+	constructor(wrapper: readonly string[] = []) {
+		const [command, ...args] = [...wrapper, AGENT, "--stream", `unix:${this.path}`];
+		this.process = spawn(command!, args, { stdio: ["ignore", "ignore", "inherit"] });
+	}
+
+	async connect(): Promise<Socket> {
+		for (let i = 0; i < 200 && !existsSync(this.path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+		return new Promise((resolve, reject) => {
+			const socket = connect(this.path, () => resolve(socket));
+			socket.once("error", reject);
+		});
+	}
+
+	async stop(): Promise<void> {
+		if (this.process.exitCode === null && this.process.signalCode === null) {
+			const ended = new Promise((resolve) => this.process.once("exit", resolve));
+			this.process.kill("SIGKILL");
+			await ended;
+		}
+		rmSync(this.folder, { recursive: true, force: true });
+	}
+}
