@@ -123,8 +123,8 @@ async function seekable(
 	scratch: FileHandle[],
 ): Promise<FileHandle> {
 	let file = input;
-	if (!("fd" in file) || !(await file.stat()).isFile()) {
-		const stream = "fd" in file ? file.createReadStream({ autoClose: false }) : file;
+	if (!isHandle(file) || !(await file.stat()).isFile()) {
+		const stream = isHandle(file) ? file.createReadStream({ autoClose: false }) : file;
 		file = await unpack(staging, decompress(stream, "none", label, limitBytes), scratch);
 	}
 	const range = await wholeFile(file);
@@ -134,6 +134,11 @@ async function seekable(
 	const plain = await unpack(staging, decompress(chunks(range), compression, label, limitBytes), scratch);
 	if ((await plain.stat()).size === 0) throw empty(label, "nothing but compression");
 	return plain;
+}
+
+/** A FileHandle; process.stdin has an `fd` too, but no `stat`. */
+function isHandle(input: FileHandle | AsyncIterable<Uint8Array>): input is FileHandle {
+	return "stat" in input;
 }
 
 async function unpack(staging: Staging, source: AsyncIterable<Uint8Array>, scratch: FileHandle[]): Promise<FileHandle> {

@@ -1,0 +1,118 @@
+/*
+ * `tsvmm image`: bring images in, list them, look at one, remove them. Output in Docker's columns, so that nobody has
+ * to learn new ones.
+ */
+import { Command } from "commander";
+import type { NamedImage } from "../container/image/store.ts";
+import { ImageStore } from "../container/image/store.ts";
+
+export function imageCommand(): Command {
+	const image = new Command("image").description("import, list and remove container images");
+	image
+		.command("import")
+		.description("import an OCI layout, a docker-archive or a root file system")
+		.argument("<path>", "a folder, a tar (also with gzip, zstd or xz), or - for standard input")
+		.argument("[name]", "NAME[:TAG]; the archive's own names when missing")
+		.action(importAction);
+	image
+		.command("ls")
+		.alias("list")
+		.description("list images")
+		.option("--json", "one JSON array with everything that is known")
+		.action(({ json }: { json?: boolean }) => print(json ? toJson(new ImageStore().list()) : table()));
+	image
+		.command("rm")
+		.description("remove images by name or ID")
+		.argument("<name...>")
+		.action(async (names: string[]) => print((await new ImageStore().remove(names)).join("\n")));
+	image
+		.command("inspect")
+		.description("print what is known of an image as JSON")
+		.argument("<name...>")
+		.action((names: string[]) => {
+			const store = new ImageStore();
+			const digests = names.map((name) => store.find(name).digest);
+			const all = store.list();
+			print(toJson(digests.map((digest) => all.find((one) => one.digest === digest)!)));
+		});
+	return image;
+}
+
+async function importAction(path: string, name: string | undefined): Promise<void> {
+	/* Loaded here: listing must not pay for the schema library. */
+	const { importImage } = await import("../container/image/import.ts");
+	const source = path === "-" ? process.stdin : path;
+	const images = await importImage(new ImageStore(), source, { name });
+	for (const { image, names } of images) {
+		print((names.length > 0 ? names : [image.id]).map((one) => `Imported: ${one}`).join("\n"));
+	}
+}
+
+function print(text: string): void {
+	if (text !== "") process.stdout.write(`${text}\n`);
+}
+
+function toJson(images: readonly NamedImage[]): string {
+	return JSON.stringify(images, undefined, 2);
+}
+
+function table(): string {
+	const rows = new ImageStore().list().flatMap((image) => {
+		const names = image.names.length > 0 ? image.names : ["<none>:<none>"];
+		return names.map((name) => {
+			const colon = name.lastIndexOf(":");
+			return [
+				name.slice(0, colon),
+				name.slice(colon + 1),
+				image.id.slice(7, 19),
+				age(image.created),
+				size(image.sizeBytes),
+			];
+		});
+	});
+	const all = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], ...rows];
+	const widths = all[0]!.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
+	return all
+		.map((row) =>
+			row
+				.map((cell, i) => cell.padEnd(widths[i]!))
+				.join("   ")
+				.trimEnd(),
+		)
+		.join("\n");
+}
+
+const UNITS: [string, number][] = [
+	["year", 365 * 86400],
+	["month", 30 * 86400],
+	["week", 7 * 86400],
+	["day", 86400],
+	["hour", 3600],
+	["minute", 60],
+	["second", 1],
+];
+
+/** "3 weeks ago"; "N/A" when the image does not say when it was made. */
+export function age(created: string | undefined, nowMs = Date.now()): string {
+	const then = created === undefined ? Number.NaN : Date.parse(created);
+	if (Number.isNaN(then)) return "N/A";
+	const seconds = Math.max(0, (nowMs - then) / 1000);
+	for (const [unit, length] of UNITS) {
+		const count = Math.floor(seconds / length);
+		/* As Docker: 8 days rather than 1 week. */
+		if (count >= (unit === "second" || unit === "minute" || unit === "hour" || unit === "day" ? 1 : 2)) {
+			return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
+		}
+	}
+	return "just now";
+}
+
+/** Three digits and a decimal unit: "1.95MB", "294MB". */
+export function size(bytes: number): string {
+	let value = bytes;
+	for (const unit of ["B", "kB", "MB", "GB"]) {
+		if (value < 1000) return `${Number(value.toPrecision(3))}${unit}`;
+		value /= 1000;
+	}
+	return `${Number(value.toPrecision(3))}TB`;
+}

@@ -1,0 +1,49 @@
+/*
+ * The images that the demo and the tests run, made from Debian's packages when the store lacks them. Two who ask at
+ * once wait for one another, and the second finds it done.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheFolder } from "../../../base/paths.ts";
+import { withFileLock } from "../../../host/file-lock.ts";
+import { importImage } from "../import.ts";
+import { ImageStore } from "../store.ts";
+import { buildBusybox } from "./busybox.ts";
+import { buildDebianTools } from "./debian-tools.ts";
+
+export type DemoImage = "busybox" | "debian-tools";
+
+const RECIPES: Record<DemoImage, (folder: string, scratch: string, say?: (line: string) => void) => Promise<void>> = {
+	busybox: buildBusybox,
+	"debian-tools": buildDebianTools,
+};
+
+export interface DemoOptions {
+	store?: ImageStore;
+	/** Hears what the tools say while a build takes its time. */
+	say?: (line: string) => void;
+}
+
+/**
+ * Makes sure that the store has a demo image.
+ *
+ * @returns its reference, "busybox:latest"
+ * @example await ensureDemoImage("busybox"); // then: tsvmm run busybox echo hello
+ */
+export async function ensureDemoImage(name: DemoImage, options: DemoOptions = {}): Promise<string> {
+	const store = options.store ?? new ImageStore();
+	const reference = `${name}:latest`;
+	if (store.has(reference)) return reference;
+	return withFileLock(join(cacheFolder(), `demo-${name}.lock`), async () => {
+		if (store.has(reference)) return reference;
+		const scratch = await mkdtemp(join(cacheFolder(), `.demo-${name}-`));
+		try {
+			const layout = join(scratch, "layout");
+			await RECIPES[name](layout, scratch, options.say);
+			await importImage(store, layout, { name: reference });
+		} finally {
+			await rm(scratch, { recursive: true, force: true });
+		}
+		return reference;
+	});
+}
