@@ -1,0 +1,156 @@
+/*
+ * Many clients on one agent: each client speaks the agent's own protocol, the broker gives its sessions ids of their
+ * own upstream and takes them back on the way down. A client that goes away leaves nothing behind: its sessions are
+ * hung up and killed. Memory is bounded by the sessions' windows, which pass through untouched.
+ */
+import type { Duplex } from "node:stream";
+import { FrameConnection } from "./connection.ts";
+import { decodeHello, encodeFrame, encodeHelloAnswer, FRAME, type Frame, type Hello } from "./protocol.ts";
+import { FrameSplitter } from "./splitter.ts";
+
+/** An upstream session: whose it is and what the client calls it. */
+interface Route {
+	client: Client;
+	id: number;
+}
+
+interface Client {
+	stream: Duplex;
+	/** Upstream ids by the client's own. */
+	sessions: Map<number, number>;
+}
+
+/** Frames that end a session or answer a request. */
+const LAST: ReadonlySet<number> = new Set([FRAME.EXIT, FRAME.FAILED, FRAME.DONE, FRAME.PONG]);
+/** Frames that begin one. */
+const FIRST: ReadonlySet<number> = new Set([FRAME.EXEC, FRAME.SETUP, FRAME.PING, FRAME.CLOCK, FRAME.POWEROFF]);
+/** Beyond this much unread output a client is taken for dead; windows keep a living one far below. */
+const CLIENT_BACKLOG_MAX = 256 << 20;
+
+export class AgentBroker {
+	/** Resolves when the agent has answered; rejects when it does not. */
+	readonly ready: Promise<Hello>;
+	/** Resolves when the agent's stream has ended. All clients have been closed then. */
+	readonly closed: Promise<void>;
+	readonly #upstream: FrameConnection;
+	readonly #routes = new Map<number, Route>();
+	readonly #clients = new Set<Client>();
+	#next = 1;
+
+	/** @param forget end the sessions of earlier hosts (default true) */
+	constructor(upstream: Duplex, forget = true) {
+		let closed: () => void;
+		this.closed = new Promise((resolve) => {
+			closed = resolve;
+		});
+		this.#upstream = new FrameConnection(upstream, {
+			frame: (frame) => this.#down(frame),
+			drained: () => {
+				for (const client of this.#clients) client.stream.resume();
+			},
+			closed: () => {
+				for (const client of this.#clients) client.stream.destroy();
+				closed();
+			},
+		});
+		this.ready = this.#upstream.hello({ forget });
+		this.ready.catch(() => undefined); /* whoever awaits it is told */
+	}
+
+	/** Number of clients that are connected. */
+	get clients(): number {
+		return this.#clients.size;
+	}
+
+	/** Serves one more client until its stream ends. */
+	attach(stream: Duplex): void {
+		const client: Client = { stream, sessions: new Map() };
+		const splitter = new FrameSplitter();
+		this.#clients.add(client);
+		stream.on("data", (chunk: Buffer) => {
+			try {
+				for (const frame of splitter.push(chunk)) this.#up(client, frame);
+			} catch (error) {
+				stream.destroy(error as Error);
+			}
+		});
+		stream.on("error", () => this.#detach(client));
+		stream.on("end", () => this.#detach(client));
+		stream.on("close", () => this.#detach(client));
+		if (this.#upstream.closed) stream.destroy();
+	}
+
+	/** Round trip to the agent in ms; also what keeps a lab's wake-ups going. */
+	async ping(): Promise<number> {
+		const start = performance.now();
+		await this.#upstream.hello({ forget: false });
+		return performance.now() - start;
+	}
+
+	/** Ends all clients and the agent's stream. */
+	close(): void {
+		for (const client of [...this.#clients]) {
+			this.#detach(client);
+			client.stream.destroy();
+		}
+		this.#upstream.destroy();
+	}
+
+	#up(client: Client, frame: Frame): void {
+		if (frame.type === FRAME.HELLO) {
+			void this.#greet(client, frame.payload);
+			return;
+		}
+		let id = client.sessions.get(frame.session);
+		if (id === undefined) {
+			if (!FIRST.has(frame.type)) return; /* late, for a session that has ended */
+			id = this.#next;
+			this.#next = (this.#next % 0xffff_fffe) + 1;
+			client.sessions.set(frame.session, id);
+			this.#routes.set(id, { client, id: frame.session });
+		}
+		if (!this.#upstream.send(frame.type, frame.flags, id, frame.payload)) client.stream.pause();
+	}
+
+	#down(frame: Frame): void {
+		const route = this.#routes.get(frame.session);
+		if (route === undefined) return;
+		const { client, id } = route;
+		if (LAST.has(frame.type)) {
+			this.#routes.delete(frame.session);
+			client.sessions.delete(id);
+		}
+		if (!this.#clients.has(client)) return;
+		writeFrame(client.stream, { ...frame, session: id });
+		if (client.stream.writableLength > CLIENT_BACKLOG_MAX) client.stream.destroy();
+	}
+
+	async #greet(client: Client, payload: Buffer): Promise<void> {
+		const asked = decodeHello(payload);
+		if (asked === undefined) {
+			client.stream.destroy();
+			return;
+		}
+		try {
+			const hello = await this.ready;
+			if (asked.forget) this.#hangUp(client);
+			if (this.#clients.has(client)) client.stream.write(encodeHelloAnswer(asked.nonce, hello));
+		} catch {
+			client.stream.destroy();
+		}
+	}
+
+	#detach(client: Client): void {
+		if (!this.#clients.delete(client)) return;
+		this.#hangUp(client);
+	}
+
+	/* The routes stay until the agent's last frame, so that an id is not reused while it may still speak. */
+	#hangUp(client: Client): void {
+		for (const id of client.sessions.values()) this.#upstream.send(FRAME.CLOSE, 0, id);
+	}
+}
+
+function writeFrame(stream: Duplex, frame: Frame): void {
+	stream.write(encodeFrame(frame.type, frame.flags, frame.session, frame.payload));
+}
