@@ -10,6 +10,7 @@ interface Libc {
 	closeFd(fd: number): number;
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array): number;
 	ioctlNumber(fd: number, request: number, argument: number): number;
+	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
 	errno(): number;
 }
 
@@ -26,6 +27,7 @@ function libc(): Libc {
 		closeFd: lib.func("int close(int fd)"),
 		ioctlBuffer: lib.func("ioctl", "int", ["int", "unsigned long", "void *"]),
 		ioctlNumber: lib.func("ioctl", "int", ["int", "unsigned long", "unsigned long"]),
+		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
 		errno: () => koffi.errno(),
 	} as Libc;
 	return loaded;
@@ -60,5 +62,11 @@ export function ioctl(fd: number, request: number, argument: Uint8Array | number
 		typeof argument === "number"
 			? libc().ioctlNumber(fd, request, argument)
 			: libc().ioctlBuffer(fd, request, argument);
+	return result < 0 ? -libc().errno() : result;
+}
+
+/** fcntl(2) with a structure. Its result, or a negative errno. */
+export function fcntl(fd: number, command: number, argument: Uint8Array): number {
+	const result = libc().fcntlBuffer(fd, command, argument);
 	return result < 0 ? -libc().errno() : result;
 }

@@ -13,6 +13,7 @@ import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
 import { concat, readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam, SPLIT } from "../driver/fake-ram.ts";
 import { SlowDisk } from "../driver/slow-disk.ts";
+import { deviceSuite } from "./device-suite.ts";
 
 const OK = 0;
 const IOERR = 1;
@@ -308,4 +309,11 @@ describe("BlockDevice reset in mid-flight", () => {
 		await driver.device.close();
 		expect(disk.closed).toBe(true);
 	});
+});
+
+deviceSuite({
+	name: "BlockDevice",
+	make: () => new BlockDevice(new MemoryDisk(SECTORS * 512)),
+	eager: [0],
+	rounds: 200,
 });

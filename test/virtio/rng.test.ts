@@ -3,6 +3,7 @@ import { RngDevice } from "../../src/virtio/rng.ts";
 import { FakeDriver } from "../driver/fake-driver.ts";
 import { readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
+import { deviceSuite } from "./device-suite.ts";
 
 test("RngDevice fills every writable buffer with bytes that differ each time", async () => {
 	const driver = new FakeDriver(new RngDevice()).start();
@@ -37,3 +38,5 @@ test("RngDevice works again after a reset", async () => {
 	driver.start();
 	expect((await driver.queue(0).request([writable(8)])).written).toBe(8);
 });
+
+deviceSuite({ name: "RngDevice", make: () => new RngDevice(), eager: [0] });

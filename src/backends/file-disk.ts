@@ -1,0 +1,296 @@
+/*
+ * A disk in a raw image file or a block device: requests go to the host's asynchronous I/O (host/io-ring.ts), straight
+ * from and to guest memory, one system call per batch. What the host does only in part is continued here, so that a
+ * request is done whole or has failed.
+ */
+import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
+import { constants as os } from "node:os";
+import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
+import { limited, log } from "../base/log.ts";
+import { Segments } from "../base/segments.ts";
+import { IoRing } from "../host/io-ring.ts";
+import { errnoNameOf, fcntl, ioctl } from "../host/libc.ts";
+import { GuestRam } from "../host/ram.ts";
+import type { BlockBackend, BlockResult } from "./contract.ts";
+
+const SECTOR_BYTES = 512;
+/** Segments that one preadv or pwritev takes (IOV_MAX). */
+const MAX_IOVECS = 1024;
+/** Bytes of zeroes kept to write where the host cannot zero a range itself. */
+const ZEROES_BYTES = 64 * 1024;
+/** <linux/fs.h>: size of a block device in bytes. */
+const BLKGETSIZE64 = 0x8008_1272;
+/** <fcntl.h>: a lock that belongs to the open file, so that it ends with it and other processes respect it. */
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const SIZEOF_STRUCT_FLOCK = 32;
+
+type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
+
+/** A request as far as it has come; one per token, made when the token is first seen. */
+class Pending {
+	operation: Operation = "flush";
+	offsetBytes = 0;
+	/** Bytes wanted, and done so far. */
+	lengthBytes = 0;
+	doneBytes = 0;
+	/** The device's segments, or zeroes. */
+	segments: Segments | undefined;
+	/** What is still to do of them, when it is not all. */
+	readonly rest = new Segments();
+	readonly zeroes = new Segments();
+}
+
+export interface FileDiskOptions {
+	readOnly?: boolean;
+	/** Never io_uring (for tests). */
+	forceThreads?: boolean;
+}
+
+export class FileDisk implements BlockBackend {
+	readonly sizeBytes: number;
+	readonly readOnly: boolean;
+	readonly path: string;
+	readonly #fd: number;
+	readonly #ring: IoRing;
+	readonly #pending: Pending[] = [];
+	#complete: (token: number, result: BlockResult) => void = () => undefined;
+	/** What the file system has said it cannot do. */
+	#noPunch = false;
+	#noZero = false;
+	/** Discards to be answered at `submit` without being done. */
+	readonly #idle: number[] = [];
+	#zeroes: GuestRam | undefined;
+	#open = true;
+
+	private constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, forceThreads: boolean) {
+		this.path = path;
+		this.#fd = fd;
+		this.sizeBytes = sizeBytes;
+		this.readOnly = readOnly;
+		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads });
+	}
+
+	/**
+	 * Opens and locks the disk: one writer, or any number of readers.
+	 *
+	 * @throws HostError ERR_DISK_OPEN, ERR_DISK_LOCKED; ImageError ERR_DISK_SIZE when there is not one sector in it
+	 */
+	static open(path: string, { readOnly = false, forceThreads = false }: FileDiskOptions = {}): FileDisk {
+		const fd = openDisk(path, readOnly);
+		try {
+			lock(path, fd, readOnly);
+			return new FileDisk(path, fd, diskSize(path, fd), readOnly, forceThreads);
+		} catch (error) {
+			closeSync(fd);
+			throw error;
+		}
+	}
+
+	/** How requests reach the host. */
+	get engine(): "io_uring" | "threads" {
+		return this.#ring.engine;
+	}
+
+	start(complete: (token: number, result: BlockResult) => void): void {
+		this.#complete = complete;
+	}
+
+	read(token: number, offsetBytes: number, into: Segments): void {
+		this.#transfer(token, this.#begin(token, "read", offsetBytes, into.totalBytes, into));
+	}
+
+	write(token: number, offsetBytes: number, from: Segments): void {
+		this.#transfer(token, this.#begin(token, "write", offsetBytes, from.totalBytes, from));
+	}
+
+	flush(token: number): void {
+		this.#begin(token, "flush", 0, 0);
+		this.#ring.fsync(token, this.#fd);
+	}
+
+	discard(token: number, offsetBytes: number, lengthBytes: number): void {
+		/* Only a wish: where holes cannot be punched there is nothing to do. */
+		this.#begin(token, "discard", offsetBytes, lengthBytes);
+		if (this.#noPunch) this.#idle.push(token);
+		else this.#ring.punchHole(token, this.#fd, offsetBytes, lengthBytes);
+	}
+
+	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void {
+		const operation = mayUnmap && !this.#noPunch ? "punch" : "zero";
+		this.#zero(token, this.#begin(token, operation, offsetBytes, lengthBytes));
+	}
+
+	submit(): void {
+		this.#ring.submit();
+		if (this.#idle.length === 0) return;
+		for (const token of this.#idle.splice(0)) this.#complete(token, "ok");
+	}
+
+	async close(): Promise<void> {
+		if (!this.#open) return;
+		this.#open = false;
+		this.#ring.close();
+		this.#zeroes?.close();
+		closeSync(this.#fd);
+	}
+
+	#begin(token: number, operation: Operation, offsetBytes: number, lengthBytes: number, segments?: Segments): Pending {
+		this.#pending[token] ??= new Pending();
+		const pending = this.#pending[token];
+		pending.operation = operation;
+		pending.offsetBytes = offsetBytes;
+		pending.lengthBytes = lengthBytes;
+		pending.doneBytes = 0;
+		pending.segments = segments;
+		return pending;
+	}
+
+	/** Queues what is still to be read or written. */
+	#transfer(token: number, pending: Pending): void {
+		const { doneBytes, rest } = pending;
+		let part = pending.segments!;
+		if (doneBytes > 0 || part.count > MAX_IOVECS) {
+			part.slice(doneBytes, part.totalBytes, rest);
+			if (rest.count > MAX_IOVECS) {
+				let bytes = 0;
+				for (let i = 0; i < MAX_IOVECS; i++) bytes += rest.lengths[i]!;
+				part.slice(doneBytes, bytes, rest);
+			}
+			part = rest;
+		}
+		const at = pending.offsetBytes + doneBytes;
+		if (pending.operation === "read") this.#ring.readv(token, this.#fd, at, part);
+		else this.#ring.writev(token, this.#fd, at, part);
+	}
+
+	/** Queues a write-zeroes: as a hole, as a zeroed range, or as zeroes, whichever is the first that is possible. */
+	#zero(token: number, pending: Pending): void {
+		const { operation, offsetBytes, lengthBytes } = pending;
+		if (operation === "punch" && !this.#noPunch) {
+			this.#ring.punchHole(token, this.#fd, offsetBytes, lengthBytes);
+			return;
+		}
+		pending.operation = "zero";
+		if (!this.#noZero) {
+			this.#ring.zeroRange(token, this.#fd, offsetBytes, lengthBytes);
+			return;
+		}
+		this.#zeroes ??= GuestRam.map([{ gpa: 0, sizeBytes: ZEROES_BYTES }]);
+		const { hva, buffer } = this.#zeroes.regions[0]!;
+		const source = { hva, bytes: new Uint8Array(buffer) };
+		pending.zeroes.clear();
+		for (let done = 0; done < lengthBytes; done += ZEROES_BYTES) {
+			pending.zeroes.add(source, 0, Math.min(ZEROES_BYTES, lengthBytes - done));
+		}
+		pending.operation = "write";
+		pending.segments = pending.zeroes;
+		this.#transfer(token, pending);
+	}
+
+	/** The host's answer: bytes done, or a negative errno. */
+	#answered(token: number, result: number): void {
+		const pending = this.#pending[token]!;
+		if (result < 0) {
+			this.#failed(token, pending, -result);
+			return;
+		}
+		const { operation } = pending;
+		if (operation === "read" || operation === "write") {
+			pending.doneBytes += result;
+			if (pending.doneBytes < pending.lengthBytes) {
+				/* No progress at all: the file has been cut short under us. */
+				if (result === 0) this.#end(token, pending, "io");
+				else this.#again(() => this.#transfer(token, pending));
+				return;
+			}
+		}
+		this.#end(token, pending, "ok");
+	}
+
+	#failed(token: number, pending: Pending, errno: number): void {
+		const { operation } = pending;
+		const { EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, ENODEV } = os.errno;
+		if ((errno === EINTR || errno === EAGAIN) && (operation === "read" || operation === "write")) {
+			this.#again(() => this.#transfer(token, pending));
+			return;
+		}
+		const cannot = errno === EOPNOTSUPP || errno === ENOSYS || errno === ENODEV;
+		if (cannot && (operation === "discard" || operation === "punch")) this.#noPunch = true;
+		if (cannot && operation === "zero") this.#noZero = true;
+		if (cannot && operation === "discard") {
+			this.#end(token, pending, "ok");
+			return;
+		}
+		if (cannot && (operation === "punch" || operation === "zero")) {
+			this.#again(() => this.#zero(token, pending));
+			return;
+		}
+		limited(`disk ${this.path}`, "warn", `${operation} has failed: ${errnoNameOf(errno)}`);
+		this.#end(token, pending, "io");
+	}
+
+	#end(token: number, pending: Pending, result: BlockResult): void {
+		pending.segments = undefined;
+		this.#complete(token, result);
+	}
+
+	/** Continues a request outside any batch of the device. */
+	#again(queue: () => void): void {
+		queue();
+		this.#ring.submit();
+	}
+}
+
+function openDisk(path: string, readOnly: boolean): number {
+	try {
+		/* Looked at before it is opened: opening a FIFO would wait for its other end. */
+		const stat = statSync(path);
+		if (!stat.isFile() && !stat.isBlockDevice()) {
+			const what = stat.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";
+			throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${what}`);
+		}
+		return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+	} catch (cause) {
+		if (cause instanceof HostError) throw cause;
+		const denied = !readOnly && ["EACCES", "EPERM", "EROFS"].includes(errnoName(cause) ?? "");
+		throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${explain(cause)}`, {
+			cause,
+			hint: denied ? "a read-only disk is given as --disk FILE,ro" : undefined,
+		});
+	}
+}
+
+function lock(path: string, fd: number, readOnly: boolean): void {
+	const flock = new DataView(new ArrayBuffer(SIZEOF_STRUCT_FLOCK));
+	flock.setInt16(0, readOnly ? F_RDLCK : F_WRLCK, true); /* l_type; the rest is 0: from the start to the end */
+	const result = fcntl(fd, F_OFD_SETLK, new Uint8Array(flock.buffer));
+	if (result === -os.errno.EAGAIN || result === -os.errno.EACCES) {
+		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: another process uses it`, {
+			hint: "a disk has one writer; several machines can share it when all open it with ,ro",
+		});
+	}
+	if (result < 0) log("warn", `disk ${path} is not locked: ${errnoNameOf(-result)}`);
+}
+
+function diskSize(path: string, fd: number): number {
+	const stat = fstatSync(fd);
+	let { size } = stat;
+	if (stat.isBlockDevice()) {
+		const bytes = new Uint8Array(8);
+		const result = ioctl(fd, BLKGETSIZE64, bytes);
+		if (result < 0) {
+			throw new HostError("ERR_DISK_OPEN", `Cannot read the size of disk ${path}: ${errnoNameOf(-result)}`);
+		}
+		size = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+	}
+	const whole = size - (size % SECTOR_BYTES);
+	if (whole === 0) {
+		throw new ImageError("ERR_DISK_SIZE", `Cannot use disk ${path}: its ${size} bytes hold no sector of 512 bytes`, {
+			hint: `truncate -s 1G ${path} makes an empty disk of 1 GiB`,
+		});
+	}
+	if (whole !== size) log("warn", `disk ${path}: the last ${size - whole} bytes are no whole sector and are not used`);
+	return whole;
+}
