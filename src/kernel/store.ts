@@ -5,7 +5,7 @@
  *
  * Distribution kernels come from Debian's packages (fetchKernel), our own from its source (build.ts).
  */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
@@ -102,6 +102,7 @@ export async function obtainKernel(name: string, fill: (folder: string) => Promi
 		try {
 			const description = await fill(folder);
 			await writeFile(join(folder, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
+			await chmod(folder, 0o755);
 			await rename(folder, join(kernels, name));
 		} finally {
 			await rm(folder, { recursive: true, force: true });

@@ -1,0 +1,193 @@
+/*
+ * What `tsvmm doctor` looks at: one function per question about this host. Each answers with what was found and, when
+ * something is missing, with the command that mends it; none throws.
+ */
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { freemem } from "node:os";
+import { join } from "node:path";
+import { explain, TsvmmError } from "../base/errors.ts";
+import { cacheFolder } from "../base/paths.ts";
+import { findTool, packageOf } from "../host/command.ts";
+import { native, packageRoot } from "../host/native.ts";
+import { listKernels } from "../kernel/store.ts";
+import { KVM_API_VERSION, type KVM_CAP } from "../kvm/constants.ts";
+import { Kvm } from "../kvm/system.ts";
+
+/** The answer to one question. */
+export interface Finding {
+	name: string;
+	/** "note": works without, but less well or not everything. */
+	status: "ok" | "note" | "missing";
+	/** What was found. */
+	found: string;
+	/** What to do about it. */
+	remedy?: string;
+	/** What cannot work while it is missing: "run" (everything), "direct" (VMs here), "lab" (VMs in the lab). */
+	needed?: "run" | "direct" | "lab";
+}
+
+const NODE_MINIMUM = [20, 11] as const;
+/** What the machine cannot do without. */
+const CAPABILITIES: (keyof typeof KVM_CAP)[] = [
+	"KVM_CAP_IRQCHIP",
+	"KVM_CAP_USER_MEMORY",
+	"KVM_CAP_SET_TSS_ADDR",
+	"KVM_CAP_EXT_CPUID",
+	"KVM_CAP_PIT2",
+	"KVM_CAP_IRQFD",
+	"KVM_CAP_IOEVENTFD",
+	"KVM_CAP_IMMEDIATE_EXIT",
+];
+const LAB_MEMORY_GIB = 2.5;
+const CACHE_SPACE_GIB = 4;
+const GIB = 2 ** 30;
+
+export function checkNode(version = process.versions.node): Finding {
+	const [major = 0, minor = 0] = version.split(".").map(Number);
+	const recent = major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1]);
+	if (recent) return { name: "node", status: "ok", found: version };
+	const remedy = `install Node ${NODE_MINIMUM.join(".")} or newer`;
+	return { name: "node", status: "missing", found: version, remedy, needed: "run" };
+}
+
+export function checkHelper(): Finding {
+	const name = "native helper";
+	try {
+		return { name, status: "ok", found: `ABI version ${native().abiVersion}` };
+	} catch (error) {
+		const found = explain(error).split("\n")[0]!;
+		return { name, status: "missing", found, remedy: "npm run setup", needed: "run" };
+	}
+}
+
+export function checkKoffi(): Finding {
+	try {
+		const koffi = createRequire(import.meta.url)("koffi") as { version: string };
+		return { name: "koffi", status: "ok", found: koffi.version };
+	} catch (error) {
+		const found = explain(error).split("\n")[0]!;
+		return { name: "koffi", status: "missing", found, remedy: "npm ci", needed: "run" };
+	}
+}
+
+/** The processor's own virtualization; without it a /dev/kvm cannot run an ordinary Linux. */
+export function checkProcessor(cpuinfo = readFileSync("/proc/cpuinfo", "utf8")): Finding {
+	const name = "processor";
+	const flags = /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [];
+	if (flags.includes("vmx")) return { name, status: "ok", found: "VT-x (vmx)" };
+	if (flags.includes("svm")) return { name, status: "ok", found: "SVM (svm)" };
+	const remedy = "enable VT-x or SVM in the firmware or, in a VM, nested virtualization; the lab works without";
+	return { name, status: "missing", found: "neither VT-x nor SVM", remedy, needed: "direct" };
+}
+
+export function checkKvm(path = "/dev/kvm"): Finding {
+	let kvm: Kvm | undefined;
+	try {
+		kvm = Kvm.open(path);
+		const lacking = CAPABILITIES.filter((capability) => kvm!.checkExtension(capability) === 0);
+		if (lacking.length > 0) {
+			const remedy = "use a newer kernel on this host";
+			return { name: "kvm", status: "missing", found: `no ${lacking.join(", ")}`, remedy, needed: "direct" };
+		}
+		const vcpus = kvm.checkExtension("KVM_CAP_MAX_VCPUS");
+		return { name: "kvm", status: "ok", found: `${path}, API version ${KVM_API_VERSION}, up to ${vcpus} vCPUs` };
+	} catch (error) {
+		const remedy = error instanceof TsvmmError ? (error.hint ?? "modprobe kvm") : "npm run setup";
+		return { name: "kvm", status: "missing", found: explain(error), remedy, needed: "direct" };
+	} finally {
+		kvm?.close();
+	}
+}
+
+/** How block I/O reaches the kernel: containers often forbid io_uring. */
+export function checkIoUring(): Finding {
+	const name = "io_uring";
+	try {
+		const { io, engine } = native().ioCreate(8, false, () => undefined);
+		native().ioDestroy(io);
+		if (engine === "io_uring") return { name, status: "ok", found: "allowed" };
+		return { name, status: "note", found: "refused; two threads do block I/O instead" };
+	} catch (error) {
+		return { name, status: "note", found: explain(error).split("\n")[0]! };
+	}
+}
+
+export function checkTun(path = "/dev/net/tun"): Finding {
+	try {
+		accessSync(path, constants.R_OK | constants.W_OK);
+		return { name: "tun", status: "ok", found: path };
+	} catch (error) {
+		const found = `${path}: ${explain(error)}`;
+		return { name: "tun", status: "note", found, remedy: "modprobe tun, or use --net user instead of --net tap" };
+	}
+}
+
+/** Tools, what each is for, and whether anything can work without it. */
+const TOOLS: [tool: string, purpose: string, needed?: Finding["needed"]][] = [
+	["flock", "locks between processes", "run"],
+	["sqfstar", "images", "run"],
+	["xz", "kernels of Debian", "run"],
+	["apt-get", "kernels of Debian", "run"],
+	["qemu-system-x86_64", "the lab", "lab"],
+	["busybox", "the lab and the demo image", "lab"],
+	["setpriv", "the lab", "lab"],
+	["passt", "--net user"],
+	["ip", "--net tap"],
+	["musl-gcc", "building the guest agent"],
+	["make", "kernel build"],
+	["mmdebstrap", "test images"],
+];
+
+export function checkTools(tools = TOOLS): Finding[] {
+	return tools.map(([tool, purpose, needed]): Finding => {
+		const path = findTool(tool);
+		if (path !== undefined) return { name: tool, status: "ok", found: path };
+		const finding: Finding = {
+			name: tool,
+			status: needed === undefined ? "note" : "missing",
+			found: `not installed; it is for ${purpose}`,
+			remedy: `apt-get install ${packageOf(tool)}`,
+		};
+		return needed === undefined ? finding : { ...finding, needed };
+	});
+}
+
+export function checkAgent(): Finding {
+	const path = join(packageRoot(), "guests/out/agent");
+	if (existsSync(path)) return { name: "guest agent", status: "ok", found: path };
+	return { name: "guest agent", status: "missing", found: "not built", remedy: "npm run setup", needed: "run" };
+}
+
+export function checkMemory(): Finding {
+	const meminfo = readFileSync("/proc/meminfo", "utf8");
+	const available = (Number(/^MemAvailable:\s+(\d+)/m.exec(meminfo)?.[1]) * 1024 || freemem()) / GIB;
+	const finding = { name: "memory", found: `${available.toFixed(1)} GiB available` };
+	if (available >= LAB_MEMORY_GIB) return { ...finding, status: "ok" };
+	return { ...finding, status: "note", remedy: `the lab takes ${LAB_MEMORY_GIB} GiB` };
+}
+
+export function checkSpace(): Finding {
+	try {
+		const folder = cacheFolder();
+		const { bavail, bsize } = statfsSync(folder);
+		const free = (bavail * bsize) / GIB;
+		const finding = { name: "disk space", found: `${free.toFixed(1)} GiB free in ${folder}` };
+		if (free >= CACHE_SPACE_GIB) return { ...finding, status: "ok" };
+		return { ...finding, status: "note", remedy: "set TSVMM_CACHE to a folder with more room" };
+	} catch (error) {
+		const remedy = "set TSVMM_CACHE to a folder that you can write";
+		return { name: "disk space", status: "missing", found: explain(error), remedy, needed: "run" };
+	}
+}
+
+/** No kernel is no fault: `run` fetches one. */
+export async function checkKernels(): Promise<Finding> {
+	try {
+		const names = (await listKernels()).map(({ name }) => name);
+		if (names.length > 0) return { name: "kernels", status: "ok", found: names.join(", ") };
+		return { name: "kernels", status: "note", found: "none yet", remedy: "tsvmm kernel fetch (run does it by itself)" };
+	} catch (error) {
+		return { name: "kernels", status: "note", found: explain(error), remedy: "tsvmm kernel fetch" };
+	}
+}
