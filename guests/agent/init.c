@@ -1,3 +1,49 @@
 /* The agent as init, see init.h. */
 #include "init.h"
-void init_prepare(void) {}
+#include "agent.h"
+#include "mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MODULES "/modules"
+
+/* Loads the modules that /modules/order names, one a line, then frees the memory that their files take. */
+static void load_modules(void) {
+    char name[128], path[sizeof MODULES + sizeof name];
+    FILE *order = fopen(MODULES "/order", "re");
+    if (order == NULL)
+        return;
+    while (fgets(name, sizeof name, order) != NULL) {
+        name[strcspn(name, "\n")] = 0;
+        snprintf(path, sizeof path, MODULES "/%s", name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+            complain("cannot load module %s: %s", name, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        unlink(path);
+    }
+    fclose(order);
+}
+
+void init_prepare(void) {
+    mount_at("devtmpfs", "dev", "/dev", "nosuid");
+    /* An initramfs without /dev/console leaves init with nothing open. */
+    int console = open("/dev/console", O_RDWR | O_NOCTTY);
+    for (int fd = 0; console >= 0 && fd < 3; fd++)
+        if (console != fd)
+            dup2(console, fd);
+    if (console > 2)
+        close(console);
+    if (mount_at("proc", "proc", "/proc", "nosuid,nodev,noexec") < 0 ||
+        mount_at("sysfs", "sys", "/sys", "nosuid,nodev,noexec") < 0)
+        complain("cannot mount /proc and /sys: %s", strerror(errno));
+    umask(022);
+    load_modules();
+}

@@ -1,0 +1,89 @@
+/* Mounts, see mount.h. */
+#include "mount.h"
+#include "agent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    unsigned long set, clear;
+} FLAGS[] = {
+    {"ro", MS_RDONLY, 0},       {"rw", 0, MS_RDONLY},           {"nosuid", MS_NOSUID, 0},
+    {"nodev", MS_NODEV, 0},     {"noexec", MS_NOEXEC, 0},       {"noatime", MS_NOATIME, 0},
+    {"bind", MS_BIND, 0},       {"rbind", MS_BIND | MS_REC, 0}, {"remount", MS_REMOUNT, 0},
+    {"private", MS_PRIVATE, 0}, {"relatime", MS_RELATIME, 0},   {"defaults", 0, 0},
+};
+
+/* Cuts the flags out of `options`; what is left is the file system's own. */
+static unsigned long read_options(const char *options, char *data, size_t size) {
+    unsigned long flags = 0;
+    data[0] = 0;
+    while (*options != 0) {
+        size_t length = strcspn(options, ","), i = 0;
+        for (; i < sizeof FLAGS / sizeof *FLAGS; i++)
+            if (strlen(FLAGS[i].name) == length && strncmp(FLAGS[i].name, options, length) == 0)
+                break;
+        if (i < sizeof FLAGS / sizeof *FLAGS)
+            flags = (flags | FLAGS[i].set) & ~FLAGS[i].clear;
+        else if (strlen(data) + length + 2 < size)
+            sprintf(data + strlen(data), "%s%.*s", data[0] == 0 ? "" : ",", (int)length, options);
+        options += length + (options[length] == ',');
+    }
+    return flags;
+}
+
+/* Finds the virtio disk whose serial number (VIRTIO_BLK_T_GET_ID) is `id`. */
+static bool find_disk(const char *id, char *path, size_t size) {
+    DIR *folder = opendir("/sys/block");
+    bool found = false;
+    for (struct dirent *entry; folder != NULL && !found && (entry = readdir(folder)) != NULL;) {
+        char serial[32] = {0};
+        snprintf(path, size, "/sys/block/%s/serial", entry->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        found = read(fd, serial, sizeof serial - 1) >= 0;
+        close(fd);
+        serial[strcspn(serial, "\n")] = 0;
+        found = found && strcmp(serial, id) == 0;
+        snprintf(path, size, "/dev/%s", entry->d_name);
+    }
+    if (folder != NULL)
+        closedir(folder);
+    return found;
+}
+
+int mount_at(const char *type, const char *source, const char *target, const char *options) {
+    char path[300], data[1024];
+    struct stat found;
+    if (strncmp(source, "id:", 3) == 0) {
+        bool there = false;
+        for (int i = 0; i < 500 && !(there = find_disk(source + 3, path, sizeof path)); i++)
+            usleep(10000); /* the driver may still be looking at it */
+        if (!there) {
+            errno = ENODEV;
+            return -1;
+        }
+        source = path;
+    }
+    unsigned long flags = read_options(options, data, sizeof data);
+    if (stat(target, &found) < 0 && make_folders(target, 0755) < 0)
+        return -1;
+    return mount(source, target, type, flags, data);
+}
+
+int mount_switch(const char *path) {
+    static const char *const OLD[] = {"/proc", "/sys", "/dev"};
+    if (chdir(path) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof OLD / sizeof *OLD; i++)
+        umount2(OLD[i], MNT_DETACH);
+    return mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ? -1 : chdir("/");
+}
