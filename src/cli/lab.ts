@@ -1,0 +1,103 @@
+/*
+ * tsvmm lab up|exec|down|status: a KVM host for machines that have none (docs/lab.md). `lab keep` is the keeper's own
+ * entry and not for users.
+ */
+import { Command } from "commander";
+import { exec } from "../lab/exec.ts";
+import { keepLab } from "../lab/keeper.ts";
+import { Lab, type LabStatus } from "../lab/lab.ts";
+import { DEFAULT_LAB } from "../lab/place.ts";
+import { upWithProgress } from "../lab/progress.ts";
+
+interface NameOption {
+	name: string;
+}
+
+function collectEnv(text: string, env: Record<string, string>): Record<string, string> {
+	const at = text.indexOf("=");
+	// As Docker has it: a bare name passes this process's own value on, which the lab has anyway.
+	return at < 0 ? env : { ...env, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+function describe({ name, state, record }: LabStatus): string {
+	if (record === undefined) return `lab ${name}: ${state}`;
+	const seconds = Math.round((Date.now() - record.sinceMs) / 1000);
+	const lines = [
+		`lab ${name}: ${state} for ${seconds} s`,
+		`keeper  ${record.pid}${record.qemuPid === undefined ? "" : `, QEMU ${record.qemuPid}`}`,
+		`size    ${record.cpus} vCPU, ${record.memoryMiB} MiB`,
+	];
+	if (record.template !== undefined) lines.push(`template ${record.template}`);
+	if (record.restoreMs !== undefined) lines.push(`restored in ${record.restoreMs} ms`);
+	return lines.join("\n");
+}
+
+export function labCommand(): Command {
+	const lab = new Command("lab").enablePositionalOptions();
+
+	lab
+		.command("up")
+		.description("bring the lab up, or do nothing when it is")
+		.option("--name <name>", "one of several labs", DEFAULT_LAB)
+		.option("-q, --quiet", "no progress", false)
+		.action(async ({ name, quiet }: NameOption & { quiet: boolean }) => {
+			const { close } = await upWithProgress({ name }, quiet);
+			close();
+		});
+
+	lab
+		.command("exec")
+		.description("run a program in the lab")
+		.option("--name <name>", "one of several labs", DEFAULT_LAB)
+		.option("-i, --interactive", "pass standard input on (otherwise it is empty)", false)
+		.option("-t, --tty", "give the program a terminal", false)
+		.option("-e, --env <K=V>", "set a variable", collectEnv, {})
+		.option("-q, --quiet", "no progress", false)
+		.argument("<command...>", "the program and its arguments, after --")
+		.passThroughOptions()
+		.action(async (argv: string[], options: NameOption & ExecFlags) => {
+			const { name, quiet, env, tty, interactive } = options;
+			const up = await upWithProgress({ name }, quiet);
+			try {
+				process.exitCode = await exec(up.lab, argv, { env, tty, stdin: interactive });
+			} finally {
+				up.close();
+			}
+		});
+
+	lab
+		.command("down")
+		.description("stop the lab")
+		.option("--name <name>", "one of several labs", DEFAULT_LAB)
+		.action(async ({ name }: NameOption) => {
+			await Lab.down(name);
+		});
+
+	lab
+		.command("status")
+		.description("say whether the lab is up")
+		.option("--name <name>", "one of several labs", DEFAULT_LAB)
+		.option("--json", "for programs", false)
+		.action(async ({ name, json }: NameOption & { json: boolean }) => {
+			const status = await Lab.status(name);
+			process.stdout.write(`${json ? JSON.stringify(status) : describe(status)}\n`);
+		});
+
+	lab
+		.command("keep", { hidden: true })
+		.requiredOption("--name <name>")
+		.requiredOption("--memory-mib <n>", "", Number)
+		.requiredOption("--cpus <n>", "", Number)
+		.action(async ({ name, memoryMib, cpus }: NameOption & { memoryMib: number; cpus: number }) => {
+			process.exitCode = await keepLab(name, { memoryMiB: memoryMib, cpus });
+		});
+
+	return lab;
+}
+
+interface ExecFlags {
+	quiet: boolean;
+	env: Record<string, string>;
+	tty: boolean;
+	interactive: boolean;
+}

@@ -1,0 +1,72 @@
+/*
+ * A program in the lab in place of this process: the same standard streams, byte for byte, the same terminal, the same
+ * signals, and its exit status as ours.
+ */
+import { constants } from "node:os";
+import { pipeline } from "node:stream/promises";
+import type { Session } from "../agent/session.ts";
+import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import { exitStatus } from "./collect.ts";
+import type { Lab } from "./lab.ts";
+
+export interface ForegroundOptions {
+	cwd?: string;
+	env?: Record<string, string>;
+	/** A terminal for the program; the size follows ours when we have one. */
+	tty: boolean;
+	/** Whether standard input is passed on. */
+	stdin: boolean;
+}
+
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+
+function terminalSize(): { columns: number; rows: number } {
+	const { columns = 80, rows = 24 } = process.stdout.isTTY ? process.stdout : process.stderr;
+	return { columns, rows };
+}
+
+/** Copies until either end is done; a reader that went away (EPIPE) is no failure of ours. */
+function copy(from: NodeJS.ReadableStream, to: NodeJS.WritableStream, end: boolean): Promise<void> {
+	return pipeline(from, to, { end }).catch(() => undefined);
+}
+
+/** Runs `argv` and returns its exit status. @throws ExecError when it cannot be run */
+export async function exec(lab: Lab, argv: readonly string[], options: ForegroundOptions): Promise<number> {
+	const { cwd, env, tty, stdin } = options;
+	const session = await lab.spawn(argv, {
+		...(cwd === undefined ? {} : { cwd }),
+		...(env === undefined ? {} : { env }),
+		...(tty ? { tty: terminalSize() } : {}),
+	});
+	const raw = tty && stdin && process.stdin.isTTY === true;
+	const forward = (signal: NodeJS.Signals) => session.signal(constants.signals[signal]);
+	const resize = () => {
+		const { columns, rows } = terminalSize();
+		session.resize(columns, rows);
+	};
+	for (const signal of FORWARDED) process.on(signal, forward);
+	if (tty) process.on("SIGWINCH", resize);
+	if (raw) rawTerminal(0);
+	try {
+		return await passStreams(session, stdin);
+	} finally {
+		if (raw) restoreTerminal();
+		process.off("SIGWINCH", resize);
+		for (const signal of FORWARDED) process.off(signal, forward);
+		// A read that still waits on standard input would keep this process alive.
+		if (stdin) {
+			process.stdin.unpipe();
+			process.stdin.destroy();
+		}
+	}
+}
+
+async function passStreams(session: Session, stdin: boolean): Promise<number> {
+	session.stdin.on("error", () => undefined);
+	if (stdin) process.stdin.pipe(session.stdin);
+	else session.stdin.end();
+	const output = [copy(session.stdout, process.stdout, false), copy(session.stderr, process.stderr, false)];
+	const status = exitStatus(await session.exit);
+	await Promise.all(output);
+	return status;
+}

@@ -1,0 +1,38 @@
+/*
+ * The initramfs of the lab's outer machine: busybox, the kernel's modules, the guest agent and the two scripts of
+ * guests/lab. It is the machine's root for its whole life; the host's files are mounted at /lab in it.
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { findTool, toolMissing } from "../host/command.ts";
+import { packageRoot } from "../host/native.ts";
+import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "./cpio.ts";
+import type { LabKernel } from "./kernel.ts";
+
+const FOLDERS = ["bin", "dev", "proc", "sys", "run", "tmp", "modules", "files", "system", "lab"];
+
+/** Packs the initramfs. The same inputs give the same bytes. */
+export async function packInitramfs(kernel: LabKernel, agent: string): Promise<Buffer> {
+	const busybox = findTool("busybox");
+	if (busybox === undefined) throw toolMissing("busybox");
+	const scripts = join(packageRoot(), "guests/lab");
+	const program = async (name: string, path: string): Promise<CpioEntry> => ({
+		name,
+		mode: S_IFREG | 0o755,
+		data: await readFile(path),
+	});
+	const modules = join(kernel.folder, "modules");
+	const entries: CpioEntry[] = [
+		...FOLDERS.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
+		{ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 },
+		await program("bin/busybox", busybox),
+		{ name: "bin/sh", mode: S_IFLNK | 0o777, data: Buffer.from("busybox") },
+		await program("init", join(scripts, "init")),
+		await program("enter", join(scripts, "enter")),
+		await program("agent", agent),
+	];
+	for (const name of (await readdir(modules)).sort()) {
+		entries.push({ name: `modules/${name}`, mode: S_IFREG | 0o644, data: await readFile(join(modules, name)) });
+	}
+	return packCpio(entries);
+}

@@ -1,0 +1,151 @@
+/*
+ * The keeper: the process that owns a lab. It makes the template if need be, lets QEMU go on from it, lets the outer
+ * machine mount the host's files, and then passes the agent's protocol between one virtio-serial port and as many
+ * clients as come to its unix socket. It ends when it is told to (SIGTERM), when QEMU does, or when the lab no longer
+ * answers; whatever happens, QEMU ends with it.
+ *
+ *     clients --unix socket--> keeper (broker) --socket pair--> QEMU: virtio-serial --> agent
+ */
+import { readdirSync, rmSync, statSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { explain, HostError, TsvmmError } from "../base/errors.ts";
+import { Teardown } from "../base/teardown.ts";
+import { Outer } from "./outer.ts";
+import { type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
+import { Qemu, type QemuSize } from "./qemu.ts";
+import { enterArguments } from "./shares.ts";
+import { prepareTemplate } from "./template.ts";
+
+const RESTORE_TIMEOUT_MS = 60_000;
+/** A lab that is silent for so long is dead: each answer takes well below a second even under load. */
+const SILENCE_MS = 60_000;
+const WATCH_MS = 1000;
+const SYNC_TIMEOUT_MS = 5000;
+
+/** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another keeper has it */
+export async function keepLab(name: string, size: QemuSize): Promise<number> {
+	const place = new LabPlace(name);
+	if (!holdsLock(place)) return LOCK_HELD;
+	const teardown = new Teardown();
+	const told = new Promise<string>((resolve) => {
+		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
+	});
+	const keeper = new Keeper(place, size, teardown);
+	try {
+		await Promise.race([keeper.up(), told.then(() => Promise.reject(new Stopped()))]);
+		const why = await Promise.race([keeper.dead, told]);
+		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
+		await teardown.run();
+		place.remove();
+		return 0;
+	} catch (error) {
+		await teardown.run();
+		if (error instanceof Stopped) {
+			place.remove();
+			return 0;
+		}
+		const known =
+			error instanceof TsvmmError ? error : new HostError("ERR_LAB_FAILED", explain(error), { cause: error });
+		const { code, message, hint } = known;
+		place.writeFailure({ code, message, ...(hint === undefined ? {} : { hint }) });
+		process.stderr.write(`${(error as Error).stack}\n`);
+		return known.exitStatus;
+	}
+}
+
+/** Told to end before the lab was up. */
+class Stopped extends Error {}
+
+/**
+ * flock(1) opened the lock and then became this process. Whoever held the lock before may have removed the folder
+ * between the two: then the lock that we hold is no longer the lab's.
+ */
+function holdsLock(place: LabPlace): boolean {
+	const lock = statSync(place.lock, { throwIfNoEntry: false });
+	if (lock === undefined) return false;
+	return readdirSync("/proc/self/fd").some((fd) => {
+		const open = statSync(join("/proc/self/fd", fd), { throwIfNoEntry: false });
+		return open?.ino === lock.ino && open.dev === lock.dev;
+	});
+}
+
+class Keeper {
+	/** Resolves when the lab has ended by itself, with why. */
+	readonly dead: Promise<string>;
+	readonly #place: LabPlace;
+	readonly #size: QemuSize;
+	readonly #teardown: Teardown;
+	#die: (why: string) => void = () => undefined;
+	#record: KeeperRecord;
+
+	constructor(place: LabPlace, size: QemuSize, teardown: Teardown) {
+		this.#place = place;
+		this.#size = size;
+		this.#teardown = teardown;
+		this.#record = { pid: process.pid, state: "building", sinceMs: Date.now(), ...size };
+		this.dead = new Promise((resolve) => {
+			this.#die = resolve;
+		});
+	}
+
+	async up(): Promise<void> {
+		const place = this.#place;
+		rmSync(place.socket, { force: true });
+		this.#say({});
+		const template = await prepareTemplate(this.#size, place.console);
+		this.#say({ state: "restoring", template: template.folder });
+
+		const start = performance.now();
+		const qemu = Qemu.start(template.files, this.#size, "restore", place.console);
+		this.#teardown.add(() => qemu.kill());
+		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
+		await qemu.restore(template.files.state);
+		const outer = await Outer.open(qemu, RESTORE_TIMEOUT_MS);
+		this.#teardown.add(() => outer.close());
+		await outer.greet();
+		await outer.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
+		this.#teardown.add(() => outer.run(["/bin/busybox", "sync"], SYNC_TIMEOUT_MS).catch(() => undefined));
+		await this.#listen(outer);
+		const watchdog = setInterval(() => {
+			if (outer.silentMs > SILENCE_MS) this.#die(`it has not answered for ${SILENCE_MS / 1000} s`);
+		}, WATCH_MS);
+		this.#teardown.add(() => clearInterval(watchdog));
+		this.#say({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
+	}
+
+	#say(change: Partial<KeeperRecord>): void {
+		this.#record = { ...this.#record, ...change, sinceMs: Date.now() };
+		this.#place.writeRecord(this.#record);
+	}
+
+	async #listen(outer: Outer): Promise<void> {
+		const clients = new Set<Socket>();
+		let installed = packagesMs();
+		const server = createServer((client) => {
+			clients.add(client);
+			client.on("error", () => undefined);
+			client.on("close", () => clients.delete(client));
+			// The cached share would not see programs that were installed since.
+			if (installed !== packagesMs()) {
+				installed = packagesMs();
+				void outer.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], SYNC_TIMEOUT_MS).catch(() => undefined);
+			}
+			outer.serve(client);
+		});
+		this.#teardown.add(async () => {
+			const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+			for (const client of clients) client.destroy();
+			await closed;
+		});
+		await new Promise<void>((resolve, reject) => {
+			server.once("error", reject);
+			server.listen(this.#place.socket, () => resolve());
+		});
+	}
+}
+
+/** When Debian packages were last installed on the host. */
+function packagesMs(): number {
+	return statSync("/var/lib/dpkg/status", { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}

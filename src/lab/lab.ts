@@ -1,0 +1,251 @@
+/*
+ * A lab as its users see it: up, exec, down. Bringing a lab up starts a keeper (keeper.ts) that outlives the caller;
+ * the caller then talks to the agent in the lab through the keeper's socket. However many callers bring the same lab
+ * up at the same time, flock(1) lets one keeper in.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import { AgentClient } from "../agent/client.ts";
+import type { Session } from "../agent/session.ts";
+import { HostError } from "../base/errors.ts";
+import { findTool, toolMissing } from "../host/command.ts";
+import { packageRoot } from "../host/native.ts";
+import { collect, type ExecResult } from "./collect.ts";
+import { DEFAULT_LAB, type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
+import { labEnvironment } from "./shares.ts";
+
+export interface LabOptions {
+	/** Several labs may be up at once, each with a name; "default". */
+	name?: string;
+	/** RAM of the outer machine: $TSVMM_LAB_MEMORY_MIB or 3072. */
+	memoryMiB?: number;
+	/** vCPUs of the outer machine: $TSVMM_LAB_CPUS or 1; see qemu.ts before you ask for more. */
+	cpus?: number;
+	/** Called about ten times a second while the lab comes up. */
+	onProgress?: (record: KeeperRecord | undefined, elapsedMs: number) => void;
+}
+
+export interface SpawnOptions {
+	/** This process's when missing. */
+	cwd?: string;
+	/** Added to this process's environment (filtered, see shares.ts). */
+	env?: Record<string, string>;
+	/** A terminal of this size in the lab. */
+	tty?: { columns: number; rows: number };
+}
+
+export interface ExecOptions extends Omit<SpawnOptions, "tty"> {
+	input?: string | Uint8Array;
+	/** After so long the program is killed and `exec` fails with ERR_LAB_TIMEOUT. */
+	timeoutMs?: number;
+}
+
+/** What `lab status` tells. */
+export interface LabStatus {
+	name: string;
+	state: "down" | KeeperRecord["state"];
+	record?: KeeperRecord;
+}
+
+/** Where guests/lab/enter puts the host's files together. */
+const LAB_ROOT = "/lab";
+const UP_TIMEOUT_MS = 600_000;
+const POLL_MS = 20;
+const DOWN_TIMEOUT_MS = 20_000;
+
+function sizeOf(variable: string, fallback: number): number {
+	const value = Number(process.env[variable] || fallback);
+	if (!Number.isInteger(value) || value < 1) {
+		throw new HostError("ERR_LAB_SIZE", `Cannot use ${variable}=${process.env[variable]}: a whole number is wanted`);
+	}
+	return value;
+}
+
+export class Lab {
+	readonly name: string;
+	readonly #client: AgentClient;
+
+	private constructor(name: string, client: AgentClient) {
+		this.name = name;
+		this.#client = client;
+	}
+
+	/** Connects to a lab that is up. Undefined when it is not. */
+	static async connect(name = DEFAULT_LAB): Promise<Lab | undefined> {
+		const place = new LabPlace(name);
+		const socket = await connectTo(place.socket);
+		if (socket === undefined) return undefined;
+		const client = new AgentClient(socket);
+		await client.hello();
+		return new Lab(name, client);
+	}
+
+	/**
+	 * Connects to a lab, bringing it up first when it is down.
+	 *
+	 * @throws HostError what the keeper failed with, ERR_LAB_TIMEOUT
+	 */
+	static async up(options: LabOptions = {}): Promise<Lab> {
+		const { name = DEFAULT_LAB, onProgress } = options;
+		const memoryMiB = options.memoryMiB ?? sizeOf("TSVMM_LAB_MEMORY_MIB", 3072);
+		const cpus = options.cpus ?? sizeOf("TSVMM_LAB_CPUS", 1);
+		const place = new LabPlace(name);
+		const start = performance.now();
+		let keeper: ChildProcess | undefined;
+		for (let turn = 0; ; turn++) {
+			const lab = await Lab.connect(name);
+			if (lab !== undefined) {
+				keeper?.unref();
+				return lab;
+			}
+			if (keeper === undefined) {
+				keeper = startKeeper(place, memoryMiB, cpus);
+			} else if (keeper.exitCode !== null || keeper.signalCode !== null) {
+				if (keeper.exitCode !== LOCK_HELD) throw await failure(place, keeper);
+				// Somebody else's keeper is at work, or an old one is on its way out.
+				keeper = undefined;
+				await sleep(100);
+			}
+			const elapsedMs = performance.now() - start;
+			if (elapsedMs > UP_TIMEOUT_MS) {
+				throw new HostError(
+					"ERR_LAB_TIMEOUT",
+					`Cannot bring up lab ${name}: not ready after ${UP_TIMEOUT_MS / 1000} s`,
+				);
+			}
+			if (turn % 5 === 4) onProgress?.(place.readRecord(), elapsedMs);
+			await sleep(POLL_MS);
+		}
+	}
+
+	/** Stops a lab. @returns false when it was down already */
+	static async down(name = DEFAULT_LAB): Promise<boolean> {
+		const place = new LabPlace(name);
+		const deadline = performance.now() + DOWN_TIMEOUT_MS;
+		let wasUp = false;
+		let told = 0;
+		while (!(await place.clean())) {
+			const pid = place.readRecord()?.pid;
+			if (pid !== undefined && told !== pid) {
+				// The lock is held, so this process is the keeper, or just ended (then its number is not in use again yet).
+				tell(pid, "SIGTERM");
+				told = pid;
+				wasUp = true;
+			}
+			if (performance.now() > deadline) {
+				const qemuPid = place.readRecord()?.qemuPid;
+				if (pid !== undefined) tell(pid, "SIGKILL");
+				if (qemuPid !== undefined) tell(qemuPid, "SIGKILL");
+				if (performance.now() > deadline + 5000) {
+					throw new HostError("ERR_LAB_TIMEOUT", `Cannot bring down lab ${name}: keeper ${pid} does not end`);
+				}
+			}
+			await sleep(POLL_MS);
+		}
+		return wasUp;
+	}
+
+	/** What a lab is doing; cleans up after one that was killed. */
+	static async status(name = DEFAULT_LAB): Promise<LabStatus> {
+		const place = new LabPlace(name);
+		if (!(await place.isHeld())) {
+			await place.clean();
+			return { name, state: "down" };
+		}
+		const record = place.readRecord();
+		return record === undefined ? { name, state: "building" } : { name, state: record.state, record };
+	}
+
+	/** Starts a program in the lab. @throws ExecError when it cannot be run, with exit status 127 or 126 */
+	spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<Session> {
+		const { cwd = process.cwd(), tty } = options;
+		const env = labEnvironment({ ...process.env, ...options.env });
+		const spec = { args: argv, env, cwd, createCwd: false, root: LAB_ROOT };
+		return this.#client.exec(tty === undefined ? spec : { ...spec, tty });
+	}
+
+	/**
+	 * Runs a program in the lab to its end and collects its output.
+	 *
+	 * @example const { stdout } = await lab.exec(["uname", "-r"]);
+	 * @throws ExecError when it cannot be run; HostError ERR_LAB_TIMEOUT
+	 */
+	async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+		return await collect(await this.spawn(argv, options), options.input, options.timeoutMs);
+	}
+
+	/** Ends this connection. Programs that it started are ended; the lab stays up. */
+	close(): void {
+		this.#client.close();
+	}
+
+	/** Ends this connection and stops the lab. */
+	async down(): Promise<void> {
+		this.close();
+		await Lab.down(this.name);
+	}
+}
+
+function tell(pid: number, signal: NodeJS.Signals): void {
+	try {
+		process.kill(pid, signal);
+	} catch {
+		// It has ended in the meantime.
+	}
+}
+
+function connectTo(path: string): Promise<Socket | undefined> {
+	return new Promise((resolve) => {
+		const socket = connect(path);
+		socket.once("error", () => resolve(undefined));
+		socket.once("connect", () => resolve(socket));
+	});
+}
+
+/** How to run this tsvmm again: the bundle, or the sources through tsx. */
+function ownCommand(): string[] {
+	if (!import.meta.url.endsWith(".ts")) return [join(packageRoot(), "dist/tsvmm.js")];
+	const tsx = createRequire(import.meta.url).resolve("tsx");
+	return ["--import", pathToFileURL(tsx).href, join(packageRoot(), "src/main.ts")];
+}
+
+function startKeeper(place: LabPlace, memoryMiB: number, cpus: number): ChildProcess {
+	const flock = findTool("flock");
+	if (flock === undefined) throw toolMissing("flock");
+	place.make();
+	const log = openSync(place.keeperLog, "a", 0o600);
+	try {
+		const keep = [...ownCommand(), "lab", "keep", "--name", place.name];
+		const size = ["--memory-mib", `${memoryMiB}`, "--cpus", `${cpus}`];
+		const command = [process.execPath, ...keep, ...size];
+		const child = spawn(flock, ["-n", "-E", `${LOCK_HELD}`, "--no-fork", place.lock, ...command], {
+			cwd: "/",
+			detached: true,
+			stdio: ["ignore", log, log],
+		});
+		child.once("error", () => undefined);
+		return child;
+	} finally {
+		closeSync(log);
+	}
+}
+
+/** What a keeper left about its end, then removes that. */
+async function failure(place: LabPlace, keeper: ChildProcess): Promise<HostError> {
+	const left = place.readFailure();
+	let said = "";
+	try {
+		said = readFileSync(place.keeperLog, "utf8").trim().split("\n").slice(-5).join("\n");
+	} catch {
+		// Nothing was said.
+	}
+	await place.clean();
+	if (left !== undefined) return new HostError(left.code, left.message, { hint: left.hint });
+	const how = keeper.signalCode ?? `exit status ${keeper.exitCode}`;
+	return new HostError("ERR_LAB_FAILED", `Cannot bring up lab ${place.name}: its keeper has ended (${how})\n${said}`);
+}

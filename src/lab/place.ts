@@ -1,0 +1,122 @@
+/*
+ * Where a lab lives on the host: RUNTIME/lab/NAME/ with
+ *
+ *     lock         held by flock(2) as long as the lab's keeper or its QEMU lives, however they die
+ *     keeper.json  who keeps the lab, and how far it is
+ *     socket       the agent's protocol, for many clients; there once the lab is ready
+ *     error.json   why the keeper gave up
+ *     keeper.log, console.log
+ *
+ * A folder whose lock is free belongs to nobody: the next command removes it.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { UsageError } from "../base/errors.ts";
+import { runtimeFolder } from "../base/paths.ts";
+import { run } from "../host/command.ts";
+
+/** What flock exits with when somebody else has the lock. */
+export const LOCK_HELD = 75;
+
+export const DEFAULT_LAB = "default";
+
+/** How far a keeper is. */
+export type LabState = "building" | "restoring" | "ready";
+
+/** keeper.json */
+export interface KeeperRecord {
+	pid: number;
+	qemuPid?: number;
+	state: LabState;
+	/** When this state began, in ms since 1970. */
+	sinceMs: number;
+	memoryMiB: number;
+	cpus: number;
+	/** Folder of the template. */
+	template?: string;
+	/** From the start of QEMU until the lab answered, in ms. */
+	restoreMs?: number;
+}
+
+/** error.json */
+export interface KeeperFailure {
+	code: string;
+	message: string;
+	hint?: string;
+}
+
+export class LabPlace {
+	readonly name: string;
+	readonly folder: string;
+	readonly lock: string;
+	readonly socket: string;
+	readonly keeperLog: string;
+	readonly console: string;
+
+	constructor(name: string) {
+		if (!/^[a-z0-9][a-z0-9_.-]{0,30}$/i.test(name)) {
+			throw new UsageError(
+				"ERR_LAB_NAME",
+				`Cannot name a lab "${name}": letters, digits, "-", "_" and "." are possible`,
+			);
+		}
+		this.name = name;
+		this.folder = join(runtimeFolder(), "lab", name);
+		this.lock = join(this.folder, "lock");
+		this.socket = join(this.folder, "socket");
+		this.keeperLog = join(this.folder, "keeper.log");
+		this.console = join(this.folder, "console.log");
+	}
+
+	make(): void {
+		mkdirSync(this.folder, { recursive: true, mode: 0o700 });
+	}
+
+	/** True while a keeper or a QEMU of this lab lives. */
+	async isHeld(): Promise<boolean> {
+		if (!existsSync(this.lock)) return false;
+		const { status } = await run("flock", ["-n", "-E", `${LOCK_HELD}`, this.lock, "true"], { accept: "any" });
+		return status === LOCK_HELD;
+	}
+
+	/** Removes what a lab left that was killed. @returns false when the lab lives */
+	async clean(): Promise<boolean> {
+		if (!existsSync(this.folder)) return true;
+		this.make();
+		const remove = ["-n", "-E", `${LOCK_HELD}`, this.lock, "rm", "-rf", this.folder];
+		const { status } = await run("flock", remove, { accept: "any" });
+		return status !== LOCK_HELD;
+	}
+
+	/** Removes the folder; for the holder of the lock. */
+	remove(): void {
+		rmSync(this.folder, { recursive: true, force: true });
+	}
+
+	readRecord(): KeeperRecord | undefined {
+		return readJson(join(this.folder, "keeper.json")) as KeeperRecord | undefined;
+	}
+	writeRecord(record: KeeperRecord): void {
+		writeJson(join(this.folder, "keeper.json"), record);
+	}
+	readFailure(): KeeperFailure | undefined {
+		return readJson(join(this.folder, "error.json")) as KeeperFailure | undefined;
+	}
+	writeFailure(failure: KeeperFailure): void {
+		writeJson(join(this.folder, "error.json"), failure);
+	}
+}
+
+function readJson(path: string): unknown {
+	try {
+		return JSON.parse(readFileSync(path, "utf8"));
+	} catch {
+		return undefined;
+	}
+}
+
+/** By rename, so that no reader sees half of it. */
+function writeJson(path: string, value: unknown): void {
+	writeFileSync(`${path}.new`, `${JSON.stringify(value)}\n`, { mode: 0o600 });
+	renameSync(`${path}.new`, path);
+}

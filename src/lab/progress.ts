@@ -1,0 +1,26 @@
+/*
+ * Brings a lab up while a person may be watching: on a terminal one line that counts the seconds and is gone when the
+ * lab is there, in a pipe nothing.
+ */
+import { Lab, type LabOptions } from "./lab.ts";
+
+const WHAT = { building: "building the lab", restoring: "starting the lab", ready: "starting the lab" } as const;
+
+/** Up, with progress on stderr unless `quiet`. */
+export async function upWithProgress(options: LabOptions, quiet: boolean): Promise<{ lab: Lab; close: () => void }> {
+	const shown = process.stderr.isTTY === true && !quiet;
+	let printed = false;
+	try {
+		const lab = await Lab.up({
+			...options,
+			onProgress: (record, elapsedMs) => {
+				if (!shown || elapsedMs < 1000) return;
+				printed = true;
+				process.stderr.write(`\r\x1b[K${WHAT[record?.state ?? "building"]}: ${Math.floor(elapsedMs / 1000)} s`);
+			},
+		});
+		return { lab, close: () => lab.close() };
+	} finally {
+		if (printed) process.stderr.write("\r\x1b[K");
+	}
+}

@@ -1,0 +1,116 @@
+/*
+ * The template: the lab's outer machine, booted once and frozen just before it mounts the host's files. Every `lab up`
+ * goes on from it in well under a second. It is named by a hash of everything it is made of, so a change of any part
+ * gives another template; those that are no longer current are removed.
+ *
+ *     CACHE/lab/template-HASH/vmlinux, initramfs, ram (sparse), state
+ */
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { link, mkdir, mkdtemp, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+import { cacheFolder } from "../base/paths.ts";
+import { run } from "../host/command.ts";
+import { buildAgent } from "./agent-binary.ts";
+import { packInitramfs } from "./initramfs.ts";
+import { labKernel } from "./kernel.ts";
+import { Outer } from "./outer.ts";
+import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuSize } from "./qemu.ts";
+
+/** Changes when templates are made in a way that the other inputs do not show. */
+const FORMAT = 1;
+const BOOT_TIMEOUT_MS = 180_000;
+
+export interface Template {
+	folder: string;
+	files: QemuFiles;
+	/** How long it took to make, in ms; undefined when it was there. */
+	buildMs?: number;
+}
+
+function filesIn(folder: string): QemuFiles {
+	return {
+		vmlinux: join(folder, "vmlinux"),
+		initramfs: join(folder, "initramfs"),
+		ram: join(folder, "ram"),
+		state: join(folder, "state"),
+	};
+}
+
+/**
+ * The template for machines of this size, made when it is not there.
+ *
+ * @param console file for what the outer kernel prints while it boots
+ * @throws HostError when a tool or package is missing, or the machine does not come up
+ */
+export async function prepareTemplate(size: QemuSize, console: string): Promise<Template> {
+	const start = performance.now();
+	const kernel = await labKernel();
+	const initramfs = await packInitramfs(kernel, await buildAgent());
+	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
+	const hash = createHash("sha256");
+	hash.update(JSON.stringify([FORMAT, kernel.folder, qemuVersion, machineArguments(size)]));
+	hash.update(initramfs);
+	const cache = join(cacheFolder(), "lab");
+	const folder = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);
+	if (existsSync(folder)) return { folder, files: filesIn(folder) };
+
+	await mkdir(cache, { recursive: true });
+	const partial = await mkdtemp(join(cache, ".template-"));
+	try {
+		const files = filesIn(partial);
+		await link(kernel.vmlinux, files.vmlinux);
+		await writeFile(files.initramfs, initramfs);
+		await bootAndSave(files, size, console);
+		await rename(partial, folder);
+	} catch (error) {
+		// Another process was quicker: its template is as good.
+		if (errnoName(error) !== "ENOTEMPTY" && errnoName(error) !== "EEXIST") throw error;
+	} finally {
+		await rm(partial, { recursive: true, force: true });
+	}
+	await removeOthers(cache, folder);
+	return { folder, files: filesIn(folder), buildMs: performance.now() - start };
+}
+
+async function bootAndSave(files: QemuFiles, size: QemuSize, console: string): Promise<void> {
+	const ram = await open(files.ram, "wx", 0o600);
+	await ram.truncate(size.memoryMiB * 2 ** 20);
+	await ram.close();
+	const qemu = Qemu.start(files, size, "boot", console);
+	try {
+		const outer = await Outer.open(qemu, BOOT_TIMEOUT_MS);
+		outer.close();
+		await qemu.save(files.state);
+	} catch (error) {
+		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {
+			cause: error,
+			hint: `What its kernel said is in ${console}`,
+		});
+	} finally {
+		await qemu.kill();
+	}
+}
+
+/** How many templates are kept: labs of other sizes may want theirs again. */
+const KEPT_TEMPLATES = 3;
+/** Nobody builds a template for so long: what a killed keeper left. */
+const ABANDONED_MS = 3600_000;
+
+/** Removes old templates. A lab that runs from one keeps its files open and is not disturbed. */
+async function removeOthers(cache: string, current: string): Promise<void> {
+	const found: { path: string; ageMs: number; partial: boolean }[] = [];
+	for (const name of await readdir(cache)) {
+		const partial = name.startsWith(".template-");
+		const path = join(cache, name);
+		if (path === current || !(partial || name.startsWith("template-"))) continue;
+		const times = await stat(path).catch(() => undefined);
+		if (times !== undefined) found.push({ path, ageMs: Date.now() - times.mtimeMs, partial });
+	}
+	const complete = found.filter(({ partial }) => !partial).sort((a, b) => a.ageMs - b.ageMs);
+	const abandoned = found.filter(({ partial, ageMs }) => partial && ageMs > ABANDONED_MS);
+	for (const { path } of [...complete.slice(KEPT_TEMPLATES - 1), ...abandoned]) {
+		await rm(path, { recursive: true, force: true });
+	}
+}
