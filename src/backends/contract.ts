@@ -85,3 +85,25 @@ export interface VsockBackend {
 	open(port: number): Promise<Duplex | undefined>;
 	close(): Promise<void>;
 }
+
+/** What a console backend tells its device. */
+export interface ConsoleEvents {
+	/** Someone typed. The device keeps what the guest has no buffer for; see `setInputWanted`. */
+	input(bytes: Uint8Array): void;
+	/** `write` has room again after it returned false. */
+	writable(): void;
+	/** The terminal has another size now. */
+	resized(columns: number, rows: number): void;
+}
+
+/** A terminal or a file that stands for one: bytes out, bytes in. */
+export interface ConsoleBackend {
+	/** Size of the terminal in characters; undefined when it has none. */
+	readonly size: { readonly columns: number; readonly rows: number } | undefined;
+	start(events: ConsoleEvents): void;
+	/** Takes output. `bytes` are guest memory, valid during the call only: copy them. False: no more before `writable`. */
+	write(bytes: Uint8Array): boolean;
+	/** False: keep input for now, the guest reads too slowly. True: go on. */
+	setInputWanted(wanted: boolean): void;
+	close(): Promise<void>;
+}

@@ -1,0 +1,148 @@
+/*
+ * The console device (virtio 1.2 §5.3) with one port, hvc0 in Linux: queue 0 takes input to the guest, queue 1 output
+ * from it. Input that the guest has no buffers for waits here, and above a limit at the backend; output that the
+ * backend has no room for waits in its queue.
+ */
+import type { ConsoleBackend } from "../backends/contract.ts";
+import type { Activation, VirtioDevice } from "./device.ts";
+import type { Chain, Virtqueue } from "./queue.ts";
+import { VIRTIO_ID_CONSOLE } from "./spec.ts";
+
+export const VIRTIO_CONSOLE_F_SIZE = 1n << 0n;
+export const VIRTIO_CONSOLE_F_EMERG_WRITE = 1n << 2n;
+
+/** virtio 1.2 §5.3.4: cols u16, rows u16, max_nr_ports u32, emerg_wr u32. */
+const CONFIG_BYTES = 12;
+const CONFIG_COLS = 0;
+const CONFIG_ROWS = 2;
+const CONFIG_EMERG_WR = 8;
+
+const RECEIVEQ = 0;
+const TRANSMITQ = 1;
+/** Input kept for the guest before the backend is asked to wait, in bytes. */
+const MAX_INPUT_BYTES = 64 * 1024;
+
+export class ConsoleDevice implements VirtioDevice {
+	readonly name: string;
+	readonly deviceId = VIRTIO_ID_CONSOLE;
+	readonly features: bigint;
+	readonly queueSizes = [64, 64];
+	readonly config = new Uint8Array(CONFIG_BYTES);
+	readonly #backend: ConsoleBackend;
+	#receiveq: Virtqueue | undefined;
+	#transmitq: Virtqueue | undefined;
+	#configChanged: Activation["configChanged"] | undefined;
+	/** Input not yet given to the guest; the first piece from `#inputAt` on. */
+	readonly #input: Uint8Array[] = [];
+	#inputAt = 0;
+	#inputBytes = 0;
+	#inputWanted = true;
+	/** The backend's `write` has returned false. */
+	#blocked = false;
+
+	constructor(backend: ConsoleBackend, name = "virtio-console0") {
+		this.name = name;
+		this.#backend = backend;
+		this.features = VIRTIO_CONSOLE_F_EMERG_WRITE | (backend.size === undefined ? 0n : VIRTIO_CONSOLE_F_SIZE);
+		if (backend.size !== undefined) this.#setSize(backend.size.columns, backend.size.rows);
+		backend.start({
+			input: (bytes) => this.#takeInput(bytes),
+			writable: () => {
+				this.#blocked = false;
+				this.#transmit();
+			},
+			resized: (columns, rows) => {
+				this.#setSize(columns, rows);
+				if ((this.features & VIRTIO_CONSOLE_F_SIZE) !== 0n) this.#configChanged?.();
+			},
+		});
+	}
+
+	activate({ queues, configChanged }: Activation): void {
+		this.#receiveq = queues[RECEIVEQ];
+		this.#transmitq = queues[TRANSMITQ];
+		this.#configChanged = configChanged;
+	}
+
+	notify(index: number): void {
+		if (index === RECEIVEQ) this.#receive();
+		else this.#transmit();
+	}
+
+	/** Emergency write: one character for a driver that has no queue yet (§5.3.4). */
+	writeConfig(offset: number, data: Uint8Array): void {
+		if (offset === CONFIG_EMERG_WR) this.#backend.write(data.subarray(0, 1));
+	}
+
+	reset(): void {
+		this.#receiveq = undefined;
+		this.#transmitq = undefined;
+		this.#configChanged = undefined;
+	}
+
+	async close(): Promise<void> {
+		this.reset();
+		await this.#backend.close();
+	}
+
+	#transmit(): void {
+		const queue = this.#transmitq;
+		if (queue === undefined) return;
+		while (!this.#blocked) {
+			const chain = queue.pop();
+			if (chain === undefined) break;
+			for (let i = 0; i < chain.readable.count; i++) {
+				if (!this.#backend.write(chain.readable.bytes(i))) this.#blocked = true;
+			}
+			queue.push(chain, 0);
+		}
+		queue.flush();
+	}
+
+	#takeInput(bytes: Uint8Array): void {
+		if (bytes.length === 0) return;
+		this.#input.push(bytes.slice());
+		this.#inputBytes += bytes.length;
+		this.#receive();
+	}
+
+	#receive(): void {
+		const queue = this.#receiveq;
+		if (queue !== undefined) {
+			while (this.#inputBytes > 0) {
+				const chain = queue.pop();
+				if (chain === undefined) break;
+				queue.push(chain, this.#fill(chain));
+			}
+			queue.flush();
+		}
+		const wanted = this.#inputBytes < MAX_INPUT_BYTES;
+		if (wanted !== this.#inputWanted) {
+			this.#inputWanted = wanted;
+			this.#backend.setInputWanted(wanted);
+		}
+	}
+
+	/** Moves as much input into a chain as there is of both; how much that was, in bytes. */
+	#fill({ writable }: Chain): number {
+		let written = 0;
+		while (written < writable.totalBytes && this.#inputBytes > 0) {
+			const first = this.#input[0]!.subarray(this.#inputAt);
+			const taken = writable.copyFrom(first, written);
+			written += taken;
+			this.#inputBytes -= taken;
+			this.#inputAt += taken;
+			if (taken === first.length) {
+				this.#input.shift();
+				this.#inputAt = 0;
+			}
+		}
+		return written;
+	}
+
+	#setSize(columns: number, rows: number): void {
+		const view = new DataView(this.config.buffer);
+		view.setUint16(CONFIG_COLS, columns, true);
+		view.setUint16(CONFIG_ROWS, rows, true);
+	}
+}

@@ -1,0 +1,147 @@
+import { expect, test } from "vitest";
+import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";
+import { ConsoleDevice } from "../../src/virtio/console.ts";
+import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
+import { FakeDriver } from "../driver/fake-driver.ts";
+import { readable, writable } from "../driver/fake-queue.ts";
+import { FakeRam } from "../driver/fake-ram.ts";
+import { deviceSuite } from "./device-suite.ts";
+
+const RECEIVEQ = 0;
+const TRANSMITQ = 1;
+
+/** A terminal that a test types on. */
+class FakeTerminal implements ConsoleBackend {
+	size: ConsoleBackend["size"] = { columns: 80, rows: 25 };
+	output = "";
+	/** What `write` answers. */
+	room = true;
+	inputWanted = true;
+	closed = false;
+	events!: ConsoleEvents;
+
+	start(events: ConsoleEvents): void {
+		this.events = events;
+	}
+	write(bytes: Uint8Array): boolean {
+		this.output += Buffer.from(bytes).toString("latin1");
+		return this.room;
+	}
+	setInputWanted(wanted: boolean): void {
+		this.inputWanted = wanted;
+	}
+	type(text: string): void {
+		this.events.input(Buffer.from(text, "latin1"));
+	}
+	async close(): Promise<void> {
+		this.closed = true;
+	}
+}
+
+function started() {
+	const terminal = new FakeTerminal();
+	const driver = new FakeDriver(new ConsoleDevice(terminal), { ram: new FakeRam([[0, 4 << 20]]) }).start();
+	return { terminal, driver, receiveq: driver.queue(RECEIVEQ), transmitq: driver.queue(TRANSMITQ) };
+}
+
+const text = (data: Uint8Array, length: number) => Buffer.from(data.subarray(0, length)).toString("latin1");
+
+test("ConsoleDevice writes what the guest sends, in order and from several buffers", async () => {
+	const { terminal, transmitq } = started();
+	transmitq.add([readable("hello, "), readable("wor")]);
+	transmitq.add([readable("ld\n")], true);
+	transmitq.kick();
+	expect(transmitq.collect().map((u) => u.written)).toEqual([0, 0]);
+	expect(terminal.output).toBe("hello, world\n");
+});
+
+test("ConsoleDevice gives input to the guest's buffers, and keeps what comes before there are any", async () => {
+	const { terminal, driver, receiveq } = started();
+	terminal.type("early ");
+	terminal.type("bird");
+	expect(driver.interrupts).toBe(0);
+	const first = await receiveq.request([writable(4), writable(3)]);
+	expect(text(first.data, first.written)).toBe("early b");
+	const second = await receiveq.request([writable(64)], true);
+	expect(text(second.data, second.written)).toBe("ird");
+	receiveq.add([writable(64)]);
+	receiveq.kick();
+	expect(receiveq.collect()).toEqual([]);
+	terminal.type("late");
+	const [third] = receiveq.collect();
+	expect(text(third!.data, third!.written)).toBe("late");
+});
+
+test("ConsoleDevice asks the backend to wait when the guest does not read, and loses nothing", async () => {
+	const { terminal, receiveq } = started();
+	let typed = "";
+	while (terminal.inputWanted) {
+		const line = `line ${typed.length}\n`;
+		typed += line;
+		terminal.type(line);
+	}
+	expect(typed.length).toBeGreaterThanOrEqual(64 * 1024);
+	expect(typed.length).toBeLessThan(65 * 1024);
+	let read = "";
+	while (read.length < typed.length) {
+		const used = await receiveq.request([writable(4096)]);
+		read += text(used.data, used.written);
+	}
+	expect(read).toBe(typed);
+	expect(terminal.inputWanted).toBe(true);
+});
+
+test("ConsoleDevice leaves output in the queue while the backend has no room", async () => {
+	const { terminal, transmitq } = started();
+	terminal.room = false;
+	for (const part of ["one ", "two ", "three"]) transmitq.add([readable(part)]);
+	transmitq.kick();
+	expect(transmitq.collect()).toHaveLength(1);
+	expect(terminal.output).toBe("one ");
+	terminal.room = true;
+	terminal.events.writable();
+	expect(transmitq.collect()).toHaveLength(2);
+	expect(terminal.output).toBe("one two three");
+});
+
+test("ConsoleDevice says its size, and tells the driver when that changes", () => {
+	const { terminal, driver } = started();
+	expect([...driver.config(0, 4)]).toEqual([80, 0, 25, 0]);
+	const generation = driver.read(VIRTIO_MMIO.ConfigGeneration);
+	terminal.events.resized(300, 50);
+	expect(driver.acknowledge()).toBe(2);
+	expect([...driver.config(0, 4)]).toEqual([300 & 0xff, 1, 50, 0]);
+	expect(driver.read(VIRTIO_MMIO.ConfigGeneration)).not.toBe(generation);
+});
+
+test("ConsoleDevice without a terminal offers no size and takes no offence at one", () => {
+	const terminal = new FakeTerminal();
+	terminal.size = undefined;
+	const driver = new FakeDriver(new ConsoleDevice(terminal)).start();
+	expect(driver.deviceFeatures() & 1n).toBe(0n);
+	terminal.events.resized(80, 25);
+	expect(driver.interrupts).toBe(0);
+});
+
+test("ConsoleDevice prints emergency writes, one character each", () => {
+	const { terminal, driver } = started();
+	for (const c of "panic") driver.transport.write(VIRTIO_MMIO.Config + 8, 4, c.charCodeAt(0) | 0x4100);
+	driver.transport.write(VIRTIO_MMIO.Config, 4, 0x41);
+	expect(terminal.output).toBe("panic");
+});
+
+test("ConsoleDevice keeps input over a reset and closes its backend", async () => {
+	const { terminal, driver, receiveq } = started();
+	receiveq.add([writable(64)]);
+	receiveq.kick();
+	driver.reset();
+	terminal.type("kept");
+	expect(receiveq.usedIdx).toBe(0);
+	driver.start();
+	const used = await driver.queue(RECEIVEQ).request([writable(64)]);
+	expect(text(used.data, used.written)).toBe("kept");
+	await driver.device.close();
+	expect(terminal.closed).toBe(true);
+});
+
+deviceSuite({ name: "ConsoleDevice", make: () => new ConsoleDevice(new FakeTerminal()), eager: [TRANSMITQ] });
