@@ -16,7 +16,12 @@ if (!existsSync(output) || statSync(output).mtimeMs < newest) {
 	mkdirSync(`${root}guests/out`, { recursive: true });
 	const temporary = `${output}.${process.pid}`;
 	const flags = ["-static", "-Os", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror"];
-	const small = ["-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-Wl,--gc-sections"];
+	const small = [
+		"-ffunction-sections",
+		"-fdata-sections",
+		"-fno-asynchronous-unwind-tables",
+		"-Wl,--gc-sections,-z,noseparate-code",
+	];
 	const files = sources.filter((name) => name.endsWith(".c")).map((name) => `${folder}/${name}`);
 	try {
 		execFileSync("musl-gcc", [...flags, ...small, "-o", temporary, ...files], { stdio: "inherit" });

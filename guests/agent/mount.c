@@ -15,10 +15,12 @@ static const struct {
     const char *name;
     unsigned long set, clear;
 } FLAGS[] = {
-    {"ro", MS_RDONLY, 0},       {"rw", 0, MS_RDONLY},           {"nosuid", MS_NOSUID, 0},
-    {"nodev", MS_NODEV, 0},     {"noexec", MS_NOEXEC, 0},       {"noatime", MS_NOATIME, 0},
-    {"bind", MS_BIND, 0},       {"rbind", MS_BIND | MS_REC, 0}, {"remount", MS_REMOUNT, 0},
-    {"private", MS_PRIVATE, 0}, {"relatime", MS_RELATIME, 0},   {"defaults", 0, 0},
+    {"ro", MS_RDONLY, 0},         {"rw", 0, MS_RDONLY},
+    {"nosuid", MS_NOSUID, 0},     {"nodev", MS_NODEV, 0},
+    {"noexec", MS_NOEXEC, 0},     {"noatime", MS_NOATIME, 0},
+    {"bind", MS_BIND, 0},         {"rbind", MS_BIND | MS_REC, 0},
+    {"remount", MS_REMOUNT, 0},   {"rprivate", MS_PRIVATE | MS_REC, 0},
+    {"relatime", MS_RELATIME, 0}, {"defaults", 0, 0},
 };
 
 /* Cuts the flags out of `options`; what is left is the file system's own. */

@@ -33,6 +33,14 @@ struct spec {
     unsigned columns, rows;
 };
 
+/* "80x24" */
+static void read_size(const char *text, struct spec *spec) {
+    char *end;
+    spec->columns = (unsigned)strtoul(text, &end, 10);
+    spec->rows = *end == 'x' ? (unsigned)strtoul(end + 1, NULL, 10) : 0;
+    spec->tty = true;
+}
+
 static bool read_spec(const char *list, size_t length, struct spec *spec) {
     size_t args = 0, envs = 0;
     const char *value;
@@ -62,7 +70,7 @@ static bool read_spec(const char *list, size_t length, struct spec *spec) {
         else if ((value = list_value(e, "mkcwd")) != NULL)
             spec->make_cwd = strcmp(value, "1") == 0;
         else if ((value = list_value(e, "tty")) != NULL)
-            spec->tty = sscanf(value, "%ux%u", &spec->columns, &spec->rows) == 2;
+            read_size(value, spec);
     }
     return true;
 }

@@ -34,6 +34,9 @@ static bool member(char *list, const char *name) {
 }
 
 static void add_group(struct user *user, gid_t gid) {
+    for (size_t i = 0; i < user->group_count; i++)
+        if (user->groups[i] == gid)
+            return;
     if (user->group_count < GROUPS_MAX)
         user->groups[user->group_count++] = gid;
 }
@@ -94,6 +97,8 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
     if (file != NULL)
         fclose(file);
     free(line);
+    /* As Docker: the group itself is among the supplementary ones, so that dropping it means something. */
+    add_group(user, user->gid);
     if (!group_found)
         snprintf(why, why_size, "unable to find group %s: no matching entries in group file", group);
     return group_found;
