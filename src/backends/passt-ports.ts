@@ -1,0 +1,60 @@
+/*
+ * The host's ports that passt forwards to the guest. passt says only that it could not bind one, so each is tried
+ * here first, to name the port and the reason.
+ */
+import { createSocket } from "node:dgram";
+import { createServer } from "node:net";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+
+/** A port of the host that leads to a port of the guest. Without `hostAddress` on every address of the host. */
+export interface Forward {
+	hostAddress?: string;
+	hostPort: number;
+	guestPort: number;
+	protocol: "tcp" | "udp";
+}
+
+/** @throws HostError ERR_PORT_IN_USE or ERR_PORT naming the first port that cannot be had */
+export async function claimPorts(ports: readonly Forward[]): Promise<void> {
+	for (const port of ports) {
+		try {
+			await (port.protocol === "tcp" ? tryTcp(port) : tryUdp(port));
+		} catch (error) {
+			if (errnoName(error) === "EADDRINUSE") throw portInUse(port, error);
+			throw new HostError("ERR_PORT", `Cannot forward ${named(port)}: ${explain(error)}`, {
+				hint: port.hostPort < 1024 ? "Ports below 1024 need privileges; use a higher one" : undefined,
+				cause: error,
+			});
+		}
+	}
+}
+
+export function portInUse(port: Forward, cause: unknown): HostError {
+	return new HostError("ERR_PORT_IN_USE", `Cannot forward ${named(port)}: the port is in use`, {
+		hint: `See who has it: ss -lp 'sport = :${port.hostPort}'`,
+		cause,
+	});
+}
+
+function named({ hostAddress, hostPort, protocol }: Forward): string {
+	return `${protocol} port ${hostAddress === undefined ? "" : `${hostAddress}:`}${hostPort}`;
+}
+
+function tryTcp({ hostAddress = "0.0.0.0", hostPort }: Forward): Promise<void> {
+	return new Promise((resolve, reject) => {
+		const server = createServer();
+		server.once("error", reject);
+		server.listen({ port: hostPort, host: hostAddress, exclusive: true }, () => server.close(() => resolve()));
+	});
+}
+
+function tryUdp({ hostAddress = "0.0.0.0", hostPort }: Forward): Promise<void> {
+	return new Promise((resolve, reject) => {
+		const socket = createSocket("udp4");
+		socket.once("error", (error) => {
+			socket.close();
+			reject(error);
+		});
+		socket.bind({ port: hostPort, address: hostAddress, exclusive: true }, () => socket.close(() => resolve()));
+	});
+}

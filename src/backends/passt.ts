@@ -1,0 +1,291 @@
+/*
+ * User-mode networking (--net user): passt, one process per interface, turns the guest's frames into sockets of the
+ * host. It needs no tap and no privilege. Frames travel over one end of a socket pair as QEMU's stream protocol has
+ * them, a u32 big-endian length in front of each:
+ *
+ *     NetDevice -> send -> batch -> socket pair -> passt -> sockets of the host
+ *     NetDevice <- receive <- frames <-'
+ *
+ * passt ends when its end of the pair closes, so it cannot outlive this process, whatever that dies of. The guest's
+ * addresses are fixed (userNetwork), so it needs no DHCP client; the gateway's address leads to the host's loopback.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
+import { HostError } from "../base/errors.ts";
+import { log } from "../base/log.ts";
+import type { Segments } from "../base/segments.ts";
+import { findTool, toolMissing } from "../host/command.ts";
+import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
+import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
+
+/** The network that a guest on --net user finds: always the same, since each guest has one of its own. */
+export const userNetwork = {
+	address: "10.0.2.15",
+	prefixLength: 24,
+	gateway: "10.0.2.2",
+	dns: "10.0.2.3",
+	/** The guest's and the gateway's Ethernet addresses. */
+	mac: "52:54:0a:00:02:0f",
+	gatewayMac: "52:55:0a:00:02:02",
+	/** passt hands data on in pieces as large as the guest takes them; nothing is sent on a wire in this size. */
+	mtu: 65_520,
+} as const;
+
+const LENGTH_BYTES = 4;
+const MAX_FRAME_BYTES = userNetwork.mtu + 18;
+const MIN_FRAME_BYTES = 14;
+/** Received and not yet fetched, before passt is made to wait. */
+const RECEIVE_BYTES = 1 << 20;
+/** Sent and not yet taken by passt, before the guest is made to wait. */
+const SEND_BYTES = 1 << 20;
+const BATCH_BYTES = 256 * 1024;
+const START_TIMEOUT_MS = 30_000;
+const END_TIMEOUT_MS = 2000;
+
+export class PasstBackend implements NetBackend {
+	readonly offloads: NetOffloads = { vnetHeader: false, csum: false, tso: false, guestCsum: false, guestTso: false };
+	readonly mtu = userNetwork.mtu;
+	/** passt's process ID. */
+	readonly pid: number;
+	readonly #child: ChildProcess;
+	readonly #socket: Socket;
+	readonly #ended: Promise<void>;
+	#events: NetEvents | undefined;
+	/* Frames received; those before #first are fetched. */
+	#frames: Buffer[] = [];
+	#first = 0;
+	#receivedBytes = 0;
+	/** Bytes of a frame that has not come in full. */
+	#rest: Buffer | undefined;
+	/** `receive` gave 0, or was not called yet. */
+	#starved = true;
+	#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+	#batched = 0;
+	#refused = false;
+	#closing = false;
+
+	private constructor(child: ChildProcess, socket: Socket, ended: Promise<void>) {
+		this.pid = child.pid!;
+		this.#child = child;
+		this.#socket = socket;
+		this.#ended = ended;
+		socket.on("data", (chunk: Buffer) => this.#received(chunk));
+		socket.on("drain", () => this.#drained());
+		socket.on("close", () => {
+			if (!this.#closing) log("error", "passt has ended: the guest's network is gone");
+		});
+	}
+
+	/**
+	 * Starts passt and waits until it answers.
+	 *
+	 * @param ports of the host that lead to the guest
+	 * @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE, ERR_PORT, ERR_PASST
+	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
+	 */
+	static async open(ports: readonly Forward[] = []): Promise<PasstBackend> {
+		const path = findTool("passt");
+		if (path === undefined) throw toolMissing("passt");
+		await claimPorts(ports);
+		const child = spawn(path, passtArguments(ports), {
+			cwd: "/",
+			stdio: ["ignore", "ignore", "pipe", "pipe"],
+			/* A session of its own: Ctrl-C is for the guest or for us, not for its network. */
+			detached: true,
+		});
+		let said = "";
+		child.stderr!.setEncoding("utf8").on("data", (text: string) => {
+			if (said.length < 65_536) said += text;
+		});
+		const failed = new Promise<Error>((resolve) => child.once("error", resolve));
+		const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+		const socket = child.stdio[3] as Socket;
+		socket.on("error", ignore);
+		const answer = await greet(socket, Promise.race([failed, ended]));
+		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer);
+		socket.destroy();
+		child.kill("SIGKILL");
+		throw failure(said, ports, await Promise.race([failed, ended]));
+	}
+
+	static #started(child: ChildProcess, socket: Socket, ended: Promise<void>, rest: Buffer): PasstBackend {
+		const backend = new PasstBackend(child, socket, ended);
+		if (rest.length > 0) backend.#received(rest);
+		/* The process lives as long as the machine wants, not as long as passt does. */
+		child.unref();
+		(child.stderr as Socket).unref();
+		socket.unref();
+		socket.resume();
+		return backend;
+	}
+
+	start(events: NetEvents): void {
+		this.#events = events;
+		if (this.#first < this.#frames.length) this.#wake();
+	}
+
+	setGuestOffloads(): void {
+		/* None are offered. */
+	}
+
+	send(frame: Segments): boolean {
+		const length = frame.totalBytes;
+		if (length > MAX_FRAME_BYTES || this.#socket.destroyed) return true;
+		if (this.#socket.writableLength >= SEND_BYTES) {
+			this.#refused = true;
+			return false;
+		}
+		if (this.#batched + LENGTH_BYTES + length > BATCH_BYTES) this.#flush();
+		/* One write for all frames of this turn. */
+		if (this.#batched === 0) queueMicrotask(() => this.#flush());
+		const at = this.#batched;
+		this.#batch.writeUInt32BE(length, at);
+		frame.copyTo(this.#batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
+		this.#batched = at + LENGTH_BYTES + length;
+		return true;
+	}
+
+	receive(into: Segments): number {
+		const frame = this.#frames[this.#first];
+		if (frame === undefined) {
+			this.#starved = true;
+			return 0;
+		}
+		this.#first++;
+		if (this.#first === this.#frames.length) {
+			this.#frames = [];
+			this.#first = 0;
+		}
+		const before = this.#receivedBytes;
+		this.#receivedBytes = before - frame.length;
+		if (before >= RECEIVE_BYTES && this.#receivedBytes < RECEIVE_BYTES) this.#socket.resume();
+		if (frame.length > into.totalBytes) return -1;
+		return into.copyFrom(frame);
+	}
+
+	async close(): Promise<void> {
+		this.#closing = true;
+		this.#events = undefined;
+		this.#child.ref();
+		this.#socket.destroy();
+		const killer = setTimeout(() => this.#child.kill("SIGKILL"), END_TIMEOUT_MS);
+		await this.#ended;
+		clearTimeout(killer);
+	}
+
+	#flush(): void {
+		const length = this.#batched;
+		this.#batched = 0;
+		if (length === 0 || this.#socket.destroyed) return;
+		this.#socket.write(this.#batch.subarray(0, length));
+		/* What the kernel did not take at once stays where it is until it does. */
+		if (this.#socket.writableLength > 0) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+	}
+
+	#drained(): void {
+		if (!this.#refused) return;
+		this.#refused = false;
+		this.#events?.writable();
+	}
+
+	#received(chunk: Buffer): void {
+		const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
+		let at = 0;
+		while (bytes.length - at >= LENGTH_BYTES) {
+			const length = bytes.readUInt32BE(at);
+			if (length < MIN_FRAME_BYTES || length > MAX_FRAME_BYTES) {
+				log("error", `passt sent a frame of ${length} bytes`);
+				this.#socket.destroy();
+				return;
+			}
+			const end = at + LENGTH_BYTES + length;
+			if (end > bytes.length) break;
+			this.#frames.push(bytes.subarray(at + LENGTH_BYTES, end));
+			this.#receivedBytes += length;
+			at = end;
+		}
+		this.#rest = at === bytes.length ? undefined : bytes.subarray(at);
+		if (this.#receivedBytes >= RECEIVE_BYTES) this.#socket.pause();
+		if (this.#first < this.#frames.length) this.#wake();
+	}
+
+	#wake(): void {
+		if (!this.#starved || this.#events === undefined) return;
+		this.#starved = false;
+		this.#events.readable();
+	}
+}
+
+function passtArguments(ports: readonly Forward[]): string[] {
+	const { address, prefixLength, gateway, dns, gatewayMac } = userNetwork;
+	const addresses = ["-a", address, "-n", String(prefixLength), "-g", gateway, "--dns-forward", dns, "-M", gatewayMac];
+	const forwards = ports.flatMap(({ hostAddress, hostPort, guestPort, protocol }) => [
+		protocol === "tcp" ? "-t" : "-u",
+		`${hostAddress === undefined ? "" : `${hostAddress}/`}${hostPort}:${guestPort}`,
+	]);
+	/* passt wants an interface to take after; a host without a default route still has its loopback to offer. */
+	const template = hasDefaultRoute() ? [] : ["-i", "lo"];
+	return ["-f", "-q", "-4", ...template, ...addresses, ...forwards, "-F", "3"];
+}
+
+function hasDefaultRoute(): boolean {
+	try {
+		const routes = readFileSync("/proc/net/route", "latin1").split("\n").slice(1);
+		return routes.some((line) => line.split("\t")[1] === "00000000");
+	} catch {
+		return true;
+	}
+}
+
+/**
+ * Asks for the gateway's Ethernet address as the guest would, the surest sign that passt runs. Returns what came after
+ * the answer, or undefined when passt ended instead.
+ */
+function greet(socket: Socket, ended: Promise<unknown>): Promise<Buffer | undefined> {
+	const question = arpRequest();
+	return new Promise((resolve) => {
+		let got: Buffer = Buffer.alloc(0);
+		const settle = (rest: Buffer | undefined) => {
+			clearTimeout(timer);
+			socket.off("data", read);
+			socket.pause();
+			resolve(rest);
+		};
+		const timer = setTimeout(() => settle(undefined), START_TIMEOUT_MS);
+		const read = (chunk: Buffer) => {
+			got = Buffer.concat([got, chunk]);
+			if (got.length >= question.length) settle(got.subarray(question.length));
+		};
+		socket.on("data", read);
+		socket.write(question);
+		void ended.then(() => settle(undefined));
+	});
+}
+
+/** A framed ARP request (RFC 826) of the guest for its gateway. */
+function arpRequest(): Buffer {
+	const mac = (text: string) => text.replaceAll(":", "");
+	const ip = (text: string) => Buffer.from(text.split(".").map(Number)).toString("hex");
+	const { mac: own, address, gateway } = userNetwork;
+	const head = `0000002a${"ff".repeat(6)}${mac(own)}0806`;
+	return Buffer.from(`${head}0001080006040001${mac(own)}${ip(address)}${"00".repeat(6)}${ip(gateway)}`, "hex");
+}
+
+/** Says why passt did not start, from what it said. */
+function failure(said: string, ports: readonly Forward[], cause: unknown): HostError {
+	const lines = said.split("\n").filter((line) => line !== "" && !/to syslog$|^Don't run as root/.test(line));
+	const spec = /Failed to bind any port for '-[tu] (?:\S+\/)?(\d+):/.exec(said)?.[1];
+	const port = ports.find((p) => String(p.hostPort) === spec);
+	if (port !== undefined) return portInUse(port, lines.join("; "));
+	const hint = said.includes("user namespace")
+		? "passt needs user namespaces, which a process in a chroot cannot make: use switch_root or pivot_root instead"
+		: undefined;
+	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it ended without a word");
+	return new HostError("ERR_PASST", `Cannot start passt: ${what}`, { hint, cause });
+}
+
+/** An error is followed by "close", which is what counts. */
+function ignore(): undefined {
+	return undefined;
+}

@@ -1,0 +1,193 @@
+/*
+ * A network through an existing tap interface of the host (Linux tuntap.rst). Frames go by readv and writev between
+ * the tap and guest RAM, with struct virtio_net_hdr (12 bytes) in front, so that checksums and TCP segmentation are
+ * left to whoever does them best. Like Firecracker, tsvmm never creates a tap: its name, its bridge and its firewall
+ * are the administrator's.
+ */
+import { closeSync, constants as fsConstants, openSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
+import { limited } from "../base/log.ts";
+import type { Segments } from "../base/segments.ts";
+import { array, struct } from "../base/struct.ts";
+import { errnoNameOf, ioctl } from "../host/libc.ts";
+import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
+import { readSegments, writeSegments } from "../host/scatter.ts";
+import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
+
+const IFNAMSIZ = 16;
+/** The part of the C struct that TUNSETIFF uses; the kernel copies all 40 bytes. */
+export const ifreq = struct("ifreq", {
+	ifr_name: array("u8", IFNAMSIZ),
+	ifr_flags: "u16",
+	pad: array("u8", 6),
+	rest: array("u64", 2),
+});
+
+const iow = (number: number) => 0x4000_0000 + (4 << 16) + (0x54 << 8) + number;
+export const TUNSETIFF = iow(202);
+export const TUNSETOFFLOAD = iow(208);
+export const TUNSETVNETHDRSZ = iow(216);
+
+const IFF_TAP = 0x0002;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_TSO6 = 0x04;
+const VNET_HEADER_BYTES = 12;
+const RETRY_MS = 1000;
+
+const { EAGAIN, EINTR, EBUSY, EPERM, EINVAL } = constants.errno;
+
+export class TapBackend implements NetBackend {
+	readonly name: string;
+	readonly mtu: number;
+	readonly offloads: NetOffloads = { vnetHeader: true, csum: true, tso: true, guestCsum: true, guestTso: true };
+	readonly #fd: number;
+	#watch: Watch | undefined;
+	#events: NetEvents | undefined;
+	/** What the watch waits for. */
+	#waiting = 0;
+	#retry: NodeJS.Timeout | undefined;
+
+	private constructor(name: string, fd: number, mtu: number) {
+		this.name = name;
+		this.#fd = fd;
+		this.mtu = mtu;
+	}
+
+	/**
+	 * Attaches to tap `name`.
+	 *
+	 * @throws UsageError ERR_TAP_NAME
+	 * @throws HostError ERR_TAP_MISSING, ERR_TAP_BUSY, ERR_TAP_PERMISSION, or ERR_TAP for what else may fail
+	 * @example const backend = TapBackend.open("tap0");
+	 */
+	static open(name: string): TapBackend {
+		if (name === "" || name.length >= IFNAMSIZ || /[^\x21-\x7e]|[/:%]/.test(name) || name === "." || name === "..") {
+			throw new UsageError("ERR_TAP_NAME", `Cannot use tap "${name}": an interface name has 1 to 15 plain characters`);
+		}
+		const mtu = mtuOf(name);
+		const fd = openTun(name);
+		try {
+			const request = new Uint8Array(ifreq.sizeof);
+			request.set(Buffer.from(name), ifreq.ifr_name);
+			new DataView(request.buffer).setUint16(ifreq.ifr_flags, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+			must(name, "TUNSETIFF", ioctl(fd, TUNSETIFF, request));
+			const size = new Uint8Array(Int32Array.of(VNET_HEADER_BYTES).buffer);
+			must(name, "TUNSETVNETHDRSZ", ioctl(fd, TUNSETVNETHDRSZ, size));
+			must(name, "TUNSETOFFLOAD", ioctl(fd, TUNSETOFFLOAD, 0));
+			return new TapBackend(name, fd, mtu);
+		} catch (error) {
+			closeSync(fd);
+			throw error;
+		}
+	}
+
+	start(events: NetEvents): void {
+		this.#events = events;
+		this.#waiting = READABLE;
+		this.#watch = watch(this.#fd, READABLE, (ready) => this.#ready(ready));
+	}
+
+	setGuestOffloads(csum: boolean, tso: boolean): void {
+		/* A tap that was taken down or deleted refuses; then no frames come that could be affected. */
+		ioctl(this.#fd, TUNSETOFFLOAD, csum ? TUN_F_CSUM | (tso ? TUN_F_TSO4 | TUN_F_TSO6 : 0) : 0);
+	}
+
+	send(frame: Segments): boolean {
+		let written: number;
+		do written = writeSegments(this.#fd, frame);
+		while (written === -EINTR);
+		if (written !== -EAGAIN) return true; /* sent, or refused for good (a bad header, the link is down): dropped */
+		this.#wait(this.#waiting | WRITABLE);
+		return false;
+	}
+
+	receive(into: Segments): number {
+		let got: number;
+		do got = readSegments(this.#fd, into);
+		while (got === -EINTR);
+		if (got > 0) return got;
+		if (got === -EAGAIN) this.#wait(this.#waiting | READABLE);
+		else this.#lost(-got);
+		return 0;
+	}
+
+	async close(): Promise<void> {
+		if (this.#watch === undefined && this.#waiting < 0) return;
+		clearTimeout(this.#retry);
+		this.#watch?.close();
+		this.#watch = undefined;
+		this.#waiting = -1;
+		closeSync(this.#fd);
+	}
+
+	/** The tap was deleted or taken away: such an fd is always "ready", so look again only now and then. */
+	#lost(errno: number): void {
+		limited(`tap ${this.name}`, "warn", `reading frames fails with ${errnoNameOf(errno)}`);
+		this.#retry ??= setTimeout(() => {
+			this.#retry = undefined;
+			this.#wait(this.#waiting | READABLE);
+		}, RETRY_MS);
+		this.#retry.unref();
+	}
+
+	#ready(ready: number): void {
+		/* Level-triggered: stop watching what the device has been told of, until it has used it up. */
+		this.#wait(this.#waiting & ~ready);
+		if ((ready & WRITABLE) !== 0) this.#events?.writable();
+		if ((ready & READABLE) !== 0) this.#events?.readable();
+	}
+
+	#wait(events: number): void {
+		if (this.#watch === undefined || events === this.#waiting) return;
+		this.#waiting = events;
+		this.#watch.set(events);
+	}
+}
+
+function mtuOf(name: string): number {
+	try {
+		return Number.parseInt(readFileSync(`/sys/class/net/${name}/mtu`, "latin1"), 10);
+	} catch (error) {
+		throw new HostError("ERR_TAP_MISSING", `Cannot use tap ${name}: there is no such interface`, {
+			hint: `ip tuntap add ${name} mode tap`,
+			cause: error,
+		});
+	}
+}
+
+function openTun(name: string): number {
+	try {
+		return openSync("/dev/net/tun", fsConstants.O_RDWR | fsConstants.O_NONBLOCK);
+	} catch (error) {
+		const errno = errnoName(error);
+		if (errno === "EACCES" || errno === "EPERM") throw denied(name, error);
+		throw new HostError("ERR_TAP", `Cannot open /dev/net/tun for tap ${name}: ${explain(error)}`, {
+			hint: "modprobe tun",
+			cause: error,
+		});
+	}
+}
+
+function denied(name: string, cause?: unknown): HostError {
+	return new HostError("ERR_TAP_PERMISSION", `Cannot use tap ${name}: permission denied`, {
+		hint: `As root: ip tuntap add ${name} mode tap user ${process.getuid!()}`,
+		cause,
+	});
+}
+
+function must(name: string, what: string, result: number): void {
+	if (result >= 0) return;
+	if (result === -EBUSY) {
+		throw new HostError("ERR_TAP_BUSY", `Cannot use tap ${name}: another process is attached to it`, {
+			hint: "Give each machine a tap of its own",
+		});
+	}
+	if (result === -EPERM) throw denied(name);
+	const hint =
+		result === -EINVAL ? `${name} may be an interface of another kind, or a tap with multi_queue` : undefined;
+	throw new HostError("ERR_TAP", `Cannot use tap ${name}: ${what} failed with ${errnoNameOf(-result)}`, { hint });
+}

@@ -1,0 +1,289 @@
+import { randomBytes } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import {
+	NetDevice,
+	parseMac,
+	VIRTIO_NET_F_GUEST_TSO6,
+	VIRTIO_NET_F_MRG_RXBUF,
+	VIRTIO_NET_F_MTU,
+} from "../../src/virtio/net.ts";
+import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
+import { readable, writable } from "../driver/fake-queue.ts";
+import { FakeRam } from "../driver/fake-ram.ts";
+import { FakeNet, FULL, PLAIN } from "./fake-net.ts";
+
+const MAC = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3);
+const HEADER = 12;
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+const frameOf = (length: number) => randomBytes(length);
+const headed = (frame: Uint8Array, header = Buffer.alloc(HEADER)) => Buffer.concat([header, frame]);
+
+function started(net = new FakeNet(), options: DriverOptions = {}) {
+	const ram = new FakeRam([[0, 4 << 20]]);
+	const driver = new FakeDriver(new NetDevice(net, MAC), { ram, ...options }).start();
+	return { net, driver, rx: driver.queue(0), tx: driver.queue(1) };
+}
+
+describe.each([
+	{ eventIdx: true, indirect: true },
+	{ eventIdx: false, indirect: false },
+])("NetDevice with %o", (options) => {
+	test("transmit hands over the frame without the header", async () => {
+		const { net, tx } = started(new FakeNet(), options);
+		const frame = frameOf(100);
+		const used = await tx.request([readable(headed(frame).subarray(0, 5)), readable(headed(frame).subarray(5))]);
+		expect(used.written).toBe(0);
+		expect(net.sent).toEqual([frame]);
+	});
+
+	test("receive puts a zero header with num_buffers 1 in front", async () => {
+		const { net, rx } = started(new FakeNet(), options);
+		const frame = frameOf(777);
+		rx.add([writable(7), writable(1600)], options.indirect);
+		rx.kick();
+		net.arrive(frame);
+		const used = await rx.next();
+		expect(used.written).toBe(HEADER + 777);
+		expect(used.data.subarray(0, HEADER)).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+		expect(frame.equals(used.data.subarray(HEADER, used.written))).toBe(true);
+	});
+});
+
+describe("NetDevice", () => {
+	test("config has MAC, link up and MTU", () => {
+		const { driver } = started(new FakeNet(PLAIN, 9000));
+		expect([...driver.config(0, 12)]).toEqual([...MAC, 1, 0, 1, 0, 9000 & 0xff, 9000 >> 8]);
+		expect(driver.deviceFeatures() & VIRTIO_NET_F_MTU).toBe(VIRTIO_NET_F_MTU);
+	});
+
+	test("features follow what the backend can do", () => {
+		const low = (net: FakeNet) => new NetDevice(net, MAC).features;
+		const bits = (...list: number[]) => list.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
+		expect(low(new FakeNet())).toBe(bits(5, 15, 16));
+		expect(low(new FakeNet(FULL))).toBe(bits(0, 1, 5, 7, 8, 11, 12, 15, 16));
+		expect(low(new FakeNet({ ...FULL, csum: false, guestCsum: false }))).toBe(bits(5, 15, 16));
+	});
+
+	test("setGuestOffloads says what the driver accepted", () => {
+		expect(started(new FakeNet(FULL)).net.guestOffloads).toEqual([true, true]);
+		const partly = started(new FakeNet(FULL), { without: VIRTIO_NET_F_GUEST_TSO6 });
+		expect(partly.net.guestOffloads).toEqual([true, false]);
+		expect(started(new FakeNet()).net.guestOffloads).toEqual([false, false]);
+	});
+
+	test("a backend with vnetHeader gets and gives the header as it is", async () => {
+		const { net, rx, tx } = started(new FakeNet(FULL));
+		const header = Buffer.from("0101220064040e0010000000", "hex");
+		const frame = headed(frameOf(2000), header);
+		await tx.request([readable(frame)]);
+		expect(net.sent).toEqual([frame]);
+		for (let i = 0; i < 48; i++) rx.add([writable(1536)]);
+		rx.kick();
+		net.arrive(frame);
+		const [first, second] = [await rx.next(), await rx.next()];
+		expect(Buffer.from(first.data.subarray(0, 10)).equals(header.subarray(0, 10))).toBe(true);
+		expect([first.data[10], first.data[11]]).toEqual([2, 0]);
+		expect([first.written, second.written]).toEqual([1536, 2012 - 1536]);
+	});
+
+	test("a large frame fills several chains in order", async () => {
+		const { net, rx } = started(new FakeNet(PLAIN, 65_520));
+		const frame = frameOf(60_000);
+		for (let i = 0; i < 50; i++) rx.add([writable(1500 + i)]);
+		rx.kick();
+		net.arrive(frame, frameOf(60));
+		const all = rx.collect();
+		const parts = all.slice(0, -1);
+		expect(parts[0]!.data[10]).toBe(parts.length);
+		const whole = Buffer.concat(parts.map((u) => u.data.subarray(0, u.written)));
+		expect(whole.subarray(HEADER).equals(frame)).toBe(true);
+		expect(all.at(-1)!.written).toBe(72);
+	});
+
+	test("a frame larger than the buffers at hand waits for more", async () => {
+		const { net, rx } = started(new FakeNet(PLAIN, 65_520));
+		const frame = frameOf(5000);
+		rx.add([writable(2048)]);
+		rx.kick();
+		net.arrive(frame);
+		expect(rx.collect()).toEqual([]);
+		rx.add([writable(2048)]);
+		rx.kick();
+		expect(rx.collect()).toEqual([]);
+		rx.add([writable(2048)]);
+		rx.kick();
+		const all = rx.collect();
+		expect(all.map((u) => u.written)).toEqual([2048, 2048, 5012 - 4096]);
+		const whole = Buffer.concat(all.map((u) => u.data.subarray(0, u.written)));
+		expect(whole[10]).toBe(3);
+		expect(whole.subarray(HEADER).equals(frame)).toBe(true);
+	});
+
+	test("a small frame does not wait for buffers that a large one would need", async () => {
+		const { net, rx } = started(new FakeNet(FULL));
+		rx.add([writable(256)]);
+		rx.kick();
+		net.arrive(headed(frameOf(64)));
+		expect(rx.collect().map((u) => u.written)).toEqual([76]);
+	});
+
+	test("a driver without MRG_RXBUF gets one chain per frame, and nothing of what does not fit", async () => {
+		const { net, rx } = started(new FakeNet(PLAIN, 9000), { without: VIRTIO_NET_F_MRG_RXBUF });
+		for (let i = 0; i < 3; i++) rx.add([writable(1526)]);
+		rx.kick();
+		net.arrive(frameOf(1514), frameOf(1515), frameOf(60));
+		expect(rx.collect().map((u) => u.written)).toEqual([1526, 72]);
+	});
+
+	test("a frame that all buffers of the ring cannot hold is dropped", async () => {
+		const { net, rx } = started(new FakeNet(PLAIN, 9000), { queueSize: 4 });
+		for (let i = 0; i < 4; i++) rx.add([writable(1500)]);
+		rx.kick();
+		net.arrive(frameOf(8000), frameOf(60));
+		expect(rx.collect().map((u) => u.written)).toEqual([72]);
+	});
+
+	test("frames wait in the backend while the driver offers no buffer", async () => {
+		const { net, rx } = started();
+		net.arrive(frameOf(60), frameOf(61));
+		expect([net.waiting, net.receives]).toEqual([2, 0]);
+		rx.add([writable(2048)]);
+		rx.kick();
+		expect([net.waiting, rx.collect().map((u) => u.written)]).toEqual([1, [72]]);
+		rx.add([writable(2048)]);
+		rx.kick();
+		expect(rx.collect().map((u) => u.written)).toEqual([73]);
+		rx.add([writable(2048)]);
+		rx.kick();
+		net.arrive(frameOf(62));
+		expect(rx.collect().map((u) => u.written)).toEqual([74]);
+	});
+
+	test("many frames take turns with the event loop and come in order", async () => {
+		const { net, driver, rx, tx } = started();
+		const frames = Array.from({ length: 250 }, (_, i) => Buffer.alloc(60, i));
+		for (let i = 0; i < 250; i++) rx.add([writable(2048)]);
+		rx.kick();
+		const before = driver.interrupts;
+		net.arrive(...frames);
+		expect(rx.collect().length).toBe(128);
+		await turn();
+		expect(rx.collect().map((u) => u.data[HEADER])).toEqual(frames.slice(128).map((f) => f[0]));
+		expect(driver.interrupts - before).toBe(2);
+		for (const frame of frames) tx.add([readable(headed(frame))]);
+		tx.kick();
+		expect(net.sent.length).toBe(128);
+		await turn();
+		expect(net.sent.map((f) => f[0])).toEqual(frames.map((f) => f[0]));
+	});
+
+	test("transmit holds what the backend has no room for, in order", async () => {
+		const { net, tx } = started();
+		net.room = 2;
+		for (let i = 0; i < 5; i++) tx.add([readable(headed(Buffer.alloc(60, i)))]);
+		tx.kick();
+		expect(tx.collect().length).toBe(2);
+		net.makeRoom(1);
+		expect(tx.collect().length).toBe(1);
+		net.makeRoom();
+		expect(tx.collect().length).toBe(2);
+		expect(net.sent.map((f) => f[0])).toEqual([0, 1, 2, 3, 4]);
+	});
+
+	test("close closes the backend", async () => {
+		const { net, driver } = started();
+		await driver.device.close();
+		expect(net.closed).toBe(true);
+	});
+
+	test("parseMac takes unicast addresses only", () => {
+		expect(parseMac("52:54:00:01:02:03")).toEqual(MAC);
+		for (const bad of ["", "52:54:00:01:02", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:01:02:0g"]) {
+			expect(parseMac(bad)).toBeUndefined();
+		}
+	});
+});
+
+describe("NetDevice with a hostile driver", () => {
+	test.each([
+		["nothing", [writable(100)]],
+		["a header only", [readable(Buffer.alloc(12))]],
+		["less than an Ethernet header", [readable(Buffer.alloc(25))]],
+		["more than the largest frame", [readable(Buffer.alloc(65_566))]],
+	])("a chain with %s to send comes back unsent", async (_, parts) => {
+		const { net, driver, tx } = started();
+		const used = await tx.request(parts);
+		expect([used.written, net.sent.length, driver.needsReset]).toEqual([0, 0, false]);
+	});
+
+	test("receive buffers that are none come back empty and the frame goes to the next", async () => {
+		const { net, rx } = started();
+		rx.add([readable(Buffer.alloc(2000))]);
+		rx.add([writable(11)]);
+		rx.add([writable(2000)]);
+		rx.kick();
+		net.arrive(frameOf(60));
+		expect(rx.collect().map((u) => u.written)).toEqual([0, 0, 72]);
+	});
+
+	test("12-byte buffers carry a frame piece by piece", async () => {
+		const { net, rx } = started();
+		for (let i = 0; i < 200; i++) rx.add([writable(12)]);
+		rx.kick();
+		const frame = frameOf(100);
+		net.arrive(frame);
+		const all = rx.collect();
+		expect(all.length).toBe(10);
+		expect(
+			Buffer.concat(all.map((u) => u.data.subarray(0, u.written)))
+				.subarray(12)
+				.equals(frame),
+		).toBe(true);
+	});
+
+	test("a broken ring asks for a reset and frames go nowhere", async () => {
+		const { net, driver, rx } = started();
+		rx.rawAvailable(9999);
+		rx.rawKick();
+		net.arrive(frameOf(60));
+		expect(driver.needsReset).toBe(true);
+	});
+});
+
+describe("NetDevice reset in mid-flight", () => {
+	test("held chains of both directions are forgotten and a new driver works", async () => {
+		const { net, driver, rx, tx } = started(new FakeNet(PLAIN, 9000));
+		net.room = 0;
+		tx.add([readable(headed(frameOf(60)))]);
+		tx.kick();
+		rx.add([writable(2000)]);
+		rx.kick();
+		net.arrive(frameOf(5000));
+		const before = driver.ram.snapshot();
+		driver.reset();
+		net.makeRoom();
+		net.arrive(frameOf(70));
+		await turn();
+		expect([net.sent.length, driver.ram.changes(before).length]).toEqual([0, 0]);
+		const again = new FakeDriver(driver.device).start();
+		again.queue(0).add([writable(2000)]);
+		again.queue(0).kick();
+		expect(
+			again
+				.queue(0)
+				.collect()
+				.map((u) => u.written),
+		).toEqual([82]);
+		await again.queue(1).request([readable(headed(frameOf(60)))]);
+		expect(net.sent.length).toBe(1);
+	});
+
+	test("the rest of a batch is not touched after a reset", async () => {
+		const { net, driver, tx } = started();
+		for (let i = 0; i < 200; i++) tx.add([readable(headed(frameOf(60)))]);
+		tx.kick();
+		driver.reset();
+		await turn();
+		expect(net.sent.length).toBe(128);
+	});
+});
