@@ -8,7 +8,7 @@
  * `pop` takes a chain off the available ring, `push` puts it on the used ring, `flush` publishes used.idx once for a
  * batch and interrupts once if the driver wants it. Chains are preallocated per head index and hold a snapshot of
  * their descriptors, checked and turned into Segments, so a guest that rewrites a descriptor afterwards changes
- * nothing. What a driver must not do breaks the queue: `onBroken` is called once and `pop` gives nothing any more.
+ * nothing. What a driver must not do breaks the queue: `broken` is called once and `pop` gives nothing any more.
  */
 import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
 import { Segments } from "../base/segments.ts";
@@ -22,6 +22,8 @@ export const VIRTQ_USED_F_NO_NOTIFY = 1;
 const DESC_BYTES = 16;
 /** Longest chain accepted, indirect descriptors included. Linux builds indirect chains beyond the queue size. */
 const MAX_CHAIN = 1024;
+/** Longest chain in bytes (virtio 1.2 §2.7.5): used.len has to hold what was written. */
+const MAX_CHAIN_BYTES = 2 ** 32 - 1;
 
 /** Bytes of each ring part for a queue of `size` entries, the event fields included. */
 export const descBytes = (size: number): number => DESC_BYTES * size;
@@ -140,6 +142,9 @@ export class Virtqueue {
 		chain.writable.clear();
 		const fault = this.#collect(chain, this.#desc, this.#descAt, this.size, head, this.#indirect, 0);
 		if (fault !== undefined) return this.#break(fault);
+		if (chain.readable.totalBytes + chain.writable.totalBytes > MAX_CHAIN_BYTES) {
+			return this.#break(`chain at head ${head} is longer than ${MAX_CHAIN_BYTES} bytes`);
+		}
 		chain.inFlight = true;
 		return chain;
 	}
