@@ -51,7 +51,7 @@ export function checkNode(version = process.versions.node): Finding {
 	return { name: "node", status: "missing", found: version, remedy, needed: "run" };
 }
 
-export function checkHelper(): Finding {
+export function checkNative(): Finding {
 	const name = "native helper";
 	try {
 		return { name, status: "ok", found: `ABI version ${native().abiVersion}` };

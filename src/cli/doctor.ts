@@ -5,12 +5,12 @@
 import { Command } from "commander";
 import {
 	checkAgent,
-	checkHelper,
 	checkIoUring,
 	checkKernels,
 	checkKoffi,
 	checkKvm,
 	checkMemory,
+	checkNative,
 	checkNode,
 	checkProcessor,
 	checkSpace,
@@ -40,7 +40,7 @@ const VERDICTS: Record<Verdict, string> = {
 async function examine(): Promise<Finding[]> {
 	return [
 		checkNode(),
-		checkHelper(),
+		checkNative(),
 		checkKoffi(),
 		checkProcessor(),
 		checkKvm(),

@@ -1,0 +1,48 @@
+import { expect, test } from "vitest";
+import { codeOf, filesOf, textOf } from "./sources.ts";
+
+const MAX_LINES = 450;
+const sources = filesOf("src", /\.ts$/);
+const tests = filesOf("test", /\.ts$/).filter((path) => !path.startsWith("test/rules/"));
+const scripts = filesOf("scripts", /\.mjs$/);
+
+/** "path:line" of each match in the code of `paths`. */
+function places(paths: readonly string[], pattern: RegExp): string[] {
+	return paths.flatMap((path) =>
+		codeOf(path)
+			.split("\n")
+			.filter((line) => pattern.test(line))
+			.map((line) => `${path}: ${line.trim()}`),
+	);
+}
+
+test("process.exit is nowhere: an exit status is set, and what is open is closed", () => {
+	expect(places([...sources, ...scripts], /\bprocess\.exit\(/)).toEqual([]);
+});
+
+test(`no file has more than ${MAX_LINES} lines`, () => {
+	const long = [...sources, ...tests, ...filesOf("native", /\.[ch]$/), ...filesOf("guests", /\.[chS]$/)]
+		.map((path) => [path, textOf(path).split("\n").length] as const)
+		.filter(([, lines]) => lines > MAX_LINES);
+	expect(long.map(([path, lines]) => `${path}: ${lines} lines`)).toEqual([]);
+});
+
+test("every source file opens with a comment that says what it is", () => {
+	const bare = sources.filter((path) => !/^(#!.*\n)?\/\*\n \* \S/.test(textOf(path)));
+	expect(bare).toEqual([]);
+});
+
+test("no test is left out, alone or silent", () => {
+	expect(places(tests, /\b(test|it|describe|suite)(\.\w+)*\.(only|skip|skipIf|runIf|todo|fails)\b/)).toEqual([]);
+	expect(places(tests, /\b(xit|xtest|xdescribe|fit|fdescribe)\(|\bcontext\.skip\(|\bskip\(\)/)).toEqual([]);
+});
+
+test("names say what a thing is: no Manager, Helper, Util", () => {
+	const named = places(sources, /\b(class|interface|type|function)\s+\w*(Manager|Helper|Utils?)\b/);
+	expect(named).toEqual([]);
+	expect(sources.filter((path) => /(manager|helper|util|common|misc)s?\.ts$/.test(path))).toEqual([]);
+});
+
+test("imports carry the .ts extension", () => {
+	expect(places(sources, /from "\.[^"]*(?<!\.ts)"/)).toEqual([]);
+});
