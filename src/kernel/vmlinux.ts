@@ -107,7 +107,7 @@ export async function extractVmlinux(kernel: string, vmlinux: string): Promise<v
 	try {
 		image = await readFile(kernel);
 	} catch (error) {
-		throw new ImageError("ERR_KERNEL_MISSING", `Cannot read kernel ${kernel}: ${explain(error)}`, { cause: error });
+		throw new ImageError("ERR_KERNEL_OPEN", `Cannot read kernel ${kernel}: ${explain(error)}`, { cause: error });
 	}
 	const folder = await mkdtemp(join(dirname(vmlinux), ".tsvmm-"));
 	try {
