@@ -316,4 +316,11 @@ deviceSuite({
 	make: () => new BlockDevice(new MemoryDisk(SECTORS * 512)),
 	eager: [0],
 	rounds: 200,
+	fill: (random, bytes) => {
+		const type = random.pick([0, 0, 1, 1, 4, 8, 11, 13, 14]);
+		const [one, two] = [random.below(SECTORS + 2), random.below(SECTORS)];
+		bytes.set(header(type, random.chance(5) ? random.bits() * 2 ** 21 : one));
+		/* Read as ranges, the same bytes are two of a few sectors. */
+		bytes.set(rangeChain(11, { sector: two, sectors: random.below(9) }, { sector: one, sectors: 1 })[1]!.data!, 16);
+	},
 });
