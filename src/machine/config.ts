@@ -28,8 +28,8 @@ export interface PortForward {
 export interface VsockConfig {
 	/** Guest context ID, 3 to 2^32 - 2. */
 	cid: number;
-	/** Path of the listening unix socket; guest-initiated connections go to `${uds}_${port}`. */
-	uds: string;
+	/** Path of the listening unix socket; guest-initiated connections go to `${uds}_${port}`. None: this process only. */
+	uds?: string;
 }
 
 /** Where the serial console goes. */
