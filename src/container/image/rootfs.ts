@@ -19,7 +19,7 @@ import { type LayerSource, withLayers } from "./layer-file.ts";
 import { measureTree, mergeLayers, writeTree } from "./layers.ts";
 import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
-import type { Inode } from "./tree.ts";
+import { type Inode, walk } from "./tree.ts";
 
 export interface RootfsImage {
 	/** A file whose size is a multiple of 4 KiB. */
@@ -36,9 +36,9 @@ export interface RootfsOptions {
 
 /**
  * No compression: the guest's CPU is what is scarce. Blocks of 32 KiB and no fragments: a page fault reads one block
- * whole, and a small file's end does not drag in its neighbours. One time stamp: the same image gives the same bytes.
+ * whole, and a small file's end does not drag in its neighbours.
  */
-const SQUASHFS = ["-noI", "-noD", "-noF", "-noX", "-no-fragments", "-b", "32K", "-mkfs-time", "0"];
+const SQUASHFS = ["-noI", "-noD", "-noF", "-noX", "-no-fragments", "-b", "32K"];
 const LIMITS = ["-mem", "64M", "-no-progress", "-exit-on-error"];
 /** Part of the file's name: other options make another file. */
 const RECIPE = createHash("sha256").update(SQUASHFS.join(" ")).digest("hex").slice(0, 8);
@@ -99,11 +99,19 @@ function layerSource(store: ImageStore): LayerSource {
 }
 
 /** sqfstar takes the root folder's metadata as options: it ignores "./" in the archive. */
-function rootOptions(root: Inode): string[] {
-	const { mode, uid, gid, mtime } = root;
-	const time = Math.min(Math.max(mtime, 0), 0xffff_ffff);
-	const all = { mode: mode.toString(8), uid, gid, time };
-	return Object.entries(all).flatMap(([name, value]) => [`-root-${name}`, String(value)]);
+function rootOptions({ mode, uid, gid }: Inode): string[] {
+	return ["-root-mode", mode.toString(8), "-root-uid", String(uid), "-root-gid", String(gid)];
+}
+
+/**
+ * sqfstar 4.5 ignores -root-time and takes the time of the build, unless SOURCE_DATE_EPOCH sets back what is newer
+ * than it: with the newest file's time that is the root folder and the superblock alone, and the same image gives the
+ * same bytes.
+ */
+function newestTime(root: Inode): number {
+	let newest = root.mtime;
+	for (const { inode } of walk(root)) if (inode.mtime > newest) newest = inode.mtime;
+	return Math.min(Math.max(newest, 0), 0xffff_ffff);
 }
 
 async function squash(root: Inode, tar: AsyncIterable<Buffer>, path: string, signal?: AbortSignal): Promise<void> {
@@ -111,8 +119,7 @@ async function squash(root: Inode, tar: AsyncIterable<Buffer>, path: string, sig
 	if (tool === undefined) throw toolMissing("sqfstar");
 	const child = spawn(tool, [...SQUASHFS, ...rootOptions(root), ...LIMITS, path], {
 		stdio: ["pipe", "ignore", "pipe"],
-		/* It clamps and overrides by this variable otherwise. */
-		env: { ...process.env, SOURCE_DATE_EPOCH: undefined },
+		env: { ...process.env, SOURCE_DATE_EPOCH: String(newestTime(root)) },
 	});
 	let said = "";
 	child.stderr.on("data", (data) => {
