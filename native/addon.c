@@ -96,36 +96,9 @@ void callback_destroy(struct callback *callback) {
     napi_async_destroy(callback->env, callback->context);
 }
 
-#define FUNCTION(name)                                                                                       \
-    { #name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL }
-
 NAPI_MODULE_INIT() {
-    napi_property_descriptor functions[] = {
-        FUNCTION(ramMap),
-        FUNCTION(ramUnmap),
-        FUNCTION(loopCreate),
-        FUNCTION(loopRegister),
-        FUNCTION(vcpuStart),
-        FUNCTION(vcpuResume),
-        FUNCTION(vcpuKick),
-        FUNCTION(loopStop),
-        FUNCTION(loopDestroy),
-        FUNCTION(pollCreate),
-        FUNCTION(pollSet),
-        FUNCTION(pollRef),
-        FUNCTION(pollDestroy),
-        FUNCTION(eventfdCreate),
-        FUNCTION(eventfdSignal),
-        FUNCTION(fdClose),
-        {"readv", NULL, native_readv, NULL, NULL, NULL, napi_enumerable, NULL},
-        {"writev", NULL, native_writev, NULL, NULL, NULL, napi_enumerable, NULL},
-        FUNCTION(ioCreate),
-        FUNCTION(ioSubmit),
-        FUNCTION(ioDestroy),
-        FUNCTION(terminalRaw),
-        FUNCTION(terminalRestore),
-        FUNCTION(terminalSize),
-    };
+#define PROPERTY(name) {#name, NULL, native_##name, NULL, NULL, NULL, napi_enumerable, NULL},
+    napi_property_descriptor functions[] = {FUNCTIONS(PROPERTY)};
     napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
     set(env, exports, "abiVersion", number(env, ABI_VERSION));
     return exports;

@@ -25,10 +25,12 @@
     size_t argc = count;                                                                                     \
     napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
 
+/* Argument `i` of the call; 0, false or NULL when it is of another type. */
+#define NUMBER(i) arg_number(env, argv[i])
+#define INT(i) ((int32_t)NUMBER(i))
+#define BOOL(i) arg_bool(env, argv[i])
+#define HANDLE(i) arg_handle(env, argv[i])
 double arg_number(napi_env env, napi_value value);
-static inline int32_t arg_int(napi_env env, napi_value value) {
-    return (int32_t)arg_number(env, value);
-}
 bool arg_bool(napi_env env, napi_value value);
 void *arg_handle(napi_env env, napi_value value);
 
@@ -53,33 +55,18 @@ void callback_create(struct callback *callback, napi_env env, napi_value functio
 void callback_call(struct callback *callback, size_t argc, const int32_t *arguments);
 void callback_destroy(struct callback *callback);
 
-napi_value ramMap(napi_env env, napi_callback_info info);
-napi_value ramUnmap(napi_env env, napi_callback_info info);
-
-napi_value loopCreate(napi_env env, napi_callback_info info);
-napi_value loopRegister(napi_env env, napi_callback_info info);
-napi_value vcpuStart(napi_env env, napi_callback_info info);
-napi_value vcpuResume(napi_env env, napi_callback_info info);
-napi_value vcpuKick(napi_env env, napi_callback_info info);
-napi_value loopStop(napi_env env, napi_callback_info info);
-napi_value loopDestroy(napi_env env, napi_callback_info info);
-
-napi_value pollCreate(napi_env env, napi_callback_info info);
-napi_value pollSet(napi_env env, napi_callback_info info);
-napi_value pollRef(napi_env env, napi_callback_info info);
-napi_value pollDestroy(napi_env env, napi_callback_info info);
-napi_value eventfdCreate(napi_env env, napi_callback_info info);
-napi_value eventfdSignal(napi_env env, napi_callback_info info);
-napi_value fdClose(napi_env env, napi_callback_info info);
-napi_value native_readv(napi_env env, napi_callback_info info);
-napi_value native_writev(napi_env env, napi_callback_info info);
-
-napi_value ioCreate(napi_env env, napi_callback_info info);
-napi_value ioSubmit(napi_env env, napi_callback_info info);
-napi_value ioDestroy(napi_env env, napi_callback_info info);
-
-napi_value terminalRaw(napi_env env, napi_callback_info info);
-napi_value terminalRestore(napi_env env, napi_callback_info info);
-napi_value terminalSize(napi_env env, napi_callback_info info);
+/* clang-format off */
+/* The functions of the interface Native in src/host/native.ts. */
+#define FUNCTIONS(F) \
+    F(ramMap) F(ramUnmap) \
+    F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopStop) F(loopDestroy) \
+    F(pollCreate) F(pollSet) F(pollRef) F(pollDestroy) \
+    F(eventfdCreate) F(eventfdSignal) F(fdClose) F(readv) F(writev) \
+    F(ioCreate) F(ioSubmit) F(ioDestroy) \
+    F(terminalRaw) F(terminalRestore) F(terminalSize)
+/* clang-format on */
+#define NATIVE(name) napi_value native_##name(napi_env env, napi_callback_info info)
+#define DECLARE(name) NATIVE(name);
+FUNCTIONS(DECLARE)
 
 #endif

@@ -36,13 +36,13 @@ static void destroy(void *argument) {
     uv_close((uv_handle_t *)&poll->poll, free_poll);
 }
 
-napi_value pollCreate(napi_env env, napi_callback_info info) {
+NATIVE(pollCreate) {
     ARGUMENTS(4);
     uv_loop_t *loop;
     struct poll *poll = calloc(1, sizeof *poll);
     napi_get_uv_event_loop(env, &loop);
-    poll->fd = arg_int(env, argv[0]);
-    poll->drain = arg_bool(env, argv[2]);
+    poll->fd = INT(0);
+    poll->drain = BOOL(2);
     poll->poll.data = poll;
     int error = uv_poll_init(loop, &poll->poll, poll->fd);
     if (error < 0) {
@@ -51,15 +51,15 @@ napi_value pollCreate(napi_env env, napi_callback_info info) {
     }
     callback_create(&poll->callback, env, argv[3]);
     napi_add_env_cleanup_hook(env, destroy, poll);
-    if (arg_int(env, argv[1]) != 0)
-        uv_poll_start(&poll->poll, arg_int(env, argv[1]), on_poll);
+    if (INT(1) != 0)
+        uv_poll_start(&poll->poll, INT(1), on_poll);
     return handle(env, poll);
 }
 
-napi_value pollSet(napi_env env, napi_callback_info info) {
+NATIVE(pollSet) {
     ARGUMENTS(2);
-    struct poll *poll = arg_handle(env, argv[0]);
-    int events = arg_int(env, argv[1]);
+    struct poll *poll = HANDLE(0);
+    int events = INT(1);
     if (events == 0)
         uv_poll_stop(&poll->poll);
     else
@@ -67,42 +67,42 @@ napi_value pollSet(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-napi_value pollRef(napi_env env, napi_callback_info info) {
+NATIVE(pollRef) {
     ARGUMENTS(2);
-    struct poll *poll = arg_handle(env, argv[0]);
-    if (arg_bool(env, argv[1]))
+    struct poll *poll = HANDLE(0);
+    if (BOOL(1))
         uv_ref((uv_handle_t *)&poll->poll);
     else
         uv_unref((uv_handle_t *)&poll->poll);
     return NULL;
 }
 
-napi_value pollDestroy(napi_env env, napi_callback_info info) {
+NATIVE(pollDestroy) {
     ARGUMENTS(1);
-    struct poll *poll = arg_handle(env, argv[0]);
+    struct poll *poll = HANDLE(0);
     napi_remove_env_cleanup_hook(env, destroy, poll);
     destroy(poll);
     return NULL;
 }
 
-napi_value eventfdCreate(napi_env env, napi_callback_info info) {
+NATIVE(eventfdCreate) {
     (void)info;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return fd < 0 ? throw_errno(env, "create an eventfd", errno) : number(env, fd);
 }
 
-napi_value eventfdSignal(napi_env env, napi_callback_info info) {
+NATIVE(eventfdSignal) {
     ARGUMENTS(1);
     uint64_t one = 1;
     /* EAGAIN: the counter is full, so the reader will wake all the same. */
-    if (write(arg_int(env, argv[0]), &one, sizeof one) < 0 && errno != EAGAIN)
+    if (write(INT(0), &one, sizeof one) < 0 && errno != EAGAIN)
         return throw_errno(env, "signal an eventfd", errno);
     return NULL;
 }
 
-napi_value fdClose(napi_env env, napi_callback_info info) {
+NATIVE(fdClose) {
     ARGUMENTS(1);
-    if (close(arg_int(env, argv[0])) < 0 && errno != EINTR)
+    if (close(INT(0)) < 0 && errno != EINTR)
         return throw_errno(env, "close a file descriptor", errno);
     return NULL;
 }
@@ -111,7 +111,7 @@ static napi_value vectored(napi_env env, napi_callback_info info,
                            ssize_t (*call)(int, const struct iovec *, int)) {
     ARGUMENTS(4);
     struct iovec iovecs[MAX_IOVECS];
-    int fd = arg_int(env, argv[0]), count = arg_int(env, argv[3]);
+    int fd = INT(0), count = INT(3);
     size_t addresses = 0, sizes = 0;
     double *hvas = NULL;
     uint32_t *lengths = NULL;
@@ -125,9 +125,9 @@ static napi_value vectored(napi_env env, napi_callback_info info,
     return number(env, result < 0 ? -errno : result);
 }
 
-napi_value native_readv(napi_env env, napi_callback_info info) {
+NATIVE(readv) {
     return vectored(env, info, readv);
 }
-napi_value native_writev(napi_env env, napi_callback_info info) {
+NATIVE(writev) {
     return vectored(env, info, writev);
 }

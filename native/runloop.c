@@ -18,7 +18,6 @@
 #include <sys/syscall.h>
 
 #define KICK_SIGNAL (SIGRTMIN + 5)
-#define STACK_BYTES (128 * 1024)
 
 struct reg {
     uint64_t address;
@@ -41,16 +40,16 @@ struct vcpu {
 };
 
 struct loop {
-    uv_async_t async;
-    struct callback callback;
+    struct posted_ring posted;
+    _Atomic int32_t states[MAX_VCPUS], errnos[MAX_VCPUS], shadow[SHADOW_WORDS];
+    struct vcpu vcpus[MAX_VCPUS];
     uint32_t max_vcpus;
     atomic_bool stop;
-    struct vcpu *vcpus;
-    _Atomic int32_t *states, *errnos, *shadow;
-    struct posted_ring *posted;
     pthread_mutex_t posting; /* vCPU threads among themselves */
     atomic_uint registers;
     struct reg table[MAX_REGISTERS];
+    uv_async_t async;
+    struct callback callback;
     napi_ref buffers[4];
 };
 
@@ -75,7 +74,7 @@ static const struct reg *find(struct loop *loop, bool pio, bool write, uint64_t 
 /* Queues `count` values; false when they do not all fit. */
 static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, uint32_t count) {
     struct loop *loop = vcpu->loop;
-    struct posted_ring *ring = loop->posted;
+    struct posted_ring *ring = &loop->posted;
     bool fits;
     pthread_mutex_lock(&loop->posting);
     uint32_t tail = ring->tail, head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
@@ -215,11 +214,6 @@ static void free_loop(uv_handle_t *async) {
     for (uint32_t i = 0; i < loop->max_vcpus; i++)
         if (loop->vcpus[i].run != NULL)
             munmap(loop->vcpus[i].run, loop->vcpus[i].run_bytes);
-    free(loop->vcpus);
-    free((void *)loop->states);
-    free((void *)loop->errnos);
-    free((void *)loop->shadow);
-    free(loop->posted);
     free(loop);
 }
 
@@ -236,18 +230,15 @@ static void destroy(void *argument) {
     uv_close((uv_handle_t *)&loop->async, free_loop);
 }
 
-napi_value loopCreate(napi_env env, napi_callback_info info) {
+NATIVE(loopCreate) {
     ARGUMENTS(2);
     uv_loop_t *uv;
     struct sigaction action = {.sa_handler = on_kick};
-    struct loop *loop = calloc(1, sizeof *loop);
-    loop->max_vcpus = (uint32_t)arg_int(env, argv[0]);
-    loop->vcpus = calloc(loop->max_vcpus, sizeof *loop->vcpus);
-    loop->states = calloc(loop->max_vcpus, sizeof *loop->states);
-    loop->errnos = calloc(loop->max_vcpus, sizeof *loop->errnos);
-    loop->shadow = calloc(SHADOW_WORDS, sizeof *loop->shadow);
-    loop->posted = aligned_alloc(64, sizeof *loop->posted);
-    memset(loop->posted, 0, sizeof *loop->posted);
+    if (NUMBER(0) < 1 || NUMBER(0) > MAX_VCPUS)
+        return throw_errno(env, "create a run loop", EINVAL);
+    struct loop *loop = aligned_alloc(64, (sizeof *loop + 63) / 64 * 64);
+    memset(loop, 0, sizeof *loop);
+    loop->max_vcpus = (uint32_t)INT(0);
     pthread_mutex_init(&loop->posting, NULL);
     for (uint32_t i = 0; i < loop->max_vcpus; i++) {
         loop->vcpus[i].loop = loop;
@@ -269,19 +260,19 @@ napi_value loopCreate(napi_env env, napi_callback_info info) {
     set(env, result, "states", buffer(env, (void *)loop->states, words, &loop->buffers[0]));
     set(env, result, "errnos", buffer(env, (void *)loop->errnos, words, &loop->buffers[1]));
     set(env, result, "shadow", buffer(env, (void *)loop->shadow, SHADOW_WORDS * 4, &loop->buffers[2]));
-    set(env, result, "posted", buffer(env, loop->posted, sizeof *loop->posted, &loop->buffers[3]));
+    set(env, result, "posted", buffer(env, &loop->posted, sizeof loop->posted, &loop->buffers[3]));
     return result;
 }
 
-napi_value loopRegister(napi_env env, napi_callback_info info) {
+NATIVE(loopRegister) {
     ARGUMENTS(6);
-    struct loop *loop = arg_handle(env, argv[0]);
+    struct loop *loop = HANDLE(0);
     struct reg reg = {
-        .pio = arg_bool(env, argv[1]),
-        .address = (uint64_t)arg_number(env, argv[2]),
-        .size = (uint32_t)arg_int(env, argv[3]),
-        .kind = (uint8_t)arg_int(env, argv[4]),
-        .word = (uint16_t)arg_int(env, argv[5]),
+        .pio = BOOL(1),
+        .address = (uint64_t)NUMBER(2),
+        .size = (uint32_t)INT(3),
+        .kind = (uint8_t)INT(4),
+        .word = (uint16_t)INT(5),
     };
     unsigned count = atomic_load(&loop->registers);
     if (count == MAX_REGISTERS || reg.size < 1 || reg.size > 4 || reg.word >= SHADOW_WORDS)
@@ -292,15 +283,15 @@ napi_value loopRegister(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-napi_value vcpuStart(napi_env env, napi_callback_info info) {
+NATIVE(vcpuStart) {
     ARGUMENTS(4);
-    struct loop *loop = arg_handle(env, argv[0]);
-    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    struct loop *loop = HANDLE(0);
+    uint32_t index = (uint32_t)INT(1);
     if (index >= loop->max_vcpus || loop->vcpus[index].run != NULL || atomic_load(&loop->stop))
         return throw_errno(env, "start a vCPU", EINVAL);
     struct vcpu *vcpu = &loop->vcpus[index];
-    vcpu->fd = arg_int(env, argv[2]);
-    vcpu->run_bytes = (size_t)arg_number(env, argv[3]);
+    vcpu->fd = INT(2);
+    vcpu->run_bytes = (size_t)NUMBER(3);
     void *run = mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (run == MAP_FAILED)
         return throw_errno(env, "map kvm_run of a vCPU", errno);
@@ -309,14 +300,9 @@ napi_value vcpuStart(napi_env env, napi_callback_info info) {
 
     /* The thread inherits a mask that leaves every signal to the others. */
     sigset_t all, before;
-    pthread_attr_t attributes;
-    char name[16];
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int error = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
-    pthread_attr_destroy(&attributes);
+    int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {
         munmap(run, vcpu->run_bytes);
@@ -324,6 +310,7 @@ napi_value vcpuStart(napi_env env, napi_callback_info info) {
         atomic_store(&loop->states[index], VCPU_STOPPED);
         return throw_errno(env, "start the thread of a vCPU", error);
     }
+    char name[16];
     snprintf(name, sizeof name, "vcpu%u", index);
     pthread_setname_np(vcpu->thread, name);
     vcpu->started = true;
@@ -331,10 +318,10 @@ napi_value vcpuStart(napi_env env, napi_callback_info info) {
     return buffer(env, run, vcpu->run_bytes, &vcpu->run_buffer);
 }
 
-napi_value vcpuResume(napi_env env, napi_callback_info info) {
+NATIVE(vcpuResume) {
     ARGUMENTS(2);
-    struct loop *loop = arg_handle(env, argv[0]);
-    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    struct loop *loop = HANDLE(0);
+    uint32_t index = (uint32_t)INT(1);
     int32_t expected = VCPU_EXITED;
     if (index < loop->max_vcpus &&
         atomic_compare_exchange_strong(&loop->states[index], &expected, VCPU_RUNNING))
@@ -342,10 +329,10 @@ napi_value vcpuResume(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-napi_value vcpuKick(napi_env env, napi_callback_info info) {
+NATIVE(vcpuKick) {
     ARGUMENTS(2);
-    struct loop *loop = arg_handle(env, argv[0]);
-    uint32_t index = (uint32_t)arg_int(env, argv[1]);
+    struct loop *loop = HANDLE(0);
+    uint32_t index = (uint32_t)INT(1);
     if (index >= loop->max_vcpus || !loop->vcpus[index].started)
         return NULL;
     atomic_store(&loop->vcpus[index].kicked, true);
@@ -353,15 +340,15 @@ napi_value vcpuKick(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-napi_value loopStop(napi_env env, napi_callback_info info) {
+NATIVE(loopStop) {
     ARGUMENTS(1);
-    stop_threads(arg_handle(env, argv[0]));
+    stop_threads(HANDLE(0));
     return NULL;
 }
 
-napi_value loopDestroy(napi_env env, napi_callback_info info) {
+NATIVE(loopDestroy) {
     ARGUMENTS(1);
-    struct loop *loop = arg_handle(env, argv[0]);
+    struct loop *loop = HANDLE(0);
     napi_remove_env_cleanup_hook(env, destroy, loop);
     destroy(loop);
     return NULL;

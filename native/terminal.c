@@ -28,10 +28,10 @@ static void on_fatal(int signal) {
     raise(signal); /* SA_RESETHAND made it deadly again */
 }
 
-napi_value terminalRaw(napi_env env, napi_callback_info info) {
+NATIVE(terminalRaw) {
     ARGUMENTS(1);
     static bool hooked;
-    int fd = arg_int(env, argv[0]);
+    int fd = INT(0);
     restore();
     if (tcgetattr(fd, &saved) < 0)
         return throw_errno(env, "read the terminal's mode", errno);
@@ -55,17 +55,17 @@ napi_value terminalRaw(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-napi_value terminalRestore(napi_env env, napi_callback_info info) {
+NATIVE(terminalRestore) {
     (void)env, (void)info;
     restore();
     return NULL;
 }
 
-napi_value terminalSize(napi_env env, napi_callback_info info) {
+NATIVE(terminalSize) {
     ARGUMENTS(1);
     struct winsize size;
     napi_value result = NULL;
-    if (ioctl(arg_int(env, argv[0]), TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+    if (ioctl(INT(0), TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
         return NULL;
     napi_create_object(env, &result);
     set(env, result, "columns", number(env, size.ws_col));

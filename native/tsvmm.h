@@ -21,6 +21,7 @@
 #define VCPU_FAILED 2  /* KVM_RUN failed, `errnos` has the errno; the thread has ended */
 #define VCPU_STOPPED 3 /* no thread */
 
+#define MAX_VCPUS 64
 #define SHADOW_WORDS 1024
 #define POSTED_ENTRIES 1024
 #define MAX_REGISTERS 512

@@ -5,7 +5,7 @@ static volatile u32 turn, finished;
 
 void main(u64 vcpu) {
     u32 had = 0;
-    while (had < 10000) {
+    while (had < 1000) {
         while (turn != vcpu)
             __asm__ volatile("pause");
         had++;

@@ -1,7 +1,7 @@
 /*
  * Asynchronous file I/O straight into guest memory: requests are queued with a token, `submit` hands the batch to the
  * host in one call, and `onComplete` brings each token back with its result (bytes, 0, or a negative errno; a short
- * read or write is reported as it is). io_uring where the host allows it, two threads elsewhere.
+ * read or write is reported as it is). io_uring where the host allows it, libuv's threads elsewhere.
  *
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
  */

@@ -28,6 +28,7 @@ export const VCPU_EXITED = 1; /* waits for TypeScript: see kvm_run, then vcpuRes
 export const VCPU_FAILED = 2; /* KVM_RUN failed: `errnos` has the errno; the thread has ended */
 export const VCPU_STOPPED = 3; /* no thread */
 
+export const MAX_VCPUS = 64;
 export const SHADOW_WORDS = 1024;
 export const POSTED_ENTRIES = 1024;
 export const MAX_REGISTERS = 512;
@@ -77,8 +78,8 @@ export interface Native {
 	readonly abiVersion: number;
 
 	/* Guest RAM: one private anonymous mapping, seen through windows of at most `windowBytes` each. */
-	ramMap(sizeBytes: number, windowBytes: number): { hva: number; windows: ArrayBuffer[] };
-	ramUnmap(hva: number): void;
+	ramMap(sizeBytes: number, windowBytes: number): { ram: Handle; hva: number; windows: ArrayBuffer[] };
+	ramUnmap(ram: Handle): void;
 
 	/* The run loop: one thread per vCPU in KVM_RUN. `onWake` runs on the JavaScript thread when a vCPU has exited or
 	 * the posted ring has entries (many wakes may become one). */
@@ -123,7 +124,7 @@ export interface Native {
 	readv(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
 	writev(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
 
-	/* Asynchronous file I/O by io_uring, or by two threads where io_uring is refused or `forceThreads` is set.
+	/* Asynchronous file I/O by io_uring, or by libuv's threads where io_uring is refused or `forceThreads` is set.
 	 * `submissions`: `entries` x io_submission; at most `entries` may be in flight
 	 * `iovecs`: IO_IOVECS x {u64 base, u64 len}, free for reuse after ioSubmit returned
 	 * `completions`: `entries` x io_completion; onComplete says how many are there; they are gone after it. */
@@ -170,7 +171,7 @@ export function native(): Native {
 }
 
 function load(): Native {
-	const hint = "npm run build:native builds it; it needs gcc, make and python3";
+	const hint = "npm run build builds it; that needs gcc, make and python3";
 	let addon: Native;
 	try {
 		addon = require("node-gyp-build")(packageRoot()) as Native;

@@ -5,7 +5,7 @@
  */
 import { HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
-import { native } from "./native.ts";
+import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
 
@@ -18,12 +18,12 @@ export interface RamRange {
 export class GuestRam {
 	/** Adjacent ranges of more than 2 GiB are several regions. */
 	readonly regions: readonly MemoryRegion[];
-	readonly #hvas: number[];
+	readonly #mappings: Handle[];
 	#open = true;
 
-	private constructor(regions: MemoryRegion[], hvas: number[]) {
+	private constructor(regions: MemoryRegion[], mappings: Handle[]) {
 		this.regions = regions;
-		this.#hvas = hvas;
+		this.#mappings = mappings;
 	}
 
 	/**
@@ -33,31 +33,31 @@ export class GuestRam {
 	 */
 	static map(ranges: readonly RamRange[]): GuestRam {
 		const regions: MemoryRegion[] = [];
-		const hvas: number[] = [];
+		const mappings: Handle[] = [];
 		try {
 			for (const { gpa, sizeBytes } of ranges) {
-				const { hva, windows } = native().ramMap(sizeBytes, WINDOW_BYTES);
-				hvas.push(hva);
+				const { ram, hva, windows } = native().ramMap(sizeBytes, WINDOW_BYTES);
+				mappings.push(ram);
 				windows.forEach((buffer, i) => {
 					const at = i * WINDOW_BYTES;
 					regions.push({ gpa: gpa + at, sizeBytes: buffer.byteLength, hva: hva + at, buffer });
 				});
 			}
 		} catch (cause) {
-			for (const hva of hvas) native().ramUnmap(hva);
+			for (const mapping of mappings) native().ramUnmap(mapping);
 			const mib = ranges.reduce((sum, range) => sum + range.sizeBytes, 0) / 2 ** 20;
 			throw new HostError("ERR_RAM_MAP", `Cannot map ${mib} MiB of guest memory: ${(cause as Error).message}`, {
 				hint: "give the machine less --memory, or the host more memory or swap",
 				cause,
 			});
 		}
-		return new GuestRam(regions, hvas);
+		return new GuestRam(regions, mappings);
 	}
 
 	/** Unmaps everything; only when no vCPU runs and no I/O is in flight. */
 	close(): void {
 		if (!this.#open) return;
 		this.#open = false;
-		for (const hva of this.#hvas) native().ramUnmap(hva);
+		for (const mapping of this.#mappings) native().ramUnmap(mapping);
 	}
 }
