@@ -20,8 +20,10 @@ export interface ForegroundOptions {
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 
+/** Asked of the kernel each time: Node's own idea of it may be older than our SIGWINCH. */
 function terminalSize(): { columns: number; rows: number } {
-	const { columns = 80, rows = 24 } = process.stdout.isTTY ? process.stdout : process.stderr;
+	const terminal = [process.stdout, process.stderr].find((stream) => stream.isTTY);
+	const [columns, rows] = terminal?.getWindowSize() ?? [80, 24];
 	return { columns, rows };
 }
 

@@ -1,0 +1,76 @@
+/*
+ * Whether this machine can run guests itself, and what to do when it cannot: the very same command line once more, in
+ * the lab. The first thing that `boot` and `run` do:
+ *
+ *     if (needsLab()) return await reexecInLab(process.argv.slice(2), { quiet });
+ */
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { UsageError } from "../base/errors.ts";
+import { packageRoot } from "../host/native.ts";
+import { exec } from "./exec.ts";
+import { upWithProgress } from "./progress.ts";
+
+/** Why this machine cannot run a Linux guest by itself; undefined when it can. */
+export function missingForDirect(): string | undefined {
+	if (!existsSync("/dev/kvm")) return "this machine has no /dev/kvm";
+	const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
+	return flags.includes("vmx") || flags.includes("svm") ? undefined : "this CPU has no VT-x or SVM";
+}
+
+/**
+ * True when guests must run in the lab. $TSVMM_HOST overrides: "direct" or "lab". In the lab itself it is "direct".
+ *
+ * @throws UsageError ERR_HOST_CHOICE when $TSVMM_HOST is anything else
+ */
+export function needsLab(): boolean {
+	const choice = process.env.TSVMM_HOST || "auto";
+	if (choice === "direct" || process.env.TSVMM_LAB === "1") return false;
+	if (choice === "lab") return true;
+	if (choice !== "auto") {
+		throw new UsageError("ERR_HOST_CHOICE", `Cannot use TSVMM_HOST=${choice}: direct, lab or auto are possible`);
+	}
+	return missingForDirect() !== undefined;
+}
+
+/**
+ * Runs this tsvmm with `argv` in the lab, in place of this process: the same standard streams, terminal, working
+ * folder, environment and signals. Brings the lab up first if need be.
+ *
+ * @param argv the words after "tsvmm"
+ * @returns its exit status
+ */
+export async function reexecInLab(argv: readonly string[], options: { quiet?: boolean } = {}): Promise<number> {
+	const { quiet = false } = options;
+	if (!quiet) {
+		const why = missingForDirect() ?? "TSVMM_HOST is lab";
+		process.stderr.write(`tsvmm: ${why}; using the lab (QEMU emulating a KVM host; slow)\n`);
+	}
+	const up = await upWithProgress({}, quiet);
+	try {
+		const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
+		return await exec(up.lab, [...ownProgram(), ...argv], { tty, stdin: true });
+	} finally {
+		up.close();
+	}
+}
+
+/**
+ * node, its options and our entry file. A checkout that runs from its sources uses its bundle when that is no older:
+ * compiling the sources takes long in the lab.
+ */
+function ownProgram(): string[] {
+	const entry = realpathSync(process.argv[1] ?? join(packageRoot(), "dist/tsvmm.js"));
+	const bundle = join(packageRoot(), "dist/tsvmm.js");
+	if (entry.endsWith(".ts") && isFresh(bundle)) return [process.execPath, bundle];
+	return [process.execPath, ...process.execArgv, entry];
+}
+
+function isFresh(bundle: string): boolean {
+	const built = statSync(bundle, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+	const source = join(packageRoot(), "src");
+	return readdirSync(source, { recursive: true }).every((name) => {
+		const times = statSync(join(source, String(name)), { throwIfNoEntry: false });
+		return times === undefined || times.isDirectory() || times.mtimeMs <= built;
+	});
+}
