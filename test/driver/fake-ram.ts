@@ -67,12 +67,12 @@ export class FakeRam {
 		return this.memory.windows.map((w) => w.bytes.slice());
 	}
 
-	/** Guest addresses of all bytes that differ from a snapshot. */
-	changes(before: Uint8Array[]): number[] {
+	/** Guest addresses of all bytes that differ from a snapshot, in the regions that begin below `limit`. */
+	changes(before: Uint8Array[], limit = Number.POSITIVE_INFINITY): number[] {
 		const out: number[] = [];
 		this.memory.windows.forEach((w, i) => {
 			const old = before[i]!;
-			if (Buffer.compare(old, w.bytes) === 0) return;
+			if (w.gpa >= limit || Buffer.compare(old, w.bytes) === 0) return;
 			for (let at = 0; at < old.length; at++) if (old[at] !== w.bytes[at]) out.push(w.gpa + at);
 		});
 		return out;

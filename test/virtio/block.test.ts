@@ -315,7 +315,7 @@ deviceSuite({
 	name: "BlockDevice",
 	make: () => new BlockDevice(new MemoryDisk(SECTORS * 512)),
 	eager: [0],
-	rounds: 200,
+	rounds: 150,
 	fill: (random, bytes) => {
 		const type = random.pick([0, 0, 1, 1, 4, 8, 11, 13, 14]);
 		const [one, two] = [random.below(SECTORS + 2), random.below(SECTORS)];
