@@ -30,14 +30,11 @@ const outDir = join(root, "prebuilds", `linux-${process.arch}`);
 const output = join(outDir, "tsvmm.glibc.node");
 const stamp = join(outDir, "sources.sha256");
 
-const sources = [
-	"binding.gyp",
-	...readdirSync(join(root, "native"))
-		.sort()
-		.map((name) => join("native", name)),
-];
+/* binding.gyp lies in native/, not in the root: there npm would build it a second time, beside the prebuilds. */
+const native = join(root, "native");
+const sources = readdirSync(native).sort();
 const hash = createHash("sha256");
-for (const name of sources) hash.update(name).update(readFileSync(join(root, name)));
+for (const name of sources) hash.update(name).update(readFileSync(join(native, name)));
 const digest = hash.digest("hex");
 
 if (!existsSync(output) || !existsSync(stamp) || readFileSync(stamp, "utf8") !== digest) build();
@@ -45,7 +42,7 @@ if (!existsSync(output) || !existsSync(stamp) || readFileSync(stamp, "utf8") !==
 function build() {
 	const work = mkdtempSync(join(tmpdir(), "tsvmm-native-"));
 	try {
-		for (const name of sources) cpSync(join(root, name), join(work, name), { recursive: true });
+		for (const name of sources) cpSync(join(native, name), join(work, name));
 		const prefix = dirname(dirname(process.execPath));
 		const headers = existsSync(join(prefix, "include/node/node_api.h")) ? [`--nodedir=${prefix}`] : [];
 		const gyp = createRequire(import.meta.url).resolve("node-gyp/bin/node-gyp.js");
