@@ -1,0 +1,261 @@
+/*
+ * `tsvmm run`: Docker's flags -> image, kernel, process -> a container in a microVM -> its exit status. What takes
+ * writing (root file system, kernel, initramfs) is prepared on this host; without KVM the same command line then runs
+ * once more in the lab and finds it there.
+ */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { Command } from "commander";
+import { explain, UsageError } from "../base/errors.ts";
+import { ImageStore } from "../container/image/store.ts";
+import { initramfs } from "../container/initramfs.ts";
+import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
+import { processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
+import type { ContainerNetwork, ContainerOptions } from "../container/run.ts";
+import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import type { GuestKernel } from "../kernel/store.ts";
+import { needsLab, reexecInLab } from "../lab/host.ts";
+import type { PortForward } from "../machine/config.ts";
+import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
+
+interface RunFlags {
+	cpus: string;
+	memory: string;
+	env: string[];
+	envFile: string[];
+	workdir?: string;
+	user?: string;
+	entrypoint?: string;
+	hostname?: string;
+	name?: string;
+	rm: boolean;
+	interactive: boolean;
+	tty: boolean;
+	net?: string;
+	publish: PortForward[];
+	ip?: string;
+	gateway?: string;
+	dns: string[];
+	kernel?: string;
+	cmdline?: string;
+	console?: string;
+	timings: boolean;
+	quiet: boolean;
+}
+
+/** The command for main.ts. */
+export function runCommand(): Command {
+	return new Command("run")
+		.description("run a command in a container of its own microVM")
+		.argument("<image>", "NAME[:TAG], NAME@DIGEST or the beginning of an image ID")
+		.argument("[command...]", "what to run instead of the image's command")
+		.passThroughOptions()
+		.helpOption("--help", "display help for command")
+		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
+		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
+		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", collect, [])
+		.option("--env-file <file>", "read variables from a file; may be repeated", collect, [])
+		.option("-w, --workdir <folder>", "working directory in the container")
+		.option("-u, --user <user[:group]>", "user in the container, by name or number")
+		.option("--entrypoint <program>", "replace the image's entrypoint; '' removes it")
+		.option("-h, --hostname <name>", "host name in the container")
+		.option("--name <name>", "name of the container; its host name unless one is given")
+		.option("--rm", "accepted for Docker's sake: nothing is ever left of a container", false)
+		.option("-i, --interactive", "pass standard input on", false)
+		.option("-t, --tty", "give the container a terminal", false)
+		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: none, with -p: user)")
+		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", collectPort, [])
+		.option("--ip <address/bits>", "the guest's address on a tap")
+		.option("--gateway <address>", "the guest's gateway on a tap")
+		.option("--dns <address>", "name server; may be repeated", collect, [])
+		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
+		.option("--cmdline <text>", "more kernel parameters")
+		.option("--console <file=PATH>", "append the guest's console to a file")
+		.option("--timings", "say on stderr how long each phase took", false)
+		.option("-q, --quiet", "no notes on stderr", false)
+		.action(async (image: string, command: string[], flags: RunFlags) => {
+			process.exitCode = await run(image, command, flags);
+		});
+}
+
+async function run(imageName: string, command: string[], flags: RunFlags): Promise<number> {
+	const options = await prepare(imageName, command, flags);
+	if (needsLab()) return reexecInLab(process.argv.slice(2), { quiet: flags.quiet });
+	const { runContainer } = await import("../container/run.ts");
+	try {
+		const { status, times } = await runContainer(options);
+		if (flags.timings) process.stderr.write(`tsvmm: ${describeTimes(times)}\n`);
+		return status;
+	} finally {
+		/* A read that still waits on standard input would keep this process alive. */
+		if (flags.interactive) process.stdin.destroy();
+	}
+}
+
+/** Everything that can be wrong is found here, before a lab or a machine is started. */
+async function prepare(imageName: string, command: string[], flags: RunFlags): Promise<ContainerOptions> {
+	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
+	const cpus = parseCpus(flags.cpus);
+	const memoryMiB = parseMemory(flags.memory);
+	const network = readNetwork(flags);
+	const env = [
+		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path), process.env)),
+		...flags.env.flatMap((text) => readVariable(text, process.env)),
+	];
+	const consoleFile = readConsole(flags.console);
+	if (flags.tty && flags.interactive && process.stdin.isTTY !== true) {
+		throw new UsageError("ERR_RUN_TTY", "Cannot give the container a terminal: standard input is none", {
+			hint: "Leave -t out when input comes from a pipe or file",
+		});
+	}
+	const store = new ImageStore();
+	const image = store.find(imageName);
+	const process_ = processSpec(image.config, {
+		command,
+		env,
+		tty: flags.tty,
+		hostname,
+		...(flags.entrypoint === undefined ? {} : { entrypoint: flags.entrypoint }),
+		...(flags.workdir === undefined ? {} : { workdir: flags.workdir }),
+		...(flags.user === undefined ? {} : { user: flags.user }),
+	});
+	const say = (line: string) => {
+		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
+	};
+	const { rootfsImage } = await import("../container/image/rootfs.ts");
+	const rootfs = await rootfsImage(store, image);
+	const kernel = await chooseKernel(flags.kernel, say);
+	await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
+	return {
+		rootfs,
+		kernel,
+		process: process_,
+		hostname,
+		cpus,
+		memoryMiB,
+		stdio: hostStdio(flags),
+		...(network === undefined ? {} : { network }),
+		...(consoleFile === undefined ? {} : { consoleFile }),
+		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
+	};
+}
+
+async function chooseKernel(
+	wanted: string | undefined,
+	say: (line: string) => void,
+): Promise<Pick<GuestKernel, "name" | "vmlinux" | "modulesFolder">> {
+	if (wanted === undefined) {
+		const { defaultKernel } = await import("../kernel/default.ts");
+		return defaultKernel({ onStep: say });
+	}
+	if (wanted.includes("/")) return { name: wanted, vmlinux: wanted };
+	const { findKernel } = await import("../kernel/store.ts");
+	const kernel = await findKernel(wanted);
+	if (kernel !== undefined) return kernel;
+	throw new UsageError("ERR_RUN_KERNEL", `Cannot use kernel "${wanted}": there is none of that name`, {
+		hint: "tsvmm kernel ls lists them; a file is written with a slash, as in ./vmlinux",
+	});
+}
+
+function readNetwork(flags: RunFlags): ContainerNetwork | undefined {
+	const device = parseNet(flags.net ?? (flags.publish.length > 0 ? "user" : "none"));
+	if (flags.publish.length > 0 && device?.kind !== "user") {
+		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.net}": only user can`);
+	}
+	if ((flags.ip !== undefined || flags.gateway !== undefined) && device?.kind !== "tap") {
+		throw new UsageError("ERR_RUN_ADDRESS", "Cannot choose the guest's address: that takes --net tap=NAME");
+	}
+	if (device === undefined) return undefined;
+	if (device.kind === "user" && flags.publish.length > 0) device.ports = flags.publish;
+	for (const address of [flags.ip?.replace(/\/\d+$/, ""), flags.gateway, ...flags.dns]) checkAddress(address);
+	return {
+		device,
+		...(flags.ip === undefined ? {} : { address: flags.ip.includes("/") ? flags.ip : `${flags.ip}/24` }),
+		...(flags.gateway === undefined ? {} : { gateway: flags.gateway }),
+		...(flags.dns.length === 0 ? {} : { dns: flags.dns }),
+	};
+}
+
+function checkAddress(address: string | undefined): void {
+	if (address === undefined) return;
+	const bytes = address.split(".");
+	if (bytes.length === 4 && bytes.every((byte) => /^\d{1,3}$/.test(byte) && Number(byte) < 256)) return;
+	throw new UsageError("ERR_RUN_ADDRESS", `Cannot read IPv4 address "${address}"`);
+}
+
+function readHostname(name: string): string {
+	if (/^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62})$/.test(name)) return name;
+	throw new UsageError(
+		"ERR_RUN_HOSTNAME",
+		`Cannot use host name "${name}": letters, digits, dots and dashes are wanted`,
+	);
+}
+
+function readConsole(text: string | undefined): string | undefined {
+	if (text === undefined) return undefined;
+	if (text.startsWith("file=") && text.length > 5) return text.slice(5);
+	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "file=PATH" });
+}
+
+function readTextFile(path: string): string {
+	try {
+		return readFileSync(path, "utf8");
+	} catch (cause) {
+		throw new UsageError("ERR_RUN_ENV", `Cannot read environment file ${path}: ${explain(cause)}`, { cause });
+	}
+}
+
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+
+/** This process's own streams, terminal and signals. */
+function hostStdio({ interactive, tty }: RunFlags): ContainerStdio {
+	return {
+		stdout: process.stdout,
+		stderr: process.stderr,
+		...(interactive ? { stdin: process.stdin } : {}),
+		...(tty ? { terminal: hostTerminal(interactive) } : {}),
+		onSignal: (handler) => {
+			const handlers = FORWARDED.map((name) => [name, () => handler(constants.signals[name])] as const);
+			for (const [name, one] of handlers) process.on(name, one);
+			return () => {
+				for (const [name, one] of handlers) process.off(name, one);
+			};
+		},
+	};
+}
+
+function hostTerminal(interactive: boolean): ContainerTerminal {
+	const raw = interactive && process.stdin.isTTY === true;
+	return {
+		size: () => {
+			const { columns = 80, rows = 24 } = process.stdout.isTTY ? process.stdout : process.stderr;
+			return { columns, rows };
+		},
+		raw: () => {
+			if (raw) rawTerminal(0);
+		},
+		restore: () => {
+			if (raw) restoreTerminal();
+		},
+		onResize: (handler) => {
+			process.on("SIGWINCH", handler);
+			return () => process.off("SIGWINCH", handler);
+		},
+	};
+}
+
+/** "host 85 ms, kernel 640 ms, init 31 ms, payload 12 ms" */
+export function describeTimes(times: PhaseTimes): string {
+	return Object.entries(times)
+		.map(([phase, ms]) => `${phase} ${Math.round(ms)} ms`)
+		.join(", ");
+}
+
+function collect(text: string, before: string[]): string[] {
+	return [...before, text];
+}
+
+function collectPort(text: string, before: PortForward[]): PortForward[] {
+	return [...before, parsePort(text)];
+}

@@ -1,0 +1,73 @@
+/*
+ * The microVM's initramfs, read back with cpio.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { agentPath, initramfs } from "../../src/container/initramfs.ts";
+import { run } from "../../src/host/command.ts";
+import { buildAgent } from "../agent/native-agent.ts";
+
+let folder: string;
+let before: string | undefined;
+
+beforeAll(buildAgent);
+beforeEach(() => {
+	folder = mkdtempSync(`${tmpdir()}/tsvmm-test-`);
+	before = process.env.TSVMM_CACHE;
+	process.env.TSVMM_CACHE = `${folder}/cache`;
+});
+afterEach(() => {
+	if (before === undefined) delete process.env.TSVMM_CACHE;
+	else process.env.TSVMM_CACHE = before;
+	rmSync(folder, { recursive: true, force: true });
+});
+
+/** A modules folder as the kernel store has it: overlay built in, virtio_blk needs virtio_ring needs virtio. */
+function modules(): string {
+	const tree = `${folder}/modules`;
+	mkdirSync(`${tree}/kernel`, { recursive: true });
+	for (const name of ["virtio", "virtio_ring", "virtio_blk", "virtio_net"])
+		writeFileSync(`${tree}/kernel/${name}.ko`, name);
+	const dep = [
+		"kernel/virtio.ko:",
+		"kernel/virtio_ring.ko: kernel/virtio.ko",
+		"kernel/virtio_blk.ko: kernel/virtio_ring.ko kernel/virtio.ko",
+		"kernel/virtio_net.ko: kernel/virtio_ring.ko kernel/virtio.ko",
+	];
+	writeFileSync(`${tree}/modules.dep`, `${dep.join("\n")}\n`);
+	writeFileSync(`${tree}/modules.builtin`, "kernel/fs/overlayfs/overlay.ko\n");
+	return tree;
+}
+
+async function unpack(archive: string): Promise<string[]> {
+	mkdirSync(`${folder}/out`, { recursive: true });
+	await run("cpio", ["-i", "-d", "--quiet", `--file=${archive}`], { cwd: `${folder}/out` });
+	return (await run("cpio", ["-t", "--quiet", `--file=${archive}`])).stdout.trim().split("\n");
+}
+
+test("initramfs holds the agent and the modules in load order", async () => {
+	const kernel = { name: "k", modulesFolder: modules() };
+	const names = await unpack(await initramfs({ kernel, fstype: "squashfs", network: true }));
+	expect(names.slice(0, 5)).toEqual(["dev", "proc", "run", "sys", "init"]);
+	expect(readFileSync(`${folder}/out/modules/order`, "utf8")).toBe(
+		"virtio.ko\nvirtio_ring.ko\nvirtio_blk.ko\nvirtio_net.ko\n",
+	);
+	expect(readFileSync(`${folder}/out/init`).equals(readFileSync(agentPath()))).toBe(true);
+	expect(readFileSync(`${folder}/out/modules/virtio_blk.ko`, "utf8")).toBe("virtio_blk");
+});
+
+test("initramfs of a kernel without modules holds only the agent", async () => {
+	const archive = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	expect(await unpack(archive)).toEqual(["dev", "proc", "run", "sys", "init"]);
+});
+
+test("initramfs is the same file for the same contents, another one for others", async () => {
+	const kernel = { name: "k", modulesFolder: modules() };
+	const first = await initramfs({ kernel, fstype: "squashfs", network: false });
+	const bytes = readFileSync(first);
+	rmSync(first);
+	expect(await initramfs({ kernel, fstype: "squashfs", network: false })).toBe(first);
+	expect(readFileSync(first).equals(bytes)).toBe(true);
+	expect(await initramfs({ kernel, fstype: "squashfs", network: true })).not.toBe(first);
+});
