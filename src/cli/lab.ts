@@ -8,6 +8,7 @@ import { keepLab } from "../lab/keeper.ts";
 import { Lab, type LabStatus } from "../lab/lab.ts";
 import { DEFAULT_LAB } from "../lab/place.ts";
 import { upWithProgress } from "../lab/progress.ts";
+import { parseCpus, parseMemory } from "./options.ts";
 
 interface NameOption {
 	name: string;
@@ -39,9 +40,12 @@ export function labCommand(): Command {
 		.command("up")
 		.description("bring the lab up, or do nothing when it is")
 		.option("--name <name>", "one of several labs", DEFAULT_LAB)
+		.option("--memory <size>", "RAM of a lab that is not up yet, such as 4G", parseMemory)
+		.option("--cpus <n>", "its vCPUs; QEMU 7.2 is only reliable with one", parseCpus)
 		.option("-q, --quiet", "no progress", false)
-		.action(async ({ name, quiet }: NameOption & { quiet: boolean }) => {
-			const { close } = await upWithProgress({ name }, quiet);
+		.action(async ({ name, memory, cpus, quiet }: NameOption & { memory?: number; cpus?: number; quiet: boolean }) => {
+			const size = { ...(memory === undefined ? {} : { memoryMiB: memory }), ...(cpus === undefined ? {} : { cpus }) };
+			const { close } = await upWithProgress({ name, ...size }, quiet);
 			close();
 		});
 

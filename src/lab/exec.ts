@@ -3,6 +3,7 @@
  * signals, and its exit status as ours.
  */
 import { constants } from "node:os";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Session } from "../agent/session.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
@@ -19,6 +20,7 @@ export interface ForegroundOptions {
 }
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+const FROM_TERMINAL: ReadonlySet<string> = new Set(["SIGINT", "SIGHUP", "SIGQUIT"]);
 
 /** Asked of the kernel each time: Node's own idea of it may be older than our SIGWINCH. */
 function terminalSize(): { columns: number; rows: number } {
@@ -27,9 +29,13 @@ function terminalSize(): { columns: number; rows: number } {
 	return { columns, rows };
 }
 
-/** Copies until either end is done; a reader that went away (EPIPE) is no failure of ours. */
-function copy(from: NodeJS.ReadableStream, to: NodeJS.WritableStream, end: boolean): Promise<void> {
-	return pipeline(from, to, { end }).catch(() => undefined);
+/** Passes output on. When our reader has gone away, the program learns it as it would from a pipe of its own. */
+async function copy(session: Session, from: Readable, to: NodeJS.WritableStream): Promise<void> {
+	try {
+		await pipeline(from, to, { end: false });
+	} catch {
+		session.signal(constants.signals.SIGPIPE);
+	}
 }
 
 /** Runs `argv` and returns its exit status. @throws ExecError when it cannot be run */
@@ -41,7 +47,8 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 		...(tty ? { tty: terminalSize() } : {}),
 	});
 	const raw = tty && stdin && process.stdin.isTTY === true;
-	const forward = (signal: NodeJS.Signals) => session.signal(constants.signals[signal]);
+	// What a terminal sends, it sends to everybody in front of it.
+	const forward = (signal: NodeJS.Signals) => session.signal(constants.signals[signal], FROM_TERMINAL.has(signal));
 	const resize = () => {
 		const { columns, rows } = terminalSize();
 		session.resize(columns, rows);
@@ -67,7 +74,7 @@ async function passStreams(session: Session, stdin: boolean): Promise<number> {
 	session.stdin.on("error", () => undefined);
 	if (stdin) process.stdin.pipe(session.stdin);
 	else session.stdin.end();
-	const output = [copy(session.stdout, process.stdout, false), copy(session.stderr, process.stderr, false)];
+	const output = [copy(session, session.stdout, process.stdout), copy(session, session.stderr, process.stderr)];
 	const status = exitStatus(await session.exit);
 	await Promise.all(output);
 	return status;

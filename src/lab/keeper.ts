@@ -21,7 +21,7 @@ const RESTORE_TIMEOUT_MS = 60_000;
 /** A lab that is silent for so long is dead: each answer takes well below a second even under load. */
 const SILENCE_MS = 60_000;
 const WATCH_MS = 1000;
-const SYNC_TIMEOUT_MS = 5000;
+const TOOL_TIMEOUT_MS = 5000;
 
 /** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another keeper has it */
 export async function keepLab(name: string, size: QemuSize): Promise<number> {
@@ -78,6 +78,7 @@ class Keeper {
 	readonly #teardown: Teardown;
 	#die: (why: string) => void = () => undefined;
 	#record: KeeperRecord;
+	#installed = installedTag();
 
 	constructor(place: LabPlace, size: QemuSize, teardown: Teardown) {
 		this.#place = place;
@@ -105,7 +106,7 @@ class Keeper {
 		this.#teardown.add(() => outer.close());
 		await outer.greet();
 		await outer.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
-		this.#teardown.add(() => outer.run(["/bin/busybox", "sync"], SYNC_TIMEOUT_MS).catch(() => undefined));
+		this.#teardown.add(() => outer.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
 		await this.#listen(outer);
 		const watchdog = setInterval(() => {
 			if (outer.silentMs > SILENCE_MS) this.#die(`it has not answered for ${SILENCE_MS / 1000} s`);
@@ -119,19 +120,24 @@ class Keeper {
 		this.#place.writeRecord(this.#record);
 	}
 
+	/** The client's bytes wait in its socket until it is handed on. */
+	async #serve(outer: Outer, client: Socket): Promise<void> {
+		const tag = installedTag();
+		if (this.#installed !== tag) {
+			this.#installed = tag;
+			// The cached share would go on without programs that were installed since.
+			await outer.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], TOOL_TIMEOUT_MS).catch(() => undefined);
+		}
+		outer.serve(client);
+	}
+
 	async #listen(outer: Outer): Promise<void> {
 		const clients = new Set<Socket>();
-		let installed = packagesMs();
 		const server = createServer((client) => {
 			clients.add(client);
 			client.on("error", () => undefined);
 			client.on("close", () => clients.delete(client));
-			// The cached share would not see programs that were installed since.
-			if (installed !== packagesMs()) {
-				installed = packagesMs();
-				void outer.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], SYNC_TIMEOUT_MS).catch(() => undefined);
-			}
-			outer.serve(client);
+			void this.#serve(outer, client);
 		});
 		this.#teardown.add(async () => {
 			const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -145,7 +151,8 @@ class Keeper {
 	}
 }
 
-/** When Debian packages were last installed on the host. */
-function packagesMs(): number {
-	return statSync("/var/lib/dpkg/status", { throwIfNoEntry: false })?.mtimeMs ?? 0;
+/** When programs were last installed on the host: changes with the system's folders and dpkg's own record. */
+function installedTag(): string {
+	const paths = ["/var/lib/dpkg/status", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin"];
+	return paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs).join();
 }

@@ -81,7 +81,13 @@ export class Lab {
 		const socket = await connectTo(place.socket);
 		if (socket === undefined) return undefined;
 		const client = new AgentClient(socket);
-		await client.hello();
+		try {
+			await client.hello();
+		} catch {
+			// A keeper on its way out.
+			client.close();
+			return undefined;
+		}
 		return new Lab(name, client);
 	}
 

@@ -9,6 +9,8 @@ import { HostError } from "../base/errors.ts";
 /** What the lab is for: virtio devices, 9p, KVM, and networks and file systems for what is tested in it. */
 export const LAB_MODULES = [
 	"virtio_pci",
+	// ext4 and libcrc32c ask for it by its algorithm, which no dependency says.
+	"crc32c_generic",
 	"virtio_console",
 	"9p",
 	"9pnet_virtio",
