@@ -92,13 +92,22 @@ export async function rootfsImage(
 
 function layerSource(store: ImageStore): LayerSource {
 	return {
-		open: (digest) => open(store.blobPath(digest), "r"),
+		open: (digest) =>
+			open(store.blobPath(digest), "r").catch((error: unknown) => {
+				throw new HostError("ERR_STORE_READ", `Cannot read layer ${digest} in the image store: ${explain(error)}`, {
+					hint: "Import the image again",
+					cause: error,
+				});
+			}),
 		scratch: () => scratchFile(store.rootfsFolder),
 		fill: writeAll,
 	};
 }
 
-/** sqfstar takes the root folder's metadata as options: it ignores "./" in the archive. */
+/**
+ * sqfstar takes the root folder's metadata as options: it ignores "./" in the archive. Version 4.5 heeds only the mode;
+ * an image whose root folder is not root's is hardly known.
+ */
 function rootOptions({ mode, uid, gid }: Inode): string[] {
 	return ["-root-mode", mode.toString(8), "-root-uid", String(uid), "-root-gid", String(gid)];
 }

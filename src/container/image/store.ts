@@ -13,7 +13,7 @@
  */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdir, readdir, rm, stat, unlink } from "node:fs/promises";
+import { mkdir, readdir, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { cacheFolder } from "../../base/paths.ts";
@@ -79,13 +79,10 @@ export class ImageStore {
 	/** Every image with its names, sorted by name. */
 	list(): NamedImage[] {
 		const names = this.#names();
-		const images = this.#entries("records")
-			.map((file) => this.#record(`sha256:${file.replace(/\.json$/, "")}`))
-			.filter((image) => image !== undefined)
-			.map((image) => ({
-				...image,
-				names: names.filter((n) => n.digest === image.digest).map((n) => n.reference),
-			}));
+		const images = this.#images().map((image) => ({
+			...image,
+			names: names.filter((n) => n.digest === image.digest).map((n) => n.reference),
+		}));
 		const key = (image: NamedImage) => `${image.names[0] ?? "~"} ${image.digest}`;
 		return images.sort((a, b) => (key(a) < key(b) ? -1 : 1));
 	}
@@ -93,7 +90,9 @@ export class ImageStore {
 	/** Begins an import: a place to write that ends in `commit` or `discard`. Holds the lock shared until then. */
 	async stage(): Promise<Staging> {
 		await this.#ready();
-		const lock = await this.#openLock();
+		const lock = await this.#openLock().catch((error: unknown) => {
+			throw writeFailure(this.folder, error);
+		});
 		try {
 			/* Alone here: what others left behind when they were killed can go. */
 			if (await lock.tryExclusive()) await this.#sweep();
@@ -193,7 +192,7 @@ export class ImageStore {
 	/** Deletes blobs and root file systems that no record mentions. The lock is held exclusively. */
 	async #collect(): Promise<void> {
 		const used = new Set<string>();
-		for (const image of this.list()) {
+		for (const image of this.#images()) {
 			for (const digest of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)]) {
 				used.add(digest.slice("sha256:".length));
 			}
@@ -205,10 +204,10 @@ export class ImageStore {
 		}
 	}
 
-	/** Bytes that the image's blobs take on disk. */
-	async storedBytes(image: StoredImage): Promise<number> {
-		const sizes = image.layers.map(async (layer) => (await stat(this.blobPath(layer.digest))).size);
-		return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+	#images(): StoredImage[] {
+		return this.#entries("records")
+			.map((file) => this.#record(`sha256:${file.slice(0, 64)}`))
+			.filter((image) => image !== undefined);
 	}
 
 	#record(digest: string): StoredImage | undefined {
@@ -239,7 +238,7 @@ export class ImageStore {
 		const prefix = /^(?:sha256:)?([0-9a-f]{4,64})$/.exec(text)?.[1];
 		if (prefix === undefined) return undefined;
 		if (!text.startsWith("sha256:") && this.#digestOf(`${text}:latest`) !== undefined) return undefined;
-		const found = this.list().filter((image) =>
+		const found = this.#images().filter((image) =>
 			[image.id, image.digest].some((digest) => digest.startsWith(`sha256:${prefix}`)),
 		);
 		if (found.length > 1) {

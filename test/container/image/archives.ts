@@ -6,11 +6,11 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type Headers, pack } from "tar-stream";
+import { type Header, pack } from "tar-stream";
 import { afterEach, beforeEach } from "vitest";
 import { ImageStore } from "../../../src/container/image/store.ts";
 
-export interface Member extends Partial<Omit<Headers, "pax">> {
+export interface Member extends Partial<Omit<Header, "pax">> {
 	name: string;
 	data?: string | Buffer;
 	pax?: Record<string, string>;
@@ -20,12 +20,12 @@ export interface Member extends Partial<Omit<Headers, "pax">> {
 export async function tar(members: readonly Member[]): Promise<Buffer> {
 	const stream = pack();
 	const parts: Buffer[] = [];
-	stream.on("data", (chunk: Buffer) => parts.push(chunk));
-	const ended = new Promise((resolve) => stream.on("end", resolve));
+	stream.on("data", (chunk) => parts.push(chunk as Buffer));
+	const ended = new Promise<void>((resolve) => stream.on("end", () => resolve()));
 	for (const { data, ...header } of members) {
 		const type = header.type ?? (header.name.endsWith("/") ? "directory" : "file");
 		const body = data ?? "";
-		const all = { mtime: new Date(1_000_000_000_000), ...header, type } as Headers;
+		const all = { mtime: new Date(1_000_000_000_000), ...header, type } as Header;
 		if (type === "file") stream.entry(all, body);
 		else stream.entry(all);
 	}
@@ -108,8 +108,11 @@ export function withFile(files: Files, path: string, data: Buffer | string): Fil
 	return new Map([...files, [path, Buffer.from(data)]]);
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: a test damages any field of a document
+export type Change = (document: any) => unknown;
+
 /** Changes the index's, manifest's and config's JSON in turn and mends the digests above, so that one lie is left. */
-export function remake(files: Files, change: { manifest?: (m: any) => unknown; config?: (c: any) => unknown }): Files {
+export function remake(files: Files, change: { manifest?: Change; config?: Change }): Files {
 	const out = new Map(files);
 	const index = JSON.parse(files.get("index.json")!.toString());
 	const path = (digest: string) => `blobs/${digest.replace(":", "/")}`;

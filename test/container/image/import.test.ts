@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { compressionOf, decompress, unzstd } from "../../../src/container/image/decompress.ts";
 import { type ImportOptions, importImage } from "../../../src/container/image/import.ts";
 import {
+	type Change,
 	dockerArchive,
 	type Files,
 	json,
@@ -59,9 +60,8 @@ describe("importImage", () => {
 			StopSignal: "SIGQUIT",
 		};
 		const files = ociLayout([await tar(base)], { run, config: { created: "2024-01-02T03:04:05Z" } });
-		const [{ image, names }] = (await importImage(folder.store(), writeFolder(files, folder.path), {
-			name: "a/b",
-		})) as [any];
+		const [imported] = await importImage(folder.store(), writeFolder(files, folder.path), { name: "a/b" });
+		const { image, names } = imported!;
 		expect(names).toEqual(["a/b:latest"]);
 		expect(image.config).toEqual({
 			env: ["A=1"],
@@ -275,8 +275,8 @@ describe("importImage refuses", () => {
 
 	const oci = (change: (files: Files) => Files) => async () => change(ociLayout([await tar(base)]));
 	const docker = (change: (files: Files) => Files) => async () => change(dockerArchive([await tar(base)], ["x"]));
-	const manifest = (change: (m: any) => unknown) => oci((files) => remake(files, { manifest: change }));
-	const config = (change: (c: any) => unknown) => oci((files) => remake(files, { config: change }));
+	const manifest = (change: Change) => oci((files) => remake(files, { manifest: change }));
+	const config = (change: Change) => oci((files) => remake(files, { config: change }));
 	const index = (value: unknown) => oci((files) => withFile(files, "index.json", json(value)));
 	const archive = (value: unknown) => docker((files) => withFile(files, "manifest.json", json(value)));
 	const without = (path: string) => (files: Files) => new Map([...files].filter(([name]) => !name.startsWith(path)));

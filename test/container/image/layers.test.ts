@@ -21,7 +21,7 @@ function open(data: Buffer): OpenLayer {
 
 /** "path" or "path=content" or "path->target" for each name after all layers. */
 async function merged(...layers: Member[][]): Promise<string[]> {
-	const opened = [];
+	const opened: OpenLayer[] = [];
 	for (const layer of layers) opened.push(open(await tar(layer)));
 	return [...walk(mergeLayers(opened))].map(({ path, inode }) => {
 		if (inode.type === "symlink") return `${path}->${inode.target}`;

@@ -1,0 +1,187 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { importImage } from "../../../src/container/image/import.ts";
+import { rootfsImage } from "../../../src/container/image/rootfs.ts";
+import { readRange } from "../../../src/container/image/tar/entry.ts";
+import { readTar } from "../../../src/container/image/tar/read.ts";
+import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
+import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+
+const folder = useFolder();
+
+const CAPABILITY = Buffer.from("0100000200200000000000000080ff0000000000", "hex");
+const LOWER: Member[] = [
+	{ name: "./", mode: 0o751, uid: 3, gid: 4, mtime: new Date(5000) },
+	{ name: "bin/", mode: 0o755 },
+	{ name: "bin/sh", data: "#!sh", mode: 0o755 },
+	{ name: "bin/su", data: "su", mode: 0o4755 },
+	{ name: "gone", data: "x" },
+	{ name: "opaque/old", data: "x" },
+	{ name: "dev/null", type: "character-device", devmajor: 1, devminor: 3, mode: 0o666 },
+	{ name: "dev/vda", type: "block-device", devmajor: 254, devminor: 0, mode: 0o660, gid: 6 },
+	{ name: "run/pipe", type: "fifo", mode: 0o600 },
+	{ name: "big", data: Buffer.alloc(300_001, "abc") },
+	{ name: "empty", data: "" },
+];
+const UPPER: Member[] = [
+	{ name: ".wh.gone" },
+	{ name: "opaque/.wh..wh..opq" },
+	{ name: "opaque/new", data: "new", uid: 1000, gid: 1000, mode: 0o640, mtime: new Date(1_700_000_000_000) },
+	{ name: "bin/bash", type: "link", linkname: "bin/sh" },
+	{ name: "lib", type: "symlink", linkname: "usr/lib" },
+	{ name: "lib/x", data: "through a link" },
+	{ name: `${"long/".repeat(40)}name`, data: "long" },
+	{ name: "näme ✓", data: "utf-8" },
+];
+
+/** A third layer with a file that has a capability, whose value is no text. */
+function attributes(): Buffer {
+	const one = { uid: 0, gid: 0, major: 0, minor: 0, mtime: 9, target: "" };
+	const xattrs = new Map([
+		["security.capability", CAPABILITY],
+		["user.note", Buffer.from("a=b\nc")],
+		["system.posix_acl_access", Buffer.from("cannot be kept")],
+	]);
+	return Buffer.concat([
+		tarHeader({ ...one, path: "bin/ping", type: "file", mode: 0o755, size: 4, xattrs }),
+		Buffer.from("ping"),
+		padding(4),
+		tarEnd(),
+	]);
+}
+
+async function build() {
+	const store = folder.store();
+	const layers = [await tar(LOWER), await tar(UPPER), attributes()];
+	const path = folder.file("image.tar", await packFiles(ociLayout(layers)));
+	await importImage(store, path, { name: "app" });
+	return { store, image: store.find("app") };
+}
+
+test("rootfsImage makes a squashfs with exactly the merged tree, entry by entry", async () => {
+	const { store, image } = await build();
+	const seen: number[] = [];
+	const { path, fstype } = await rootfsImage(store, image, { onProgress: (done, total) => seen.push(done / total) });
+	expect(fstype).toBe("squashfs");
+	expect(statSync(path).size % 4096).toBe(0);
+	expect(seen.at(-1)).toBe(1);
+
+	const back = folder.file("back.tar", execFileSync("sqfs2tar", [path], { maxBuffer: 64 * 2 ** 20 }));
+	const fd = openSync(back, "r");
+	try {
+		const range = { fd, start: 0, size: statSync(back).size };
+		const found = Object.fromEntries(
+			[...readTar(range, "back")].map((entry) => {
+				const { type, mode, uid, gid, mtime, target, major, minor, xattrs, offset, size } = entry;
+				const data = type === "file" ? readRange(range, offset, size).toString("latin1") : undefined;
+				const name = Buffer.from(entry.path, "latin1").toString().replace(/\/$/, "");
+				return [name, { type, mode, uid, gid, mtime, target, major, minor, data, xattrs: Object.fromEntries(xattrs) }];
+			}),
+		);
+		const any = (part: object) => expect.objectContaining(part);
+		const T = 1_000_000_000;
+		const made = { type: "directory", mode: 0o755, uid: 0, gid: 0 };
+		const long = Object.fromEntries(
+			Array.from({ length: 40 }, (_, i) => ["long/".repeat(i + 1).slice(0, -1), any(made)]),
+		);
+		expect(found).toEqual({
+			...long,
+			bin: any({ ...made, mtime: T }),
+			"bin/bash": any({ type: "file", data: "#!sh", mode: 0o755 }),
+			"bin/ping": any({
+				data: "ping",
+				mtime: 9,
+				xattrs: { "security.capability": CAPABILITY, "user.note": Buffer.from("a=b\nc") },
+			}),
+			"bin/sh": any({ type: "link", target: "bin/bash" }),
+			"bin/su": any({ data: "su", mode: 0o4755 }),
+			big: any({ data: Buffer.alloc(300_001, "abc").toString() }),
+			dev: any(made),
+			"dev/null": any({ type: "char", major: 1, minor: 3, mode: 0o666 }),
+			"dev/vda": any({ type: "block", major: 254, minor: 0, mode: 0o660, gid: 6 }),
+			empty: any({ data: "" }),
+			lib: any({ type: "symlink", target: "usr/lib" }),
+			[`${"long/".repeat(40)}name`]: any({ data: "long" }),
+			"näme ✓": any({ data: "utf-8" }),
+			opaque: any(made),
+			"opaque/new": any({ data: "new", uid: 1000, gid: 1000, mode: 0o640, mtime: 1_700_000_000 }),
+			run: any(made),
+			"run/pipe": any({ type: "fifo", mode: 0o600 }),
+			usr: any(made),
+			"usr/lib": any(made),
+			"usr/lib/x": any({ data: "through a link" }),
+		});
+	} finally {
+		closeSync(fd);
+	}
+	const root = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" }).split("\n")[0];
+	expect(root).toMatch(/^drwxr-x--x /);
+});
+
+test("rootfsImage gives the same bytes for the same image, and builds once", async () => {
+	const { store, image } = await build();
+	const { path } = await rootfsImage(store, image);
+	const first = readFileSync(path);
+	const inode = statSync(path).ino;
+	await rootfsImage(store, image);
+	expect(statSync(path).ino).toBe(inode);
+	rmSync(path);
+	await Promise.all([rootfsImage(store, image), rootfsImage(store, image)]);
+	expect(readFileSync(path).equals(first)).toBe(true);
+	expect(readdirSync(store.rootfsFolder)).toHaveLength(1);
+});
+
+test("rootfsImage builds from layers that are compressed, and from none at all", async () => {
+	const store = folder.store();
+	const compress = (data: Buffer) => execFileSync("xz", ["-c"], { input: data });
+	await importImage(store, folder.file("a", await packFiles(ociLayout([await tar(LOWER)], { compress }))), {
+		name: "xz",
+	});
+	await importImage(store, folder.file("b", await packFiles(ociLayout([]))), { name: "scratch" });
+	for (const [name, count] of [
+		["xz", 14],
+		["scratch", 1],
+	] as const) {
+		const { path } = await rootfsImage(store, store.find(name));
+		const lines = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" }).trim().split("\n");
+		expect([name, lines.length]).toEqual([name, count]);
+	}
+	expect(readdirSync(store.rootfsFolder)).toHaveLength(2);
+});
+
+test("rootfsImage stops when it is told to, and leaves nothing", async () => {
+	const { store, image } = await build();
+	const stop = new AbortController();
+	const reason = new Error("enough");
+	const work = rootfsImage(store, image, { signal: stop.signal, onProgress: () => stop.abort(reason) });
+	await expect(work).rejects.toBe(reason);
+	expect(readdirSync(store.rootfsFolder)).toEqual([]);
+});
+
+test("rootfsImage notices a blob that was lost in the store", async () => {
+	const { store, image } = await build();
+	rmSync(store.blobPath(image.layers[0]!.digest));
+	await expect(rootfsImage(store, image)).rejects.toMatchObject({ code: "ERR_STORE_READ" });
+	expect(readdirSync(store.rootfsFolder)).toEqual([]);
+});
+
+/* Only root may mount; sqfs2tar above reads the same image without it. */
+const canMount = process.getuid!() === 0 && spawnSync("losetup", ["--find"]).status === 0;
+test.runIf(canMount)("rootfsImage makes what the kernel mounts: hard links, devices, attributes of files", async () => {
+	const { store, image } = await build();
+	const { path } = await rootfsImage(store, image);
+	const at = join(folder.path, "mnt");
+	mkdirSync(at);
+	execFileSync("mount", ["-o", "loop,ro", path, at]);
+	try {
+		expect(statSync(join(at, "bin/sh")).ino).toBe(statSync(join(at, "bin/bash")).ino);
+		expect(statSync(join(at, "bin/sh")).nlink).toBe(2);
+		expect(statSync(at).mode & 0o7777).toBe(0o751);
+		expect(readFileSync(join(at, "lib/x"), "utf8")).toBe("through a link");
+		expect(readdirSync(join(at, "opaque"))).toEqual(["new"]);
+	} finally {
+		execFileSync("umount", [at]);
+	}
+});
