@@ -1,0 +1,192 @@
+/*
+ * The vCPU and the hot path against C: an exit's round trip to TypeScript, a write that the posted ring takes, a kick
+ * answered on a virtqueue, and virtio-blk requests. Guests: guests/bare/bench.c and block.c; the same VM for both sides.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileDisk } from "../../src/backends/file-disk.ts";
+import { EventFd } from "../../src/host/eventfd.ts";
+import { packageRoot } from "../../src/host/native.ts";
+import { virtioSlot } from "../../src/machine/memory-map.ts";
+import { VirtioAttachment } from "../../src/machine/virtio-attachment.ts";
+import { BlockDevice } from "../../src/virtio/block.ts";
+import { Virtqueue } from "../../src/virtio/queue.ts";
+import { BareGuest, buildBareGuests, writeOnly } from "../guest/bare-guest.ts";
+import { type BenchRow, rateRow, timeRow } from "./row.ts";
+
+const MMIO = 0xd000_0000;
+const EXITS = 1;
+const KICKS = 2;
+const BLOCK_BYTES = 4096;
+
+interface Reference {
+	run(vcpuFd: number, runBytes: number, eventFd: number, ram: number, mode: number, count: number): number;
+	read(path: string, count: number): number;
+}
+
+/** Builds test/bench/reference.c into `folder` and loads it. */
+function loadReference(folder: string): Reference {
+	const library = join(folder, "reference.so");
+	const source = join(packageRoot(), "test/bench/reference.c");
+	execFileSync("gcc", ["-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-o", library, source]);
+	const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+	const lib = koffi.load(library);
+	return {
+		run: lib.func(
+			"double reference_run(int vcpu, uint32_t bytes, int event, double ram, uint32_t mode, uint32_t count)",
+		),
+		read: lib.func("double reference_read(const char *path, uint32_t count)"),
+	};
+}
+
+/** Seconds that the bench guest takes in C. */
+function inC(reference: Reference, mode: number, count: number): number {
+	const guest = new BareGuest("bench");
+	const kick = new EventFd();
+	try {
+		guest.vm.ioeventfd({ fd: kick.fd, address: MMIO + 0x50, size: 4 });
+		const ram = guest.memory.windows[0]!.hva;
+		const seconds = reference.run(guest.vcpus[0]!.fd, guest.vm.vcpuMmapSize, kick.fd, ram, mode, count);
+		if (seconds < 0) throw new Error("the reference did not come to its end");
+		return seconds;
+	} finally {
+		guest.close();
+		kick.close();
+	}
+}
+
+/** Seconds that it takes in TypeScript; `posted`: the writes do not stop the vCPU. */
+async function inTypeScript(mode: number, count: number, posted = false): Promise<number> {
+	const guest = new BareGuest("bench");
+	const kick = new EventFd();
+	try {
+		const parameters = [mode, count];
+		const addresses: number[] = [];
+		let start = 0;
+		let written = 0;
+		guest.vm.ioeventfd({ fd: kick.fd, address: MMIO + 0x50, size: 4 });
+		guest.pio.add(0x514, 4, {
+			name: "clock",
+			read: () => parameters.shift() ?? 0,
+			write: () => {
+				start = performance.now();
+			},
+		});
+		guest.pio.add(
+			0x518,
+			4,
+			writeOnly("queue", (address) => {
+				addresses.push(address);
+				if (addresses.length < 3) return;
+				const [desc, avail, used] = addresses as [number, number, number];
+				const layout = { size: 16, desc, avail, used, eventIdx: false, indirect: false };
+				const queue = new Virtqueue(guest.memory, layout, { interrupt: () => undefined, broken: () => undefined });
+				kick.watch(() => {
+					for (let chain = queue.pop(); chain; chain = queue.pop()) queue.push(chain, 0);
+					queue.flush();
+				});
+			}),
+		);
+		guest.mmio.add(
+			MMIO + 0x80,
+			4,
+			writeOnly("register", () => {
+				written++;
+			}),
+		);
+		if (posted) guest.runLoop.registerPosted(false, MMIO + 0x80, 4);
+		const end = await guest.run();
+		const seconds = (performance.now() - start) / 1000;
+		if (end.kind !== "finished" || end.status !== 0) throw new Error(`the guest ended with ${JSON.stringify(end)}`);
+		if (mode === EXITS && written !== count) throw new Error(`${written} of ${count} writes arrived`);
+		return seconds;
+	} finally {
+		guest.close();
+		kick.close();
+	}
+}
+
+/** Requests of 4 KiB per second that the driver of guests/bare/block.c reads with `depth` in flight. */
+async function blockReads(path: string, depth: number, count: number): Promise<number> {
+	const guest = new BareGuest("block", { irqchip: true });
+	const attachment = new VirtioAttachment(new BlockDevice(FileDisk.open(path)), virtioSlot(0), guest);
+	try {
+		const parameters = [0, 0, depth, count];
+		const phases: number[] = [];
+		guest.runLoop.registerPosted(true, 0x3f8, 1);
+		guest.pio.add(0x514, 4, {
+			name: "clock",
+			read: () => parameters.shift() ?? 0,
+			write: () => {
+				phases.push(performance.now());
+			},
+		});
+		const end = await guest.run();
+		if (end.kind !== "finished" || end.status !== 0) throw new Error(`the guest ended with ${JSON.stringify(end)}`);
+		return count / ((phases[2]! - phases[1]!) / 1000);
+	} finally {
+		guest.runLoop.stop();
+		await attachment.close();
+		guest.close();
+	}
+}
+
+/** Measures all in turns, so that a busy moment of the host hits none alone; the best of each. */
+async function best(
+	measures: (() => number | Promise<number>)[],
+	better: (a: number, b: number) => number,
+): Promise<number[]> {
+	const results: number[] = [];
+	for (let round = 0; round < 3; round++) {
+		for (const [i, measure] of measures.entries()) {
+			const result = await measure();
+			results[i] = round === 0 ? result : better(results[i]!, result);
+		}
+	}
+	return results;
+}
+
+/** All rows of this file; needs /dev/kvm and gcc. About 5 s. */
+export async function benchExits(): Promise<BenchRow[]> {
+	buildBareGuests();
+	const folder = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
+	try {
+		const reference = loadReference(folder);
+		const exits = 3000;
+		const kicks = 2000;
+		const microseconds = (count: number) => (seconds: number) => (seconds / count) * 1e6;
+		const exitTimes = await best(
+			[() => inC(reference, EXITS, exits), () => inTypeScript(EXITS, exits), () => inTypeScript(EXITS, exits, true)],
+			Math.min,
+		);
+		const [exitC = 0, exitTs = 0, exitPosted = 0] = exitTimes.map(microseconds(exits));
+		const kickTimes = await best([() => inC(reference, KICKS, kicks), () => inTypeScript(KICKS, kicks)], Math.min);
+		const [kickC = 0, kickTs = 0] = kickTimes.map(microseconds(kicks));
+
+		const requests = 2048;
+		const disk = join(folder, "disk");
+		writeFileSync(disk, "");
+		truncateSync(disk, requests * BLOCK_BYTES);
+		const rates = await best(
+			[
+				() => blockReads(disk, 1, requests),
+				() => blockReads(disk, 64, requests),
+				() => requests / reference.read(disk, requests),
+			],
+			Math.max,
+		);
+		const [depth1 = 0, depth64 = 0, pread = 0] = rates;
+		return [
+			timeRow("exit round trip", "us", exitTs, exitC, "the same loop in C"),
+			timeRow("posted write", "us", exitPosted, exitC, "an exit in the same loop in C"),
+			timeRow("kick to used", "us", kickTs, kickC, "a C thread on the eventfd"),
+			rateRow("virtio-blk 4 KiB reads, 1 in flight", depth1, pread, "pread on the host, no VM"),
+			rateRow("virtio-blk 4 KiB reads, 64 in flight", depth64, pread, "pread on the host, no VM"),
+		];
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
+}

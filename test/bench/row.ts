@@ -1,0 +1,52 @@
+/*
+ * One line of the benchmark's table: what we reach and what the reference reaches, in the same run on the same host, so
+ * that the ratio means something where the figures do not.
+ */
+
+export interface BenchRow {
+	readonly name: string;
+	readonly unit: "us" | "per second" | "ms";
+	readonly ours: number;
+	readonly reference: number;
+	/** What the reference is. */
+	readonly against: string;
+	/** Above 1 is better than the reference. */
+	readonly ratio: number;
+}
+
+/** A row for a time: the ratio is reference / ours. */
+export function timeRow(name: string, unit: "us" | "ms", ours: number, reference: number, against: string): BenchRow {
+	return { name, unit, ours, reference, against, ratio: reference / ours };
+}
+
+/** A row for a rate: the ratio is ours / reference. */
+export function rateRow(name: string, ours: number, reference: number, against: string): BenchRow {
+	return { name, unit: "per second", ours, reference, against, ratio: ours / reference };
+}
+
+/** The rows as a table of text. */
+export function table(rows: readonly BenchRow[]): string {
+	const cells = rows.map((row) => [
+		row.name,
+		figure(row.ours),
+		figure(row.reference),
+		row.unit,
+		row.ratio.toPrecision(2),
+		row.against,
+	]);
+	const lines = [["benchmark", "tsvmm", "reference", "unit", "ratio", "reference is"], ...cells];
+	const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+	return lines
+		.map((line) =>
+			line
+				.map((cell, column) => cell.padEnd(widths[column]!))
+				.join("  ")
+				.trimEnd(),
+		)
+		.join("\n");
+}
+
+/** Three digits at least, no exponent. */
+function figure(value: number): string {
+	return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
