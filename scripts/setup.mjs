@@ -25,7 +25,8 @@ export function modulesAreFresh(folder = root) {
 
 async function installModules() {
 	if (modulesAreFresh()) return undefined;
-	await must("npm", ["ci", "--no-audit", "--no-fund"], { quiet: true });
+	// Without scripts: all binaries come prebuilt, and npm would build the native helper by itself, at the wrong place.
+	await must("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], { quiet: true });
 	return "installed npm packages";
 }
 
