@@ -5,16 +5,15 @@
  *                               /modules/NN-NAME.ko   in the order in which they are loaded
  */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { errnoName, HostError } from "../base/errors.ts";
+import { errnoName } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
-import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
+import { fetchPackage, unpackPackage } from "../debian/packages.ts";
+import { PINS } from "../kernel/pins.ts";
 import { extractVmlinux } from "../kernel/vmlinux.ts";
 import { LAB_MODULES, readModules } from "./modules.ts";
-
-/** Debian's name for "the current kernel of this release". */
-const METAPACKAGE = "linux-image-amd64";
 
 export interface LabKernel {
 	/** Folder with vmlinux and modules/. */
@@ -22,29 +21,27 @@ export interface LabKernel {
 	vmlinux: string;
 }
 
+/** The one flavour that has the modules for KVM on AMD. */
+const PIN = PINS["6.1-amd64"];
+
 /** Changes when other modules are wanted, so that a folder in the cache is complete or not considered. */
 const modulesTag = createHash("sha256").update(LAB_MODULES.join()).digest("hex").slice(0, 8);
 
-/** The kernel in the cache, fetched when there is none. */
+/** The kernel in the cache, fetched when it is not there. */
 export async function labKernel(): Promise<LabKernel> {
 	const cache = join(cacheFolder(), "lab");
-	await mkdir(cache, { recursive: true });
-	const found = (await readdir(cache)).filter((name) => name.startsWith("kernel-") && name.endsWith(`-${modulesTag}`));
-	const newest = found.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1);
-	const folder = newest === undefined ? await fetchKernel(cache) : join(cache, newest);
+	const folder = join(cache, `kernel-${PIN.version}-${modulesTag}`);
+	if (!existsSync(folder)) {
+		await mkdir(cache, { recursive: true });
+		await fetchKernel(cache, folder);
+	}
 	return { folder, vmlinux: join(folder, "vmlinux") };
 }
 
-async function fetchKernel(cache: string): Promise<string> {
-	const { depends } = await describePackage(METAPACKAGE);
-	const name = /linux-image-[^ ,]+/.exec(depends)?.[0];
-	if (name === undefined) {
-		throw new HostError("ERR_LAB_KERNEL", `Cannot find the lab's kernel: ${METAPACKAGE} depends on "${depends}"`);
-	}
-	const deb = await fetchPackage(name);
-	const { version } = await describePackage(name);
+async function fetchKernel(cache: string, folder: string): Promise<void> {
+	const { package: name, version, sha256, suite } = PIN;
+	const deb = await fetchPackage(name, { version, sha256, suite });
 	const partial = await mkdtemp(join(cache, ".kernel-"));
-	const folder = join(cache, `kernel-${version}-${modulesTag}`);
 	try {
 		const unpacked = join(partial, "unpacked");
 		await unpackPackage(deb, unpacked);
@@ -63,5 +60,4 @@ async function fetchKernel(cache: string): Promise<string> {
 	} finally {
 		await rm(partial, { recursive: true, force: true });
 	}
-	return folder;
 }

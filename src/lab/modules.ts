@@ -1,10 +1,10 @@
 /*
- * The kernel modules that the lab's machine loads, in an order in which each finds what it needs. What a module needs
- * is written in its .modinfo section, as NUL-terminated "key=value" strings.
+ * The kernel modules that the lab's machine loads, in an order in which each finds what it needs.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HostError } from "../base/errors.ts";
+import { modinfoDepends } from "../kernel/modules.ts";
 
 /** What the lab is for: virtio devices, 9p, KVM, and networks and file systems for what is tested in it. */
 export const LAB_MODULES = [
@@ -30,18 +30,6 @@ export const LAB_MODULES = [
 /** Modules are named with dashes in files and underscores in dependencies. */
 function canonical(name: string): string {
 	return name.replaceAll("-", "_");
-}
-
-/** The names after "depends=" in a module's file. */
-export function moduleDepends(module: Buffer): string[] {
-	const key = Buffer.from("\0depends=");
-	const at = module.indexOf(key);
-	if (at < 0) return [];
-	const start = at + key.length;
-	return module
-		.toString("latin1", start, module.indexOf(0, start))
-		.split(",")
-		.filter((name) => name !== "");
 }
 
 /** A module that is to be loaded: its name and its file's bytes. */
@@ -72,7 +60,7 @@ export async function readModules(folder: string, names: readonly string[]): Pro
 			throw new HostError("ERR_LAB_KERNEL", `Cannot use the lab's kernel: it has no module ${wanted}`);
 		}
 		const data = await readFile(file);
-		for (const need of moduleDepends(data)) await visit(need);
+		for (const need of modinfoDepends(data)) await visit(need);
 		order.set(name, { name, data });
 	};
 	for (const name of names) await visit(name);

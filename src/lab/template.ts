@@ -102,7 +102,7 @@ const ABANDONED_MS = 3600_000;
 async function removeOthers(cache: string, current: string): Promise<void> {
 	const found: { path: string; ageMs: number; partial: boolean }[] = [];
 	for (const name of await readdir(cache)) {
-		const partial = name.startsWith(".template-");
+		const partial = /^\.(template|kernel)-/.test(name);
 		const path = join(cache, name);
 		if (path === current || !(partial || name.startsWith("template-"))) continue;
 		const times = await stat(path).catch(() => undefined);
