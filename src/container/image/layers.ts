@@ -11,8 +11,10 @@ import { readTar } from "./tar/read.ts";
 import { padding, type TarHeader, tarEnd, tarHeader } from "./tar/write.ts";
 import { componentsOf, folderAt, type Inode, newFolder, newInode, walk } from "./tree.ts";
 
-/** Most names that an image may have in all layers: bounds the memory of a hostile one. Debian's full archive has less. */
-export const MAX_ENTRIES = 4_000_000;
+/** Most names that an image may have in all layers: bounds the memory that a hostile one can take. */
+export const MAX_ENTRIES = 2_000_000;
+/** The kernel takes no longer symbolic link (PATH_MAX with its NUL). */
+const MAX_TARGET = 4095;
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
 
@@ -75,6 +77,9 @@ function applyEntry(root: Inode, entry: TarEntry, source: number, file: string):
 		const inode = linkTarget(root, entry, file);
 		folderAt(root, parts, file, true)!.children!.set(name, inode);
 		return;
+	}
+	if (entry.type === "symlink" && (entry.target === "" || entry.target.length > MAX_TARGET)) {
+		throw malformed(file, `${JSON.stringify(shown(entry.path))} is a symbolic link of ${entry.target.length} bytes`);
 	}
 	const folder = folderAt(root, parts, file, true)!;
 	const before = folder.children!.get(name);

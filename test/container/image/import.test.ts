@@ -119,6 +119,17 @@ describe("importImage", () => {
 		expect(found!.names).toEqual(["app:2"]);
 	});
 
+	test("tells images without names apart, and asks which one is meant", async () => {
+		const [one, two] = [ociLayout([await tar(base)]), ociLayout([await tar([{ name: "two" }])])];
+		const [a, b] = [one, two].map((files) => JSON.parse(String(files.get("index.json"))).manifests[0]);
+		const both = withFile(new Map([...one, ...two]), "index.json", json({ schemaVersion: 2, manifests: [a, b] }));
+		await expect(take(both, { name: "x" })).rejects.toMatchObject({ code: "ERR_IMAGE_AMBIGUOUS" });
+		expect((await take(both)).map(({ image, names }) => [image.digest, names])).toEqual([
+			[a.digest, []],
+			[b.digest, []],
+		]);
+	});
+
 	test("names an image by the annotation's tag and the file, or by the file alone", async () => {
 		const tagged = ociLayout([await tar(base)], { annotations: { "org.opencontainers.image.ref.name": "1.0" } });
 		expect((await take(tagged, {}, "My App.tar"))[0]!.names).toEqual(["my-app:1.0"]);

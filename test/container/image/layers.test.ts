@@ -156,6 +156,7 @@ describe("mergeLayers", () => {
 		["a file in a file", "ERR_IMAGE_MALFORMED", [{ name: "a" }, { name: "a/b" }]],
 		["a loop of symbolic links", "ERR_IMAGE_MALFORMED", [symlink("a", "b"), symlink("b", "a"), { name: "a/x" }]],
 		["a root that is a file", "ERR_IMAGE_MALFORMED", [{ name: "./", type: "symlink", linkname: "x" }]],
+		["a symbolic link of 5000 bytes", "ERR_IMAGE_MALFORMED", [symlink("a", "x".repeat(5000))]],
 		["a name of 256 bytes", "ERR_IMAGE_MALFORMED", [{ name: "n".repeat(256) }]],
 		["a path of 5000 bytes", "ERR_IMAGE_MALFORMED", [{ name: "d/".repeat(2500).concat("f") }]],
 		["an owner out of range", "ERR_IMAGE_MALFORMED", [{ name: "a", pax: { uid: "4294967295" } }]],

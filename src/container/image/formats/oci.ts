@@ -20,11 +20,14 @@ export async function readOciLayout(archive: Archive): Promise<Candidate[]> {
 	const groups = new Map<string, Descriptor[]>();
 	for (const descriptor of manifests) {
 		const name = nameOf(descriptor);
-		groups.set(name, [...(groups.get(name) ?? []), descriptor]);
+		/* Without a name and a platform nothing says that two entries are one image. */
+		const key = name === "" && descriptor.platform === undefined ? descriptor.digest : name;
+		groups.set(key, [...(groups.get(key) ?? []), descriptor]);
 	}
 	/* One image under several names is loaded once. */
 	const images = new Map<string, { names: string[]; descriptors: Descriptor[] }>();
-	for (const [name, descriptors] of groups) {
+	for (const descriptors of groups.values()) {
+		const name = nameOf(descriptors[0]!);
 		const key = descriptors.map((descriptor) => descriptor.digest).join(" ");
 		const image = images.get(key) ?? { names: [], descriptors };
 		if (name !== "") image.names.push(name);
