@@ -3,9 +3,9 @@
  * and may be deleted at any time; the runtime folder holds sockets and state of what runs now. Both are made on the
  * first use; the runtime folder belongs to one user alone, since whoever can reach its sockets controls the guests.
  */
-import { chmodSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { errnoName, explain, HostError } from "./errors.ts";
 
 /** $TSVMM_CACHE, $XDG_CACHE_HOME/tsvmm or ~/.cache/tsvmm, made if need be. */
@@ -35,7 +35,7 @@ export function runtimeFolder(): string {
 
 function make(path: string, mode: number): string {
 	try {
-		mkdirSync(path, { recursive: true, mode });
+		makeFolders(path, mode);
 		return path;
 	} catch (error) {
 		if (errnoName(error) === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
@@ -45,5 +45,19 @@ function make(path: string, mode: number): string {
 			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write",
 			cause: error,
 		});
+	}
+}
+
+/**
+ * mkdir -p. Node's own `recursive` never returns where the kernel answers ENOENT although the parent exists, as in
+ * /proc.
+ */
+function makeFolders(path: string, mode: number): void {
+	try {
+		mkdirSync(path, { mode });
+	} catch (error) {
+		if (errnoName(error) !== "ENOENT" || existsSync(dirname(path))) throw error;
+		makeFolders(dirname(path), 0o755);
+		mkdirSync(path, { mode });
 	}
 }

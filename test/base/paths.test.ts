@@ -42,3 +42,8 @@ test("cacheFolder says why a folder cannot be made", () => {
 	process.env.TSVMM_CACHE = join(folder, "file/cache");
 	expect(() => cacheFolder()).toThrow(/Cannot make .*file\/cache/);
 });
+
+test("cacheFolder does not hang where no folder can be made although its parent exists", () => {
+	process.env.TSVMM_CACHE = "/proc/tsvmm-cannot-be/cache";
+	expect(() => cacheFolder()).toThrow(/Cannot make \/proc\/tsvmm-cannot-be\/cache: no such file or directory/);
+});
