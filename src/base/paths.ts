@@ -3,7 +3,7 @@
  * and may be deleted at any time; the runtime folder holds sockets and state of what runs now. Both are made on the
  * first use; the runtime folder belongs to one user alone, since whoever can reach its sockets controls the guests.
  */
-import { chmodSync, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError } from "./errors.ts";
@@ -38,9 +38,6 @@ function make(path: string, mode: number): string {
 		makeFolders(path, mode);
 		return path;
 	} catch (error) {
-		if (errnoName(error) === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
-			return realpathSync(path);
-		}
 		throw new HostError("ERR_FOLDER", `Cannot make ${path}: ${explain(error)}`, {
 			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write",
 			cause: error,
@@ -53,11 +50,21 @@ function make(path: string, mode: number): string {
  * /proc.
  */
 function makeFolders(path: string, mode: number): void {
+	if (isFolder(path)) return;
+	const parent = dirname(path);
+	if (parent !== path) makeFolders(parent, 0o755);
 	try {
 		mkdirSync(path, { mode });
 	} catch (error) {
-		if (errnoName(error) !== "ENOENT" || existsSync(dirname(path))) throw error;
-		makeFolders(dirname(path), 0o755);
-		mkdirSync(path, { mode });
+		// Another process may have been quicker.
+		if (errnoName(error) !== "EEXIST" || !isFolder(path)) throw error;
+	}
+}
+
+function isFolder(path: string): boolean {
+	try {
+		return statSync(path).isDirectory();
+	} catch {
+		return false;
 	}
 }
