@@ -281,7 +281,7 @@ function failure(said: string, ports: readonly Forward[], cause: unknown): HostE
 	const hint = said.includes("user namespace")
 		? "passt needs user namespaces, which a process in a chroot cannot make: use switch_root or pivot_root instead"
 		: undefined;
-	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it ended without a word");
+	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it did not answer");
 	return new HostError("ERR_PASST", `Cannot start passt: ${what}`, { hint, cause });
 }
 

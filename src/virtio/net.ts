@@ -8,6 +8,7 @@
  * gives it as it is; for the others it is cut off and put on here. With MRG_RXBUF a large frame fills several chains;
  * a frame that does not fit what the driver offers at the moment waits in a buffer of ours.
  */
+import { createHash } from "node:crypto";
 import type { NetBackend } from "../backends/contract.ts";
 import { limited } from "../base/log.ts";
 import { Segments } from "../base/segments.ts";
@@ -295,4 +296,11 @@ export function parseMac(text: string): Uint8Array | undefined {
 	if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return undefined;
 	const bytes = Uint8Array.from(text.split(":"), (part) => Number.parseInt(part, 16));
 	return (bytes[0]! & 1) === 0 && bytes.some((b) => b !== 0) ? bytes : undefined;
+}
+
+/** A locally administered unicast address that is always the same for `seed`, such as the name of the tap. */
+export function macFor(seed: string): Uint8Array {
+	const bytes = new Uint8Array(createHash("sha256").update(seed).digest().subarray(0, 6));
+	bytes[0] = (bytes[0]! & 0xfc) | 2;
+	return bytes;
 }

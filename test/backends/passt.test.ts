@@ -1,7 +1,9 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { PasstBackend, userNetwork } from "../../src/backends/passt.ts";
 import type { Forward } from "../../src/backends/passt-ports.ts";
@@ -348,4 +350,20 @@ describe("PasstBackend", () => {
 		const forward: Forward = { hostAddress: "203.0.113.9", hostPort: 8080, guestPort: 80, protocol: "tcp" };
 		await expect(PasstBackend.open([forward])).rejects.toMatchObject({ code: "ERR_PORT" });
 	});
+
+	test("open says why passt cannot start in a chroot, and it starts once the root is moved", () => {
+		const file = new URL("../../src/backends/passt.ts", import.meta.url).href;
+		const script = `const { PasstBackend } = await import(${JSON.stringify(file)});
+			await PasstBackend.open().then((b) => b.close().then(() => console.log("ran")), (e) => console.log(e.code, e.hint));`;
+		const root = mkdtempSync(join(tmpdir(), "tsvmm-root-"));
+		closers.push(() => rmdirSync(root));
+		const inRoot = (enter: string) => {
+			const steps = `mount --make-rprivate / && mount --rbind / ${root} && ${enter} sh -c 'cd "$0" && exec "$@"' "$@"`;
+			const node = [process.execPath, "--import", "tsx", "--input-type=module", "-e", script];
+			const command = ["--mount", "sh", "-c", steps, "sh", process.cwd(), ...node];
+			return execFileSync("unshare", command, { encoding: "utf8" }).trim();
+		};
+		expect(inRoot(`chroot ${root}`)).toMatch(/^ERR_PASST passt needs user namespaces, which a process in a chroot/);
+		expect(inRoot(`cd ${root} && mount --move . / && exec chroot .`)).toBe("ran");
+	}, 20_000);
 });

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import {
+	macFor,
 	NetDevice,
 	parseMac,
 	VIRTIO_NET_F_GUEST_TSO6,
@@ -194,6 +195,13 @@ describe("NetDevice", () => {
 		const { net, driver } = started();
 		await driver.device.close();
 		expect(net.closed).toBe(true);
+	});
+
+	test("macFor gives each tap a unicast address of its own, always the same", () => {
+		const [one, other] = [macFor("tap0"), macFor("tap1")];
+		expect(one).toEqual(macFor("tap0"));
+		expect(one).not.toEqual(other);
+		expect([one[0]! & 3, other[0]! & 3, one.length]).toEqual([2, 2, 6]);
 	});
 
 	test("parseMac takes unicast addresses only", () => {
