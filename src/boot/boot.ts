@@ -11,6 +11,7 @@ import type { E820Entry } from "./e820.ts";
 import { type LoadedInitrd, type LoadedKernel, loadInitrd, loadKernel } from "./kernel.ts";
 import { writeMpTable } from "./mptable.ts";
 import { writeStartInfo } from "./pvh.ts";
+import { writeResetVector } from "./reset-vector.ts";
 
 /** What is to be booted, on what. */
 export interface BootPlan {
@@ -45,6 +46,7 @@ export function prepareBoot(memory: GuestMemory, plan: BootPlan): Booted {
 	writeCmdline(memory, cmdline, kernel.cmdlineBytes);
 	const rsdp = acpi ? writeAcpiTables(memory, cpus, virtioMmio) : 0;
 	writeMpTable(memory, cpus);
+	writeResetVector(memory);
 	if (kernel.protocol === "pvh") writeStartInfo(memory, initrd, e820, rsdp);
 	else writeBootParams(memory, kernel, initrd, e820, rsdp);
 	writeBootTables(memory, kernel.protocol);

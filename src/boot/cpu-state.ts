@@ -8,12 +8,16 @@
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import {
+	kvm_cpuid_entry2,
+	kvm_cpuid2,
 	kvm_dtable,
 	kvm_fpu,
 	kvm_lapic_state,
 	kvm_regs,
 	kvm_segment,
 	kvm_sregs,
+	kvm_xcr,
+	kvm_xcrs,
 } from "../kvm/structs.ts";
 import { GDT_ADDRESS, PAGE_TABLES_ADDRESS, START_INFO_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
 import type { BootProtocol } from "./kernel.ts";
@@ -106,6 +110,30 @@ export function bootMsrs(): [index: number, value: bigint][] {
 		[0x1a0, 1n] /* IA32_MISC_ENABLE: fast string operations */,
 		[0x2ff, (1n << 11n) | 6n] /* IA32_MTRR_DEF_TYPE: enabled, write-back; Linux distrusts PAT without MTRRs */,
 	];
+}
+
+const XCR0_X87_SSE_AVX = 7n;
+const XSAVE_LEAF = 0xd;
+
+/**
+ * struct kvm_xcrs for every vCPU: XCR0 with the features that all kernels enable first thing, rather than its reset
+ * value, because some hosts (QEMU's TCG emulating SVM) never tell KVM of the guest's XSETBV. Undefined without XSAVE.
+ *
+ * @param cpuid the vCPU's own, as guestCpuid made it
+ */
+export function bootXcrs(cpuid: Buffer): Buffer | undefined {
+	const count = cpuid.readUInt32LE(kvm_cpuid2.nent);
+	for (let i = 0; i < count; i++) {
+		const at = kvm_cpuid2.sizeof + i * kvm_cpuid_entry2.sizeof;
+		if (cpuid.readUInt32LE(at + kvm_cpuid_entry2.function) !== XSAVE_LEAF) continue;
+		if (cpuid.readUInt32LE(at + kvm_cpuid_entry2.index) !== 0) continue;
+		const xcrs = Buffer.alloc(kvm_xcrs.sizeof);
+		const features = BigInt(cpuid.readUInt32LE(at + kvm_cpuid_entry2.eax)) & XCR0_X87_SSE_AVX;
+		xcrs.writeUInt32LE(1, kvm_xcrs.nr_xcrs);
+		xcrs.writeBigUInt64LE(features | 1n, kvm_xcrs.xcrs + kvm_xcr.value);
+		return xcrs;
+	}
+	return undefined;
 }
 
 /** struct kvm_fpu after FNINIT, with the SSE control word's default. */

@@ -5,8 +5,9 @@ import { composeCmdline } from "../boot/cmdline.ts";
 import type { MachineConfig } from "./config.ts";
 
 /* panic=-1: reset at once after a panic, which is how the machine notices it. No i8042 probing beyond the controller
- * that is there for reset; one serial port. */
-const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1";
+ * that is there for reset; one serial port. pci=off: without it an AMD kernel looks for chipset quirks on a hundred
+ * devices that are not there, two exits each. */
+const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=off";
 
 /** Serial console (unless there is none), then the machine's parameters, then the user's. */
 export function kernelCmdline(config: MachineConfig): string {

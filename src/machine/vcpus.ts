@@ -2,7 +2,7 @@
  * The vCPUs, each with its CPUID and what firmware would have set; the first is at the kernel's entry, the others wait
  * for its INIT and SIPI in the in-kernel APIC.
  */
-import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs } from "../boot/cpu-state.ts";
+import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../boot/cpu-state.ts";
 import { guestCpuid } from "../boot/cpuid.ts";
 import type { LoadedKernel } from "../boot/kernel.ts";
 import type { Kvm } from "../kvm/system.ts";
@@ -19,7 +19,10 @@ export function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel):
 			const vcpu = vm.createVcpu(index);
 			vcpus.push(vcpu);
 			const tscKhz = kvm.checkExtension("KVM_CAP_GET_TSC_KHZ") > 0 ? vcpu.getTscKhz() : undefined;
-			vcpu.setCpuid2(guestCpuid(supported, { vcpu: index, cpus, tscKhz, tscDeadlineTimer, invariantTsc: true }));
+			const cpuid = guestCpuid(supported, { vcpu: index, cpus, tscKhz, tscDeadlineTimer, invariantTsc: true });
+			vcpu.setCpuid2(cpuid);
+			const xcrs = bootXcrs(cpuid);
+			if (xcrs !== undefined) vcpu.setXcrs(xcrs);
 			vcpu.setMsrs(bootMsrs());
 			vcpu.setFpu(bootFpu());
 			if (index > 0) continue;

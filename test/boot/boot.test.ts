@@ -79,6 +79,11 @@ describe("prepareBoot", () => {
 		for (const address of [0, 0x1000200, 0x7fffffff, 0xfee00000, 0xffffffff]) expect(physical(address)).toBe(address);
 	});
 
+	it("prepareBoot puts a reset through port 0x602 where Linux jumps to the BIOS", () => {
+		const { memory } = boot(elfImage({ pvhEntry: 0x1000000 }), "");
+		expect(Buffer.from(memory.bytes(0xffff0, 10)).toString("hex")).toBe("ba0206b001eefaf4ebfd");
+	});
+
 	it("prepareBoot without ACPI names the virtio-mmio devices before the user's parameters", () => {
 		const { memory, booted } = boot(elfImage({ pvhEntry: 0x1000000 }), "acpi=off -- run this");
 		expect(booted.cmdline).toBe(

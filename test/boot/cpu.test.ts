@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs } from "../../src/boot/cpu-state.ts";
+import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../../src/boot/cpu-state.ts";
 import { type CpuidOptions, guestCpuid } from "../../src/boot/cpuid.ts";
 import { kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs } from "../../src/kvm/structs.ts";
 
@@ -202,6 +202,21 @@ describe("the boot CPU's state", () => {
 		lapic.writeUInt32LE(0x10000, 0x360);
 		bootLapic(lapic);
 		expect([lapic.readUInt32LE(0x350), lapic.readUInt32LE(0x360)]).toEqual([0x700, 0x400]);
+	});
+
+	it("bootXcrs enables what CPUID has of x87, SSE and AVX, and is undefined without XSAVE", () => {
+		const xcr0 = (features: number) =>
+			bootXcrs(
+				pack([
+					[1, 0, 0, 0, 0, 0],
+					[0xd, 1, 9, 0, 0, 0],
+					[0xd, 0, features, 0, 0, 0],
+				]),
+			);
+		expect(xcr0(0x602e7)!.readUInt32LE(0)).toBe(1);
+		expect(xcr0(0x602e7)!.readBigUInt64LE(16)).toBe(7n);
+		expect(xcr0(3)!.readBigUInt64LE(16)).toBe(3n);
+		expect(bootXcrs(pack([[1, 0, 0, 0, 0, 0]]))).toBeUndefined();
 	});
 
 	it("bootMsrs and bootFpu hold the defaults that firmware leaves", () => {
