@@ -17,6 +17,7 @@ import type { StoredImage } from "./config.ts";
 import { storeFull, writeFailure } from "./failure.ts";
 import { type LayerSource, withLayers } from "./layer-file.ts";
 import { measureTree, mergeLayers, writeTree } from "./layers.ts";
+import { mendRoot } from "./squashfs-root.ts";
 import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
 import { type Inode, walk } from "./tree.ts";
@@ -40,8 +41,11 @@ export interface RootfsOptions {
  */
 const SQUASHFS = ["-noI", "-noD", "-noF", "-noX", "-no-fragments", "-b", "32K"];
 const LIMITS = ["-mem", "64M", "-no-progress", "-exit-on-error"];
-/** Part of the file's name: other options make another file. */
-const RECIPE = createHash("sha256").update(SQUASHFS.join(" ")).digest("hex").slice(0, 8);
+/** Part of the file's name: other options, or another way to use them (the number), make another file. */
+const RECIPE = createHash("sha256")
+	.update(`2 ${SQUASHFS.join(" ")}`)
+	.digest("hex")
+	.slice(0, 8);
 
 /** Where the root file system of an image is or would be. */
 export function rootfsPath(store: ImageStore, image: StoredImage): string {
@@ -72,13 +76,8 @@ export async function rootfsImage(
 					const { onProgress, signal } = options;
 					const tar = writeTree(tree, layers, (done) => onProgress?.(done, total));
 					await squash(tree, tar, temporary, signal);
+					await finish(tree, temporary);
 				});
-				const handle = await open(temporary, "r");
-				try {
-					await handle.sync();
-				} finally {
-					await handle.close();
-				}
 				await rename(temporary, path);
 			} finally {
 				await rm(temporary, { force: true });
@@ -104,29 +103,37 @@ function layerSource(store: ImageStore): LayerSource {
 	};
 }
 
-/**
- * sqfstar takes the root folder's metadata as options: it ignores "./" in the archive. Version 4.5 heeds only the mode;
- * an image whose root folder is not root's is hardly known.
- */
-function rootOptions({ mode, uid, gid }: Inode): string[] {
-	return ["-root-mode", mode.toString(8), "-root-uid", String(uid), "-root-gid", String(gid)];
+/** Gives the root folder its owner and time, and the file to the disk. */
+async function finish(root: Inode, path: string): Promise<void> {
+	const owners = new Set<number>();
+	for (const { inode } of walk(root)) owners.add(inode.uid).add(inode.gid);
+	const handle = await open(path, "r+");
+	try {
+		await mendRoot(handle, { uid: root.uid, gid: root.gid, mtime: clampTime(root.mtime) }, (id) => owners.has(id));
+		await handle.sync();
+	} finally {
+		await handle.close();
+	}
+}
+
+function clampTime(seconds: number): number {
+	return Math.min(Math.max(seconds, 0), 0xffff_ffff);
 }
 
 /**
- * sqfstar 4.5 ignores -root-time and takes the time of the build, unless SOURCE_DATE_EPOCH sets back what is newer
- * than it: with the newest file's time that is the root folder and the superblock alone, and the same image gives the
+ * SOURCE_DATE_EPOCH for sqfstar: the superblock's time, and no file's, since none is newer. So the same image gives the
  * same bytes.
  */
 function newestTime(root: Inode): number {
 	let newest = root.mtime;
 	for (const { inode } of walk(root)) if (inode.mtime > newest) newest = inode.mtime;
-	return Math.min(Math.max(newest, 0), 0xffff_ffff);
+	return clampTime(newest);
 }
 
 async function squash(root: Inode, tar: AsyncIterable<Buffer>, path: string, signal?: AbortSignal): Promise<void> {
 	const tool = findTool("sqfstar");
 	if (tool === undefined) throw toolMissing("sqfstar");
-	const child = spawn(tool, [...SQUASHFS, ...rootOptions(root), ...LIMITS, path], {
+	const child = spawn(tool, [...SQUASHFS, "-root-mode", root.mode.toString(8), ...LIMITS, path], {
 		stdio: ["pipe", "ignore", "pipe"],
 		env: { ...process.env, SOURCE_DATE_EPOCH: String(newestTime(root)) },
 	});

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { importImage } from "../../../src/container/image/import.ts";
 import { rootfsImage } from "../../../src/container/image/rootfs.ts";
+import { ImageStore } from "../../../src/container/image/store.ts";
 import { readRange } from "../../../src/container/image/tar/entry.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
@@ -13,7 +14,7 @@ const folder = useFolder();
 
 const CAPABILITY = Buffer.from("0100000200200000000000000080ff0000000000", "hex");
 const LOWER: Member[] = [
-	{ name: "./", mode: 0o751, uid: 3, gid: 4, mtime: new Date(5000) },
+	{ name: "./", mode: 0o751, uid: 1000, gid: 6, mtime: new Date(5000) },
 	{ name: "bin/", mode: 0o755 },
 	{ name: "bin/sh", data: "#!sh", mode: 0o755 },
 	{ name: "bin/su", data: "su", mode: 0o4755 },
@@ -117,7 +118,7 @@ test("rootfsImage makes a squashfs with exactly the merged tree, entry by entry"
 		closeSync(fd);
 	}
 	const root = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" }).split("\n")[0];
-	expect(root).toMatch(/^drwxr-x--x /);
+	expect(root).toMatch(/^drwxr-x--x 1000\/6 .* 1970-01-01 00:00 /);
 });
 
 test("rootfsImage gives the same bytes for the same image, and builds once", async () => {
@@ -167,6 +168,40 @@ test("rootfsImage notices a blob that was lost in the store", async () => {
 	expect(readdirSync(store.rootfsFolder)).toEqual([]);
 });
 
+test.runIf(process.getuid!() === 0)(
+	"rootfsImage makes the same files for every user, and never the root folder the builder's",
+	async () => {
+		const { store, image } = await build();
+		const mine = await rootfsImage(store, image);
+		const other = new ImageStore(join(folder.path, "other/images"));
+		await importImage(other, join(folder.path, "image.tar"), { name: "app" });
+		await importImage(other, folder.file("empty.tar", await packFiles(ociLayout([]))), { name: "scratch" });
+		execFileSync("chown", ["-R", "1234:1235", join(folder.path, "other")]);
+		const script = `
+		import { rootfsImage } from ${JSON.stringify(join(process.cwd(), "src/container/image/rootfs.ts"))};
+		import { ImageStore } from ${JSON.stringify(join(process.cwd(), "src/container/image/store.ts"))};
+		process.chdir(process.argv[2]);
+		process.setgroups([]);
+		process.setgid(1235);
+		process.setuid(1234);
+		const store = new ImageStore("images");
+		for (const name of ["app", "scratch"]) console.log((await rootfsImage(store, store.find(name))).path);
+	`;
+		const file = folder.file("build.mts", Buffer.from(script));
+		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(folder.path, "other")], {
+			encoding: "utf8",
+		});
+		const [theirs, scratch] = said
+			.trim()
+			.split("\n")
+			.map((path) => join(folder.path, "other", path)) as [string, string];
+		const list = (path: string) => execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" });
+		expect(statSync(theirs).uid).toBe(1234);
+		expect(list(theirs)).toBe(list(mine.path));
+		expect(list(scratch)).toMatch(/^drwxr-xr-x 0\/0 /);
+	},
+);
+
 /* Only root may mount; sqfs2tar above reads the same image without it. */
 const canMount = process.getuid!() === 0 && spawnSync("losetup", ["--find"]).status === 0;
 test.runIf(canMount)("rootfsImage makes what the kernel mounts: hard links, devices, attributes of files", async () => {
@@ -178,7 +213,7 @@ test.runIf(canMount)("rootfsImage makes what the kernel mounts: hard links, devi
 	try {
 		expect(statSync(join(at, "bin/sh")).ino).toBe(statSync(join(at, "bin/bash")).ino);
 		expect(statSync(join(at, "bin/sh")).nlink).toBe(2);
-		expect(statSync(at).mode & 0o7777).toBe(0o751);
+		expect(statSync(at)).toMatchObject({ uid: 1000, gid: 6, mode: 0o40751, mtimeMs: 5000 });
 		expect(readFileSync(join(at, "lib/x"), "utf8")).toBe("through a link");
 		expect(readdirSync(join(at, "opaque"))).toEqual(["new"]);
 	} finally {
