@@ -25,6 +25,30 @@ async function bytes(stream: Readable): Promise<Buffer> {
 }
 
 /**
+ * Settles as `work` does, unless that takes too long.
+ *
+ * @param late called then, to end what still runs; its outcome is not awaited
+ * @throws HostError ERR_LAB_TIMEOUT
+ */
+export async function within<T>(work: Promise<T>, timeoutMs: number | undefined, late: () => void): Promise<T> {
+	if (timeoutMs === undefined) return await work;
+	work.catch(() => undefined); // when it fails after its time, nobody asks any more
+	let timer: NodeJS.Timeout | undefined;
+	const timeout = new Promise<never>((_resolve, reject) => {
+		timer = setTimeout(() => {
+			late();
+			const after = `${timeoutMs} ms have passed`;
+			reject(new HostError("ERR_LAB_TIMEOUT", `Cannot wait for a program in the lab any longer: ${after}`));
+		}, timeoutMs);
+	});
+	try {
+		return await Promise.race([work, timeout]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+/**
  * Runs a session to its end.
  *
  * @param timeoutMs after so long its process group is killed
@@ -35,27 +59,12 @@ export async function collect(
 	input: string | Uint8Array | undefined,
 	timeoutMs: number | undefined,
 ): Promise<ExecResult> {
-	let late = false;
-	const timer =
-		timeoutMs === undefined
-			? undefined
-			: setTimeout(() => {
-					late = true;
-					session.signal(constants.signals.SIGKILL, true);
-					session.close();
-				}, timeoutMs);
-	try {
-		session.stdin.on("error", () => undefined);
-		session.stdin.end(input);
-		const [stdout, stderr, exit] = await Promise.all([bytes(session.stdout), bytes(session.stderr), session.exit]);
-		if (late) {
-			throw new HostError(
-				"ERR_LAB_TIMEOUT",
-				`Cannot wait for a program in the lab any longer: ${timeoutMs} ms have passed`,
-			);
-		}
-		return { status: exitStatus(exit), stdout, stderr };
-	} finally {
-		clearTimeout(timer);
-	}
+	session.stdin.on("error", () => undefined);
+	session.stdin.end(input);
+	const all = Promise.all([bytes(session.stdout), bytes(session.stderr), session.exit]);
+	const [stdout, stderr, exit] = await within(all, timeoutMs, () => {
+		session.signal(constants.signals.SIGKILL, true);
+		session.close();
+	});
+	return { status: exitStatus(exit), stdout, stderr };
 }

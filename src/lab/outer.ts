@@ -11,7 +11,7 @@ import { AgentClient, type ExecSpec } from "../agent/client.ts";
 import { encodeFrame, FRAME } from "../agent/protocol.ts";
 import { duplexPair } from "../base/duplex-pair.ts";
 import { HostError } from "../base/errors.ts";
-import { collect } from "./collect.ts";
+import { collect, within } from "./collect.ts";
 import type { Qemu } from "./qemu.ts";
 
 const PING_MS = 200;
@@ -83,11 +83,12 @@ export class Outer {
 		await this.#client.setClock();
 	}
 
-	/** Runs a program in the outer machine itself. @throws HostError ERR_LAB_ENTER when it fails */
+	/** Runs a program in the outer machine itself. @throws HostError ERR_LAB_ENTER when it fails, ERR_LAB_TIMEOUT */
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		if (this.#client === undefined) return;
-		const session = await this.#client.exec({ args, env: { PATH: "/bin" }, stdin: "null" });
-		const { status, stdout, stderr } = await collect(session, undefined, timeoutMs);
+		const spec: ExecSpec = { args, env: { PATH: "/bin" }, stdin: "null" };
+		const work = this.#client.exec(spec).then((session) => collect(session, undefined, undefined));
+		const { status, stdout, stderr } = await within(work, timeoutMs, () => undefined);
 		if (status !== 0) {
 			const said = `${stdout}${stderr}`.trim();
 			throw new HostError(

@@ -9,9 +9,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Session } from "../../src/agent/session.ts";
 import { packageRoot } from "../../src/host/native.ts";
+import { needsLab } from "../../src/lab/host.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { LabPlace } from "../../src/lab/place.ts";
 
@@ -265,6 +266,25 @@ describe("tsvmm lab", () => {
 		},
 		MINUTE,
 	);
+});
+
+describe("needsLab", () => {
+	it("needsLab follows TSVMM_HOST, and is false in the lab", async () => {
+		const answers = ["direct", "lab"].map((choice) => {
+			vi.stubEnv("TSVMM_HOST", choice);
+			return needsLab();
+		});
+		expect(answers).toEqual([false, true]);
+		vi.stubEnv("TSVMM_HOST", "cloud");
+		expect(() => needsLab()).toThrow(/Cannot use TSVMM_HOST=cloud/);
+		vi.unstubAllEnvs();
+		const { stdout } = await lab.exec([
+			"sh",
+			"-c",
+			"echo $TSVMM_HOST $TSVMM_LAB $TSVMM_RUNTIME; grep -cw svm /proc/cpuinfo",
+		]);
+		expect(String(stdout)).toBe("direct 1 /run/tsvmm\n1\n");
+	});
 });
 
 describe("the keeper", () => {
