@@ -10,6 +10,9 @@ export interface ByteSource {
 	readonly hva: number;
 }
 
+/** Up to here a loop is quicker than `set` on a new subarray, and allocates nothing: headers and status bytes. */
+const SMALL_BYTES = 32;
+
 export class Segments {
 	/** Number of segments in use. */
 	count = 0;
@@ -80,7 +83,9 @@ export class Segments {
 			}
 			const take = Math.min(own - skip, target.length - done);
 			const start = this.#starts[i]! + skip;
-			target.set(this.#sources[i]!.bytes.subarray(start, start + take), done);
+			const { bytes } = this.#sources[i]!;
+			if (take > SMALL_BYTES) target.set(bytes.subarray(start, start + take), done);
+			else for (let at = 0; at < take; at++) target[done + at] = bytes[start + at]!;
 			done += take;
 			skip = 0;
 		}
@@ -98,7 +103,10 @@ export class Segments {
 				continue;
 			}
 			const take = Math.min(own - skip, source.length - done);
-			this.#sources[i]!.bytes.set(source.subarray(done, done + take), this.#starts[i]! + skip);
+			const start = this.#starts[i]! + skip;
+			const { bytes } = this.#sources[i]!;
+			if (take > SMALL_BYTES) bytes.set(source.subarray(done, done + take), start);
+			else for (let at = 0; at < take; at++) bytes[start + at] = source[done + at]!;
 			done += take;
 			skip = 0;
 		}
