@@ -11,5 +11,8 @@ const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=off";
 
 /** Serial console (unless there is none), then the machine's parameters, then the user's. */
 export function kernelCmdline(config: MachineConfig): string {
-	return composeCmdline(config.console.kind === "none" ? undefined : "console=ttyS0", OWN, config.cmdline);
+	const serial = config.console.kind === "none" ? undefined : "console=ttyS0";
+	/* The last console= is /dev/console. */
+	const virtio = config.virtioConsole === true ? "console=hvc0" : undefined;
+	return composeCmdline(serial, virtio, OWN, config.cmdline);
 }

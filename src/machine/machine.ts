@@ -94,7 +94,7 @@ export class Machine {
 		const serial = attachPlatform(vm, runLoop, pio, console, end);
 		teardown.add(() => serial.flush());
 
-		const { devices, vsock } = await createDevices(config, teardown);
+		const { devices, vsock } = await createDevices(config, console, teardown);
 		devices.push(...(parts.devices?.(memory) ?? []));
 		const attachments = devices.map((device, index) => {
 			const attachment = new VirtioAttachment(device, virtioSlot(index), { vm, memory, mmio, runLoop });
@@ -119,7 +119,7 @@ export class Machine {
 		teardown.add(() => runLoop.stop());
 		traceTo(config.trace ?? [], pio, mmio, exits);
 		machine = new Machine(memory, booted.cmdline, runLoop, vcpus, vm.vcpuMmapSize, vsock, teardown);
-		console.start?.((bytes) => serial.input(bytes));
+		if (config.virtioConsole !== true) console.start?.((bytes) => serial.input(bytes));
 		return machine;
 	}
 
