@@ -3,7 +3,11 @@
  * completions come through an eventfd that libuv watches. Where io_uring is refused (seccomp, sysctl, an old
  * kernel), two threads do the same with preadv and pwritev: same contract, same order of events.
  *
- *     submissions[] --ioSubmit--> SQ ... CQ --eventfd, uv_poll--> completions[] --onComplete(count)
+ *     submissions[] --ioSubmit--> SQ ... CQ --eventfd, uv_poll--> onComplete --ioReap--> completions[]
+ *
+ * The caller also reaps after each submit: what the page cache could answer is there already, without a turn
+ * of the event loop. IORING_REGISTER_EVENTFD_ASYNC would spare the late eventfd, but loses those of buffered
+ * reads that the kernel finishes in the submitter's context.
  */
 #include "addon.h"
 #include <fcntl.h>
@@ -18,6 +22,7 @@
 struct job {
     uv_work_t work;
     struct io *io;
+    struct job *next; /* among the finished ones */
     struct io_submission submission;
     int32_t result;
     struct iovec iovecs[];
@@ -42,6 +47,7 @@ struct io {
     struct io_uring_cqe *cqes;
     /* threads: raised when a request has touched guest memory for the last time */
     uv_sem_t performed;
+    struct job *done;
     uint32_t references; /* jobs whose on_performed is to come, and the uv_poll */
 };
 
@@ -140,24 +146,26 @@ static void fill_sqe(struct io *io, const struct io_submission *s) {
     __atomic_store_n(io->sq_tail, tail + 1, __ATOMIC_RELEASE);
 }
 
-/* Moves finished requests of io_uring to `completions`; how many. */
+/* Moves finished requests to `completions`; how many. */
 static uint32_t reap(struct io *io) {
     uint32_t count = 0;
-    unsigned head = *io->cq_head, tail = __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE);
-    for (; head != tail && count < io->entries; head++, count++) {
-        const struct io_uring_cqe *cqe = &io->cqes[head & *io->cq_mask];
-        io->completions[count] = (struct io_completion){(uint32_t)cqe->user_data, cqe->res};
+    if (io->ring_fd >= 0) {
+        unsigned head = *io->cq_head, tail = __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE);
+        for (; head != tail && count < io->entries; head++, count++) {
+            const struct io_uring_cqe *cqe = &io->cqes[head & *io->cq_mask];
+            io->completions[count] = (struct io_completion){(uint32_t)cqe->user_data, cqe->res};
+        }
+        __atomic_store_n(io->cq_head, head, __ATOMIC_RELEASE);
     }
-    __atomic_store_n(io->cq_head, head, __ATOMIC_RELEASE);
+    for (struct job *job; count < io->entries && (job = io->done) != NULL; count++) {
+        io->completions[count] = (struct io_completion){job->submission.token, job->result};
+        io->done = job->next;
+        free(job);
+    }
     io->in_flight -= count;
-    return count;
-}
-
-static void complete(struct io *io, uint32_t count) {
-    int32_t argument = (int32_t)count;
     if (io->in_flight == 0)
         uv_unref((uv_handle_t *)&io->poll);
-    callback_call(&io->callback, 1, &argument);
+    return count;
 }
 
 static void on_event(uv_poll_t *poll, int status, int events) {
@@ -166,8 +174,9 @@ static void on_event(uv_poll_t *poll, int status, int events) {
     (void)status, (void)events;
     if (read(io->event_fd, &signals, sizeof signals) < 0)
         return;
-    for (uint32_t count; !io->destroyed && (count = reap(io)) > 0;)
-        complete(io, count);
+    if (*io->cq_head !=
+        __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE)) /* else it was reaped after its submit */
+        callback_call(&io->callback, 0, NULL);
 }
 
 static void release(struct io *io) {
@@ -189,13 +198,14 @@ static void on_performed(uv_work_t *work, int status) {
     struct job *job = work->data;
     struct io *io = job->io;
     (void)status;
-    if (!io->destroyed) {
+    if (io->destroyed) {
+        free(job);
+    } else {
         uv_sem_wait(&io->performed);
-        io->completions[0] = (struct io_completion){job->submission.token, job->result};
-        io->in_flight--;
-        complete(io, 1);
+        job->next = io->done;
+        io->done = job;
+        callback_call(&io->callback, 0, NULL);
     }
-    free(job);
     release(io);
 }
 
@@ -211,6 +221,8 @@ static void destroy(void *argument) {
         munmap(io->sqes, io->sqes_bytes);
         close(io->ring_fd);
     } else {
+        while (io->done != NULL) /* told but not reaped: those have taken their semaphore */
+            reap(io);
         for (; io->in_flight > 0; io->in_flight--)
             uv_sem_wait(&io->performed);
     }
@@ -293,6 +305,11 @@ NATIVE(ioSubmit) {
             left -= (uint32_t)taken;
     }
     return NULL;
+}
+
+NATIVE(ioReap) {
+    ARGUMENTS(1);
+    return number(env, reap(HANDLE(0)));
 }
 
 NATIVE(ioDestroy) {

@@ -4,6 +4,8 @@
  * read or write is reported as it is). io_uring where the host allows it, libuv's threads elsewhere.
  *
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
+ *
+ * A request that the page cache can answer completes from inside `submit`, without a turn of the event loop.
  */
 import type { Segments } from "../base/segments.ts";
 import {
@@ -51,13 +53,14 @@ export class IoRing {
 	#queued = 0;
 	#iovecsUsed = 0;
 	#inFlight = 0;
+	#delivering = false;
 	#open = true;
 
 	/** @throws Error when the host has neither io_uring nor threads for us */
 	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
 		this.#onComplete = onComplete;
 		this.#entries = options.entries ?? 1024;
-		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, (count) => this.#complete(count));
+		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, () => this.#deliver());
 		this.#io = made.io;
 		this.engine = made.engine;
 		this.#submissions = new DataView(made.submissions);
@@ -95,7 +98,7 @@ export class IoRing {
 		this.#queue(IO_ZERO_RANGE, token, fd, offsetBytes, lengthBytes, undefined);
 	}
 
-	/** Ends the batch: everything queued goes to the host now. */
+	/** Ends the batch: everything queued goes to the host now. What the host does at once completes before it returns. */
 	submit(): void {
 		if (this.#queued === 0 || !this.#open) return;
 		const count = this.#queued;
@@ -103,6 +106,7 @@ export class IoRing {
 		this.#iovecsUsed = 0;
 		this.#inFlight += count;
 		native().ioSubmit(this.#io, count);
+		this.#deliver();
 	}
 
 	/** Waits until nothing touches guest memory any more; completions not yet told are dropped. */
@@ -154,20 +158,36 @@ export class IoRing {
 		this.#submissions.setUint32(at + io_submission.iov_start, start, true);
 	}
 
-	#complete(count: number): void {
-		this.#inFlight -= count;
-		for (let i = 0; i < count && this.#open; i++) {
-			const at = i * io_completion.sizeof;
-			const token = this.#completions.getUint32(at + io_completion.token, true);
-			this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
+	/** Tells what is finished, and sends off what waited for it. Not again from inside an onComplete. */
+	#deliver(): void {
+		if (this.#delivering) return;
+		this.#delivering = true;
+		try {
+			for (let count = this.#reap(); count > 0; count = this.#reap()) {
+				this.#inFlight -= count;
+				for (let i = 0; i < count && this.#open; i++) {
+					const at = i * io_completion.sizeof;
+					const token = this.#completions.getUint32(at + io_completion.token, true);
+					this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
+				}
+				this.#sendWaiting();
+			}
+		} finally {
+			this.#delivering = false;
 		}
-		let moved = false;
-		while (this.#open && this.#waiting.length > 0 && this.#inFlight + this.#queued < this.#entries) {
+	}
+
+	#reap(): number {
+		return this.#open ? native().ioReap(this.#io) : 0;
+	}
+
+	#sendWaiting(): void {
+		if (!this.#open || this.#waiting.length === 0) return;
+		while (this.#waiting.length > 0 && this.#inFlight + this.#queued < this.#entries) {
 			const w = this.#waiting.shift()!;
 			this.#put(w.op, w.token, w.fd, w.offset, w.length, w.hvas, w.lengths, w.hvas.length);
-			moved = true;
 		}
-		if (moved) this.submit();
+		this.submit();
 	}
 }
 

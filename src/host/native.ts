@@ -127,11 +127,12 @@ export interface Native {
 	/* Asynchronous file I/O by io_uring, or by libuv's threads where io_uring is refused or `forceThreads` is set.
 	 * `submissions`: `entries` x io_submission; at most `entries` may be in flight
 	 * `iovecs`: IO_IOVECS x {u64 base, u64 len}, free for reuse after ioSubmit returned
-	 * `completions`: `entries` x io_completion; onComplete says how many are there; they are gone after it. */
+	 * `completions`: `entries` x io_completion; ioReap says how many it has put there.
+	 * onComplete says that there is something to reap; after ioSubmit there may be already. */
 	ioCreate(
 		entries: number,
 		forceThreads: boolean,
-		onComplete: (count: number) => void,
+		onComplete: () => void,
 	): {
 		io: Handle;
 		submissions: ArrayBuffer;
@@ -140,6 +141,8 @@ export interface Native {
 		engine: "io_uring" | "threads";
 	};
 	ioSubmit(io: Handle, count: number): void;
+	/** Moves what is finished to `completions`; how many, 0 when nothing is. */
+	ioReap(io: Handle): number;
 	/** Waits for everything in flight; completions not yet delivered are dropped. */
 	ioDestroy(io: Handle): void;
 
