@@ -82,12 +82,13 @@ export async function runOnMachine(
 ): Promise<ContainerResult> {
 	const signals = new SignalGate(stdio, () => void machine.stop());
 	const starting = performance.now();
+	let client: AgentClient | undefined;
 	try {
 		machine.start();
 		/* Whatever waits for the agent also waits for the end of the machine, which makes waiting pointless. */
 		const early = machine.ended.then((end) => Promise.reject(signals.interrupted() ?? endedEarly(end, machine)));
 		early.catch(() => undefined);
-		const client = new AgentClient(await Promise.race([agentStream(machine), early]));
+		client = new AgentClient(await Promise.race([agentStream(machine), early]));
 		const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
 		const greeted = performance.now();
 		void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
@@ -113,6 +114,7 @@ export async function runOnMachine(
 	} finally {
 		stdio.terminal?.restore();
 		signals.close();
+		client?.close();
 		await machine.stop();
 	}
 }
@@ -134,6 +136,7 @@ async function agentStream(machine: GuestMachine): Promise<Duplex> {
 			const message = `Cannot reach the guest agent: it did not connect within ${BOOT_TIMEOUT_MS / 1000} s`;
 			reject(new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine)));
 		}, BOOT_TIMEOUT_MS);
+		void machine.ended.then(() => clearTimeout(timer));
 	});
 	try {
 		return await Promise.race([machine.agent, timeout]);
