@@ -247,6 +247,50 @@ describe("tsvmm lab", () => {
 	);
 
 	it(
+		"exec -t gives the program our terminal, its keys and its size",
+		async () => {
+			const own = `${process.execPath} --import tsx ${join(packageRoot(), "src/main.ts")}`;
+			const inside = 'stty size; read x; echo "got $x"; read y; stty size; read z';
+			const command = `stty cols 111 rows 33; tty; exec ${own} lab exec -i -t -- sh -c '${inside}'`;
+			const child = spawn("script", ["-qefc", command, "/dev/null"], { cwd: packageRoot(), stdio: "pipe" });
+			const ended = once(child, "close");
+			let seen = "";
+			child.stdout.on("data", (chunk: Buffer) => {
+				seen += chunk;
+			});
+			const sees = async (pattern: RegExp) => {
+				await vi.waitFor(() => expect(seen).toMatch(pattern), { timeout: 20_000 });
+				return pattern.exec(seen)!;
+			};
+			const [, terminal] = await sees(/(\/dev\/pts\/\d+)\r\n/);
+			await sees(/33 111\r\n/);
+			child.stdin.write("hello\r");
+			await sees(/got hello\r\n/);
+			execFileSync("stty", ["-F", terminal!, "cols", "144", "rows", "44"]);
+			await sleep(500);
+			child.stdin.write("\r");
+			await sees(/44 144\r\n/);
+			child.stdin.write("\x03");
+			await ended;
+			expect(child.exitCode).toBe(130);
+		},
+		MINUTE,
+	);
+
+	it(
+		"exec ends the program when nobody reads its output any more",
+		async () => {
+			const child = tsvmm(["lab", "exec", "--", "yes"]);
+			const closed = once(child, "exit");
+			await once(child.stdout!, "data");
+			child.stdout!.destroy();
+			await closed;
+			expect(child.exitCode).toBe(141);
+		},
+		MINUTE,
+	);
+
+	it(
 		"exec says that a program is missing and exits with 127",
 		async () => {
 			const { status, stderr } = await result(tsvmm(["lab", "exec", "--", "no-such-program"]));
