@@ -10,7 +10,7 @@ import { HIGH_MEMORY_START } from "./addresses.ts";
 import { type ImageFile, tooBig } from "./image-file.ts";
 import type { LoadedKernel } from "./kernel.ts";
 
-const Elf64_Ehdr = struct("Elf64_Ehdr", {
+export const Elf64_Ehdr = struct("Elf64_Ehdr", {
 	e_ident_magic: "u32",
 	e_ident_class: "u8",
 	e_ident_data: "u8",
@@ -31,7 +31,7 @@ const Elf64_Ehdr = struct("Elf64_Ehdr", {
 	e_shstrndx: "u16",
 });
 
-const Elf64_Phdr = struct("Elf64_Phdr", {
+export const Elf64_Phdr = struct("Elf64_Phdr", {
 	p_type: "u32",
 	p_flags: "u32",
 	p_offset: "u64",
