@@ -6,7 +6,8 @@ import { readdirSync } from "node:fs";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { BusDevice } from "../../src/base/bus.ts";
 import { EventFd } from "../../src/host/eventfd.ts";
-import { kvm_regs } from "../../src/kvm/structs.ts";
+import { KVM_MP_STATE_UNINITIALIZED } from "../../src/kvm/constants.ts";
+import { kvm_regs, kvm_run } from "../../src/kvm/structs.ts";
 import { BareGuest, type BareOptions, buildBareGuests, writeOnly } from "./bare-guest.ts";
 
 beforeAll(buildBareGuests, 60_000);
@@ -211,6 +212,41 @@ describe("RunLoop with a bare-metal guest", () => {
 		const unstarted = new BareGuest("hello");
 		unstarted.close();
 		unstarted.close();
+	});
+
+	it("kick and stop reach a vCPU that waits for its start-up IPI", async () => {
+		const vm = create("ending", { vcpus: 2, irqchip: true });
+		vm.pio.add(0x514, 4, parameter(4));
+		vm.vcpus[1]!.setMpState(KVM_MP_STATE_UNINITIALIZED);
+		const end = vm.run();
+		await until(() => vm.output === "spinning");
+		vm.runLoop.kick(1);
+		expect(await end).toEqual({ kind: "interrupted", vcpu: 1 });
+		vm.runLoop.resume(1);
+		vm.runLoop.stop();
+	});
+
+	it("a KVM_RUN that fails is told with its errno", async () => {
+		const vm = create("ending");
+		vm.pio.add(0x514, 4, {
+			name: "saboteur",
+			/* Register sets that KVM does not have. */
+			read: () => {
+				vm.runLoop.run(0)!.setBigUint64(kvm_run.kvm_valid_regs, 1n << 60n, true);
+				return 4;
+			},
+			write: () => undefined,
+		});
+		expect(await vm.run()).toEqual({ kind: "failed", reason: "KVM_RUN of vCPU 0: EINVAL" });
+	});
+
+	it("start refuses what is no vCPU, and the loop lives on", async () => {
+		const vm = create("hello");
+		const other = new EventFd();
+		expect(() => vm.runLoop.start(0, other.fd, 4096)).toThrow(expect.objectContaining({ code: "ENODEV" }));
+		expect(() => vm.runLoop.start(1, vm.vcpus[0]!.fd, 4096)).toThrow(expect.objectContaining({ code: "EINVAL" }));
+		expect(await vm.run()).toEqual({ kind: "finished", status: 0 });
+		other.close();
 	});
 
 	it("two vCPUs run at the same time and share memory", async () => {
