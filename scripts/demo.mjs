@@ -21,10 +21,10 @@ async function demo() {
 		await must(process.execPath, [join("scripts", "build-images.mjs"), "busybox"], { quiet: true });
 		return "the busybox image is ready";
 	});
-	const args = ["run", "--rm", "busybox", ...PAYLOAD];
+	const args = ["run", "--rm", "--timings", "busybox", ...PAYLOAD];
 	say("demo", `tsvmm ${args.map((word) => (/[^\w-]/.test(word) ? `'${word}'` : word)).join(" ")}`);
 	const start = performance.now();
-	const { status } = await execute(process.execPath, [tsvmm, ...args], { env: { TSVMM_TIMES: "1" } });
+	const { status } = await execute(process.execPath, [tsvmm, ...args]);
 	if (status !== 0) throw new StepError(`tsvmm run has ended with status ${status}; tsvmm doctor may know why`);
 	say("demo", `done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 }
