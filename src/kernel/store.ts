@@ -5,7 +5,7 @@
  *
  * Distribution kernels come from Debian's packages (fetchKernel), our own from its source (build.ts).
  */
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
@@ -98,11 +98,13 @@ export async function obtainKernel(name: string, fill: (folder: string) => Promi
 	return await withFileLock(join(cacheFolder(), `kernel-${name}.lock`), async () => {
 		const made = await findKernel(name);
 		if (made !== undefined) return made;
-		const folder = await mkdtemp(join(kernels, ".tsvmm-"));
+		// What an interrupted call has left under this name is found and removed by the next.
+		const folder = join(kernels, `.${name}`);
+		await rm(folder, { recursive: true, force: true });
+		await mkdir(folder);
 		try {
 			const description = await fill(folder);
 			await writeFile(join(folder, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
-			await chmod(folder, 0o755);
 			await rename(folder, join(kernels, name));
 		} finally {
 			await rm(folder, { recursive: true, force: true });
