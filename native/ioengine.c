@@ -174,8 +174,8 @@ static void on_event(uv_poll_t *poll, int status, int events) {
     (void)status, (void)events;
     if (read(io->event_fd, &signals, sizeof signals) < 0)
         return;
-    if (*io->cq_head !=
-        __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE)) /* else it was reaped after its submit */
+    /* An empty queue was reaped right after its submit. */
+    if (*io->cq_head != __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE))
         callback_call(&io->callback, 0, NULL);
 }
 
@@ -299,8 +299,10 @@ NATIVE(ioSubmit) {
             fill_sqe(io, &io->submissions[i]);
     for (uint32_t left = io->ring_fd < 0 ? 0 : count; left > 0;) {
         int taken = enter(io, left, 0);
-        if (taken < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY)
+        if (taken < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY) {
+            io->in_flight -= left;
             return throw_errno(env, "submit I/O", errno);
+        }
         if (taken > 0)
             left -= (uint32_t)taken;
     }

@@ -70,10 +70,7 @@ NATIVE(pollSet) {
 NATIVE(pollRef) {
     ARGUMENTS(2);
     struct poll *poll = HANDLE(0);
-    if (BOOL(1))
-        uv_ref((uv_handle_t *)&poll->poll);
-    else
-        uv_unref((uv_handle_t *)&poll->poll);
+    (BOOL(1) ? uv_ref : uv_unref)((uv_handle_t *)&poll->poll);
     return NULL;
 }
 
