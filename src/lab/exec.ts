@@ -6,6 +6,7 @@ import { constants } from "node:os";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Session } from "../agent/session.ts";
+import { HostError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
@@ -38,7 +39,7 @@ async function copy(session: Session, from: Readable, to: NodeJS.WritableStream)
 	}
 }
 
-/** Runs `argv` and returns its exit status. @throws ExecError when it cannot be run */
+/** Runs `argv` and returns its exit status. @throws ExecError when it cannot be run; HostError ERR_LAB_GONE */
 export async function exec(lab: Lab, argv: readonly string[], options: ForegroundOptions): Promise<number> {
 	const { cwd, env, tty, stdin } = options;
 	const session = await lab.spawn(argv, {
@@ -75,7 +76,14 @@ async function passStreams(session: Session, stdin: boolean): Promise<number> {
 	if (stdin) process.stdin.pipe(session.stdin);
 	else session.stdin.end();
 	const output = [copy(session, session.stdout, process.stdout), copy(session, session.stderr, process.stderr)];
-	const status = exitStatus(await session.exit);
-	await Promise.all(output);
-	return status;
+	try {
+		const status = exitStatus(await session.exit);
+		await Promise.all(output);
+		return status;
+	} catch (cause) {
+		throw new HostError("ERR_LAB_GONE", "Cannot go on in the lab: it has ended", {
+			cause,
+			hint: "The next command brings it up again; what was running in it is lost",
+		});
+	}
 }

@@ -1,6 +1,6 @@
 /*
  * The initramfs of the lab's outer machine: busybox, the kernel's modules, the guest agent and the two scripts of
- * guests/lab. It is the machine's root for its whole life; the host's files are mounted at /lab in it.
+ * guests/lab. It is the agent's root for the machine's whole life; the host's files are mounted on top of it.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -16,7 +16,7 @@ import { HostError } from "../base/errors.ts";
 import { findTool, toolMissing } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
-import { DEFAULT_LAB, type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
+import { DEFAULT_LAB, type KeeperRecord, LabPlace, LOCK_GONE, LOCK_HELD } from "./place.ts";
 import { labEnvironment } from "./shares.ts";
 
 export interface LabOptions {
@@ -112,7 +112,7 @@ export class Lab {
 			if (keeper === undefined) {
 				keeper = startKeeper(place, memoryMiB, cpus);
 			} else if (keeper.exitCode !== null || keeper.signalCode !== null) {
-				if (keeper.exitCode !== LOCK_HELD) throw await failure(place, keeper);
+				if (keeper.exitCode !== LOCK_HELD && keeper.exitCode !== LOCK_GONE) throw await failure(place, keeper);
 				// Somebody else's keeper is at work, or an old one is on its way out.
 				keeper = undefined;
 				await sleep(100);

@@ -18,6 +18,9 @@ import { run } from "../host/command.ts";
 /** What flock exits with when somebody else has the lock. */
 export const LOCK_HELD = 75;
 
+/** What flock exits with when it cannot open the lock, as when the folder was just removed (EX_NOINPUT). */
+export const LOCK_GONE = 66;
+
 export const DEFAULT_LAB = "default";
 
 /** How far a keeper is. */
