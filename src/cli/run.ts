@@ -13,6 +13,7 @@ import { initramfs } from "../container/initramfs.ts";
 import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
 import { processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
 import type { ContainerNetwork, ContainerOptions } from "../container/run.ts";
+import { findTool } from "../host/command.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -32,7 +33,7 @@ interface RunFlags {
 	rm: boolean;
 	interactive: boolean;
 	tty: boolean;
-	net?: string;
+	network?: string;
 	publish: PortForward[];
 	ip?: string;
 	gateway?: string;
@@ -64,7 +65,7 @@ export function runCommand(): Command {
 		.option("--rm", "accepted for Docker's sake: nothing is ever left of a container", false)
 		.option("-i, --interactive", "pass standard input on", false)
 		.option("-t, --tty", "give the container a terminal", false)
-		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: none, with -p: user)")
+		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: user; none where passt is missing)")
 		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", collectPort, [])
 		.option("--ip <address/bits>", "the guest's address on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
@@ -98,7 +99,10 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
-	const network = readNetwork(flags);
+	const say = (line: string) => {
+		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
+	};
+	const network = readNetwork(flags, say);
 	const env = [
 		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path), process.env)),
 		...flags.env.flatMap((text) => readVariable(text, process.env)),
@@ -120,9 +124,6 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 		...(flags.workdir === undefined ? {} : { workdir: flags.workdir }),
 		...(flags.user === undefined ? {} : { user: flags.user }),
 	});
-	const say = (line: string) => {
-		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
-	};
 	const { rootfsImage } = await import("../container/image/rootfs.ts");
 	const rootfs = await rootfsImage(store, image);
 	const kernel = await chooseKernel(flags.kernel, say);
@@ -158,10 +159,10 @@ async function chooseKernel(
 	});
 }
 
-function readNetwork(flags: RunFlags): ContainerNetwork | undefined {
-	const device = parseNet(flags.net ?? (flags.publish.length > 0 ? "user" : "none"));
+function readNetwork(flags: RunFlags, say: (line: string) => void): ContainerNetwork | undefined {
+	const device = parseNet(flags.network ?? defaultNetwork(flags, say));
 	if (flags.publish.length > 0 && device?.kind !== "user") {
-		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.net}": only user can`);
+		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.network}": only user can`);
 	}
 	if ((flags.ip !== undefined || flags.gateway !== undefined) && device?.kind !== "tap") {
 		throw new UsageError("ERR_RUN_ADDRESS", "Cannot choose the guest's address: that takes --net tap=NAME");
@@ -175,6 +176,13 @@ function readNetwork(flags: RunFlags): ContainerNetwork | undefined {
 		...(flags.gateway === undefined ? {} : { gateway: flags.gateway }),
 		...(flags.dns.length === 0 ? {} : { dns: flags.dns }),
 	};
+}
+
+/** A container has a network, as Docker's do. Without passt it goes without, unless ports are to be published. */
+function defaultNetwork({ publish }: RunFlags, say: (line: string) => void): string {
+	if (publish.length > 0 || findTool("passt") !== undefined) return "user";
+	if (!needsLab()) say("the container has no network: passt is not installed");
+	return "none";
 }
 
 function checkAddress(address: string | undefined): void {
