@@ -214,7 +214,8 @@ function readTextFile(path: string): string {
 	}
 }
 
-const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+/* SIGPIPE: in the lab the reader of our output is far away, and its going is told by this signal. */
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
 
 /** This process's own streams, terminal and signals. */
 function hostStdio({ interactive, tty }: RunFlags): ContainerStdio {
