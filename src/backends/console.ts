@@ -3,7 +3,6 @@
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { explain, HostError } from "../base/errors.ts";
-import type { ConsoleBackend, ConsoleEvents } from "./contract.ts";
 
 /** One end of a console. */
 export interface HostConsole {
@@ -74,45 +73,5 @@ export class NullConsole implements HostConsole {
 	}
 	close(): void {
 		/* nothing was opened */
-	}
-}
-
-/** A host console as the backend of a virtio-console; it takes the console's input for itself. */
-export class ConsolePort implements ConsoleBackend {
-	readonly #console: HostConsole;
-	#wanted = true;
-	#onResize: (() => void) | undefined;
-
-	constructor(console: HostConsole) {
-		this.#console = console;
-	}
-
-	get size(): { columns: number; rows: number } | undefined {
-		const { isTTY, columns, rows } = process.stdout;
-		return this.#console instanceof StdioConsole && isTTY ? { columns, rows } : undefined;
-	}
-
-	start(events: ConsoleEvents): void {
-		this.#console.start?.((bytes) => {
-			events.input(bytes);
-			return this.#wanted;
-		});
-		if (this.size === undefined) return;
-		this.#onResize = () => events.resized(process.stdout.columns, process.stdout.rows);
-		process.stdout.on("resize", this.#onResize);
-	}
-
-	write(bytes: Uint8Array): boolean {
-		this.#console.write(bytes.slice());
-		return true;
-	}
-
-	setInputWanted(wanted: boolean): void {
-		this.#wanted = wanted;
-		if (wanted) this.#console.resume?.();
-	}
-
-	async close(): Promise<void> {
-		if (this.#onResize !== undefined) process.stdout.off("resize", this.#onResize);
 	}
 }

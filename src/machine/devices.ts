@@ -2,7 +2,8 @@
  * From configuration to virtio devices, in the order in which the guest will find them. A new kind of device is one
  * line in `createDevices`. A device owns its backend; the teardown owns the device.
  */
-import { ConsolePort, type HostConsole } from "../backends/console.ts";
+import type { HostConsole } from "../backends/console.ts";
+import { ConsolePort } from "../backends/console-port.ts";
 import { FileDisk } from "../backends/file-disk.ts";
 import { PasstBackend, userNetwork } from "../backends/passt.ts";
 import { TapBackend } from "../backends/tap.ts";

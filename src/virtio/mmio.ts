@@ -36,6 +36,8 @@ export interface InterruptLine {
 	raise(): void;
 }
 
+/** Chains that a device may take per notification before others get their turn. */
+const CHAINS_PER_TURN = 1024;
 /** VendorID: "tsvm", which no driver looks at. */
 const VENDOR_ID = 0x6d767374;
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
@@ -120,7 +122,11 @@ export class MmioTransport implements BusDevice {
 	/** The driver's QueueNotify for queue `index`: from an ioeventfd, or a plain write. Ignored unless active. */
 	notify(index: number): void {
 		if ((this.#status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK) return;
-		if (this.#queues[index] !== undefined) this.device.notify(index);
+		const queue = this.#queues[index];
+		if (queue === undefined) return;
+		queue.beginTurn(CHAINS_PER_TURN);
+		this.device.notify(index);
+		if (queue.endTurn()) setImmediate(() => this.notify(index));
 	}
 
 	read(offset: number, size: number): number {

@@ -83,6 +83,8 @@ export class Virtqueue {
 	#flushedUsed = 0;
 	#suppressed = false;
 	#dead = false;
+	/** Chains that `pop` may still give in this turn. */
+	#turn = Number.POSITIVE_INFINITY;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
 	static refuses(memory: GuestMemory, layout: QueueLayout): string | undefined {
@@ -119,11 +121,26 @@ export class Virtqueue {
 	}
 
 	/**
+	 * Bounds what `pop` gives until `endTurn`, so that a driver which adds requests as fast as they are answered cannot
+	 * keep the JavaScript thread for itself.
+	 */
+	beginTurn(chains: number): void {
+		this.#turn = chains;
+	}
+
+	/** Lifts the bound. True when `pop` was cut short by it: the ring may hold more, and nobody will be notified of it. */
+	endTurn(): boolean {
+		const cut = this.#turn < 0;
+		this.#turn = Number.POSITIVE_INFINITY;
+		return cut && !this.#dead;
+	}
+
+	/**
 	 * Takes the next chain, or undefined when the ring is empty. On an empty ring it asks the driver for notifications
 	 * again and looks once more, so that no caller can forget either.
 	 */
 	pop(): Chain | undefined {
-		if (this.#dead) return undefined;
+		if (this.#dead || --this.#turn < 0) return undefined;
 		let pending = this.#pending();
 		if (pending === 0) {
 			this.#wantNotify(true);

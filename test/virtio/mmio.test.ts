@@ -313,3 +313,35 @@ describe("MmioTransport interrupts", () => {
 		expect(device.events.filter((e) => e === "notify 0")).toHaveLength(1);
 	});
 });
+
+/** Answers each chain at once, and has the driver add the next one before it looks for more. */
+class Endless extends Recorder {
+	answered = 0;
+	refill: () => void = () => undefined;
+
+	override notify(index: number): void {
+		const queue = this.activation?.queues[index];
+		for (let chain = queue?.pop(); chain; chain = queue?.pop()) {
+			this.answered++;
+			queue?.push(chain, 0);
+			queue?.flush();
+			this.refill();
+		}
+	}
+}
+
+test("MmioTransport bounds a turn, and goes on with a driver that never stops adding in the next one", async () => {
+	const device = new Endless();
+	const driver = new FakeDriver(device).start();
+	const queue = driver.queue(0);
+	const buffer = { gpa: driver.ram.alloc(1), length: 1, write: true };
+	const total = 3000;
+	device.refill = () => {
+		queue.collect();
+		if (device.answered < total) queue.add([buffer]);
+	};
+	queue.add([readable("x")]);
+	queue.kick();
+	expect(device.answered).toBe(1024);
+	await expect.poll(() => device.answered).toBe(total);
+});
