@@ -10,6 +10,7 @@
 import { FileConsole, type HostConsole, NullConsole, StdioConsole } from "../backends/console.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { Bus } from "../base/bus.ts";
+import { IoctlError } from "../base/errors.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
 import { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
@@ -53,6 +54,9 @@ export class Machine {
 	readonly #teardown: Teardown;
 	readonly #settle: (end: MachineEnd) => void;
 	#end: MachineEnd | undefined;
+	/** vCPUs that wait in an exit since `pause`; undefined while the machine runs. */
+	#parked: Set<number> | undefined;
+	#whenPaused: (() => void) | undefined;
 
 	/**
 	 * Builds the machine; nothing runs yet. The caller must call `start` or `stop`.
@@ -83,7 +87,7 @@ export class Machine {
 		const mmio = new Bus();
 		const exits = new ExitHandler(pio, mmio, end);
 		const runLoop = new RunLoop(config.cpus, {
-			onExit: (index, run) => exits.handle(index, run),
+			onExit: (index, run) => exits.handle(index, run) && !machine?.park(index),
 			onPosted: (address, size, value, isPort) => (isPort ? pio : mmio).writeValue(address, size, value),
 			onFailed: (index, errno) => end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` }),
 		});
@@ -151,6 +155,41 @@ export class Machine {
 		});
 	}
 
+	/** Stops all vCPUs where they are; resolves when the last has stopped. Devices still finish what is in flight. */
+	pause(): Promise<void> {
+		if (this.#parked !== undefined || this.#end !== undefined) return Promise.resolve();
+		this.#parked = new Set();
+		const { promise, resolve } = withResolvers<void>();
+		this.#whenPaused = resolve;
+		this.#vcpus.forEach((_, index) => {
+			this.#runLoop.kick(index);
+		});
+		return promise;
+	}
+
+	/** Lets paused vCPUs run on; the guest's watchdogs are told that time has passed. */
+	resume(): void {
+		const parked = this.#parked;
+		this.#parked = undefined;
+		for (const index of parked ?? []) {
+			try {
+				this.#vcpus[index]!.kvmclockCtrl();
+			} catch (error) {
+				/* EINVAL: this guest has no kvmclock. */
+				if (!(error instanceof IoctlError && error.errno === "EINVAL")) throw error;
+			}
+			this.#runLoop.resume(index);
+		}
+	}
+
+	/** Called at each exit: true when vCPU `index` must stay in it because the machine is paused. */
+	park(index: number): boolean {
+		if (this.#parked === undefined) return false;
+		this.#parked.add(index);
+		if (this.#parked.size === this.#vcpus.length) this.#whenPaused?.();
+		return true;
+	}
+
 	/** Ends the machine as the host's own wish; resolves as `ended` does. */
 	stop(): Promise<MachineEnd> {
 		this.end({ reason: "stopped" });
@@ -161,6 +200,7 @@ export class Machine {
 	end(how: MachineEnd): void {
 		if (this.#end !== undefined) return;
 		this.#end = how;
+		this.#whenPaused?.();
 		setImmediate(async () => {
 			try {
 				await this.#teardown.run();

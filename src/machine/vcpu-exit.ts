@@ -7,6 +7,7 @@ import type { Bus } from "../base/bus.ts";
 import {
 	KVM_EXIT_FAIL_ENTRY,
 	KVM_EXIT_INTERNAL_ERROR,
+	KVM_EXIT_INTR,
 	KVM_EXIT_IO,
 	KVM_EXIT_IO_OUT,
 	KVM_EXIT_MMIO,
@@ -52,6 +53,8 @@ export class ExitHandler {
 			case KVM_EXIT_MMIO:
 				this.#memory(run);
 				return true;
+			case KVM_EXIT_INTR:
+				return true; /* kicked; whether it runs on is the machine's decision */
 			case KVM_EXIT_SHUTDOWN:
 				return this.#stop({ reason: "triple-fault", detail: `vCPU ${index}` });
 			case KVM_EXIT_SYSTEM_EVENT:

@@ -105,6 +105,23 @@ describe("Machine", () => {
 		await expect.poll(() => [descriptors(), mappings()]).toEqual(before);
 	});
 
+	it("pauses vCPUs where they are and lets them run on", async () => {
+		/* incl [BASE + 0x800000]; jmp back */
+		const count = [0xff, 0x05, 0, 0, 0x80, 0x01, 0xeb, 0xf8];
+		const machine = await Machine.create(config(kernel("count", "x", count)));
+		const counter = () => machine.memory.u32(BASE + 0x800000);
+		machine.start();
+		await expect.poll(counter).toBeGreaterThan(10);
+		await machine.pause();
+		const at = counter();
+		await new Promise((resolve) => setTimeout(resolve, 50));
+		expect(counter()).toBe(at);
+		machine.resume();
+		await expect.poll(counter).toBeGreaterThan(at);
+		await machine.pause();
+		expect(await machine.stop()).toEqual({ reason: "stopped" });
+	});
+
 	it("leaves nothing when a step of create fails", async () => {
 		const path = kernel("fine", "x", POWER_OFF);
 		const before = readdirSync("/proc/self/fd").length;
