@@ -48,7 +48,10 @@ function doubled(path: string): string {
 /** What both machines have in common; a saved machine only goes on in one with the same arguments. */
 export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 	return [
-		...["-M", "q35,memory-backend=ram,smbus=off,sata=off,usb=off,vmport=off", "-cpu", "EPYC-Rome,+svm"],
+		...["-M", "q35,memory-backend=ram,smbus=off,sata=off,usb=off,vmport=off"],
+		/* Without cx16: an interrupted CMPXCHG16B of a nested guest comes back with garbage in RFLAGS (QEMU 7.2), and
+		 * Linux 6.12 uses it in its allocator. */
+		...["-cpu", "EPYC-Rome,+svm,-cx16"],
 		...["-accel", "tcg,thread=multi,tb-size=512", "-smp", `${cpus}`, "-m", `${memoryMiB}M`],
 		...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-append", CMDLINE],
 		...["-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control"],
