@@ -5,7 +5,7 @@ import { Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
-import type { DiskConfig, MachineConfig, NetConfig } from "../machine/config.ts";
+import { type DiskConfig, type MachineConfig, type NetConfig, validateConfig } from "../machine/config.ts";
 import { describeEnd, endError, endStatus, type MachineEnd } from "../machine/ending.ts";
 import { Machine } from "../machine/machine.ts";
 import { EscapeKey } from "./escape-key.ts";
@@ -43,7 +43,7 @@ export function bootCommand(): Command {
 				.default([], "none"),
 		)
 		.addOption(
-			new Option("--net <user|tap=NAME[,mac=..]>", "network interface; may be repeated")
+			new Option("--net <user[,port=HOST:GUEST]|tap=NAME[,mac=..]>", "network interface; may be repeated")
 				.argParser(append(parseNet))
 				.default([], "none"),
 		)
@@ -61,6 +61,7 @@ export function bootCommand(): Command {
 
 async function boot(flags: BootFlags): Promise<number> {
 	const config = bootConfig(flags);
+	validateConfig(config);
 	if (await needsLab()) return reexecInLab(process.argv.slice(2), { quiet: flags.quiet });
 	const end = await runMachine(config);
 	const failure = endError(end);
@@ -72,7 +73,7 @@ async function boot(flags: BootFlags): Promise<number> {
 
 /** What the flags say, as a configuration. @throws UsageError */
 function bootConfig(flags: BootFlags): MachineConfig {
-	if (flags.kernel === undefined) {
+	if (flags.kernel === undefined || flags.kernel === "") {
 		throw new UsageError("ERR_OPTION_KERNEL", "Cannot boot without a kernel: --kernel FILE is missing", {
 			hint: "tsvmm kernel fetch gets one; tsvmm kernel ls says where it is",
 		});
@@ -99,6 +100,8 @@ async function runMachine(config: MachineConfig): Promise<MachineEnd> {
 	const stop = () => void machine.stop();
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 	for (const signal of signals) process.once(signal, stop);
+	/* A console that nobody reads: as any program in a pipe, we end (output.ts has the exit status). */
+	if (config.console.kind === "stdio") process.stdout.once("error", stop);
 	const interactive = config.console.kind === "stdio" && process.stdin.isTTY === true;
 	const escapeKey = interactive ? new EscapeKey(stop) : undefined;
 	if (interactive) rawTerminal(0);
@@ -109,6 +112,7 @@ async function runMachine(config: MachineConfig): Promise<MachineEnd> {
 		if (interactive) restoreTerminal();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);
+		process.stdout.off("error", stop);
 	}
 }
 

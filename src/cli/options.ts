@@ -12,9 +12,9 @@ export function parseMemory(text: string): number {
 	const match = /^(\d+(?:\.\d+)?)([bkmgt])?(?:i?b)?$/i.exec(text.trim());
 	const bytes = match === null ? Number.NaN : Number(match[1]) * UNITS[(match[2] ?? "b").toLowerCase()]!;
 	const mib = bytes / 2 ** 20;
-	if (!Number.isFinite(mib) || !Number.isInteger(mib)) {
+	if (!Number.isSafeInteger(mib)) {
 		throw new UsageError("ERR_OPTION_MEMORY", `Cannot read memory size "${text}"`, {
-			hint: "a number of bytes or with a unit K, M or G, a whole number of MiB: 512M, 2G",
+			hint: "a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes",
 		});
 	}
 	return mib;
@@ -22,7 +22,7 @@ export function parseMemory(text: string): number {
 
 /** "4" -> 4; the range is the machine's business. */
 export function parseCpus(text: string): number {
-	if (!/^\d+$/.test(text))
+	if (!/^\d{1,9}$/.test(text))
 		throw new UsageError("ERR_OPTION_CPUS", `Cannot read number of vCPUs "${text}": a whole number is wanted`);
 	return Number(text);
 }
@@ -43,7 +43,7 @@ export function parseDisk(text: string): DiskConfig {
 	return disk;
 }
 
-/** "user", "none", "tap=NAME", each but none with ",mac=..". Undefined for "none". */
+/** "user", "none", "tap=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST". Undefined for "none". */
 export function parseNet(text: string): NetConfig | undefined {
 	const [first = "", ...rest] = splitFields(text);
 	const [kind, name] = keyValue(first);
@@ -53,13 +53,14 @@ export function parseNet(text: string): NetConfig | undefined {
 	else if (kind === "tap" && name) net = { kind: "tap", name };
 	else {
 		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
-			hint: "user, none or tap=NAME, then ,mac=52:54:00:12:34:56 if wanted",
+			hint: "user, none or tap=NAME; then ,mac=52:54:00:12:34:56 if wanted, and for user ,port=8080:80",
 		});
 	}
 	for (const field of rest) {
 		const [key, value] = keyValue(field);
 		if (key === "mac" && value) net.mac = value;
-		else throw unknownField("ERR_OPTION_NET", "network", text, field, "mac=..");
+		else if (key === "port" && value && net.kind === "user") net.ports = [...(net.ports ?? []), parsePort(value)];
+		else throw unknownField("ERR_OPTION_NET", "network", text, field, net.kind === "user" ? "mac, port" : "mac");
 	}
 	return net;
 }
@@ -84,10 +85,11 @@ export function parsePort(text: string): PortForward {
 
 /** "cid=3,uds=/run/vm.sock" */
 export function parseVsock(text: string): VsockConfig {
-	const fields = new Map(splitFields(text).map(keyValue));
+	const words = splitFields(text);
+	const fields = new Map(words.map(keyValue));
 	const cid = fields.get("cid");
 	const uds = fields.get("uds");
-	if (fields.size !== 2 || cid === undefined || !/^\d+$/.test(cid) || !uds) {
+	if (words.length !== 2 || cid === undefined || !/^\d+$/.test(cid) || !uds) {
 		throw new UsageError("ERR_OPTION_VSOCK", `Cannot read vsock "${text}"`, { hint: "cid=3,uds=PATH" });
 	}
 	return { cid: Number(cid), uds };

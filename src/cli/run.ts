@@ -17,7 +17,7 @@ import { findTool } from "../host/command.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
-import type { PortForward } from "../machine/config.ts";
+import { type PortForward, validateSize } from "../machine/config.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 
 interface RunFlags {
@@ -99,6 +99,7 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
+	validateSize(cpus, memoryMiB);
 	const say = (line: string) => {
 		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
 	};
@@ -168,8 +169,8 @@ function readNetwork(flags: RunFlags, say: (line: string) => void): ContainerNet
 		throw new UsageError("ERR_RUN_ADDRESS", "Cannot choose the guest's address: that takes --net tap=NAME");
 	}
 	if (device === undefined) return undefined;
-	if (device.kind === "user" && flags.publish.length > 0) device.ports = flags.publish;
-	for (const address of [flags.ip?.replace(/\/\d+$/, ""), flags.gateway, ...flags.dns]) checkAddress(address);
+	if (device.kind === "user") device.ports = [...(device.ports ?? []), ...flags.publish];
+	for (const address of [flags.ip?.replace(/\/([0-9]|[12][0-9]|3[0-2])$/, ""), flags.gateway, ...flags.dns]) checkAddress(address);
 	return {
 		device,
 		...(flags.ip === undefined ? {} : { address: flags.ip.includes("/") ? flags.ip : `${flags.ip}/24` }),
