@@ -1,10 +1,13 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 /*
  * tsvmm: argv -> command -> process.exitCode. Each command lives in a file of its own under cli/ and is loaded when it
- * is the one that runs, so that none pays for another's start-up.
+ * is the one that runs, so that none pays for another's start-up. (The "--" above keeps Node from reading options that
+ * are meant for a container, such as --env-file.)
  */
 import { Command, CommanderError } from "commander";
+import { watchOutput, withOutput } from "./cli/output.ts";
 import { reportError } from "./cli/report.ts";
+import { adopt } from "./cli/usage.ts";
 
 const version = "0.1.0";
 
@@ -27,21 +30,22 @@ export async function main(argv: readonly string[]): Promise<number> {
 	const program = new Command("tsvmm")
 		.description("a virtual machine monitor in TypeScript for Linux KVM")
 		.version(version)
-		.enablePositionalOptions()
-		.exitOverride();
-	const wanted = argv.find((word) => !word.startsWith("-"));
+		.enablePositionalOptions();
+	const [first, second] = argv.filter((word) => !word.startsWith("-"));
+	const wanted = first === "help" ? second : first;
 	for (const [name, summary, load] of COMMANDS) {
 		const command = name === wanted ? await load() : new Command(name);
-		program.addCommand(command.summary(summary).exitOverride());
+		program.addCommand(command.summary(summary));
 	}
 	try {
-		await program.parseAsync(argv, { from: "user" });
+		await adopt(program).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
 	} catch (error) {
-		/* commander has printed its own message already; help and version are no failures. */
-		if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 125;
+		/* Help or the version was printed. Docker prints help, too, where a command is missing, and is content. */
+		if (error instanceof CommanderError) return 0;
 		return reportError(error);
 	}
 }
 
-process.exitCode = await main(process.argv.slice(2));
+watchOutput();
+process.exitCode = withOutput(await main(process.argv.slice(2)));

@@ -1,8 +1,8 @@
 /*
  * Where a console's bytes go on the host, and where its input comes from: this process's stdio, a file, or nowhere.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
-import { explain, HostError } from "../base/errors.ts";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { errnoName, explain, HostError } from "../base/errors.ts";
 
 /** One end of a console. */
 export interface HostConsole {
@@ -40,6 +40,9 @@ export class StdioConsole implements HostConsole {
 	}
 }
 
+/** O_NONBLOCK: neither a FIFO without a reader nor one with a slow reader may hold us up. */
+const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
+
 /** A file that output is appended to; no input. A full disk loses output, never the guest. */
 export class FileConsole implements HostConsole {
 	readonly #fd: number;
@@ -47,9 +50,10 @@ export class FileConsole implements HostConsole {
 	/** @throws HostError ERR_CONSOLE_OPEN */
 	constructor(path: string) {
 		try {
-			this.#fd = openSync(path, "a", 0o600);
+			this.#fd = openSync(path, APPEND, 0o600);
 		} catch (cause) {
-			throw new HostError("ERR_CONSOLE_OPEN", `Cannot open console file ${path}: ${explain(cause)}`, { cause });
+			const found = errnoName(cause) === "ENXIO" ? "nobody reads from this FIFO" : explain(cause);
+			throw new HostError("ERR_CONSOLE_OPEN", `Cannot open console file ${path}: ${found}`, { cause });
 		}
 	}
 

@@ -267,7 +267,7 @@ function lock(path: string, fd: number, readOnly: boolean): void {
 	flock.setInt16(0, readOnly ? F_RDLCK : F_WRLCK, true); /* l_type; the rest is 0: from the start to the end */
 	const result = fcntl(fd, F_OFD_SETLK, new Uint8Array(flock.buffer));
 	if (result === -os.errno.EAGAIN || result === -os.errno.EACCES) {
-		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: another process uses it`, {
+		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: a machine uses it already`, {
 			hint: "a disk has one writer; several machines can share it when all open it with ,ro",
 		});
 	}

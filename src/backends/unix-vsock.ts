@@ -7,8 +7,9 @@
  *
  * Code of this process needs no socket: `connect` and `listen` give it streams to and from the guest directly.
  */
-import { lstatSync, unlinkSync } from "node:fs";
+import { lstatSync, statSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
 import type { Duplex } from "node:stream";
 import { duplexPair } from "../base/duplex-pair.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
@@ -144,10 +145,32 @@ export class UnixVsock implements VsockBackend {
 	}
 }
 
+/** sizeof(sockaddr_un.sun_path) without the NUL; Node cuts longer paths short without a word. */
+const MAX_PATH_BYTES = 107;
+
+/** What libuv does not say, or says wrongly (a missing folder is EACCES to it). @throws HostError ERR_SOCKET */
+function checkPath(path: string): void {
+	const bytes = Buffer.byteLength(path);
+	if (bytes > MAX_PATH_BYTES) {
+		throw new HostError(
+			"ERR_SOCKET",
+			`Cannot listen on ${path}: the path has ${bytes} bytes, a socket's takes ${MAX_PATH_BYTES}`,
+		);
+	}
+	const folder = dirname(path);
+	try {
+		if (statSync(folder).isDirectory()) return;
+	} catch (cause) {
+		throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${folder}: ${explain(cause)}`, { cause });
+	}
+	throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${folder} is not a folder`);
+}
+
 /** Whoever can reach the socket reaches the guest, so it is its owner's alone. */
 const OTHERS = 0o177;
 
 async function listenOn(path: string, onClient: (socket: Socket) => void): Promise<Server> {
+	checkPath(path);
 	for (let stale = false; ; stale = true) {
 		const server = createServer({ allowHalfOpen: true }, onClient);
 		server.maxConnections = MAX_CLIENTS;

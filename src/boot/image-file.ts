@@ -3,7 +3,7 @@
  * file descriptor straight into guest RAM. A read past the end of the file is an ImageError, so a loader may trust no
  * header and still needs no check of its own.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { errnoName, explain, ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 
@@ -29,15 +29,16 @@ export class ImageFile {
 		this.path = path;
 		this.#codes = codes;
 		try {
-			this.#fd = openSync(path, "r");
+			/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
+			this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 		} catch (cause) {
-			const hint = errnoName(cause) === "ENOENT" ? `Check the path of the ${codes.what}.` : undefined;
+			const hint = errnoName(cause) === "ENOENT" ? `Check the path of the ${codes.what}` : undefined;
 			throw new ImageError(codes.open, `Cannot open ${codes.what} ${path}: ${explain(cause)}`, { cause, hint });
 		}
 		const stat = fstatSync(this.#fd);
 		if (!stat.isFile()) {
 			closeSync(this.#fd);
-			const found = stat.isDirectory() ? "is a directory" : "not a regular file";
+			const found = stat.isDirectory() ? "it is a directory" : "it is not a regular file";
 			throw new ImageError(codes.open, `Cannot open ${codes.what} ${path}: ${found}`);
 		}
 		this.sizeBytes = stat.size;
@@ -96,7 +97,7 @@ export class ImageFile {
 	#truncated(found: string): ImageError {
 		const { truncated, what } = this.#codes;
 		return new ImageError(truncated, `Cannot load ${what} ${this.path}: the file is truncated: ${found}`, {
-			hint: "Copy or download it again.",
+			hint: "Copy or download it again",
 		});
 	}
 }
@@ -107,6 +108,6 @@ export function tooBig(file: ImageFile, neededBytes: number, lowRamEnd: number):
 	return new ImageError(
 		"ERR_KERNEL_TOO_BIG",
 		`Cannot load kernel ${file.path}: it needs memory up to ${needed} MiB, the guest has ${Math.floor(lowRamEnd / (1 << 20))} MiB below 4 GiB`,
-		{ hint: "Give the guest more memory." },
+		{ hint: "Give the guest more memory" },
 	);
 }

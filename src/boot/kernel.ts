@@ -91,7 +91,7 @@ export function loadInitrd(memory: GuestMemory, path: string, kernel: LoadedKern
 			throw new ImageError(
 				"ERR_INITRD_TOO_BIG",
 				`Cannot load initrd ${path}: it needs ${sizeBytes} bytes, the guest has ${room} bytes above its kernel`,
-				{ hint: "Give the guest more memory." },
+				{ hint: "Give the guest more memory" },
 			);
 		}
 		file.load(0, sizeBytes, memory, start, "the initrd");

@@ -34,7 +34,7 @@ function describe({ name, state, record }: LabStatus): string {
 }
 
 export function labCommand(): Command {
-	const lab = new Command("lab").enablePositionalOptions();
+	const lab = new Command("lab").description("a KVM host for machines that have none").enablePositionalOptions();
 
 	lab
 		.command("up")

@@ -170,7 +170,8 @@ function readNetwork(flags: RunFlags, say: (line: string) => void): ContainerNet
 	}
 	if (device === undefined) return undefined;
 	if (device.kind === "user") device.ports = [...(device.ports ?? []), ...flags.publish];
-	for (const address of [flags.ip?.replace(/\/([0-9]|[12][0-9]|3[0-2])$/, ""), flags.gateway, ...flags.dns]) checkAddress(address);
+	for (const address of [flags.ip?.replace(/\/([0-9]|[12][0-9]|3[0-2])$/, ""), flags.gateway, ...flags.dns])
+		checkAddress(address);
 	return {
 		device,
 		...(flags.ip === undefined ? {} : { address: flags.ip.includes("/") ? flags.ip : `${flags.ip}/24` }),

@@ -56,14 +56,14 @@ export async function reexecInLab(argv: readonly string[], options: { quiet?: bo
 }
 
 /**
- * node, its options and our entry file. A checkout that runs from its sources uses its bundle when that is no older:
+ * node, its options, a "--" so that it leaves ours alone (--env-file), and our entry file. A checkout that runs from its sources uses its bundle when that is no older:
  * compiling the sources takes long in the lab.
  */
 function ownProgram(): string[] {
 	const entry = realpathSync(process.argv[1] ?? join(packageRoot(), "dist/tsvmm.js"));
 	const bundle = join(packageRoot(), "dist/tsvmm.js");
-	if (entry.endsWith(".ts") && isFresh(bundle)) return [process.execPath, bundle];
-	return [process.execPath, ...process.execArgv, entry];
+	if (entry.endsWith(".ts") && isFresh(bundle)) return [process.execPath, "--", bundle];
+	return [process.execPath, ...process.execArgv, "--", entry];
 }
 
 function isFresh(bundle: string): boolean {

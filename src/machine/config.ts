@@ -62,13 +62,8 @@ export const MIN_MEMORY_MIB = 64;
 /** Largest RAM, in MiB: 1 TiB keeps every guest address far below 2^46, the smallest MAXPHYADDR of 64-bit hosts. */
 export const MAX_MEMORY_MIB = 1024 * 1024;
 
-/**
- * Checks everything that can be checked without the host.
- *
- * @throws UsageError naming the value and its range
- */
-export function validateConfig(config: MachineConfig): void {
-	const { cpus, memoryMiB, vsock } = config;
+/** @throws UsageError ERR_CONFIG_CPUS, ERR_CONFIG_MEMORY */
+export function validateSize(cpus: number, memoryMiB: number): void {
 	if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
 		throw new UsageError("ERR_CONFIG_CPUS", `Cannot give the machine ${cpus} vCPUs: 1 to ${MAX_CPUS} are possible`);
 	}
@@ -79,6 +74,16 @@ export function validateConfig(config: MachineConfig): void {
 			{ hint: "--memory takes a number with a unit, as in --memory 512M" },
 		);
 	}
+}
+
+/**
+ * Checks everything that can be checked without the host.
+ *
+ * @throws UsageError naming the value and its range
+ */
+export function validateConfig(config: MachineConfig): void {
+	const { cpus, memoryMiB, vsock } = config;
+	validateSize(cpus, memoryMiB);
 	if (vsock !== undefined && (!Number.isInteger(vsock.cid) || vsock.cid < 3 || vsock.cid > 0xffff_fffe)) {
 		throw new UsageError("ERR_CONFIG_VSOCK", `Cannot use vsock cid ${vsock.cid}: 3 to 4294967294 are possible`);
 	}

@@ -26,9 +26,6 @@ export const IDENTITY_MAP_ADDRESS = 0xfffbc000;
 /** KVM_SET_TSS_ADDR: three pages. */
 export const TSS_ADDRESS = 0xfffbd000;
 
-const MIN_MEMORY_MIB = 64;
-const MAX_MEMORY_MIB = 1 << 20;
-
 /*
  * Pins of the 24-pin I/O APIC in the order in which slots take them. First those that no PC device ever had, last those
  * that a kernel without ACPI probes for (12 is the PS/2 mouse). Missing are 0 (timer), 1 (keyboard), 2 (cascade),
@@ -74,18 +71,8 @@ export interface MemoryMap {
 	readonly e820: readonly E820Entry[];
 }
 
-/**
- * The memory map of a machine with that much RAM.
- *
- * @throws UsageError ERR_MEMORY_SIZE when it is not a whole number of MiB from 64 up to 1 TiB
- */
+/** The memory map of a machine with that much RAM, which validateConfig has found possible. */
 export function memoryMap(memoryMiB: number): MemoryMap {
-	if (!Number.isInteger(memoryMiB) || memoryMiB < MIN_MEMORY_MIB || memoryMiB > MAX_MEMORY_MIB) {
-		throw new UsageError(
-			"ERR_MEMORY_SIZE",
-			`Cannot give the guest ${memoryMiB} MiB of memory: it takes ${MIN_MEMORY_MIB} to ${MAX_MEMORY_MIB} MiB`,
-		);
-	}
 	const totalBytes = memoryMiB * MIB;
 	const lowRamEnd = Math.min(totalBytes, LOW_RAM_LIMIT);
 	const highBytes = totalBytes - lowRamEnd;

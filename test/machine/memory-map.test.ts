@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UsageError } from "../../src/base/errors.ts";
+import { validateSize } from "../../src/machine/config.ts";
 import { HIGH_RAM_START, LOW_RAM_LIMIT, memoryMap, VIRTIO_SLOTS, virtioSlot } from "../../src/machine/memory-map.ts";
 
 const MIB = 1 << 20;
@@ -46,9 +46,12 @@ describe("memoryMap", () => {
 		},
 	);
 
-	it.each([0, 1, 63, -64, 64.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21])("memoryMap refuses %f MiB", (mib) => {
-		expect(() => memoryMap(mib)).toThrow(UsageError);
-	});
+	it.each([0, 1, 63, -64, 64.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21])(
+		"validateSize refuses %f MiB",
+		(mib) => {
+			expect(() => validateSize(1, mib)).toThrow(expect.objectContaining({ code: "ERR_CONFIG_MEMORY" }));
+		},
+	);
 });
 
 describe("virtioSlot", () => {

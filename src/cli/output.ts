@@ -1,0 +1,30 @@
+/*
+ * Standard output that cannot be written: its reader has gone (`tsvmm image ls | head`), its disk is full. Node would
+ * end the process with a stack trace. Here it is an exit status: 128 + SIGPIPE without a word, as of any program in a
+ * pipe, and 125 with a message for everything else.
+ */
+import { constants } from "node:os";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+import { reportError } from "./report.ts";
+
+let failure: number | undefined;
+
+/** Call once, before anything is written. */
+export function watchOutput(): void {
+	process.stdout.on("error", (error) => {
+		if (failure !== undefined) return;
+		failure =
+			errnoName(error) === "EPIPE"
+				? 128 + constants.signals.SIGPIPE
+				: reportError(new HostError("ERR_OUTPUT", `Cannot write standard output: ${explain(error)}`, { cause: error }));
+		/* The command may have ended already. */
+		process.exitCode = withOutput(Number(process.exitCode ?? 0));
+	});
+	/* There is nobody left to tell. */
+	process.stderr.on("error", () => undefined);
+}
+
+/** `status`, unless it claims success although output was lost. */
+export function withOutput(status: number): number {
+	return status === 0 ? (failure ?? 0) : status;
+}
