@@ -1,0 +1,491 @@
+/*
+ * Bad input to the real command line. Each case says the whole first line of standard error, so that nobody changes a
+ * message without reading it: what was attempted, what was found.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { elfImage } from "../boot/images.ts";
+import { ociLayout, sha256, tar, withFile, writeFolder } from "../container/image/archives.ts";
+import { bundle, type Outcome, type Setting, tsvmm } from "./tsvmm.ts";
+
+beforeAll(bundle, 60_000);
+
+/** The one shape of a failure: status 125, one line, perhaps a hint, nothing on stdout, nothing left behind. */
+function expectError(outcome: Outcome, code: string, message: string, hint?: string): void {
+	const lines = [`tsvmm: error: ${message} [${code}]`, ...(hint === undefined ? [] : [`  hint: ${hint}`])];
+	expect(outcome).toEqual({ status: 125, stdout: "", stderr: `${lines.join("\n")}\n`, left: [] });
+	expect(message).toMatch(/^Cannot .*[^.]$/s);
+}
+
+const write = (name: string, data: string | Buffer) => (folder: string) => writeFileSync(join(folder, name), data);
+const sparse = (name: string, sizeBytes: number) => (folder: string) => {
+	writeFileSync(join(folder, name), "");
+	truncateSync(join(folder, name), sizeBytes);
+};
+const fifo = (name: string) => (folder: string) => execFileSync("mkfifo", [join(folder, name)]);
+const directory = (name: string) => (folder: string) => mkdirSync(join(folder, name));
+const all =
+	(...steps: ((folder: string) => unknown)[]) =>
+	(folder: string) => {
+		for (const step of steps) step(folder);
+	};
+
+const kernel = write("vmlinux", elfImage());
+const arm = elfImage();
+arm.writeUInt16LE(183, 18);
+
+type Row = [
+	what: string,
+	args: string[],
+	prepare: Setting["prepare"],
+	code: string,
+	message: string,
+	hint?: string | undefined,
+];
+
+const kernels: Row[] = [
+	[
+		"a missing kernel",
+		["--kernel", "k"],
+		undefined,
+		"ERR_KERNEL_OPEN",
+		"Cannot open kernel k: no such file or directory",
+		"Check the path of the kernel",
+	],
+	[
+		"a directory as kernel",
+		["--kernel", "k"],
+		directory("k"),
+		"ERR_KERNEL_OPEN",
+		"Cannot open kernel k: it is a directory",
+	],
+	[
+		"a FIFO as kernel",
+		["--kernel", "k"],
+		fifo("k"),
+		"ERR_KERNEL_OPEN",
+		"Cannot open kernel k: it is not a regular file",
+	],
+	[
+		"an endless kernel",
+		["--kernel", "/dev/zero"],
+		undefined,
+		"ERR_KERNEL_OPEN",
+		"Cannot open kernel /dev/zero: it is not a regular file",
+	],
+	[
+		"a kernel of zero bytes",
+		["--kernel", "k"],
+		write("k", ""),
+		"ERR_KERNEL_FORMAT",
+		"Cannot load kernel k: neither an ELF vmlinux nor a bzImage: found an empty file",
+	],
+	[
+		"a script as kernel",
+		["--kernel", "k"],
+		write("k", "#!/bin/sh\n"),
+		"ERR_KERNEL_FORMAT",
+		"Cannot load kernel k: neither an ELF vmlinux nor a bzImage: found a script",
+	],
+	[
+		"an empty disk image as kernel",
+		["--kernel", "k"],
+		sparse("k", 2 ** 33),
+		"ERR_KERNEL_FORMAT",
+		"Cannot load kernel k: neither an ELF vmlinux nor a bzImage: found only zero bytes",
+	],
+	[
+		"a truncated kernel",
+		["--kernel", "k"],
+		write("k", elfImage().subarray(0, 1000)),
+		"ERR_KERNEL_TRUNCATED",
+		"Cannot load kernel k: the file is truncated: a segment needs 8388 bytes, the file has 1000",
+		"Copy or download it again",
+	],
+	[
+		"a kernel for another processor",
+		["--kernel", "k"],
+		write("k", arm),
+		"ERR_KERNEL_ARCH",
+		"Cannot load kernel k: found ELF for aarch64, need x86-64",
+	],
+	[
+		"a missing initrd",
+		["--kernel", "vmlinux", "--initrd", "i"],
+		kernel,
+		"ERR_INITRD_OPEN",
+		"Cannot open initrd i: no such file or directory",
+		"Check the path of the initrd",
+	],
+	[
+		"an initrd of zero bytes",
+		["--kernel", "vmlinux", "--initrd", "i"],
+		all(kernel, write("i", "")),
+		"ERR_INITRD_OPEN",
+		"Cannot load initrd i: it is an empty file",
+	],
+	[
+		"an initrd larger than RAM",
+		["--kernel", "vmlinux", "--initrd", "i"],
+		all(kernel, sparse("i", 2 ** 40)),
+		"ERR_INITRD_TOO_BIG",
+		"Cannot load initrd i: it needs 1099511627776 bytes, the guest has 520081408 bytes above its kernel",
+		"Give the guest more memory",
+	],
+	[
+		"an endless command line",
+		["--kernel", "vmlinux", "--cmdline", "a".repeat(65536)],
+		kernel,
+		"ERR_CMDLINE_TOO_LONG",
+		expect.stringMatching(/^Cannot use the kernel command line: it has 65\d\d\d bytes, the kernel takes 2047$/),
+	],
+	[
+		"a command line with umlauts",
+		["--kernel", "vmlinux", "--cmdline", "a=ü"],
+		kernel,
+		"ERR_CMDLINE",
+		'Cannot use the kernel command line: character "ü" at position 3 is not printable ASCII',
+	],
+];
+
+const MEMORY_HINT = "a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes";
+const sizes: Row[] = [
+	...(
+		[
+			["1M", "1"],
+			["63M", "63"],
+			["2T", "2097152"],
+		] as const
+	).map(
+		([text, mib]): Row => [
+			`memory of ${text}`,
+			["--memory", text],
+			undefined,
+			"ERR_CONFIG_MEMORY",
+			`Cannot give the machine ${mib} MiB of memory: 64 MiB to 1024 GiB are possible`,
+			"--memory takes a number with a unit, as in --memory 512M",
+		],
+	),
+	...["", "-5", "-512M", "1.5M", "512", "64k", "abc", "512Q", "99999999999999999999999T", "0x200M"].map(
+		(text): Row => [
+			`memory of "${text}"`,
+			[`--memory=${text}`],
+			undefined,
+			"ERR_OPTION_MEMORY",
+			`Cannot read memory size "${text}"`,
+			MEMORY_HINT,
+		],
+	),
+	...["0", "33", "999999999"].map(
+		(text): Row => [
+			`${text} vCPUs`,
+			["--cpus", text],
+			undefined,
+			"ERR_CONFIG_CPUS",
+			`Cannot give the machine ${text} vCPUs: 1 to 32 are possible`,
+		],
+	),
+	...["", "-1", "1.5", "two", "1e9", "99999999999999999999"].map(
+		(text): Row => [
+			`"${text}" vCPUs`,
+			[`--cpus=${text}`],
+			undefined,
+			"ERR_OPTION_CPUS",
+			`Cannot read number of vCPUs "${text}": a whole number is wanted`,
+		],
+	),
+];
+
+const DISK_FIELDS = "known are ro, rw, id=NAME";
+const devices: Row[] = [
+	["a missing disk", ["--disk", "d"], undefined, "ERR_DISK_OPEN", "Cannot open disk d: no such file or directory"],
+	["a directory as disk", ["--disk", "d"], directory("d"), "ERR_DISK_OPEN", "Cannot open disk d: it is a directory"],
+	[
+		"a FIFO as disk",
+		["--disk", "d"],
+		fifo("d"),
+		"ERR_DISK_OPEN",
+		"Cannot open disk d: it is neither a file nor a block device",
+	],
+	[
+		"a disk of zero bytes",
+		["--disk", "d"],
+		write("d", ""),
+		"ERR_DISK_SIZE",
+		"Cannot use disk d: its 0 bytes hold no sector of 512 bytes",
+		"truncate -s 1G d makes an empty disk of 1 GiB",
+	],
+	[
+		"a disk given twice",
+		["--disk", "d", "--disk", "d"],
+		sparse("d", 4096),
+		"ERR_DISK_LOCKED",
+		"Cannot open disk d: a machine uses it already",
+		"a disk has one writer; several machines can share it when all open it with ,ro",
+	],
+	["a disk without a path", ["--disk", ""], undefined, "ERR_OPTION_DISK", 'Cannot read disk "": it has no path'],
+	...["foo", "id=", "ro=1"].map(
+		(field): Row => [
+			`a disk with ${field}`,
+			["--disk", `d,${field}`],
+			undefined,
+			"ERR_OPTION_DISK",
+			`Cannot read disk "d,${field}": "${field}" is not known`,
+			DISK_FIELDS,
+		],
+	),
+	[
+		"a disk id of 21 bytes",
+		["--disk", `d,id=${"x".repeat(21)}`],
+		undefined,
+		"ERR_CONFIG_DISK",
+		`Cannot use disk id "${"x".repeat(21)}": it is longer than 20 bytes`,
+	],
+	[
+		"17 disks",
+		Array.from({ length: 17 }, () => ["--disk", "d,ro"]).flat(),
+		sparse("d", 4096),
+		"ERR_TOO_MANY_DEVICES",
+		"Cannot place virtio device number 17: the machine has 16 slots",
+	],
+	[
+		"a tap that does not exist",
+		["--net", "tap=tsvmm-no-tap"],
+		undefined,
+		"ERR_TAP_MISSING",
+		"Cannot use tap tsvmm-no-tap: there is no such interface",
+		"ip tuntap add tsvmm-no-tap mode tap",
+	],
+	[
+		"an interface that is no tap",
+		["--net", "tap=lo"],
+		undefined,
+		"ERR_TAP",
+		"Cannot use tap lo: TUNSETIFF failed with EINVAL",
+		"lo may be an interface of another kind, or a tap with multi_queue",
+	],
+	[
+		"a tap with a long name",
+		["--net", "tap=abcdefghijklmnop"],
+		undefined,
+		"ERR_TAP_NAME",
+		'Cannot use tap "abcdefghijklmnop": an interface name has 1 to 15 plain characters',
+	],
+	[
+		"a MAC address of letters",
+		["--net", "tap=x,mac=zz"],
+		undefined,
+		"ERR_CONFIG_NET",
+		'Cannot use MAC address "zz": six hexadecimal bytes with colons are wanted',
+	],
+	[
+		"a vsock path in a missing folder",
+		["--vsock", "cid=3,uds=no/v.sock"],
+		undefined,
+		"ERR_SOCKET",
+		"Cannot listen on no/v.sock: no: no such file or directory",
+	],
+	[
+		"a vsock path that is too long",
+		["--vsock", `cid=3,uds=${"v".repeat(108)}`],
+		undefined,
+		"ERR_SOCKET",
+		`Cannot listen on ${"v".repeat(108)}: the path has 108 bytes, a socket's takes 107`,
+	],
+	[
+		"a vsock path that is a file",
+		["--vsock", "cid=3,uds=v"],
+		write("v", "precious"),
+		"ERR_SOCKET",
+		"Cannot listen on v: a file that is no socket is there",
+	],
+	[
+		"the host's vsock cid",
+		["--vsock", "cid=2,uds=v"],
+		undefined,
+		"ERR_CONFIG_VSOCK",
+		"Cannot use vsock cid 2: 3 to 4294967294 are possible",
+	],
+	...["cid=3", "uds=v", "cid=3,cid=4,uds=v", "cid=x,uds=v", ""].map(
+		(text): Row => [
+			`vsock "${text}"`,
+			["--vsock", text],
+			undefined,
+			"ERR_OPTION_VSOCK",
+			`Cannot read vsock "${text}"`,
+			"cid=3,uds=PATH",
+		],
+	),
+	[
+		"a console file in a missing folder",
+		["--console", "file=no/c"],
+		undefined,
+		"ERR_CONSOLE_OPEN",
+		"Cannot open console file no/c: no such file or directory",
+	],
+	[
+		"a directory as console file",
+		["--console", "file=c"],
+		directory("c"),
+		"ERR_CONSOLE_OPEN",
+		"Cannot open console file c: is a directory",
+	],
+	[
+		"a FIFO as console file that nobody reads",
+		["--console", "file=c"],
+		fifo("c"),
+		"ERR_CONSOLE_OPEN",
+		"Cannot open console file c: nobody reads from this FIFO",
+	],
+	...["file=", "tty", ""].map(
+		(text): Row => [
+			`console "${text}"`,
+			["--console", text],
+			undefined,
+			"ERR_OPTION_CONSOLE",
+			`Cannot read console "${text}"`,
+			"stdio, none or file=PATH",
+		],
+	),
+	[
+		"an unknown trace",
+		["--trace", "pio,dma"],
+		undefined,
+		"ERR_OPTION_TRACE",
+		'Cannot trace "dma"',
+		"pio, mmio, exits or all",
+	],
+];
+
+describe.concurrent("tsvmm boot", () => {
+	test.each(kernels)("boot refuses %s", async (_what, args, prepare, code, message, hint) => {
+		const outcome = await tsvmm(["boot", "--console", "none", ...args], prepare ? { prepare } : {});
+		if (typeof message === "string") expectError(outcome, code, message, hint);
+		else {
+			expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
+			const text = /^tsvmm: error: (.*) \[(ERR_.*)\]\n$/.exec(outcome.stderr);
+			expect([text?.[1], text?.[2]]).toEqual([message, code]);
+		}
+	});
+
+	test.each([...sizes, ...devices])("boot refuses %s", async (_what, args, prepare, code, message, hint) => {
+		const defaults = args[0] === "--console" ? [] : ["--console", "none"];
+		expectError(
+			await tsvmm(["boot", "--kernel", "k", ...defaults, ...args], prepare ? { prepare } : {}),
+			code,
+			message,
+			hint,
+		);
+	});
+
+	test("boot wants a kernel", async () => {
+		for (const args of [["boot"], ["boot", "--kernel", ""]]) {
+			expectError(
+				await tsvmm(args),
+				"ERR_OPTION_KERNEL",
+				"Cannot boot without a kernel: --kernel FILE is missing",
+				"tsvmm kernel fetch gets one; tsvmm kernel ls says where it is",
+			);
+		}
+	});
+
+	test("boot refuses a host that it does not know", async () => {
+		expectError(
+			await tsvmm(["boot", "--kernel", "k"], { env: { TSVMM_HOST: "cloud" } }),
+			"ERR_HOST_CHOICE",
+			"Cannot use TSVMM_HOST=cloud: direct, lab or auto are possible",
+		);
+	});
+});
+
+const IMAGE_FORMATS =
+	"OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz";
+const EMPTY_STORE = "The image store is empty; tsvmm image import PATH NAME fills it";
+const layout = async (folder: string, change: (files: Map<string, Buffer>) => Map<string, Buffer> = (files) => files) =>
+	writeFolder(change(ociLayout([await tar([{ name: "bin/sh", data: "x" }])])), folder);
+/** The layout lies in a folder with a random name, so its name is left out. */
+const imported = async (prepare: (folder: string) => Promise<string>): Promise<Outcome> => {
+	let path = "";
+	const outcome = await tsvmm(["image", "import", "layout", "app:1"], {
+		prepare: async (folder) => {
+			path = await prepare(folder);
+			execFileSync("mv", [path, join(folder, "layout")]);
+		},
+	});
+	return outcome;
+};
+
+describe.concurrent("tsvmm image", () => {
+	test.each<Row>([
+		[
+			"a missing file",
+			["import", "f", "x"],
+			undefined,
+			"ERR_IMAGE_NOT_FOUND",
+			"Cannot open f: no such file or directory",
+		],
+		["zero bytes", ["import", "f", "x"], write("f", ""), "ERR_IMAGE_EMPTY", "Cannot import f: it is zero bytes"],
+		[
+			"noise",
+			["import", "f", "x"],
+			write("f", "noise".repeat(1000)),
+			"ERR_IMAGE_FORMAT",
+			"Cannot import f: it is not a tar archive",
+			IMAGE_FORMATS,
+		],
+		[
+			"a folder that is no layout",
+			["import", "d", "x"],
+			directory("d"),
+			"ERR_IMAGE_FORMAT",
+			"Cannot import d: the folder has no file oci-layout",
+			"A folder must be an OCI image layout; pack a root file system with tar",
+		],
+		[
+			"to show what is not there",
+			["inspect", "nope"],
+			undefined,
+			"ERR_IMAGE_NOT_FOUND",
+			"Cannot find image nope:latest",
+			EMPTY_STORE,
+		],
+		[
+			"to remove what is not there",
+			["rm", "nope"],
+			undefined,
+			"ERR_IMAGE_NOT_FOUND",
+			"Cannot find image nope:latest",
+			EMPTY_STORE,
+		],
+	])("image refuses %s", async (_what, args, prepare, code, message, hint) => {
+		expectError(await tsvmm(["image", ...args], prepare ? { prepare } : {}), code, message, hint);
+	});
+
+	test("image import refuses a layout without its index", async () => {
+		const outcome = await imported((folder) =>
+			layout(folder, (files) => {
+				files.delete("index.json");
+				return files;
+			}),
+		);
+		expectError(outcome, "ERR_IMAGE_MALFORMED", "Cannot read image: index.json: the file is missing");
+	});
+
+	test("image import refuses a layout whose index is no JSON", async () => {
+		const outcome = await imported((folder) => layout(folder, (files) => withFile(files, "index.json", "{")));
+		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
+		expect(outcome.stderr).toMatch(
+			/^tsvmm: error: Cannot read image: index\.json: it is not JSON \(.*\) \[ERR_IMAGE_MALFORMED\]\n$/,
+		);
+	});
+
+	test("image import refuses a layer with ../ paths, and writes nothing", async () => {
+		const evil = await tar([{ name: "../../../../evil", data: "x" }]);
+		const outcome = await imported(async (folder) => writeFolder(ociLayout([evil]), folder));
+		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
+		expect(outcome.stderr.split("\n")[0]).toContain(`layer ${sha256(evil)}`);
+		expect(outcome.stderr).toContain("[ERR_IMAGE_PATH]\n  hint: The image is damaged or hostile; nothing was written");
+	});
+});
