@@ -15,8 +15,6 @@ export interface CpuidOptions {
 	readonly tscKhz?: number | undefined;
 	/** KVM_CAP_TSC_DEADLINE_TIMER: KVM emulates it, but KVM_GET_SUPPORTED_CPUID does not say so. */
 	readonly tscDeadlineTimer?: boolean;
-	/** Promises a constant, non-stop TSC even where KVM does not. */
-	readonly invariantTsc?: boolean;
 	/** Leaves VMX and SVM in, for guests that run guests. */
 	readonly nested?: boolean;
 }
@@ -118,7 +116,8 @@ function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 			break;
 		case 0x80000007:
 			leaf.eax = leaf.ebx = leaf.ecx = 0;
-			leaf.edx = options.invariantTsc === true ? leaf.edx | INVARIANT_TSC : leaf.edx & INVARIANT_TSC;
+			// A constant, non-stop TSC is the host's to promise: guests without it keep time by kvmclock.
+			leaf.edx &= INVARIANT_TSC;
 			break;
 		case 0x80000008:
 			leaf.ecx = (coreBits << 12) | (cpus - 1);

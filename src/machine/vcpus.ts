@@ -19,7 +19,7 @@ export function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel):
 			const vcpu = vm.createVcpu(index);
 			vcpus.push(vcpu);
 			const tscKhz = kvm.checkExtension("KVM_CAP_GET_TSC_KHZ") > 0 ? vcpu.getTscKhz() : undefined;
-			const cpuid = guestCpuid(supported, { vcpu: index, cpus, tscKhz, tscDeadlineTimer, invariantTsc: true });
+			const cpuid = guestCpuid(supported, { vcpu: index, cpus, tscKhz, tscDeadlineTimer });
 			vcpu.setCpuid2(cpuid);
 			const xcrs = bootXcrs(cpuid);
 			if (xcrs !== undefined) vcpu.setXcrs(xcrs);
