@@ -4,6 +4,9 @@
  */
 import { createRequire } from "node:module";
 import { constants } from "node:os";
+import { join } from "node:path";
+import { loadAddon } from "./addon.ts";
+import { packageRoot } from "./native.ts";
 
 interface Libc {
 	openFile(path: string, flags: number): number;
@@ -19,7 +22,7 @@ let loaded: Libc | undefined;
 
 function libc(): Libc {
 	if (loaded !== undefined) return loaded;
-	const koffi = require("koffi") as typeof import("koffi");
+	const koffi = (loadAddon(koffiPath()) ?? require("koffi")) as typeof import("koffi");
 	const lib = koffi.load(null);
 	/* ioctl is variadic in C; on x86-64 and arm64 Linux a pointer or long argument travels as in these prototypes. */
 	loaded = {
@@ -31,6 +34,12 @@ function libc(): Libc {
 		errno: () => koffi.errno(),
 	} as Libc;
 	return loaded;
+}
+
+/** Where koffi's binary lies in a checkout. What koffi puts around it is for callers of its older versions. */
+function koffiPath(): string {
+	const platform = `linux-${process.arch}`;
+	return join(packageRoot(), "node_modules/@koromix", `koffi-${platform}`, platform.replace("-", "_"), "koffi.node");
 }
 
 const NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));

@@ -8,9 +8,11 @@
  * memory.
  */
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HostError } from "../base/errors.ts";
 import { array, struct } from "../base/struct.ts";
+import { loadAddon } from "./addon.ts";
 
 /** An opaque handle of the helper. */
 export type Handle = { readonly __handle: unique symbol };
@@ -175,9 +177,10 @@ export function native(): Native {
 
 function load(): Native {
 	const hint = "npm run build builds it; that needs gcc, make and python3";
+	const usual = join(packageRoot(), "prebuilds", `linux-${process.arch}`, "tsvmm.glibc.node");
 	let addon: Native;
 	try {
-		addon = require("node-gyp-build")(packageRoot()) as Native;
+		addon = (loadAddon(usual) ?? require("node-gyp-build")(packageRoot())) as Native;
 	} catch (cause) {
 		throw new HostError("ERR_NATIVE_MISSING", "Cannot load the native helper: there is no build for this machine", {
 			hint,

@@ -7,7 +7,7 @@
  */
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
 import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";

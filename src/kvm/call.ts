@@ -1,6 +1,7 @@
 /*
  * One KVM ioctl: the only place where a failure becomes an IoctlError that names the ioctl and the errno.
  */
+import { constants } from "node:os";
 import { IoctlError } from "../base/errors.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
 import { IOCTL, type IoctlName } from "./ioctls.ts";
@@ -19,19 +20,20 @@ const MEANINGS: Record<string, string> = {
 	ENOTTY: "not supported by this kernel",
 	ENOSPC: "no room for more",
 	EOPNOTSUPP: "not supported by this host",
-	EINTR: "interrupted",
 	EMFILE: "too many open files",
 };
 
 /**
- * Issues ioctl `name` on `fd`.
+ * Issues ioctl `name` on `fd`, again when a signal has interrupted it: KVM_CREATE_VM gives up on any.
  *
  * @param argument a packed structure, or a plain value
  * @returns the ioctl's result, 0 or more
  * @throws IoctlError
  */
 export function call(fd: number, name: IoctlName, argument: Uint8Array | number = 0): number {
-	const result = ioctl(fd, IOCTL[name], argument);
+	let result: number;
+	do result = ioctl(fd, IOCTL[name], argument);
+	while (result === -constants.errno.EINTR);
 	if (result >= 0) return result;
 	const errno = errnoNameOf(-result);
 	throw new IoctlError(name, errno, MEANINGS[errno] ?? "see errno(3)");

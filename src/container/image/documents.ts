@@ -3,7 +3,7 @@
  * index, manifest and configuration (image-spec 1.1) with their Docker twins, and docker-archive's manifest.json.
  * What is not listed here is ignored, as the specification asks.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { ImageConfig } from "./config.ts";
 import { malformed } from "./failure.ts";
 
