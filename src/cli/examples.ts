@@ -8,7 +8,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm boot": [
 		'tsvmm boot --kernel vmlinux --disk root.img --cmdline "root=/dev/vda"',
 		"tsvmm boot --kernel bzImage --initrd initrd.img --cpus 4 --memory 2G",
-		"tsvmm boot --kernel vmlinux --net tap=tap0 --vsock cid=3,uds=/run/vm.sock --console file=console.log",
+		"tsvmm boot --kernel vmlinux --net tap=tap0 --vsock cid=3,uds=vm.sock --console file=boot.log",
 	],
 	"tsvmm run": [
 		"tsvmm run busybox uname -a",

@@ -1,0 +1,108 @@
+import { expect, test } from "vitest";
+import { UsageError } from "../../src/base/errors.ts";
+import {
+	parseConsole,
+	parseCpus,
+	parseDisk,
+	parseMemory,
+	parseNet,
+	parsePort,
+	parseTrace,
+	parseVsock,
+} from "../../src/cli/options.ts";
+
+/** Every refusal is a UsageError with the code of its option, and quotes what was written. */
+function refuses(parse: (text: string) => unknown, code: string, texts: readonly string[]): void {
+	for (const text of texts) {
+		let error: unknown;
+		try {
+			parse(text);
+		} catch (caught) {
+			error = caught;
+		}
+		expect(error, text).toBeInstanceOf(UsageError);
+		expect(error).toMatchObject({ code, message: expect.stringContaining(`"${text}"`) });
+	}
+}
+
+test("parseMemory takes units as Docker does, and whole MiB only", () => {
+	const good = { "512M": 512, "512m": 512, "512MiB": 512, "2G": 2048, "2gb": 2048, "1.5G": 1536, "1T": 2 ** 20 };
+	for (const [text, mib] of Object.entries(good)) expect(parseMemory(text)).toBe(mib);
+	expect(parseMemory("1073741824")).toBe(1024);
+	expect(parseMemory("65536k")).toBe(64);
+	expect(parseMemory(" 64M ")).toBe(64);
+	expect(parseMemory("0M")).toBe(0);
+	refuses(parseMemory, "ERR_OPTION_MEMORY", [
+		...["", "M", "-1M", "+1M", "1e3M", "0x10M", "512", "1.5M", "64k", "1P", "1 G", "1,5G", "NaN", "Infinity"],
+		"99999999999999999999T",
+	]);
+});
+
+test("parseCpus takes digits", () => {
+	expect(parseCpus("1")).toBe(1);
+	expect(parseCpus("032")).toBe(32);
+	refuses(parseCpus, "ERR_OPTION_CPUS", ["", "-1", "+1", "1.0", "1e1", "0x2", " 2", "two", "9".repeat(20)]);
+});
+
+test("parseDisk takes a path, ro, rw and id", () => {
+	expect(parseDisk("a.img")).toEqual({ path: "a.img", readOnly: false });
+	expect(parseDisk("a.img,ro,id=data")).toEqual({ path: "a.img", readOnly: true, id: "data" });
+	expect(parseDisk("a.img,ro,rw")).toEqual({ path: "a.img", readOnly: false });
+	expect(parseDisk("a,,b=c.img,ro")).toEqual({ path: "a,b=c.img", readOnly: true });
+	expect(parseDisk("a,id=x,,y=z")).toEqual({ path: "a", readOnly: false, id: "x,y=z" });
+	refuses(parseDisk, "ERR_OPTION_DISK", ["", ",ro", "a,", "a,RO", "a,ro=1", "a,id", "a,id=", "a,size=1"]);
+});
+
+test("parseNet takes user, none or a tap, and what belongs to each", () => {
+	expect(parseNet("none")).toBeUndefined();
+	expect(parseNet("user")).toEqual({ kind: "user" });
+	expect(parseNet("tap=tap0,mac=52:54:00:12:34:56")).toEqual({ kind: "tap", name: "tap0", mac: "52:54:00:12:34:56" });
+	expect(parseNet("user,port=8080:80,port=5353:53/udp")).toEqual({
+		kind: "user",
+		ports: [
+			{ hostPort: 8080, guestPort: 80, protocol: "tcp" },
+			{ hostPort: 5353, guestPort: 53, protocol: "udp" },
+		],
+	});
+	refuses(parseNet, "ERR_OPTION_NET", [
+		...["", "tap", "tap=", "user=x", "none=x", "none,mac=52:54:00:12:34:56", "bridge=br0", "user,", "user,mac"],
+		...["user,mac=", "tap=x,port=1:1", "tap=x,vhost"],
+	]);
+});
+
+test("parsePort takes Docker's -p", () => {
+	expect(parsePort("8080:80")).toEqual({ hostPort: 8080, guestPort: 80, protocol: "tcp" });
+	expect(parsePort("127.0.0.1:1:65535/udp")).toEqual({
+		hostAddress: "127.0.0.1",
+		hostPort: 1,
+		guestPort: 65535,
+		protocol: "udp",
+	});
+	refuses(parsePort, "ERR_OPTION_PORT", [
+		...["", "80", ":80", "80:", "0:80", "80:0", "65536:80", "80:65536", "-1:80", "80:80/icmp", "a:b", "1:2:3:4"],
+		"localhost:80:80",
+	]);
+});
+
+test("parseVsock wants cid and uds, each once", () => {
+	expect(parseVsock("cid=3,uds=/run/v.sock")).toEqual({ cid: 3, uds: "/run/v.sock" });
+	expect(parseVsock("uds=a,,b,cid=4294967294")).toEqual({ cid: 4294967294, uds: "a,b" });
+	refuses(parseVsock, "ERR_OPTION_VSOCK", [
+		...["", "cid=3", "uds=x", "cid=3,uds=", "cid=,uds=x", "cid=-3,uds=x", "cid=0x3,uds=x", "cid=3,uds=x,y=z"],
+		...["cid=3,cid=4,uds=x", "3,x"],
+	]);
+});
+
+test("parseConsole takes stdio, none and a file", () => {
+	expect(parseConsole("stdio")).toEqual({ kind: "stdio" });
+	expect(parseConsole("none")).toEqual({ kind: "none" });
+	expect(parseConsole("file=a=b,c")).toEqual({ kind: "file", path: "a=b,c" });
+	refuses(parseConsole, "ERR_OPTION_CONSOLE", ["", "file", "file=", "STDIO", "/dev/pts/1", "none,"]);
+});
+
+test("parseTrace takes a list, or all", () => {
+	expect(parseTrace("exits,pio")).toEqual(["exits", "pio"]);
+	expect(parseTrace("all")).toEqual(["pio", "mmio", "exits"]);
+	refuses(parseTrace, "ERR_OPTION_TRACE", ["", "PIO", "dma"]);
+	expect(() => parseTrace("pio,")).toThrow('Cannot trace ""');
+});

@@ -1,0 +1,91 @@
+/*
+ * Misuse and help of the real command line: one shape for what commander finds and what we find, and help that fits on
+ * a terminal and ends with examples.
+ */
+import type { Command } from "commander";
+import { beforeAll, describe, expect, test } from "vitest";
+import { bootCommand } from "../../src/cli/boot.ts";
+import { doctorCommand } from "../../src/cli/doctor.ts";
+import { EXAMPLES } from "../../src/cli/examples.ts";
+import { imageCommand } from "../../src/cli/image.ts";
+import { kernelCommand } from "../../src/cli/kernel.ts";
+import { labCommand } from "../../src/cli/lab.ts";
+import { runCommand } from "../../src/cli/run.ts";
+import { bundle, tsvmm } from "./tsvmm.ts";
+
+beforeAll(bundle, 60_000);
+
+describe.concurrent("tsvmm", () => {
+	test.each([
+		[["--bogus"], 'unknown option "--bogus"', "see tsvmm --help"],
+		[["bogus"], 'unknown command "bogus"', "see tsvmm --help"],
+		[["bot"], 'unknown command "bot"', "did you mean boot? Otherwise see tsvmm --help"],
+		[["boot", "--bogus"], 'unknown option "--bogus"', "see tsvmm boot --help"],
+		[["boot", "--menory", "1G"], 'unknown option "--menory"', "did you mean --memory? Otherwise see tsvmm boot --help"],
+		[["boot", "--kernel"], 'option "--kernel <file>" argument missing', "see tsvmm boot --help"],
+		[["boot", "k"], 'too many arguments for "boot": expected 0, got 1', "see tsvmm boot --help"],
+		[["run"], 'missing required argument "image"', "see tsvmm run --help"],
+		[["run", "--bogus", "x"], 'unknown option "--bogus"', "see tsvmm run --help"],
+		[["run", "-e"], 'option "-e, --env <name[=value]>" argument missing', "see tsvmm run --help"],
+		[["image", "bogus"], 'unknown command "bogus"', "see tsvmm image --help"],
+		[["image", "import"], 'missing required argument "path"', "see tsvmm image import --help"],
+		[["image", "rm"], 'missing required argument "name"', "see tsvmm image rm --help"],
+		[["image", "ls", "--jsom"], 'unknown option "--jsom"', "did you mean --json? Otherwise see tsvmm image ls --help"],
+		[["kernel", "ls", "x"], 'too many arguments for "ls": expected 0, got 1', "see tsvmm kernel ls --help"],
+		[["lab", "exec"], 'missing required argument "command"', "see tsvmm lab exec --help"],
+		[["lab", "up", "--memory"], 'option "--memory <size>" argument missing', "see tsvmm lab up --help"],
+		[["doctor", "x"], 'too many arguments for "doctor": expected 0, got 1', "see tsvmm doctor --help"],
+	])("refuses %j with status 125 and names the help", async (args, found, hint) => {
+		expect(await tsvmm(args)).toEqual({
+			status: 125,
+			stdout: "",
+			stderr: `tsvmm: error: Cannot read the command line: ${found} [ERR_USAGE]\n  hint: ${hint}\n`,
+			left: [],
+		});
+	});
+
+	test("prints its version", async () => {
+		expect(await tsvmm(["--version"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+	});
+
+	test("prints help on stdout when asked, on stderr when a command is missing, both with status 0", async () => {
+		const asked = await tsvmm(["--help"]);
+		expect(asked).toMatchObject({ status: 0, stderr: "" });
+		expect(asked.stdout).toMatch(/^Usage: tsvmm .*Examples:\n/s);
+		expect(await tsvmm([])).toMatchObject({ status: 0, stdout: "", stderr: asked.stdout });
+		expect((await tsvmm(["image"])).stderr).toContain("Usage: tsvmm image");
+	});
+
+	test("help COMMAND prints what COMMAND --help prints", async () => {
+		const [byName, byOption] = await Promise.all([tsvmm(["help", "boot"]), tsvmm(["boot", "--help"])]);
+		expect(byName).toEqual(byOption);
+		expect(byName.stdout).toContain("--kernel <file>");
+	});
+
+	test("every help fits in 100 columns and ends with an example of its command", async () => {
+		const commands = Object.keys(EXAMPLES).map((path) => path.split(" ").slice(1));
+		for (const command of commands) {
+			const { status, stdout } = await tsvmm([...command, "--help"]);
+			expect(status).toBe(0);
+			const lines = stdout.trimEnd().split("\n");
+			expect(lines.filter((line) => line.length > 100)).toEqual([]);
+			expect(lines.at(-1)).toMatch(new RegExp(`^ .*tsvmm ${command.join(" ")}`));
+			expect(stdout).not.toContain("(default: false)");
+			expect(stdout).not.toContain("(default: [])");
+		}
+	});
+});
+
+test("EXAMPLES has every command that a user can see, and no other", () => {
+	const tops = [bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()];
+	const paths = (command: Command, path: string): string[] => [
+		path,
+		...command
+			.createHelp()
+			.visibleCommands(command)
+			.filter((child) => child.name() !== "help")
+			.flatMap((child) => paths(child, `${path} ${child.name()}`)),
+	];
+	const visible = tops.flatMap((command) => paths(command, `tsvmm ${command.name()}`));
+	expect(Object.keys(EXAMPLES).sort()).toEqual(["tsvmm", ...visible].sort());
+});
