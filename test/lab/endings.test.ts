@@ -1,0 +1,130 @@
+/*
+ * How a guest ends, and that tsvmm says so: of its own will, by a crash, or by its user's; and that nothing of it is
+ * left then.
+ */
+import { constants } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { Linux, type RunningLinux } from "./linux.ts";
+
+const { SIGINT, SIGKILL, SIGTERM } = constants.signals;
+const kernel = "minimal";
+let linux: Linux;
+/** What the lab has before any guest. */
+let clean: string;
+
+/** Processes of guests, taps, sockets and files of tsvmm in the lab. */
+const LEFT = `
+for pid in /proc/[0-9]*; do
+	args=$(tr '\\0' ' ' <$pid/cmdline) 2>/dev/null || continue
+	case "$args" in *"tsvmm.js boot"*|*passt*) echo "process $args" ;; esac
+done
+ls /sys/class/net
+ls -A /run/tsvmm 2>/dev/null
+ls /run/*.sock* 2>/dev/null
+grep -c ' @\\| /' /proc/net/unix
+true
+`;
+
+beforeAll(async () => {
+	linux = await Linux.up();
+	// Once to its end: the first boot makes the runtime folder.
+	await linux.check({ kernel, script: "true" });
+	clean = await linux.sh(LEFT);
+});
+afterAll(async () => {
+	await linux?.down();
+});
+afterEach(async () => {
+	let left = "";
+	for (let turn = 0; turn < 10; turn++) {
+		left = await linux.sh(LEFT);
+		if (left === clean) break;
+		await sleep(200);
+	}
+	expect(left, "what the guest has left").toBe(clean);
+});
+
+/** A guest that never ends by itself, once it runs its script. */
+async function endless(
+	options: { args?: string[]; tty?: { columns: number; rows: number } } = {},
+): Promise<RunningLinux> {
+	const guest = await linux.spawn({ kernel, cpus: 2, script: "echo ready; while :; do :; done", ...options });
+	await guest.shows("ready");
+	return guest;
+}
+
+describe("a guest", () => {
+	test("that powers off ends with 0", async () => {
+		const { status, stderr } = await linux.boot({ kernel, script: "poweroff -f" });
+		expect({ status, stderr }).toEqual({ status: 0, stderr: "tsvmm: guest powered off\n" });
+	});
+
+	test("that reboots ends with 0, as a reset", async () => {
+		const { status, stderr } = await linux.boot({ kernel, script: "reboot -f" });
+		expect({ status, stderr }).toEqual({ status: 0, stderr: "tsvmm: guest asked for a reset\n" });
+	});
+
+	test.each(["minimal", "6.1-cloud"] as const)("whose %s kernel crashes ends with 101 and the panic", async (which) => {
+		const { status, stderr } = await linux.boot({ kernel: which, script: "echo c >/proc/sysrq-trigger" });
+		// Without sysrq the minimal kernel has no such file: then its init dies.
+		expect(stderr).toMatch(/^tsvmm: guest kernel panic: .+ \[ERR_GUEST_PANIC\]\n$/);
+		expect(status).toBe(101);
+	});
+
+	test("whose init exits ends with 101, and --json says why", async () => {
+		const script = "kill -9 1; exec kill -SEGV 1";
+		const cmdline = "rdinit=/bin/busybox";
+		const { status, stderr } = await linux.boot({ kernel, script, cmdline, args: ["--json"] });
+		expect(status).toBe(101);
+		const end = JSON.parse(stderr);
+		expect(end.reason).toBe("panic");
+		expect(end.detail).toMatch(/^Attempted to kill init! exitcode=0x0000[0-9a-f]{4}$/);
+	});
+
+	test("that triple-faults ends with 102", async () => {
+		const { status, stderr } = await linux.boot({ kernel, script: "reboot -f", cmdline: "reboot=t" });
+		expect(stderr).toMatch(/^tsvmm: guest triple fault: vCPU 0.* \[ERR_GUEST_TRIPLE_FAULT\]\n$/);
+		expect(status).toBe(102);
+	});
+});
+
+describe("the user", () => {
+	test.each([
+		["SIGTERM", SIGTERM],
+		["SIGINT", SIGINT],
+	])("ends a spinning guest by %s", async (_name, signal) => {
+		const guest = await endless();
+		const start = performance.now();
+		guest.signal(signal);
+		const { status, stderr } = await guest.ended();
+		expect(performance.now() - start).toBeLessThan(10_000);
+		expect({ status, stderr }).toEqual({ status: 0, stderr: "tsvmm: machine stopped\n" });
+	});
+
+	test("ends a guest by Ctrl-A x, and has the terminal back as it was", async () => {
+		const command = await linux.command({ kernel, script: "echo ready; while :; do :; done" });
+		const quoted = command.map((word) => `'${word}'`).join(" ");
+		const script = `stty -a >before; ${quoted}; echo "status $?"; stty -a >after; cmp before after && echo same`;
+		const session = await linux.lab.spawn(["sh", "-c", script], { cwd: linux.folder, tty: { columns: 80, rows: 25 } });
+		let shown = "";
+		session.stdout.on("data", (chunk: Buffer) => {
+			if (!shown.includes("ready") && `${shown}${chunk}`.includes("ready")) session.stdin.write("\x01x");
+			shown += chunk;
+		});
+		expect(await session.exit).toEqual({ code: 0 });
+		expect(shown).toMatch(/ready\r\n(?:.*\r\n)*?tsvmm: machine stopped\r\nstatus 0\r\nsame\r\n$/);
+	});
+
+	test("may kill tsvmm: no passt, no socket and no memory is left", async () => {
+		const guest = await endless({ args: ["--net", "user", "--vsock", "cid=3,uds=/dev/shm/killed.sock"] });
+		expect(await linux.sh(LEFT)).toContain("process passt");
+		guest.signal(SIGKILL);
+		expect((await guest.ended()).status).toBe(128 + SIGKILL);
+		// A socket's file outlives a killed process; the next machine takes its place.
+		const args = ["--net", "user", "--vsock", "cid=3,uds=/dev/shm/killed.sock"];
+		const { status } = await linux.boot({ kernel, script: "true", args });
+		expect(status).toBe(0);
+		expect(await linux.sh("ls /dev/shm")).toBe("");
+	});
+});
