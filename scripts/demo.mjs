@@ -12,7 +12,7 @@ const tsvmm = join(root, "dist/tsvmm.js");
 const PAYLOAD = ["sh", "-c", "echo Hello from a container in a microVM; uname -a; nproc; free -m"];
 
 async function demo() {
-	await setup();
+	await setup(["native helper", "guest agent", "lab", "images and kernels", "network"]);
 	await step("demo", async () => {
 		const said = await must(process.execPath, [tsvmm, "kernel", "fetch"], { quiet: true });
 		return said.trim().includes("\n") ? "fetched a guest kernel" : undefined;

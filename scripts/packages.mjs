@@ -5,7 +5,7 @@
 import { accessSync } from "node:fs";
 import { execute, must, StepError, say } from "./steps.mjs";
 
-/** Debian packages by what they are for; see docs/limitations.md for other distributions. */
+/** Debian packages by what they are for. */
 export const PACKAGES = {
 	"native helper": ["gcc", "g++", "libc6-dev", "make", "python3"],
 	"guest agent": ["musl-tools"],
@@ -13,7 +13,7 @@ export const PACKAGES = {
 	"images and kernels": ["squashfs-tools", "squashfs-tools-ng", "erofs-utils", "e2fsprogs", "xz-utils", "zstd", "lz4"],
 	network: ["passt", "iproute2"],
 	"kernel build": ["flex", "bison", "bc", "libelf-dev"],
-	tests: ["mmdebstrap", "clang-format", "iputils-ping", "socat", "fio"],
+	tests: ["mmdebstrap", "clang-format", "acpica-tools", "procps", "iputils-ping", "socat", "fio"],
 };
 
 /** Those of `names` that dpkg does not have installed; all when there is no dpkg. */

@@ -36,16 +36,17 @@ async function build(name, what) {
 	return output.trim() === "" ? undefined : `built ${what}`;
 }
 
-export async function setup() {
+/** @param groups of PACKAGES; all when not given */
+export async function setup(groups) {
 	const [major, minor] = process.versions.node.split(".").map(Number);
 	if (major < 20 || (major === 20 && minor < 11)) {
 		throw new StepError(`Cannot use Node ${process.version}: 20.11 or newer is needed`);
 	}
-	await step("setup", () => installPackages("setup"));
+	await step("setup", () => installPackages("setup", groups));
 	await step("setup", installModules);
 	await step("setup", () => build("build-native.mjs", "the native helper"));
 	await step("setup", () => build("build-agent.mjs", "the guest agent"));
 	await step("setup", () => build("bundle.mjs", "dist/tsvmm.js"));
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) await main("setup", setup);
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main("setup", () => setup());

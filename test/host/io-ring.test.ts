@@ -157,7 +157,6 @@ describe.each([
 		for (let i = 0; i < 1024; i++) list.push([i * 4, 4]);
 		for (let i = 0; i < 4096; i++) bytes[i] = (i * 7) & 0xff;
 		for (let token = 0; token < 100; token++) ring.ring.writev(token, fd, token * 4096, segments(...list));
-		expect(ring.ring.inFlight).toBeGreaterThan(50);
 		const results = await ring.run(100);
 		expect(new Set(results.values())).toEqual(new Set([4096]));
 		expect(ring.ring.inFlight).toBe(0);
