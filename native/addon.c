@@ -17,7 +17,8 @@ bool arg_bool(napi_env env, napi_value value) {
 
 void *arg_handle(napi_env env, napi_value value) {
     void *result = NULL;
-    napi_get_value_external(env, value, &result);
+    if (napi_get_value_external(env, value, &result) != napi_ok)
+        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "Cannot use an argument that is no handle");
     return result;
 }
 

@@ -25,14 +25,18 @@
     size_t argc = count;                                                                                     \
     napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
 
-/* Argument `i` of the call; 0, false or NULL when it is of another type. */
+/* Argument `i` of the call; 0 or false when it is of another type. */
 #define NUMBER(i) arg_number(env, argv[i])
 #define INT(i) ((int32_t)NUMBER(i))
 #define BOOL(i) arg_bool(env, argv[i])
-#define HANDLE(i) arg_handle(env, argv[i])
 double arg_number(napi_env env, napi_value value);
 bool arg_bool(napi_env env, napi_value value);
 void *arg_handle(napi_env env, napi_value value);
+/* Declares `name`, a `struct name *`, which is argument 0; throws when that is no handle. */
+#define HANDLE(name)                                                                                         \
+    struct name *name = arg_handle(env, argv[0]);                                                            \
+    if (name == NULL)                                                                                        \
+    return NULL
 
 /* Throws "Cannot <attempt>: <what errno means>" with `code` set to the errno's name; returns NULL. */
 napi_value throw_errno(napi_env env, const char *attempt, int error);
@@ -60,10 +64,10 @@ void callback_destroy(struct callback *callback);
 #define FUNCTIONS(F) \
     F(ramMap) F(ramUnmap) \
     F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopStop) F(loopDestroy) \
-    F(pollCreate) F(pollSet) F(pollRef) F(pollDestroy) \
-    F(eventfdCreate) F(eventfdSignal) F(fdClose) F(readv) F(writev) \
+    F(pollCreate) F(pollSet) F(pollDestroy) \
+    F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \
     F(ioCreate) F(ioSubmit) F(ioReap) F(ioDestroy) \
-    F(terminalRaw) F(terminalRestore) F(terminalSize)
+    F(terminalRaw) F(terminalRestore)
 /* clang-format on */
 #define NATIVE(name) napi_value native_##name(napi_env env, napi_callback_info info)
 #define DECLARE(name) NATIVE(name);

@@ -80,6 +80,10 @@ static int enter(struct io *io, unsigned submit, unsigned wait) {
                         NULL, 0);
 }
 
+static void *map_ring(struct io *io, size_t bytes, off_t what) {
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd, what);
+}
+
 /* Sets up io_uring; false when the kernel has none for us, or too old a one. */
 static bool start_uring(struct io *io) {
     struct io_uring_params p = {.flags = IORING_SETUP_CLAMP};
@@ -96,12 +100,10 @@ static bool start_uring(struct io *io) {
     if ((p.features & features) != features || p.sq_entries < io->entries ||
         syscall(SYS_io_uring_register, io->ring_fd, IORING_REGISTER_EVENTFD, &io->event_fd, 1) < 0)
         goto refused;
-    io->ring = mmap(NULL, io->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd,
-                    IORING_OFF_SQ_RING);
+    io->ring = map_ring(io, io->ring_bytes, IORING_OFF_SQ_RING);
     if (io->ring == MAP_FAILED)
         goto refused;
-    io->sqes = mmap(NULL, io->sqes_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd,
-                    IORING_OFF_SQES);
+    io->sqes = map_ring(io, io->sqes_bytes, IORING_OFF_SQES);
     if (io->sqes == MAP_FAILED) {
         munmap(io->ring, io->ring_bytes);
         goto refused;
@@ -280,7 +282,7 @@ static void queue_job(struct io *io, const struct io_submission *s) {
 
 NATIVE(ioSubmit) {
     ARGUMENTS(2);
-    struct io *io = HANDLE(0);
+    HANDLE(io);
     uint32_t count = (uint32_t)INT(1);
     if (count > io->entries || count > io->entries - io->in_flight)
         return throw_errno(env, "submit I/O", EBUSY);
@@ -311,12 +313,13 @@ NATIVE(ioSubmit) {
 
 NATIVE(ioReap) {
     ARGUMENTS(1);
-    return number(env, reap(HANDLE(0)));
+    HANDLE(io);
+    return number(env, reap(io));
 }
 
 NATIVE(ioDestroy) {
     ARGUMENTS(1);
-    struct io *io = HANDLE(0);
+    HANDLE(io);
     napi_remove_env_cleanup_hook(env, destroy, io);
     destroy(io);
     return NULL;

@@ -49,6 +49,7 @@ NATIVE(pollCreate) {
         free(poll);
         return throw_errno(env, "watch a file descriptor", -error);
     }
+    uv_unref((uv_handle_t *)&poll->poll);
     callback_create(&poll->callback, env, argv[3]);
     napi_add_env_cleanup_hook(env, destroy, poll);
     if (INT(1) != 0)
@@ -58,7 +59,7 @@ NATIVE(pollCreate) {
 
 NATIVE(pollSet) {
     ARGUMENTS(2);
-    struct poll *poll = HANDLE(0);
+    HANDLE(poll);
     int events = INT(1);
     if (events == 0)
         uv_poll_stop(&poll->poll);
@@ -67,16 +68,9 @@ NATIVE(pollSet) {
     return NULL;
 }
 
-NATIVE(pollRef) {
-    ARGUMENTS(2);
-    struct poll *poll = HANDLE(0);
-    (BOOL(1) ? uv_ref : uv_unref)((uv_handle_t *)&poll->poll);
-    return NULL;
-}
-
 NATIVE(pollDestroy) {
     ARGUMENTS(1);
-    struct poll *poll = HANDLE(0);
+    HANDLE(poll);
     napi_remove_env_cleanup_hook(env, destroy, poll);
     destroy(poll);
     return NULL;
@@ -94,13 +88,6 @@ NATIVE(eventfdSignal) {
     /* EAGAIN: the counter is full, so the reader will wake all the same. */
     if (write(INT(0), &one, sizeof one) < 0 && errno != EAGAIN)
         return throw_errno(env, "signal an eventfd", errno);
-    return NULL;
-}
-
-NATIVE(fdClose) {
-    ARGUMENTS(1);
-    if (close(INT(0)) < 0 && errno != EINTR)
-        return throw_errno(env, "close a file descriptor", errno);
     return NULL;
 }
 

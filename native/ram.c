@@ -55,6 +55,7 @@ NATIVE(ramMap) {
 
 NATIVE(ramUnmap) {
     ARGUMENTS(1);
-    unmap(env, HANDLE(0));
+    HANDLE(ram);
+    unmap(env, ram);
     return NULL;
 }

@@ -140,9 +140,8 @@ static void *vcpu_thread(void *argument) {
     while (!atomic_load(&loop->stop)) {
         if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
             int error = errno;
-            if (error ==
-                EAGAIN) /* an application processor got no SIPI yet, or was woken for something else */
-                continue;
+            if (error == EAGAIN)
+                continue; /* an application processor got no SIPI yet, or was woken for something else */
             if (error != EINTR) {
                 atomic_store(&loop->errnos[vcpu->index], error);
                 last = VCPU_FAILED;
@@ -266,7 +265,7 @@ NATIVE(loopCreate) {
 
 NATIVE(loopRegister) {
     ARGUMENTS(6);
-    struct loop *loop = HANDLE(0);
+    HANDLE(loop);
     struct reg reg = {
         .pio = BOOL(1),
         .address = (uint64_t)NUMBER(2),
@@ -285,7 +284,7 @@ NATIVE(loopRegister) {
 
 NATIVE(vcpuStart) {
     ARGUMENTS(4);
-    struct loop *loop = HANDLE(0);
+    HANDLE(loop);
     uint32_t index = (uint32_t)INT(1);
     if (index >= loop->max_vcpus || loop->vcpus[index].run != NULL || atomic_load(&loop->stop))
         return throw_errno(env, "start a vCPU", EINVAL);
@@ -320,7 +319,7 @@ NATIVE(vcpuStart) {
 
 NATIVE(vcpuResume) {
     ARGUMENTS(2);
-    struct loop *loop = HANDLE(0);
+    HANDLE(loop);
     uint32_t index = (uint32_t)INT(1);
     int32_t expected = VCPU_EXITED;
     if (index < loop->max_vcpus &&
@@ -331,7 +330,7 @@ NATIVE(vcpuResume) {
 
 NATIVE(vcpuKick) {
     ARGUMENTS(2);
-    struct loop *loop = HANDLE(0);
+    HANDLE(loop);
     uint32_t index = (uint32_t)INT(1);
     if (index >= loop->max_vcpus || !loop->vcpus[index].started)
         return NULL;
@@ -342,13 +341,14 @@ NATIVE(vcpuKick) {
 
 NATIVE(loopStop) {
     ARGUMENTS(1);
-    stop_threads(HANDLE(0));
+    HANDLE(loop);
+    stop_threads(loop);
     return NULL;
 }
 
 NATIVE(loopDestroy) {
     ARGUMENTS(1);
-    struct loop *loop = HANDLE(0);
+    HANDLE(loop);
     napi_remove_env_cleanup_hook(env, destroy, loop);
     destroy(loop);
     return NULL;

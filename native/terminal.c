@@ -4,7 +4,6 @@
  */
 #include "addon.h"
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <termios.h>
 
 static struct termios saved;
@@ -59,16 +58,4 @@ NATIVE(terminalRestore) {
     (void)env, (void)info;
     restore();
     return NULL;
-}
-
-NATIVE(terminalSize) {
-    ARGUMENTS(1);
-    struct winsize size;
-    napi_value result = NULL;
-    if (ioctl(INT(0), TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
-        return NULL;
-    napi_create_object(env, &result);
-    set(env, result, "columns", number(env, size.ws_col));
-    set(env, result, "rows", number(env, size.ws_row));
-    return result;
 }

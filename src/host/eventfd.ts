@@ -1,6 +1,7 @@
 /*
  * An eventfd (eventfd(2)): what KVM signals on a kick (ioeventfd) and what signals KVM for an interrupt (irqfd).
  */
+import { closeSync } from "node:fs";
 import { native } from "./native.ts";
 import { type Watch, watchEventFd } from "./reactor.ts";
 
@@ -30,6 +31,6 @@ export class EventFd {
 		if (!this.#open) return;
 		this.#open = false;
 		this.#watch?.close();
-		native().fdClose(this.fd);
+		closeSync(this.fd);
 	}
 }

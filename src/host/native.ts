@@ -111,16 +111,13 @@ export interface Native {
 	loopDestroy(loop: Handle): void;
 
 	/* Readiness of an fd on the JavaScript thread (uv_poll). events: 1 readable, 2 writable. `drain`: fd is an eventfd,
-	 * read it before the callback. Level-triggered. */
+	 * read it before the callback. Level-triggered; does not keep the process alive. */
 	pollCreate(fd: number, events: number, drain: boolean, onReady: (events: number) => void): Handle;
 	pollSet(poll: Handle, events: number): void;
-	/** Whether the poll keeps the process alive (it does until told otherwise). */
-	pollRef(poll: Handle, keep: boolean): void;
 	pollDestroy(poll: Handle): void;
 
 	eventfdCreate(): number;
 	eventfdSignal(fd: number): void;
-	fdClose(fd: number): void;
 
 	/** readv/writev on host addresses; the number of bytes, or a negative errno. `count` entries of each array. */
 	readv(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
@@ -151,7 +148,6 @@ export interface Native {
 	/* Terminal: raw mode, restored by terminalRestore, at exit and on fatal signals. */
 	terminalRaw(fd: number): void;
 	terminalRestore(): void;
-	terminalSize(fd: number): { columns: number; rows: number } | undefined;
 }
 
 const require = createRequire(import.meta.url);

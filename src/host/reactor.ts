@@ -11,13 +11,12 @@ export const WRITABLE = 2;
 export interface Watch {
 	/** Changes what is waited for (READABLE | WRITABLE, or 0 for nothing). */
 	set(events: number): void;
-	/** Says whether the watch keeps the process alive; it does not until told so. */
-	ref(keep: boolean): void;
 	close(): void;
 }
 
 /**
- * Calls `onReady` whenever `fd` is ready (level-triggered). One watch per fd; the fd becomes non-blocking.
+ * Calls `onReady` whenever `fd` is ready (level-triggered). One watch per fd; the fd becomes non-blocking. A watch does
+ * not keep the process alive.
  *
  * @param events READABLE, WRITABLE or both
  * @throws Error when the fd cannot be polled (a regular file) or is watched already
@@ -34,15 +33,10 @@ class Poll implements Watch {
 		this.#handle = native().pollCreate(fd, events, drain, (ready) => {
 			if (this.#open) onReady(ready);
 		});
-		native().pollRef(this.#handle, false);
 	}
 
 	set(events: number): void {
 		if (this.#open) native().pollSet(this.#handle, events);
-	}
-
-	ref(keep: boolean): void {
-		if (this.#open) native().pollRef(this.#handle, keep);
 	}
 
 	close(): void {

@@ -21,8 +21,3 @@ export function rawTerminal(fd: number): void {
 export function restoreTerminal(): void {
 	native().terminalRestore();
 }
-
-/** Size of the terminal `fd` in characters; undefined when it is none. */
-export function terminalSize(fd: number): { columns: number; rows: number } | undefined {
-	return native().terminalSize(fd);
-}

@@ -109,8 +109,13 @@ describe("watch", () => {
 		const script = `
 			import { EventFd } from "./src/host/eventfd.ts";
 			const event = new EventFd();
-			process.on("uncaughtException", (error) => { console.log("caught", error.message); event.close(); });
-			event.watch(() => { throw new Error("from a callback"); }).ref(true);
+			const alive = setTimeout(() => undefined, 10_000);
+			process.on("uncaughtException", (error) => {
+				console.log("caught", error.message);
+				event.close();
+				clearTimeout(alive);
+			});
+			event.watch(() => { throw new Error("from a callback"); });
 			event.signal();
 		`;
 		const ended = spawnSync(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], {

@@ -4,18 +4,18 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { packageRoot } from "../../src/host/native.ts";
-import { rawTerminal, terminalSize } from "../../src/host/terminal.ts";
+import { rawTerminal } from "../../src/host/terminal.ts";
 
 /** Runs `ending` after rawTerminal(0) on a fresh terminal; the terminal's lflags as stty prints them, around it. */
 function flagsAround(ending: string): { before: string; raw: string; after: string } {
 	const script = `
 		import { execFileSync } from "node:child_process";
-		import { rawTerminal, restoreTerminal, terminalSize } from "./src/host/terminal.ts";
+		import { rawTerminal, restoreTerminal } from "./src/host/terminal.ts";
 		rawTerminal(0);
 		execFileSync("sh", ["-c", "echo raw=$(stty -g)"], { stdio: "inherit" });
 		${ending}
 	`;
-	const shell = `stty cols 91 rows 17; echo before=$(stty -g); "${process.execPath}" --import tsx --input-type=module -e '${script}' 2>/dev/null; echo after=$(stty -g)`;
+	const shell = `echo before=$(stty -g); "${process.execPath}" --import tsx --input-type=module -e '${script}' 2>/dev/null; echo after=$(stty -g)`;
 	const run = spawnSync("script", ["-qec", shell, "/dev/null"], {
 		cwd: packageRoot(),
 		encoding: "utf8",
@@ -44,11 +44,5 @@ describe("rawTerminal", () => {
 
 	it("refuses what is no terminal", () => {
 		expect(() => rawTerminal(9999)).toThrow(expect.objectContaining({ code: "ERR_TERMINAL" }));
-	});
-});
-
-describe("terminalSize", () => {
-	it("is undefined for what is no terminal", () => {
-		expect(terminalSize(9999)).toBeUndefined();
 	});
 });
