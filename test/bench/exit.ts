@@ -1,6 +1,7 @@
 /*
  * The vCPU and the hot path against C: an exit's round trip to TypeScript, a write that the posted ring takes, a kick
- * answered on a virtqueue, and virtio-blk requests. Guests: guests/bare/bench.c and block.c; the same VM for both sides.
+ * answered on a virtqueue, the virtqueue alone, and virtio-blk requests. Guests: guests/bare/bench.c and block.c; the
+ * same VM for both sides.
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
@@ -15,6 +16,7 @@ import { VirtioAttachment } from "../../src/machine/virtio-attachment.ts";
 import { BlockDevice } from "../../src/virtio/block.ts";
 import { Virtqueue } from "../../src/virtio/queue.ts";
 import { BareGuest, buildBareGuests, writeOnly } from "../guest/bare-guest.ts";
+import { measureQueue } from "./queue.ts";
 import { type BenchRow, rateRow, timeRow } from "./row.ts";
 
 const MMIO = 0xd000_0000;
@@ -25,6 +27,7 @@ const BLOCK_BYTES = 4096;
 interface Reference {
 	run(vcpuFd: number, runBytes: number, eventFd: number, ram: number, mode: number, count: number): number;
 	read(path: string, count: number): number;
+	queue(batch: number, rounds: number): number;
 }
 
 /** Builds test/bench/reference.c into `folder` and loads it. */
@@ -39,6 +42,7 @@ function loadReference(folder: string): Reference {
 			"double reference_run(int vcpu, uint32_t bytes, int event, double ram, uint32_t mode, uint32_t count)",
 		),
 		read: lib.func("double reference_read(const char *path, uint32_t count)"),
+		queue: lib.func("double reference_queue(uint32_t batch, uint32_t rounds)"),
 	};
 }
 
@@ -166,6 +170,10 @@ export async function benchExits(): Promise<BenchRow[]> {
 		const kickTimes = await best([() => inC(reference, KICKS, kicks), () => inTypeScript(KICKS, kicks)], Math.min);
 		const [kickC = 0, kickTs = 0] = kickTimes.map(microseconds(kicks));
 
+		const batches = 20_000;
+		const chainC = (reference.queue(64, batches) / (64 * batches)) * 1e9;
+		const chainTs = measureQueue().chainNs[64] ?? Number.NaN;
+
 		const requests = 2048;
 		const disk = join(folder, "disk");
 		writeFileSync(disk, "");
@@ -183,6 +191,7 @@ export async function benchExits(): Promise<BenchRow[]> {
 			timeRow("exit round trip", "us", exitTs, exitC, "the same loop in C"),
 			timeRow("posted write", "us", exitPosted, exitC, "an exit in the same loop in C"),
 			timeRow("kick to used", "us", kickTs, kickC, "a C thread on the eventfd"),
+			timeRow("virtqueue: pop, push, flush a chain", "ns", chainTs, chainC, "the same rings in C"),
 			rateRow("virtio-blk 4 KiB reads, 1 in flight", depth1, pread, "pread on the host, no VM"),
 			rateRow("virtio-blk 4 KiB reads, 64 in flight", depth64, pread, "pread on the host, no VM"),
 		];

@@ -5,7 +5,7 @@
 
 export interface BenchRow {
 	readonly name: string;
-	readonly unit: "us" | "per second" | "ms";
+	readonly unit: "ns" | "us" | "ms" | "per second";
 	readonly ours: number;
 	readonly reference: number;
 	/** What the reference is. */
@@ -15,7 +15,13 @@ export interface BenchRow {
 }
 
 /** A row for a time: the ratio is reference / ours. */
-export function timeRow(name: string, unit: "us" | "ms", ours: number, reference: number, against: string): BenchRow {
+export function timeRow(
+	name: string,
+	unit: "ns" | "us" | "ms",
+	ours: number,
+	reference: number,
+	against: string,
+): BenchRow {
 	return { name, unit, ours, reference, against, ratio: reference / ours };
 }
 

@@ -1,0 +1,125 @@
+/*
+ * From the start of the process to the guest's init, against QEMU's microvm machine: the same kernel, initial RAM disk,
+ * kernel parameters, memory and console, both in the lab and in turns. The guest's own clock at init splits the time
+ * into the monitor's part (process, machine, kernel image) and the kernel's. Guest: test/bench/init.c.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { packageRoot } from "../../src/host/native.ts";
+import { listKernels } from "../../src/kernel/store.ts";
+import { within } from "../../src/lab/collect.ts";
+import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/lab/cpio.ts";
+import { Lab } from "../../src/lab/lab.ts";
+import { testKernel } from "../lab/linux.ts";
+import { type BenchRow, timeRow } from "./row.ts";
+
+const PAIRS = 4;
+const MEMORY_MIB = 128;
+const TIMEOUT_MS = 120_000;
+/** In the lab: its own memory, as a host's page cache would be. */
+const KERNEL = "/run/bench-vmlinux";
+const INITRD = "/run/bench-initrd";
+
+/** Milliseconds of one boot. */
+interface Boot {
+	/** From the start of the process to init. */
+	total: number;
+	/** Of them, those before the kernel's clock ran. */
+	monitor: number;
+	/** Of them, those after. */
+	kernel: number;
+}
+
+/** An initial RAM disk with test/bench/init.c alone. */
+function initrd(folder: string): Buffer {
+	const init = join(folder, "init");
+	execFileSync("musl-gcc", ["-static", "-Os", "-s", "-o", init, join(packageRoot(), "test/bench/init.c")]);
+	return packCpio([
+		{ name: "dev", mode: S_IFDIR | 0o755 },
+		{ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 },
+		{ name: "init", mode: S_IFREG | 0o755, data: readFileSync(init) },
+	]);
+}
+
+async function bootOnce(lab: Lab, command: readonly string[], cwd: string): Promise<Boot> {
+	const start = performance.now();
+	const session = await lab.spawn(command, { cwd });
+	let said = "";
+	session.stderr.on("data", (chunk: Buffer) => {
+		said += chunk;
+	});
+	const times = new Promise<Boot>((resolve, reject) => {
+		session.stdout.on("data", (chunk: Buffer) => {
+			said += chunk;
+			const marker = /@@init (\d+)@@/.exec(said);
+			if (marker === null) return;
+			const total = performance.now() - start;
+			const kernel = Number(marker[1]) / 1000;
+			resolve({ total, monitor: total - kernel, kernel });
+		});
+		session.stdout.on("end", () => reject(new Error(`${command.join(" ")} has not come to init:\n${said}`)));
+	});
+	const kill = () => session.signal(9, true);
+	const boot = await within(times, TIMEOUT_MS, kill);
+	await within(session.exit, TIMEOUT_MS, kill);
+	return boot;
+}
+
+/** The kernel to boot: the minimal one if it was built, else Debian's 6.1. */
+async function kernelImage(): Promise<{ name: string; path: string }> {
+	const minimal = (await listKernels()).find((kernel) => kernel.name.startsWith("minimal"));
+	const { name, vmlinux } = minimal ?? (await testKernel("6.1-cloud"));
+	return { name, path: vmlinux };
+}
+
+const median = (boots: readonly Boot[], part: keyof Boot): number =>
+	boots.map((boot) => boot[part]).sort((a, b) => a - b)[boots.length >> 1]!;
+
+/** The rows of this file; needs the lab, which is brought up for it and taken down. About a minute. */
+export async function benchBoot(): Promise<BenchRow[]> {
+	const kernel = await kernelImage();
+	const folder = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
+	writeFileSync(join(folder, "initrd"), initrd(folder));
+	const lab = await Lab.up({ name: "bench" });
+	try {
+		const copy = `cp ${kernel.path} ${KERNEL} && cp ${folder}/initrd ${INITRD}`;
+		const { status, stderr } = await lab.exec(["sh", "-c", copy], { cwd: folder, timeoutMs: TIMEOUT_MS });
+		if (status !== 0) throw new Error(`Cannot copy the kernel into the lab: ${stderr}`);
+		/* What tsvmm adds by itself (src/machine/cmdline.ts) is given to QEMU too. */
+		const own = "console=ttyS0 panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=off";
+		const cmdline = "quiet reboot=t";
+		const files = ["--kernel", KERNEL, "--initrd", INITRD];
+		const tsvmm = [
+			...[process.execPath, join(packageRoot(), "dist/tsvmm.js"), "boot", ...files],
+			...["--cmdline", cmdline, "--memory", `${MEMORY_MIB}M`],
+		];
+		const qemu = [
+			...["qemu-system-x86_64", "-M", "microvm,x-option-roms=off,rtc=on", "-enable-kvm", "-cpu", "host"],
+			...["-m", `${MEMORY_MIB}`, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+			...["-serial", "stdio", "-kernel", KERNEL, "-initrd", INITRD, "-append", `${own} ${cmdline}`],
+		];
+		const ours: Boot[] = [];
+		const theirs: Boot[] = [];
+		for (let pair = 0; pair <= PAIRS; pair++) {
+			const boot = await bootOnce(lab, tsvmm, folder);
+			const reference = await bootOnce(lab, qemu, folder);
+			if (pair === 0) continue; /* fills the lab's caches */
+			ours.push(boot);
+			theirs.push(reference);
+		}
+		const row = (name: string, part: keyof Boot) =>
+			timeRow(name, "ms", median(ours, part), median(theirs, part), "QEMU microvm in the lab");
+		return [
+			row(`boot to init, ${kernel.name}`, "total"),
+			row("  of it before the kernel's clock", "monitor"),
+			row("  of it in the kernel", "kernel"),
+		];
+	} finally {
+		await lab.down();
+		rmSync(folder, { recursive: true, force: true });
+	}
+}
+
+if (process.argv[1] === import.meta.filename) console.log(JSON.stringify(await benchBoot(), null, "\t"));
