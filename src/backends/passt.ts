@@ -10,12 +10,13 @@
  * addresses are fixed (userNetwork), so it needs no DHCP client; the gateway's address leads to the host's loopback.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import type { Socket } from "node:net";
+import { closeSync, readFileSync } from "node:fs";
+import { Socket } from "node:net";
 import { HostError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { findTool, toolMissing } from "../host/command.ts";
+import { errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
 import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
 
@@ -40,6 +41,11 @@ const RECEIVE_BYTES = 1 << 20;
 /** Sent and not yet taken by passt, before the guest is made to wait. */
 const SEND_BYTES = 1 << 20;
 const BATCH_BYTES = 256 * 1024;
+/**
+ * What the kernel holds of passt's frames. passt sends whatever fits the guest's TCP window at once and drops what the
+ * socket does not take; then the connection stands still until a timer of TCP goes off.
+ */
+const SOCKET_BYTES = 8 << 20;
 const START_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 2000;
 
@@ -88,19 +94,26 @@ export class PasstBackend implements NetBackend {
 		const path = findTool("passt");
 		if (path === undefined) throw toolMissing("passt");
 		await claimPorts(ports);
+		const pair = socketPair();
+		if (typeof pair === "number") {
+			throw new HostError("ERR_PASST", `Cannot start passt: socketpair: ${errnoNameOf(-pair)}`);
+		}
+		const [ours, theirs] = pair;
+		setSendBuffer(theirs, SOCKET_BYTES);
 		const child = spawn(path, passtArguments(ports), {
 			cwd: "/",
-			stdio: ["ignore", "ignore", "pipe", "pipe"],
+			stdio: ["ignore", "ignore", "pipe", theirs],
 			/* A session of its own: Ctrl-C is for the guest or for us, not for its network. */
 			detached: true,
 		});
+		closeSync(theirs);
 		let said = "";
 		child.stderr!.setEncoding("utf8").on("data", (text: string) => {
 			if (said.length < 65_536) said += text;
 		});
 		const failed = new Promise<Error>((resolve) => child.once("error", resolve));
 		const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
-		const socket = child.stdio[3] as Socket;
+		const socket = new Socket({ fd: ours, readable: true, writable: true });
 		socket.on("error", ignore);
 		const answer = await greet(socket, Promise.race([failed, ended]));
 		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer);

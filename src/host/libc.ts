@@ -14,6 +14,8 @@ interface Libc {
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array): number;
 	ioctlNumber(fd: number, request: number, argument: number): number;
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
+	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
+	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
 	errno(): number;
 }
 
@@ -31,6 +33,8 @@ function libc(): Libc {
 		ioctlBuffer: lib.func("ioctl", "int", ["int", "unsigned long", "void *"]),
 		ioctlNumber: lib.func("ioctl", "int", ["int", "unsigned long", "unsigned long"]),
 		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
+		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
+		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
 		errno: () => koffi.errno(),
 	} as Libc;
 	return loaded;
@@ -78,4 +82,24 @@ export function ioctl(fd: number, request: number, argument: Uint8Array | number
 export function fcntl(fd: number, command: number, argument: Uint8Array): number {
 	const result = libc().fcntlBuffer(fd, command, argument);
 	return result < 0 ? -libc().errno() : result;
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_SNDBUFFORCE = 32;
+
+/** A connected pair of unix stream sockets, close-on-exec. Returns both fds, or a negative errno. */
+export function socketPair(): [number, number] | number {
+	const fds = new Int32Array(2);
+	const result = libc().socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, fds);
+	return result < 0 ? -libc().errno() : [fds[0]!, fds[1]!];
+}
+
+/** Lets a socket hold so many bytes that were sent; without CAP_NET_ADMIN as many as net.core.wmem_max allows. */
+export function setSendBuffer(fd: number, bytes: number): void {
+	const value = Int32Array.of(bytes);
+	if (libc().setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, value, value.byteLength) < 0)
+		libc().setsockopt(fd, SOL_SOCKET, SO_SNDBUF, value, value.byteLength);
 }
