@@ -1,7 +1,7 @@
 /*
  * /dev/kvm itself (KVM api.rst §4.1 to §4.6): what this host can do, and new VMs.
  */
-import { HostError } from "../base/errors.ts";
+import { HostError, IoctlError } from "../base/errors.ts";
 import { close, errnoNameOf, open } from "../host/libc.ts";
 import { call } from "./call.ts";
 import { KVM_API_VERSION, KVM_CAP } from "./constants.ts";
@@ -31,7 +31,7 @@ export class Kvm {
 		const fd = open(path, O_RDWR);
 		if (fd < 0) throw openError(path, errnoNameOf(-fd));
 		try {
-			const version = call(fd, "KVM_GET_API_VERSION");
+			const version = apiVersion(path, fd);
 			if (version !== KVM_API_VERSION) {
 				throw new HostError(
 					"ERR_KVM_VERSION",
@@ -79,6 +79,15 @@ export class Kvm {
 		if (!this.#open) return;
 		this.#open = false;
 		close(this.fd);
+	}
+}
+
+function apiVersion(path: string, fd: number): number {
+	try {
+		return call(fd, "KVM_GET_API_VERSION");
+	} catch (cause) {
+		const errno = cause instanceof IoctlError ? cause.errno : "it fails";
+		throw new HostError("ERR_KVM_OPEN", `Cannot use ${path}: it does not answer as KVM (${errno})`, { cause });
 	}
 }
 

@@ -53,10 +53,13 @@ describe("Kvm", () => {
 		expect(run.stdout).toBe(`ERR_KVM_PERMISSION Cannot open ${path}: permission denied\n`);
 	});
 
-	it("open of another device fails with the ioctl's name and closes it", () => {
+	it("open of another device says that it is no KVM and closes it", () => {
 		const before = readdirSync("/proc/self/fd").length;
 		expect(() => Kvm.open("/dev/null")).toThrow(
-			expect.objectContaining({ code: "ERR_IOCTL", ioctl: "KVM_GET_API_VERSION", errno: "ENOTTY" }),
+			expect.objectContaining({
+				code: "ERR_KVM_OPEN",
+				cause: expect.objectContaining({ ioctl: "KVM_GET_API_VERSION", errno: "ENOTTY" }),
+			}),
 		);
 		expect(readdirSync("/proc/self/fd").length).toBe(before);
 	});

@@ -1,0 +1,266 @@
+/*
+ * The real command line on hosts that lack something, with streams that are closed or full, beside another tsvmm, and
+ * with kernels of a few instructions that end in every way. Needs /dev/kvm, and root for the hosts made to order.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { elfImage } from "../boot/images.ts";
+import { bundle, type Setting, tsvmm } from "./tsvmm.ts";
+
+beforeAll(bundle, 60_000);
+const root = process.getuid!() === 0;
+
+const BASE = 0x1000000;
+const outb = (port: number, value: number) => [0x66, 0xba, port & 0xff, port >> 8, 0xb0, value, 0xee];
+const POWER_OFF = outb(0x600, 0x34);
+const RESET = outb(0x64, 0xfe);
+/* Loads a bad selector without an IDT. */
+const TRIPLE_FAULT = [0xb8, 0xff, 0xff, 0, 0, 0x8e, 0xd8];
+const SPIN = [0xeb, 0xfe];
+/* From the start: COM1 never falls silent. */
+const AGAIN = [0xe9, ...int32(-22)];
+
+function int32(value: number): number[] {
+	const bytes = Buffer.alloc(4);
+	bytes.writeInt32LE(value);
+	return [...bytes];
+}
+
+/** Writes 32-bit code that prints `text` on COM1, then runs `ending`, as the kernel "k". */
+function kernel(text: string, ending: readonly number[]): (folder: string) => void {
+	const code = [0xbe, 0, 0, 0, 0, 0x66, 0xba, 0xf8, 0x03, 0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8];
+	code.push(...ending, 0xf4, 0xeb, 0xfd);
+	const image = Buffer.concat([Buffer.from(code), Buffer.from(`${text}\0`)]);
+	image.writeUInt32LE(BASE + code.length, 1);
+	return (folder) => writeFileSync(join(folder, "k"), elfImage({ paddr: BASE, code: image, pvhEntry: BASE }));
+}
+
+/** Puts a shell before the command: `"$@"` in the script is tsvmm. */
+const shell = (script: string) => ["bash", "-c", script, "bash"];
+/** The same, in a mount namespace of its own. */
+const host = (script: string) => ["unshare", "-m", ...shell(script)];
+
+const boot = (args: readonly string[], setting: Setting) =>
+	tsvmm(["boot", "--kernel", "k", "--memory", "64M", ...args], setting);
+
+describe.concurrent("tsvmm boot", () => {
+	test.each([
+		["power-off", kernel("hi\n", POWER_OFF), 0, "tsvmm: guest powered off\n"],
+		["a reset", kernel("hi\n", RESET), 0, "tsvmm: guest asked for a reset\n"],
+		[
+			"a panic",
+			kernel("hi\nKernel panic - not syncing: no root\n", RESET),
+			101,
+			"tsvmm: guest kernel panic: no root [ERR_GUEST_PANIC]\n",
+		],
+		[
+			"a triple fault",
+			kernel("hi\n", TRIPLE_FAULT),
+			102,
+			expect.stringMatching(/^tsvmm: guest triple fault.* \[ERR_GUEST_TRIPLE_FAULT\]\n$/),
+		],
+	])("boot tells %s by its exit status", async (_what, prepare, status, stderr) => {
+		const outcome = await boot([], { prepare });
+		expect(outcome).toMatchObject({ status, stdout: expect.stringMatching(/^hi\n/), stderr, left: [] });
+	});
+
+	test("boot --json tells the end as JSON on stderr, boot -q nothing", async () => {
+		const prepare = kernel("", POWER_OFF);
+		const json = await boot(["--json"], { prepare });
+		expect([json.status, JSON.parse(json.stderr)]).toEqual([0, { reason: "power-off" }]);
+		expect(await boot(["-q"], { prepare })).toEqual({ status: 0, stdout: "", stderr: "", left: [] });
+	});
+
+	test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("boot stops its machine on %s", async (signal) => {
+		let sent = false;
+		const outcome = await boot(["--vsock", "cid=3,uds=v"], {
+			prepare: kernel("up", SPIN),
+			onOutput: (stdout, _stderr, kill) => {
+				if (stdout === "up" && !sent) kill(signal);
+				sent ||= stdout === "up";
+			},
+		});
+		expect(outcome).toEqual({ status: 0, stdout: "up", stderr: "tsvmm: machine stopped\n", left: [] });
+	});
+
+	test("boot ends when nobody reads the console any more", async () => {
+		const outcome = await boot([], {
+			prepare: kernel("line\n", AGAIN),
+			through: shell('"$@" | head -c 5; exit $' + "{PIPESTATUS[0]}"),
+		});
+		expect(outcome).toEqual({ status: 141, stdout: "line\n", stderr: "tsvmm: machine stopped\n", left: [] });
+	});
+
+	test("boot ends when the console's disk is full", async () => {
+		const outcome = await boot([], { prepare: kernel("line\n", AGAIN), through: shell('exec "$@" >/dev/full') });
+		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
+		expect(outcome.stderr.split("\n")[0]).toBe(
+			"tsvmm: error: Cannot write standard output: no space left on device [ERR_OUTPUT]",
+		);
+	});
+
+	test("boot works without standard input, and without standard error", async () => {
+		const prepare = kernel("hi\n", POWER_OFF);
+		for (const script of ['exec "$@" <&-', 'exec "$@" 2>&-', 'exec "$@" 2>/dev/full']) {
+			expect(await boot([], { prepare, through: shell(script) }), script).toMatchObject({ status: 0, stdout: "hi\n" });
+		}
+	});
+
+	test("boot refuses a disk and a socket that another machine uses", async () => {
+		const others: Promise<{ status: number | "hung"; stderr: string }>[] = [];
+		let folder = "";
+		await boot(["--disk", "disk", "--vsock", "cid=3,uds=v"], {
+			prepare: (where) => {
+				folder = where;
+				kernel("up", SPIN)(where);
+				writeFileSync(join(where, "disk"), "");
+				truncateSync(join(where, "disk"), 4096);
+			},
+			onOutput: (stdout, _stderr, kill) => {
+				if (stdout !== "up" || others.length > 0) return;
+				const prepare = kernel("", POWER_OFF);
+				others.push(
+					boot(["--disk", join(folder, "disk")], { prepare }),
+					boot(["--disk", `${join(folder, "disk")},ro`], { prepare }),
+					boot(["--vsock", `cid=3,uds=${join(folder, "v")}`], { prepare }),
+				);
+				void Promise.all(others).then(() => kill("SIGTERM"));
+			},
+		});
+		const [first, second, third] = await Promise.all(others);
+		for (const outcome of [first!, second!]) {
+			expect(outcome.status).toBe(125);
+			expect(outcome.stderr).toMatch(
+				/^tsvmm: error: Cannot open disk .*: a machine uses it already \[ERR_DISK_LOCKED\]/,
+			);
+		}
+		expect(third!.status).toBe(125);
+		expect(third!.stderr).toMatch(
+			/^tsvmm: error: Cannot listen on .*: another process listens there \[ERR_SOCKET_IN_USE\]\n {2}hint: /,
+		);
+	});
+
+	test("boot refuses to forward a port that is in use", async () => {
+		const server = createServer();
+		await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));
+		try {
+			const { port } = server.address() as { port: number };
+			const outcome = await boot(["--net", `user,port=${port}:80`], { prepare: kernel("", POWER_OFF) });
+			expect(outcome).toEqual({
+				status: 125,
+				stdout: "",
+				stderr: `tsvmm: error: Cannot forward tcp port ${port}: the port is in use [ERR_PORT_IN_USE]\n  hint: See who has it: ss -lp 'sport = :${port}'\n`,
+				left: [],
+			});
+		} finally {
+			server.close();
+		}
+	});
+
+	test("boot gives a guest more memory than the host has, or says that it cannot", async () => {
+		const prepare = kernel("hi\n", POWER_OFF);
+		const outcome = await tsvmm(["boot", "--kernel", "k", "--memory", "1024G"], { prepare });
+		if (outcome.status === 0) expect(outcome.stdout).toBe("hi\n");
+		else expect(outcome.stderr).toMatch(/^tsvmm: error: Cannot map 1048576 MiB of guest memory: .* \[ERR_RAM_MAP\]\n/);
+	});
+});
+
+describe.concurrent("tsvmm", () => {
+	test.each([
+		["has lost its reader", '"$@" | head -c 0; exit $' + "{PIPESTATUS[0]}", 141, ""],
+		[
+			"is full",
+			'exec "$@" >/dev/full',
+			125,
+			"tsvmm: error: Cannot write standard output: no space left on device [ERR_OUTPUT]\n",
+		],
+		["is closed", 'exec "$@" >&-', 0, ""],
+	])("prints no stack when standard output %s", async (_what, script, status, stderr) => {
+		for (const args of [["image", "ls"], ["kernel", "ls"], ["--help"], ["lab", "status"], ["doctor", "--json"]]) {
+			const outcome = await tsvmm(args, { through: shell(script) });
+			expect({ args, ...outcome }).toEqual({ args, status, stdout: "", stderr, left: [] });
+		}
+	});
+
+	test("needs a folder for its cache", async () => {
+		expect(await tsvmm(["image", "ls"], { env: { TSVMM_CACHE: "/proc/tsvmm" } })).toEqual({
+			status: 125,
+			stdout: "",
+			stderr:
+				"tsvmm: error: Cannot make /proc/tsvmm: no such file or directory [ERR_FOLDER]\n" +
+				"  hint: Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write\n",
+			left: [],
+		});
+	});
+});
+
+describe.runIf(root).concurrent("tsvmm on a host made to order (as root)", () => {
+	test("boot says that there is no /dev/kvm", async () => {
+		const outcome = await boot([], { through: host('mount -t tmpfs none /dev && exec "$@"') });
+		expect(outcome).toEqual({
+			status: 125,
+			stdout: "",
+			stderr:
+				"tsvmm: error: Cannot open /dev/kvm: this host has no KVM [ERR_KVM_MISSING]\n" +
+				"  hint: load kvm-intel or kvm-amd, or enable VT-x/SVM in the firmware; without either, use the lab (tsvmm lab up)\n",
+			left: [],
+		});
+	});
+
+	test("boot says that it may not use /dev/kvm", async () => {
+		/* Even root may not, without the capability to override permissions. */
+		const script = `mount -t tmpfs none /dev && mknod -m 000 /dev/kvm c 10 232 &&
+			exec setpriv --bounding-set=-dac_override,-dac_read_search "$@"`;
+		expect(await boot([], { through: host(script) })).toEqual({
+			status: 125,
+			stdout: "",
+			stderr:
+				"tsvmm: error: Cannot open /dev/kvm: permission denied [ERR_KVM_PERMISSION]\n" +
+				"  hint: add yourself to the group that owns it (sudo usermod -aG kvm $USER), then log in again\n",
+			left: [],
+		});
+	});
+
+	test("boot says that /dev/kvm is something else", async () => {
+		const outcome = await boot([], { through: host('mount --bind /dev/null /dev/kvm && exec "$@"') });
+		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
+		expect(outcome.stderr).toBe(
+			"tsvmm: error: Cannot use /dev/kvm: it does not answer as KVM (ENOTTY) [ERR_KVM_OPEN]\n",
+		);
+	});
+
+	test("image import says that the store's disk is full, and leaves it as it was", async () => {
+		const outcome = await tsvmm(["image", "import", "big.tar", "big:1"], {
+			prepare: (folder) => {
+				mkdirSync(join(folder, "full"));
+				writeFileSync(join(folder, "big"), Buffer.alloc(2 ** 20, "x"));
+				execFileSync("tar", ["cf", "big.tar", "big"], { cwd: folder });
+			},
+			env: { TSVMM_CACHE: "full/cache" },
+			through: host(`mount -t tmpfs -o size=300k none full && "$@"; status=$?
+				find full -type f -size +0 -printf '%P\\n'; exit $status`),
+		});
+		expect(outcome).toEqual({
+			status: 125,
+			stdout: "",
+			stderr:
+				"tsvmm: error: Cannot write in full/cache/images: no space left on device [ERR_STORE_FULL]\n" +
+				"  hint: Remove images with tsvmm image rm, or set TSVMM_CACHE to a folder on a larger disk\n",
+			left: [],
+		});
+	});
+
+	test("boot goes on when the console file's disk is full", async () => {
+		const outcome = await boot(["--console", "file=full/console"], {
+			prepare: (folder) => {
+				kernel("line\n".repeat(100), POWER_OFF)(folder);
+				mkdirSync(join(folder, "full"));
+			},
+			through: host('mount -t tmpfs -o size=4k none full && head -c 4096 /dev/zero >full/pad && exec "$@"'),
+		});
+		expect(outcome).toEqual({ status: 0, stdout: "", stderr: "tsvmm: guest powered off\n", left: [] });
+	});
+});
