@@ -29,6 +29,12 @@ function processes(run: string): string[] {
 		.filter((line) => !/vitest|esbuild.*--service/.test(line));
 }
 
+/** Files, sockets and locks below a folder; folders without any may stay for the next who needs them. */
+const files = (folder: string) =>
+	readdirSync(folder, { recursive: true, withFileTypes: true })
+		.filter((entry) => !entry.isDirectory())
+		.map((entry) => join(entry.parentPath, entry.name));
+
 const interfaces = () => readdirSync("/sys/class/net").map((name) => `network interface ${name}`);
 
 const mounts = (folder: string) =>
@@ -54,7 +60,7 @@ export default function setup(): () => Promise<void> {
 		...readdirSync(join(folder, "tmp"))
 			.filter((name) => !TOOL_CACHES.test(name))
 			.map((name) => `temporary file ${name}`),
-		...readdirSync(runtime).map((name) => `in the runtime folder ${name}`),
+		...files(runtime).map((name) => `in the runtime folder ${name}`),
 		...mounts(folder),
 		...interfaces().filter((name) => !before.has(name)),
 	];
