@@ -145,4 +145,14 @@ describe("tsvmm run", () => {
 		container.stdin.end();
 		expect(await container.exit).toEqual({ code: 0 });
 	});
+	it("gives a container on a tap the address and gateway it is told", async () => {
+		const image = await ensureDemoImage("busybox");
+		const flags = ["--net", "tap=tap0", "--ip", `${TAP_GUEST}/24`, "--gateway", TAP_HOST, "--dns", TAP_HOST];
+		const script = `ip route; cat /etc/resolv.conf; ping -c 1 -q ${TAP_HOST}`;
+		const { status, stdout } = await linux.lab.exec([...TSVMM, "run", "-q", ...flags, image, "sh", "-c", script]);
+		expect(status).toBe(0);
+		expect(String(stdout)).toContain(`default via ${TAP_HOST} dev eth0`);
+		expect(String(stdout)).toContain(`nameserver ${TAP_HOST}\n`);
+		expect(String(stdout)).toContain("1 packets received");
+	});
 });
