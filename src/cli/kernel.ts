@@ -3,10 +3,10 @@
  */
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
-import { TsvmmError } from "../base/errors.ts";
 import { type BuildProgress, buildKernel } from "../kernel/build.ts";
 import { FLAVOURS, type Flavour } from "../kernel/pins.ts";
 import { fetchKernel, type GuestKernel, listKernels } from "../kernel/store.ts";
+import { untilInterrupted } from "./interrupt.ts";
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
@@ -49,19 +49,6 @@ async function list(json: boolean): Promise<void> {
 	}
 }
 
-/** Runs `work`; SIGINT and SIGTERM abort it, so that no compiler goes on alone and nothing half-built stays. */
-async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-	const abort = new AbortController();
-	const stop = () => abort.abort(new TsvmmError("ERR_INTERRUPTED", "Cannot build the kernel: interrupted"));
-	const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-	for (const name of names) process.on(name, stop);
-	try {
-		return await work(abort.signal);
-	} finally {
-		for (const name of names) process.off(name, stop);
-	}
-}
-
 const print = (kernel: GuestKernel) => void process.stdout.write(`${kernel.vmlinux}\n`);
 
 interface FetchFlags {
@@ -81,13 +68,19 @@ export function kernelCommand(): Command {
 		.option("--latest", "the newest version instead of the pinned one")
 		.option("--suite <suite>", "Debian suite to look in, such as bookworm-backports")
 		.action(async ({ flavour, ...options }: FetchFlags) =>
-			print(await fetchKernel(flavour, { ...options, onStep: say })),
+			print(
+				await untilInterrupted(`fetch kernel "${flavour}"`, (signal) =>
+					fetchKernel(flavour, { ...options, onStep: say, signal }),
+				),
+			),
 		);
 	command
 		.command("build")
 		.description("build the minimal kernel from Debian's source; prints the path of its vmlinux")
 		.action(async () => {
-			print(await untilInterrupted((signal) => buildKernel({ onProgress: progressPrinter(), signal })));
+			print(
+				await untilInterrupted("build the kernel", (signal) => buildKernel({ onProgress: progressPrinter(), signal })),
+			);
 		});
 	command
 		.command("ls")

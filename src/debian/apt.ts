@@ -34,11 +34,16 @@ APT::Update::Error-Mode "any";
 export class Apt {
 	readonly #folder: string;
 	readonly #sources: readonly DebianSource[];
+	readonly #signal: AbortSignal | undefined;
 
-	/** @param folder a folder for this set of sources alone */
-	constructor(folder: string, sources: readonly DebianSource[]) {
+	/**
+	 * @param folder a folder for this set of sources alone
+	 * @param signal ends whatever apt is at
+	 */
+	constructor(folder: string, sources: readonly DebianSource[], signal?: AbortSignal) {
 		this.#folder = folder;
 		this.#sources = sources;
+		this.#signal = signal;
 	}
 
 	/** Brings the lists up to date; `force` also when they are fresh. @throws HostError ERR_DOWNLOAD */
@@ -86,6 +91,7 @@ export class Apt {
 			accept: "any",
 			env: { LC_ALL: "C" },
 			...(cwd === undefined ? {} : { cwd }),
+			...(this.#signal === undefined ? {} : { signal: this.#signal }),
 		});
 	}
 }

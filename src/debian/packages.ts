@@ -24,6 +24,8 @@ export interface PackageOptions {
 	suite?: string;
 	/** The file's hash in hexadecimal, checked besides apt's own check. */
 	sha256?: string;
+	/** Ends the download when it aborts; nothing of it stays. */
+	signal?: AbortSignal;
 }
 
 /** What the archive says of a package. */
@@ -42,7 +44,7 @@ export async function hashFile(path: string): Promise<string> {
 }
 
 /** Runs `work` with apt for a suite, alone among all processes that share the cache. */
-async function withApt<T>(suite: string, work: (apt: Apt) => Promise<T>): Promise<T> {
+async function withApt<T>(suite: string, signal: AbortSignal | undefined, work: (apt: Apt) => Promise<T>): Promise<T> {
 	const folder = join(cacheFolder(), "apt", suite);
 	await mkdir(folder, { recursive: true });
 	const sources = readSources();
@@ -50,6 +52,7 @@ async function withApt<T>(suite: string, work: (apt: Apt) => Promise<T>): Promis
 	const apt = new Apt(
 		folder,
 		suites.map((name) => sourceFor(name, sources)),
+		signal,
 	);
 	return await withFileLock(join(folder, "lock"), () => work(apt));
 }
@@ -92,7 +95,7 @@ async function lookUp(apt: Apt, name: string, version: string | undefined): Prom
  */
 export async function describePackage(name: string, options: PackageOptions = {}): Promise<PackageDescription> {
 	const { suite = DEFAULT_SUITE, version } = options;
-	const found = await withApt(suite, (apt) => lookUp(apt, name, version));
+	const found = await withApt(suite, options.signal, (apt) => lookUp(apt, name, version));
 	if (found === undefined) throw notFound(name, version, suite);
 	return found;
 }
@@ -109,17 +112,17 @@ function cachedPath(name: string, version: string): string {
  * @example const deb = await fetchPackage("busybox-static");
  */
 export async function fetchPackage(name: string, options: PackageOptions = {}): Promise<string> {
-	const { suite = DEFAULT_SUITE, version, sha256 } = options;
+	const { suite = DEFAULT_SUITE, version, sha256, signal } = options;
 	if (version !== undefined && sha256 !== undefined && (await isCached(cachedPath(name, version), sha256))) {
 		return cachedPath(name, version);
 	}
-	return await withApt(suite, async (apt) => {
+	return await withApt(suite, signal, async (apt) => {
 		const found = await lookUp(apt, name, version);
 		if (found === undefined) throw notFound(name, version, suite);
 		if (sha256 !== undefined && found.sha256 !== sha256) throw wrongHash(found, sha256, found.sha256);
 		const path = cachedPath(name, found.version);
 		if (await isCached(path, found.sha256)) return path;
-		await download(apt, found, path);
+		await download(apt, found, path, signal);
 		return path;
 	});
 }
@@ -133,13 +136,19 @@ async function isCached(path: string, sha256: string): Promise<boolean> {
 	}
 }
 
-async function download(apt: Apt, found: PackageDescription, path: string): Promise<void> {
+async function download(
+	apt: Apt,
+	found: PackageDescription,
+	path: string,
+	signal: AbortSignal | undefined,
+): Promise<void> {
 	await mkdir(dirname(path), { recursive: true });
 	const folder = await mkdtemp(join(dirname(path), ".tsvmm-"));
 	try {
 		try {
 			await apt.download(found.name, found.version, folder);
-		} catch {
+		} catch (error) {
+			if (signal?.aborted) throw error;
 			// The lists may name a file that the mirror has replaced since.
 			await apt.update(true);
 			await apt.download(found.name, found.version, folder);
@@ -167,7 +176,7 @@ function wrongHash(found: PackageDescription, wanted: string, is: string): Image
  *
  * @throws HostError ERR_TOOL_FAILED when the package is damaged
  */
-export async function unpackPackage(deb: string, folder: string): Promise<void> {
+export async function unpackPackage(deb: string, folder: string, signal?: AbortSignal): Promise<void> {
 	const exists = () =>
 		stat(folder).then(
 			() => true,
@@ -177,7 +186,7 @@ export async function unpackPackage(deb: string, folder: string): Promise<void> 
 	await mkdir(dirname(folder), { recursive: true });
 	const partial = await mkdtemp(join(dirname(folder), `.${basename(folder)}-`));
 	try {
-		await run("dpkg-deb", ["-x", deb, join(partial, "root")]);
+		await run("dpkg-deb", ["-x", deb, join(partial, "root")], signal === undefined ? {} : { signal });
 		await rename(join(partial, "root"), folder);
 	} catch (error) {
 		// Another process was quicker: its folder is as good.

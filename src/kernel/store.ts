@@ -122,17 +122,23 @@ export interface FetchOptions {
 	suite?: string;
 	/** Called with a line for each step that takes time. */
 	onStep?: (line: string) => void;
+	/** Ends the work when it aborts; nothing half-made stays. */
+	signal?: AbortSignal;
 }
 
 /** Which package to take, and its hash if it is pinned. */
 async function choose(
 	flavour: Flavour,
-	{ latest = false, version, suite }: FetchOptions,
+	{ latest = false, version, suite, signal }: FetchOptions,
 ): Promise<{ package: string; version: string; suite: string; sha256?: string }> {
 	const pin = PINS[flavour];
 	if (!latest && version === undefined && suite === undefined) return pin;
 	const from = suite ?? pin.suite;
-	const line = await describePackage(pin.line, { suite: from, ...(version === undefined ? {} : { version }) });
+	const line = await describePackage(pin.line, {
+		suite: from,
+		...(version === undefined ? {} : { version }),
+		...(signal === undefined ? {} : { signal }),
+	});
 	const depends = /(linux-image-[^\s,()]+) \(= ([^)]+)\)/.exec(line.depends);
 	if (depends === null) {
 		throw new ImageError("ERR_KERNEL_PACKAGE", `Cannot tell the kernel package of ${pin.line} ${line.version}`);
@@ -152,17 +158,20 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 			hint: `Known are ${FLAVOURS.join(", ")}`,
 		});
 	}
+	const { signal } = options;
 	const chosen = await choose(flavour, options);
 	const name = `debian-${chosen.version}-${PINS[flavour].suffix}`;
 	return await obtainKernel(name, async (folder) => {
 		options.onStep?.(`fetching ${chosen.package} ${chosen.version}`);
-		const deb = await fetchPackage(chosen.package, chosen).catch((error: unknown) => {
-			throw errnoName(error) === "ERR_PACKAGE_NOT_FOUND" && chosen.sha256 !== undefined
-				? pinGone(flavour, chosen.package, chosen.version, error)
-				: error;
-		});
+		const deb = await fetchPackage(chosen.package, { ...chosen, ...(signal === undefined ? {} : { signal }) }).catch(
+			(error: unknown) => {
+				throw errnoName(error) === "ERR_PACKAGE_NOT_FOUND" && chosen.sha256 !== undefined
+					? pinGone(flavour, chosen.package, chosen.version, error)
+					: error;
+			},
+		);
 		options.onStep?.(`unpacking ${chosen.package}`);
-		return await install(deb, folder, chosen.version);
+		return await install(deb, folder, chosen.version, signal);
 	});
 }
 
@@ -174,9 +183,14 @@ function pinGone(flavour: Flavour, name: string, version: string, cause: unknown
 }
 
 /** Takes what a guest needs out of a linux-image package. */
-async function install(deb: string, folder: string, version: string): Promise<Description> {
+async function install(
+	deb: string,
+	folder: string,
+	version: string,
+	signal: AbortSignal | undefined,
+): Promise<Description> {
 	const root = join(folder, "unpacked");
-	await unpackPackage(deb, root);
+	await unpackPackage(deb, root, signal);
 	const boot = await readdir(join(root, "boot"));
 	const image = boot.find((file) => file.startsWith("vmlinuz-"));
 	if (image === undefined) throw new ImageError("ERR_KERNEL_PACKAGE", `Cannot find a kernel in ${deb}`);

@@ -6,9 +6,12 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { dockerArchive, packFiles, tar } from "../container/image/archives.ts";
 import { bundle, program, type Setting, tsvmm } from "./tsvmm.ts";
+
+/* Each start of tsvmm takes its time on a busy machine. */
+vi.setConfig({ testTimeout: 60_000 });
 
 const folder = mkdtempSync(join(tmpdir(), "tsvmm-run-"));
 const TSVMM_CACHE = join(folder, "cache");

@@ -3,9 +3,10 @@
  * its own, as a user meets it. Whatever a command makes outside its cache shows up in `left`.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { packageRoot } from "../../src/host/native.ts";
 
 export const program = join(packageRoot(), "dist/tsvmm.js");
@@ -33,9 +34,11 @@ export interface Setting {
 	/** Called as output comes, with a way to send a signal. */
 	readonly onOutput?: (stdout: string, stderr: string, kill: (signal: NodeJS.Signals) => void) => void;
 	readonly input?: string;
+	/** Called after the end, while the working folder is still there. */
+	readonly onEnd?: () => void;
 }
 
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 const SIGNALS: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGPIPE: 13, SIGTERM: 15 };
 
 /** Runs one command line to its end. */
@@ -48,6 +51,7 @@ export async function tsvmm(args: readonly string[], setting: Setting = {}): Pro
 		const before = readdirSync(cwd);
 		const [command, ...words] = [...(setting.through ?? []), process.execPath, "--", program, ...args];
 		const result = await run(command!, words, cwd, { TSVMM_CACHE: join(folder, "cache"), ...setting.env }, setting);
+		setting.onEnd?.();
 		return { ...result, left: readdirSync(cwd).filter((name) => !before.includes(name)) };
 	} finally {
 		rmSync(folder, { recursive: true, force: true });
@@ -95,3 +99,16 @@ function run(
 		});
 	});
 }
+
+/** The one shape of a failure: status 125, one line, perhaps a hint, nothing on stdout, nothing left behind. */
+export function expectError(outcome: Outcome, code: string, message: string, hint?: string): void {
+	const lines = [`tsvmm: error: ${message} [${code}]`, ...(hint === undefined ? [] : [`  hint: ${hint}`])];
+	expect(outcome).toEqual({ status: 125, stdout: "", stderr: `${lines.join("\n")}\n`, left: [] });
+	expect(message).toMatch(/^Cannot .*[^.]$/s);
+}
+
+/** For `prepare`: a file. */
+export const write = (name: string, data: string | Buffer) => (folder: string) =>
+	writeFileSync(join(folder, name), data);
+/** For `prepare`: a folder. */
+export const directory = (name: string) => (folder: string) => mkdirSync(join(folder, name));

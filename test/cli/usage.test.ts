@@ -3,7 +3,7 @@
  * a terminal and ends with examples.
  */
 import type { Command } from "commander";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { bootCommand } from "../../src/cli/boot.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
@@ -12,6 +12,9 @@ import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
 import { runCommand } from "../../src/cli/run.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
+
+/* Each start of tsvmm takes its time on a busy machine. */
+vi.setConfig({ testTimeout: 60_000 });
 
 beforeAll(bundle, 60_000);
 

@@ -1,0 +1,33 @@
+/*
+ * Long work on the host (fetching, compiling) that a signal may end: what it has started ends with it, nothing half-made
+ * stays, and the exit status is 128 + the signal's number, as a shell expects.
+ */
+import { constants } from "node:os";
+import { TsvmmError } from "../base/errors.ts";
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+class InterruptedError extends TsvmmError {
+	override readonly exitStatus: number;
+
+	constructor(what: string, signal: (typeof SIGNALS)[number]) {
+		super("ERR_INTERRUPTED", `Cannot ${what}: interrupted by ${signal}`);
+		this.exitStatus = 128 + constants.signals[signal];
+	}
+}
+
+/**
+ * Runs `work`; its signal aborts when this process is told to end.
+ *
+ * @param what for the message: "build the kernel"
+ */
+export async function untilInterrupted<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+	const abort = new AbortController();
+	const stops = SIGNALS.map((name) => [name, () => abort.abort(new InterruptedError(what, name))] as const);
+	for (const [name, stop] of stops) process.on(name, stop);
+	try {
+		return await work(abort.signal);
+	} finally {
+		for (const [name, stop] of stops) process.off(name, stop);
+	}
+}
