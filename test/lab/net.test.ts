@@ -92,7 +92,7 @@ describe.each(["minimal", "6.12-cloud"] as const)("virtio-net under Linux %s", (
 	});
 	it(`uploads ${FILE_MIB} MiB by HTTP over tap, in segments larger than a frame`, async () => {
 		const before = [await counter("tap0", "rx_bytes"), await counter("tap0", "rx_packets")];
-		const got = await linux.sh(`wget -q -O - http://${TAP_GUEST}/tap | sha256sum`);
+		const got = await linux.sh(`busybox wget -q -O - http://${TAP_GUEST}/tap | sha256sum`);
 		const bytes = (await counter("tap0", "rx_bytes")) - before[0]!;
 		const frames = (await counter("tap0", "rx_packets")) - before[1]!;
 		expect(bytes / frames).toBeGreaterThan(3000);
@@ -101,7 +101,7 @@ describe.each(["minimal", "6.12-cloud"] as const)("virtio-net under Linux %s", (
 	it(`downloads and uploads ${FILE_MIB} MiB by HTTP over passt`, async () => {
 		await guest.sh(`wget -q -O /tmp/user http://${USER_GATEWAY}:8000/file`);
 		expect(hashIn(await guest.sh("sha256sum /tmp/user"))).toBe(hash);
-		expect(hashIn(await linux.sh("wget -q -O - http://127.0.0.1:8081/user | sha256sum"))).toBe(hash);
+		expect(hashIn(await linux.sh("busybox wget -q -O - http://127.0.0.1:8081/user | sha256sum"))).toBe(hash);
 	});
 });
 
@@ -141,7 +141,7 @@ describe("tsvmm run", () => {
 			if (output.endsWith("up\n")) break;
 		}
 		expect(output).toBe("nameserver 10.0.2.3\nup\n");
-		expect(hashIn(await linux.sh("wget -q -O - http://127.0.0.1:8082/file | sha256sum"))).toBe(hash);
+		expect(hashIn(await linux.sh("busybox wget -q -O - http://127.0.0.1:8082/file | sha256sum"))).toBe(hash);
 		container.stdin.end();
 		expect(await container.exit).toEqual({ code: 0 });
 	});
