@@ -27,6 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define MOST_FILES 524288
+
 struct rlimit payload_nofile;
 
 static uint64_t start_ns;
@@ -177,6 +179,19 @@ static void watch_children(void) {
     watch_set(&children, EPOLLIN);
 }
 
+/* The kernel starts its init with few open files (4096) and processes (by RAM); payloads get what systemd and
+ * Docker give theirs. */
+static void set_limits(bool first) {
+    getrlimit(RLIMIT_NOFILE, &payload_nofile);
+    if (first) {
+        struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+        setrlimit(RLIMIT_NPROC, &none);
+        payload_nofile.rlim_max = MOST_FILES;
+    }
+    struct rlimit most = {payload_nofile.rlim_max, payload_nofile.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &most);
+}
+
 static int sooner(int a, int b) {
     return a < 0 ? b : b < 0 || a < b ? a : b;
 }
@@ -200,9 +215,7 @@ int main(int argc, char **argv) {
         return 125;
     }
     in_charge = in_charge || init;
-    getrlimit(RLIMIT_NOFILE, &payload_nofile);
-    struct rlimit most = {payload_nofile.rlim_max, payload_nofile.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &most);
+    set_limits(getpid() == 1);
     if (init)
         init_prepare();
     /* Descriptors 0 to 2 stay taken, so that no pipe lands there. */

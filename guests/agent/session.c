@@ -31,6 +31,7 @@ struct session {
     uint32_t id;
     char *spec; /* EXEC's list while it is still arriving */
     size_t spec_length;
+    bool too_long; /* the list; what still comes of it is dropped, its end is answered */
     pid_t pid;
     bool tty;
     struct watch status;
@@ -226,15 +227,18 @@ static struct session *create(uint32_t id) {
 
 static void exec_frame(const struct frame_header *header, const uint8_t *payload) {
     struct session *s = find(header->session);
-    if (s != NULL && s->spec == NULL)
+    if (s != NULL && s->spec == NULL && !s->too_long)
         return; /* runs already */
     if (s == NULL && (s = create(header->session)) == NULL)
         return;
     size_t length = s->spec_length + header->length;
-    char *spec = length > SPEC_MAX ? NULL : realloc(s->spec, length + 1);
+    char *spec = s->too_long || length > SPEC_MAX ? NULL : realloc(s->spec, length + 1);
     if (spec == NULL) {
         free(s->spec);
         s->spec = NULL;
+        s->too_long = true;
+        if (header->flags & FLAG_MORE)
+            return;
         s->failure = (struct failure){.exit_status = 126, .error = E2BIG, .text = "argument list too long"};
         s->failed = s->exited = true;
         return;

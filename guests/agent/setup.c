@@ -186,9 +186,13 @@ void setup_frame(const struct frame_header *header, const uint8_t *payload) {
     char *longer =
         list_length + header->length > LIST_MAX ? NULL : realloc(list, list_length + header->length + 1);
     if (longer == NULL) {
+        list_length = LIST_MAX + 1; /* what still comes of it is dropped, its end is answered */
+        if (header->flags & FLAG_MORE)
+            return;
         failure.error = E2BIG;
         snprintf(failure.text, sizeof failure.text, "cannot set up the guest: too many steps");
         answer(header->session, &failure);
+        list_length = 0;
         return;
     }
     list = longer;

@@ -2,6 +2,9 @@
  * AgentClient against the real agent, run natively: what a process in the guest sees and what comes back.
  */
 import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentClient, type ExecSpec } from "../../src/agent/client.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
@@ -56,6 +59,19 @@ describe("AgentClient.exec", () => {
 		const value = "x".repeat(100_000);
 		const { stdout } = await sh('echo "$A$B" | wc -c', { env: { ...PATH, A: value, B: value } });
 		expect(stdout.trim()).toBe("200001");
+	});
+	test("exec refuses a list beyond 2 MiB, and runs nothing that its rest may spell", async () => {
+		const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+		try {
+			const script = join(folder, "stray-program");
+			writeFileSync(script, `#!/bin/sh\n: >${folder}/ran\n`, { mode: 0o755 });
+			const args = new Array<string>(100_000).fill(script);
+			await expect(client.exec({ args, env: PATH })).rejects.toMatchObject({ exitStatus: 126, errno: 7 });
+			expect(await sh("echo next")).toMatchObject({ stdout: "next\n", exit: { code: 0 } });
+			expect(existsSync(join(folder, "ran"))).toBe(false);
+		} finally {
+			rmSync(folder, { recursive: true });
+		}
 	});
 	test("exec runs in the folder asked for and creates it", async () => {
 		const folder = `${agent.folder}/new/deep`;
