@@ -19,6 +19,11 @@ export interface BusDevice {
 /** One access as a trace sees it. */
 export type BusTrace = (device: string, write: boolean, address: number, size: number, value: number) => void;
 
+/** The first access of several when a device cannot take `size` bytes at once: a store over a page's end leaves 3 or 5. */
+function partBytes(size: number): number {
+	return size >= 4 ? 4 : size >= 2 ? 2 : size;
+}
+
 interface Range {
 	start: number;
 	end: number;
@@ -48,28 +53,30 @@ export class Bus {
 		this.#ranges.push({ start, end, device });
 	}
 
-	/** Reads 1, 2, 4 or 8 bytes into `data` (little endian), as the kernel's exit structure wants them. */
+	/** Reads 1 to 8 bytes into `data` (little endian), as the kernel's exit structure wants them. */
 	read(address: number, data: Uint8Array): void {
-		const size = data.length;
-		if (size === 8) {
-			this.read(address, data.subarray(0, 4));
-			this.read(address + 4, data.subarray(4, 8));
+		const part = partBytes(data.length);
+		if (part < data.length) {
+			this.read(address, data.subarray(0, part));
+			this.read(address + part, data.subarray(part));
 			return;
 		}
+		const size = data.length;
 		const range = this.#find(address, size);
 		const value = range === undefined ? 0xffffffff : range.device.read(address - range.start, size);
 		for (let i = 0; i < size; i++) data[i] = value >>> (8 * i);
 		this.trace?.(range?.device.name ?? "nothing", false, address, size, value);
 	}
 
-	/** Writes the 1, 2, 4 or 8 bytes of `data` (little endian). */
+	/** Writes the 1 to 8 bytes of `data` (little endian). */
 	write(address: number, data: Uint8Array): void {
-		const size = data.length;
-		if (size === 8) {
-			this.write(address, data.subarray(0, 4));
-			this.write(address + 4, data.subarray(4, 8));
+		const part = partBytes(data.length);
+		if (part < data.length) {
+			this.write(address, data.subarray(0, part));
+			this.write(address + part, data.subarray(part));
 			return;
 		}
+		const size = data.length;
 		let value = 0;
 		for (let i = 0; i < size; i++) value |= data[i]! << (8 * i);
 		this.writeValue(address, size, value >>> 0);
