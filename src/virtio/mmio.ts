@@ -26,7 +26,6 @@ import {
 	VIRTIO_F_INDIRECT_DESC,
 	VIRTIO_F_VERSION_1,
 	VIRTIO_MMIO,
-	VIRTIO_MMIO_BYTES,
 	VIRTIO_MMIO_MAGIC,
 	VIRTIO_MMIO_VERSION,
 } from "./spec.ts";
@@ -36,8 +35,6 @@ export interface InterruptLine {
 	raise(): void;
 }
 
-/** Chains that a device may take per notification before others get their turn. */
-const CHAINS_PER_TURN = 1024;
 /** VendorID: "tsvm", which no driver looks at. */
 const VENDOR_ID = 0x6d767374;
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
@@ -78,8 +75,6 @@ const FRESH: QueueSetup = {
 };
 
 export class MmioTransport implements BusDevice {
-	/** Bytes of address space to give it on the bus. */
-	static readonly sizeBytes = VIRTIO_MMIO_BYTES;
 	/** Where the machine attaches one ioeventfd per queue (32 bits wide, datamatch the queue's index). */
 	static readonly queueNotifyOffset = VIRTIO_MMIO.QueueNotify;
 	static readonly interruptStatusOffset = VIRTIO_MMIO.InterruptStatus;
@@ -91,6 +86,7 @@ export class MmioTransport implements BusDevice {
 	readonly #memory: GuestMemory;
 	readonly #line: InterruptLine;
 	readonly #interruptStatus: Int32Array;
+	readonly #later: (run: () => void) => void;
 	readonly #features: bigint;
 	#status = 0;
 	#deviceFeaturesSel = 0;
@@ -102,14 +98,24 @@ export class MmioTransport implements BusDevice {
 	#active = false;
 	#configGeneration = 0;
 
-	/** @param interruptStatus one word that is this transport's alone, shared with the native helper or not */
-	constructor(device: VirtioDevice, memory: GuestMemory, line: InterruptLine, interruptStatus: Int32Array) {
+	/**
+	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
+	 * @param later runs something after other events had their turn
+	 */
+	constructor(
+		device: VirtioDevice,
+		memory: GuestMemory,
+		line: InterruptLine,
+		interruptStatus: Int32Array,
+		later: (run: () => void) => void = setImmediate,
+	) {
 		this.name = device.name;
 		this.device = device;
 		this.queueCount = device.queueSizes.length;
 		this.#memory = memory;
 		this.#line = line;
 		this.#interruptStatus = interruptStatus;
+		this.#later = later;
 		this.#features = device.features | TRANSPORT_FEATURES;
 		this.#setups = device.queueSizes.map(() => ({ ...FRESH }));
 	}
@@ -124,9 +130,8 @@ export class MmioTransport implements BusDevice {
 		if ((this.#status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK) return;
 		const queue = this.#queues[index];
 		if (queue === undefined) return;
-		queue.beginTurn(CHAINS_PER_TURN);
+		queue.beginTurn();
 		this.device.notify(index);
-		if (queue.endTurn()) setImmediate(() => this.notify(index));
 	}
 
 	read(offset: number, size: number): number {
@@ -240,13 +245,14 @@ export class MmioTransport implements BusDevice {
 			this.#interrupt(INTERRUPT_CONFIG_CHANGE);
 			return;
 		}
-		const events = {
-			interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
-			broken: (why: string) => this.#needsReset(why),
-		};
-		const queues = this.#setups.map((setup) =>
-			setup.ready ? new Virtqueue(this.#memory, layoutOf(setup, eventIdx, indirect), events) : undefined,
-		);
+		const queues = this.#setups.map((setup, index) => {
+			if (!setup.ready) return undefined;
+			return new Virtqueue(this.#memory, layoutOf(setup, eventIdx, indirect), {
+				interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
+				broken: (why: string) => this.#needsReset(why),
+				more: () => this.#later(() => this.notify(index)),
+			});
+		});
 		this.#queues = queues;
 		this.#active = true;
 		this.device.activate({

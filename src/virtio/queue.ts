@@ -25,6 +25,9 @@ const MAX_CHAIN = 1024;
 /** Longest chain in bytes (virtio 1.2 §2.7.5): used.len has to hold what was written. */
 const MAX_CHAIN_BYTES = 2 ** 32 - 1;
 
+/** Chains that a device takes before others get their turn, in one notification as over several events of its backend. */
+const CHAINS_PER_TURN = 1024;
+
 /** Bytes of each ring part for a queue of `size` entries, the event fields included. */
 export const descBytes = (size: number): number => DESC_BYTES * size;
 export const availBytes = (size: number): number => 6 + 2 * size;
@@ -49,6 +52,11 @@ export interface QueueEvents {
 	interrupt(): void;
 	/** The driver broke the rules; the queue is dead until reset. */
 	broken(why: string): void;
+	/**
+	 * `pop` was cut short: begin a turn and notify the device again, after others had theirs; the driver will not. Without
+	 * it `pop` has no bound.
+	 */
+	more?(): void;
 }
 
 /** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
@@ -84,7 +92,8 @@ export class Virtqueue {
 	#suppressed = false;
 	#dead = false;
 	/** Chains that `pop` may still give in this turn. */
-	#turn = Number.POSITIVE_INFINITY;
+	#turn = CHAINS_PER_TURN;
+	#cut = false;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
 	static refuses(memory: GuestMemory, layout: QueueLayout): string | undefined {
@@ -121,18 +130,12 @@ export class Virtqueue {
 	}
 
 	/**
-	 * Bounds what `pop` gives until `endTurn`, so that a driver which adds requests as fast as they are answered cannot
-	 * keep the JavaScript thread for itself.
+	 * Lets `pop` give so many chains again. The transport calls it at each notification, and soon after `pop` was cut
+	 * short, so that a driver which adds requests as fast as they are answered cannot keep the JavaScript thread for itself.
 	 */
-	beginTurn(chains: number): void {
-		this.#turn = chains;
-	}
-
-	/** Lifts the bound. True when `pop` was cut short by it: the ring may hold more, and nobody will be notified of it. */
-	endTurn(): boolean {
-		const cut = this.#turn < 0;
-		this.#turn = Number.POSITIVE_INFINITY;
-		return cut && !this.#dead;
+	beginTurn(): void {
+		this.#turn = CHAINS_PER_TURN;
+		this.#cut = false;
 	}
 
 	/**
@@ -140,7 +143,8 @@ export class Virtqueue {
 	 * again and looks once more, so that no caller can forget either.
 	 */
 	pop(): Chain | undefined {
-		if (this.#dead || --this.#turn < 0) return undefined;
+		if (this.#dead) return undefined;
+		if (this.#events.more !== undefined && --this.#turn < 0) return this.#cutShort();
 		let pending = this.#pending();
 		if (pending === 0) {
 			this.#wantNotify(true);
@@ -269,6 +273,13 @@ export class Virtqueue {
 			at += part;
 		}
 		return true;
+	}
+
+	#cutShort(): undefined {
+		if (!this.#cut) this.#events.more?.();
+		this.#cut = true;
+		this.#turn = 0;
+		return undefined;
 	}
 
 	#break(why: string): undefined {

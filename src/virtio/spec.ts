@@ -67,8 +67,6 @@ export const VIRTIO_MMIO = {
 export const VIRTIO_MMIO_MAGIC = 0x74726976;
 /** What Version reads: not legacy. */
 export const VIRTIO_MMIO_VERSION = 2;
-/** Bytes of address space that one transport takes: the registers, and room for any config space of ours. */
-export const VIRTIO_MMIO_BYTES = 0x200;
 
 /* InterruptStatus and InterruptACK, §4.2.2. */
 export const INTERRUPT_USED_BUFFER = 1;
