@@ -21,6 +21,8 @@ const RECEIVEQ = 0;
 const TRANSMITQ = 1;
 /** Input kept for the guest before the backend is asked to wait, in bytes. */
 const MAX_INPUT_BYTES = 64 * 1024;
+/** Most bytes taken of one buffer; the rest of a longer one, which no real driver sends, is dropped. */
+const MAX_OUTPUT_BYTES = 1024 * 1024;
 
 export class ConsoleDevice implements VirtioDevice {
 	readonly name: string;
@@ -91,8 +93,11 @@ export class ConsoleDevice implements VirtioDevice {
 		while (!this.#blocked) {
 			const chain = queue.pop();
 			if (chain === undefined) break;
-			for (let i = 0; i < chain.readable.count; i++) {
-				if (!this.#backend.write(chain.readable.bytes(i))) this.#blocked = true;
+			let room = MAX_OUTPUT_BYTES;
+			for (let i = 0; i < chain.readable.count && room > 0; i++) {
+				const bytes = chain.readable.bytes(i).subarray(0, room);
+				room -= bytes.length;
+				if (!this.#backend.write(bytes)) this.#blocked = true;
 			}
 			queue.push(chain, 0);
 		}

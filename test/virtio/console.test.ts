@@ -144,4 +144,13 @@ test("ConsoleDevice keeps input over a reset and closes its backend", async () =
 	expect(terminal.closed).toBe(true);
 });
 
+test("ConsoleDevice takes at most 1 MiB of one buffer, however often its descriptors name the same RAM", () => {
+	const { terminal, transmitq } = started();
+	const same = { write: false, length: 3 << 18, gpa: 1 << 20 };
+	transmitq.add([same, same, same]);
+	transmitq.kick();
+	expect(terminal.output.length).toBe(1 << 20);
+	expect(transmitq.collect().length).toBe(1);
+});
+
 deviceSuite({ name: "ConsoleDevice", make: () => new ConsoleDevice(new FakeTerminal()), eager: [TRANSMITQ] });
