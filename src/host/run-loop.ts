@@ -46,6 +46,8 @@ export class RunLoop {
 	readonly #posted: DataView;
 	readonly #runs: (DataView | undefined)[] = [];
 	readonly #failed = new Set<number>();
+	/** vCPUs whose exit was handled and which wait for `resume`: their exit must not be handled again. */
+	readonly #held = new Set<number>();
 	#words = 1;
 	#running = true;
 	#open = true;
@@ -100,6 +102,7 @@ export class RunLoop {
 
 	/** Lets a vCPU run on whose onExit returned false. */
 	resume(index: number): void {
+		this.#held.delete(index);
 		if (this.#running) native().vcpuResume(this.#loop, index);
 	}
 
@@ -127,10 +130,13 @@ export class RunLoop {
 	#wake(): void {
 		for (let index = 0; index < this.#runs.length && this.#running; index++) {
 			const state = Atomics.load(this.#states, index);
-			if (state === VCPU_EXITED) {
+			if (state === VCPU_EXITED && !this.#held.has(index)) {
 				this.#drain();
 				const run = this.#runs[index];
-				if (run !== undefined && this.#running && this.#events.onExit(index, run)) this.resume(index);
+				if (run === undefined || !this.#running) continue;
+				/* Held first: a handler that throws must not see the exit twice either. */
+				this.#held.add(index);
+				if (this.#events.onExit(index, run)) this.resume(index);
 			} else if (state === VCPU_FAILED && !this.#failed.has(index)) {
 				this.#failed.add(index);
 				this.#drain();
@@ -140,25 +146,27 @@ export class RunLoop {
 		if (this.#running) this.#drain();
 	}
 
-	/** Delivers what is in the posted ring. */
+	/**
+	 * Delivers what is in the posted ring now. What vCPUs add meanwhile has a wake-up of its own, so that a guest which
+	 * writes without end cannot keep the JavaScript thread for itself.
+	 */
 	#drain(): void {
 		const posted = this.#posted;
+		const tail = Atomics.load(this.#indices, TAIL);
 		let head = Atomics.load(this.#indices, HEAD);
-		for (let tail = Atomics.load(this.#indices, TAIL); head !== tail; tail = Atomics.load(this.#indices, TAIL)) {
-			while (head !== tail) {
-				const at = posted_ring.entries + posted_entry.sizeof * ((head >>> 0) % POSTED_ENTRIES);
-				const address =
-					posted.getUint32(at + posted_entry.address, true) +
-					posted.getUint32(at + posted_entry.address + 4, true) * 0x1_0000_0000;
-				const value = posted.getUint32(at + posted_entry.value, true);
-				const size = posted.getUint16(at + posted_entry.size, true);
-				const pio = posted.getUint8(at + posted_entry.pio) !== 0;
-				head = (head + 1) | 0;
-				/* Released before the handler runs, so that one that throws does not see the entry twice. */
-				Atomics.store(this.#indices, HEAD, head);
-				this.#events.onPosted(address, size, value, pio);
-				if (!this.#open) return;
-			}
+		while (head !== tail) {
+			const at = posted_ring.entries + posted_entry.sizeof * ((head >>> 0) % POSTED_ENTRIES);
+			const address =
+				posted.getUint32(at + posted_entry.address, true) +
+				posted.getUint32(at + posted_entry.address + 4, true) * 0x1_0000_0000;
+			const value = posted.getUint32(at + posted_entry.value, true);
+			const size = posted.getUint16(at + posted_entry.size, true);
+			const pio = posted.getUint8(at + posted_entry.pio) !== 0;
+			head = (head + 1) | 0;
+			/* Released before the handler runs, so that one that throws does not see the entry twice. */
+			Atomics.store(this.#indices, HEAD, head);
+			this.#events.onPosted(address, size, value, pio);
+			if (!this.#open) return;
 		}
 	}
 }

@@ -8,6 +8,19 @@ import { KVM_API_VERSION, KVM_CAP } from "./constants.ts";
 import { kvm_cpuid_entry2, kvm_cpuid2, kvm_msr_list } from "./structs.ts";
 import { Vm } from "./vm.ts";
 
+/** What the machine uses without asking again; all of it is in Linux 4.12 and newer on real VT-x and SVM. */
+const REQUIRED: readonly (keyof typeof KVM_CAP)[] = [
+	"KVM_CAP_IRQCHIP",
+	"KVM_CAP_USER_MEMORY",
+	"KVM_CAP_SET_TSS_ADDR",
+	"KVM_CAP_SET_IDENTITY_MAP_ADDR",
+	"KVM_CAP_EXT_CPUID",
+	"KVM_CAP_PIT2",
+	"KVM_CAP_IRQFD",
+	"KVM_CAP_IOEVENTFD",
+	"KVM_CAP_IMMEDIATE_EXIT",
+];
+
 const O_RDWR = 2;
 const MAX_CPUID_ENTRIES = 256;
 
@@ -48,6 +61,30 @@ export class Kvm {
 	/** KVM_CHECK_EXTENSION: 0 when the capability is missing, else 1 or its value. */
 	checkExtension(capability: keyof typeof KVM_CAP): number {
 		return call(this.fd, "KVM_CHECK_EXTENSION", KVM_CAP[capability]);
+	}
+
+	/** The required capabilities that this host lacks, by name. */
+	missingCapabilities(): string[] {
+		return REQUIRED.filter((capability) => this.checkExtension(capability) === 0);
+	}
+
+	/**
+	 * Sees to it that a machine of `cpus` vCPUs can be built here, so that no ioctl half-way has to say so.
+	 *
+	 * @throws HostError ERR_KVM_CAPABILITY
+	 */
+	require(cpus: number): void {
+		const missing = this.missingCapabilities();
+		if (missing.length > 0) {
+			throw new HostError("ERR_KVM_CAPABILITY", `Cannot use KVM of this host: it lacks ${missing.join(", ")}`, {
+				hint: "Linux 4.12 or newer with VT-x or SVM has them all",
+			});
+		}
+		/* 0: a kernel that does not say. */
+		const most = this.checkExtension("KVM_CAP_MAX_VCPUS") || cpus;
+		if (most < cpus) {
+			throw new HostError("ERR_KVM_CAPABILITY", `Cannot give the machine ${cpus} vCPUs: this host allows ${most}`);
+		}
 	}
 
 	/** KVM_CREATE_VM. */

@@ -1,10 +1,13 @@
 /*
  * How a machine ends. The first cause wins: a guest that panics and then resets has panicked.
  */
-import { GuestError } from "../base/errors.ts";
+import { GuestError, TsvmmError } from "../base/errors.ts";
 
-/** What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal). */
-export type EndReason = "power-off" | "reset" | "panic" | "triple-fault" | "kvm-error" | "stopped";
+/**
+ * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
+ * threw, which is a defect of tsvmm and not the guest's doing.
+ */
+export type EndReason = "power-off" | "reset" | "panic" | "triple-fault" | "kvm-error" | "device-failed" | "stopped";
 
 export interface MachineEnd {
 	readonly reason: EndReason;
@@ -19,6 +22,7 @@ const EXIT_STATUS: Record<EndReason, number> = {
 	panic: 101,
 	"triple-fault": 102,
 	"kvm-error": 103,
+	"device-failed": 125,
 };
 
 /** The exit status of `tsvmm boot` for an end (docs/errors.md). */
@@ -34,13 +38,15 @@ export function describeEnd({ reason, detail }: MachineEnd): string {
 		panic: "guest kernel panic",
 		"triple-fault": "guest triple fault",
 		"kvm-error": "KVM cannot run the guest any further",
+		"device-failed": "tsvmm failed at one of its devices",
 		stopped: "machine stopped",
 	};
 	return detail === undefined ? words[reason] : `${words[reason]}: ${detail}`;
 }
 
 /** The error for an end that is no orderly one; undefined for power-off, reset and stop. */
-export function endError(end: MachineEnd): GuestError | undefined {
+export function endError(end: MachineEnd): TsvmmError | undefined {
+	if (end.reason === "device-failed") return new TsvmmError("ERR_DEVICE_FAILED", describeEnd(end));
 	const code = { panic: "ERR_GUEST_PANIC", "triple-fault": "ERR_GUEST_TRIPLE_FAULT", "kvm-error": "ERR_GUEST_KVM" };
 	if (end.reason !== "panic" && end.reason !== "triple-fault" && end.reason !== "kvm-error") return undefined;
 	return new GuestError(code[end.reason], describeEnd(end));

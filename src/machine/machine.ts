@@ -12,6 +12,7 @@ import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { Bus } from "../base/bus.ts";
 import { IoctlError } from "../base/errors.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
+import { log } from "../base/log.ts";
 import { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
 import { GuestRam } from "../host/ram.ts";
@@ -30,7 +31,7 @@ import { attachPlatform } from "./platform.ts";
 import { traceTo } from "./trace.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { bootVcpus } from "./vcpus.ts";
-import { VirtioAttachment } from "./virtio-attachment.ts";
+import { type Guard, VirtioAttachment } from "./virtio-attachment.ts";
 
 /** What a caller may put into the machine besides its configuration. */
 export interface MachineParts {
@@ -56,7 +57,7 @@ export class Machine {
 	#end: MachineEnd | undefined;
 	/** vCPUs that wait in an exit since `pause`; undefined while the machine runs. */
 	#parked: Set<number> | undefined;
-	#whenPaused: (() => void) | undefined;
+	#paused: { promise: Promise<void>; resolve: () => void } | undefined;
 
 	/**
 	 * Builds the machine; nothing runs yet. The caller must call `start` or `stop`.
@@ -78,17 +79,33 @@ export class Machine {
 		const map = memoryMap(config.memoryMiB);
 		const kvm = Kvm.open();
 		teardown.add(() => kvm.close());
+		kvm.require(config.cpus);
 		const vm = createVm(kvm, teardown);
 		const memory = createRam(vm, map, teardown);
 
 		let machine: Machine | undefined;
 		const end = (how: MachineEnd) => machine?.end(how);
+		const guard: Guard = (name, run) => {
+			try {
+				run();
+			} catch (error) {
+				log("error", `${name}: ${(error as Error).stack ?? error}`);
+				end({ reason: "device-failed", detail: `${name}: ${(error as Error).message}` });
+			}
+		};
 		const pio = new Bus();
 		const mmio = new Bus();
 		const exits = new ExitHandler(pio, mmio, end);
 		const runLoop = new RunLoop(config.cpus, {
-			onExit: (index, run) => exits.handle(index, run) && !machine?.park(index),
-			onPosted: (address, size, value, isPort) => (isPort ? pio : mmio).writeValue(address, size, value),
+			onExit: (index, run) => {
+				let runsOn = false;
+				guard(`exit of vCPU ${index}`, () => {
+					runsOn = exits.handle(index, run) && !machine?.park(index);
+				});
+				return runsOn;
+			},
+			onPosted: (address, size, value, isPort) =>
+				guard("posted write", () => (isPort ? pio : mmio).writeValue(address, size, value)),
 			onFailed: (index, errno) => end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` }),
 		});
 		teardown.add(() => runLoop.close());
@@ -99,9 +116,12 @@ export class Machine {
 		teardown.add(() => serial.flush());
 
 		const { devices, vsock } = await createDevices(config, console, teardown);
-		devices.push(...(parts.devices?.(memory) ?? []));
+		for (const device of parts.devices?.(memory) ?? []) {
+			teardown.add(() => device.close());
+			devices.push(device);
+		}
 		const attachments = devices.map((device, index) => {
-			const attachment = new VirtioAttachment(device, virtioSlot(index), { vm, memory, mmio, runLoop });
+			const attachment = new VirtioAttachment(device, virtioSlot(index), { vm, memory, mmio, runLoop, guard });
 			teardown.add(() => attachment.close());
 			return attachment;
 		});
@@ -123,7 +143,10 @@ export class Machine {
 		teardown.add(() => runLoop.stop());
 		traceTo(config.trace ?? [], pio, mmio, exits);
 		machine = new Machine(memory, booted.cmdline, runLoop, vcpus, vm.vcpuMmapSize, vsock, teardown);
-		if (config.virtioConsole !== true) console.start?.((bytes) => serial.input(bytes));
+		const started = machine;
+		/* What is typed after the end would raise an interrupt of a VM that is closed. */
+		const input = (bytes: Uint8Array) => started.#end !== undefined || serial.input(bytes);
+		if (config.virtioConsole !== true) console.start?.(input);
 		return machine;
 	}
 
@@ -155,22 +178,27 @@ export class Machine {
 		});
 	}
 
-	/** Stops all vCPUs where they are; resolves when the last has stopped. Devices still finish what is in flight. */
+	/**
+	 * Stops all vCPUs where they are, once `start` was called; resolves when the last has stopped, or at `resume` or the
+	 * machine's end if those come first. Devices still finish what is in flight.
+	 */
 	pause(): Promise<void> {
-		if (this.#parked !== undefined || this.#end !== undefined) return Promise.resolve();
+		if (this.#end !== undefined) return Promise.resolve();
+		if (this.#paused !== undefined) return this.#paused.promise;
 		this.#parked = new Set();
-		const { promise, resolve } = withResolvers<void>();
-		this.#whenPaused = resolve;
+		this.#paused = withResolvers<void>();
 		this.#vcpus.forEach((_, index) => {
 			this.#runLoop.kick(index);
 		});
-		return promise;
+		return this.#paused.promise;
 	}
 
 	/** Lets paused vCPUs run on; the guest's watchdogs are told that time has passed. */
 	resume(): void {
 		const parked = this.#parked;
 		this.#parked = undefined;
+		this.#paused?.resolve();
+		this.#paused = undefined;
 		for (const index of parked ?? []) {
 			try {
 				this.#vcpus[index]!.kvmclockCtrl();
@@ -186,7 +214,7 @@ export class Machine {
 	park(index: number): boolean {
 		if (this.#parked === undefined) return false;
 		this.#parked.add(index);
-		if (this.#parked.size === this.#vcpus.length) this.#whenPaused?.();
+		if (this.#parked.size === this.#vcpus.length) this.#paused?.resolve();
 		return true;
 	}
 
@@ -200,7 +228,7 @@ export class Machine {
 	end(how: MachineEnd): void {
 		if (this.#end !== undefined) return;
 		this.#end = how;
-		this.#whenPaused?.();
+		this.#paused?.resolve();
 		setImmediate(async () => {
 			try {
 				await this.#teardown.run();

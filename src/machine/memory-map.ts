@@ -11,6 +11,7 @@
 import { UsageError } from "../base/errors.ts";
 import { ACPI_ADDRESS, HIGH_MEMORY_START, LOW_MEMORY_END } from "../boot/addresses.ts";
 import { E820_ACPI, E820_RAM, type E820Entry } from "../boot/e820.ts";
+import type { RamRange } from "../host/ram.ts";
 
 const MIB = 1 << 20;
 /** RAM below 4 GiB ends here at the latest. */
@@ -55,16 +56,8 @@ export function virtioSlot(index: number): VirtioSlot {
 	return { address: VIRTIO_MMIO_ADDRESS + index * VIRTIO_MMIO_BYTES, sizeBytes: VIRTIO_MMIO_BYTES, gsi };
 }
 
-/** A range of guest RAM: one KVM memory slot. */
-export interface RamRange {
-	readonly gpa: number;
-	readonly sizeBytes: number;
-	/** Offset of the range in the one host mapping that holds all RAM. */
-	readonly offsetBytes: number;
-}
-
 export interface MemoryMap {
-	/** One range, or two when RAM does not fit below the hole. */
+	/** One KVM memory slot each: one range, or two when RAM does not fit below the hole. */
 	readonly ram: readonly RamRange[];
 	/** First byte after the RAM below 4 GiB: kernel and initrd lie below it. */
 	readonly lowRamEnd: number;
@@ -76,14 +69,14 @@ export function memoryMap(memoryMiB: number): MemoryMap {
 	const totalBytes = memoryMiB * MIB;
 	const lowRamEnd = Math.min(totalBytes, LOW_RAM_LIMIT);
 	const highBytes = totalBytes - lowRamEnd;
-	const ram: RamRange[] = [{ gpa: 0, sizeBytes: lowRamEnd, offsetBytes: 0 }];
+	const ram: RamRange[] = [{ gpa: 0, sizeBytes: lowRamEnd }];
 	const e820: E820Entry[] = [
 		{ start: 0, sizeBytes: LOW_MEMORY_END, type: E820_RAM },
 		{ start: ACPI_ADDRESS, sizeBytes: HIGH_MEMORY_START - ACPI_ADDRESS, type: E820_ACPI },
 		{ start: HIGH_MEMORY_START, sizeBytes: lowRamEnd - HIGH_MEMORY_START, type: E820_RAM },
 	];
 	if (highBytes > 0) {
-		ram.push({ gpa: HIGH_RAM_START, sizeBytes: highBytes, offsetBytes: lowRamEnd });
+		ram.push({ gpa: HIGH_RAM_START, sizeBytes: highBytes });
 		e820.push({ start: HIGH_RAM_START, sizeBytes: highBytes, type: E820_RAM });
 	}
 	return { ram, lowRamEnd, e820 };

@@ -1,7 +1,7 @@
 /*
  * One virtio device on the machine: its transport on the MMIO bus, an ioeventfd per queue (a notification stops no
  * vCPU), an irqfd for its interrupt, and the two hot registers handed to the native run loop. Owns those file
- * descriptors, and the device from here on.
+ * descriptors; the device is closed by whoever made it, after them.
  */
 import type { Bus } from "../base/bus.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
@@ -12,13 +12,20 @@ import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioTransport } from "../virtio/mmio.ts";
 import type { VirtioSlot } from "./memory-map.ts";
 
+/** Calls a handler of the device `name`; what it throws ends the machine, not the process. */
+export type Guard = (name: string, run: () => void) => void;
+
 /** What a device is attached to. */
 export interface AttachmentPoint {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
 	readonly mmio: Bus;
 	readonly runLoop: RunLoop;
+	/** Without it, what a device throws is nobody's to catch. */
+	readonly guard?: Guard;
 }
+
+const unguarded: Guard = (_, run) => run();
 
 export class VirtioAttachment {
 	readonly transport: MmioTransport;
@@ -26,30 +33,38 @@ export class VirtioAttachment {
 	readonly #interrupt = new EventFd();
 	readonly #kicks: EventFd[] = [];
 
-	constructor(device: VirtioDevice, slot: VirtioSlot, { vm, memory, mmio, runLoop }: AttachmentPoint) {
+	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint) {
 		this.slot = slot;
+		const { memory, runLoop, guard = unguarded } = point;
 		const word = runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1));
-		mmio.add(slot.address, slot.sizeBytes, this.transport);
-		vm.irqfd(this.#interrupt.fd, slot.gsi);
-		runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
-		runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
-		for (let queue = 0; queue < this.transport.queueCount; queue++) {
-			const kick = new EventFd();
-			this.#kicks.push(kick);
-			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
-			kick.watch(() => this.transport.notify(queue));
+		const later = (run: () => void) => void setImmediate(() => guard(device.name, run));
+		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1), later);
+		try {
+			this.#connect(point, word);
+		} catch (error) {
+			this.close();
+			throw error;
 		}
 	}
 
-	/** Ends the device, then closes its event file descriptors. Only after the vCPUs have stopped. */
-	async close(): Promise<void> {
-		try {
-			await this.transport.device.close();
-		} finally {
-			for (const kick of this.#kicks) kick.close();
-			this.#interrupt.close();
+	#connect({ vm, mmio, runLoop, guard = unguarded }: AttachmentPoint, word: number): void {
+		const { slot, transport } = this;
+		mmio.add(slot.address, slot.sizeBytes, transport);
+		vm.irqfd(this.#interrupt.fd, slot.gsi);
+		runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
+		runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
+		for (let queue = 0; queue < transport.queueCount; queue++) {
+			const kick = new EventFd();
+			this.#kicks.push(kick);
+			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
+			kick.watch(() => guard(transport.name, () => transport.notify(queue)));
 		}
+	}
+
+	/** Takes the device off the machine: no notification reaches it any more. Only after the vCPUs have stopped. */
+	close(): void {
+		for (const kick of this.#kicks) kick.close();
+		this.#interrupt.close();
 	}
 }

@@ -5,11 +5,12 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import type { HostConsole } from "../../src/backends/console.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
-import { describeEnd, endStatus } from "../../src/machine/ending.ts";
+import { describeEnd, endError, endStatus } from "../../src/machine/ending.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import { RngDevice } from "../../src/virtio/rng.ts";
 import { elfImage } from "../boot/images.ts";
 
 const BASE = 0x1000000;
@@ -120,6 +121,80 @@ describe("Machine", () => {
 		await expect.poll(counter).toBeGreaterThan(at);
 		await machine.pause();
 		expect(await machine.stop()).toEqual({ reason: "stopped" });
+	});
+
+	it("handles the exit of a paused vCPU once, whatever the others do meanwhile", async () => {
+		/* mov dx, 0x60; in al, dx; incl [BASE + 0x800000]; jmp back: an exit per turn that TypeScript answers. */
+		const poll = [0x66, 0xba, 0x60, 0x00, 0xec, 0xff, 0x05, 0, 0, 0x80, 0x01, 0xeb, 0xf7];
+		const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+		const machine = await Machine.create({ ...config(kernel("poll", "x", poll)), cpus: 4, trace: ["pio"] });
+		const counter = () => machine.memory.u32(BASE + 0x800000);
+		machine.start();
+		for (let i = 0; i < 10; i++) {
+			const at = counter();
+			await expect.poll(counter, { interval: 2 }).toBeGreaterThan(at + 2);
+			const paused = machine.pause();
+			expect(machine.pause()).toBe(paused);
+			await paused;
+			machine.resume();
+		}
+		await machine.pause();
+		/* The guest counts a read once it has its answer, so one may be ahead. */
+		const reads = stderr.mock.calls.filter(([line]) => String(line).includes("read 0x60 ")).length;
+		expect(reads - counter()).toBeLessThanOrEqual(1);
+		expect(await machine.stop()).toEqual({ reason: "stopped" });
+		stderr.mockRestore();
+	});
+
+	it("resolves a pause that is taken back before all vCPUs have stopped", async () => {
+		const machine = await Machine.create({ ...config(kernel("back", "x", SPIN)), cpus: 2 });
+		machine.start();
+		const paused = machine.pause();
+		machine.resume();
+		await paused;
+		expect(await machine.stop()).toEqual({ reason: "stopped" });
+	});
+
+	it("stops on request while a guest prints without end", async () => {
+		const console = new Transcript();
+		console.write = () => undefined;
+		/* mov dx, 0x3f8; mov esi, BASE; mov ecx, 4096; rep outsb; jmp back */
+		const flood = [0x66, 0xba, 0xf8, 0x03, 0xbe, 0, 0, 0, 1, 0xb9, 0, 0x10, 0, 0, 0xf3, 0x6e, 0xeb, 0xee];
+		const machine = await Machine.create(config(kernel("flood", "x", flood)), { console });
+		machine.start();
+		await new Promise((resolve) => setTimeout(resolve, 100));
+		expect(await machine.stop()).toEqual({ reason: "stopped" });
+	});
+
+	it("ends in order when a device throws, and says which", async () => {
+		/* mov eax, [0xd0000100]: the first byte of the config space of the first virtio device */
+		const readConfig = [0xa1, 0x00, 0x01, 0x00, 0xd0];
+		const closed: string[] = [];
+		class Defective extends RngDevice {
+			constructor() {
+				super("defective0");
+				const get = () => {
+					throw new Error("of the test");
+				};
+				Object.defineProperty(this, "config", { get });
+			}
+			override async close(): Promise<void> {
+				closed.push(this.name);
+			}
+		}
+		const before = readdirSync("/proc/self/fd").length;
+		const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+		const machine = await Machine.create(config(kernel("defect", "x", readConfig)), {
+			devices: () => [new Defective()],
+		});
+		machine.start();
+		const end = await machine.ended;
+		expect(String(stderr.mock.calls[0]![0])).toContain("Error: of the test");
+		stderr.mockRestore();
+		expect(end).toEqual({ reason: "device-failed", detail: "exit of vCPU 0: of the test" });
+		expect([endStatus(end), endError(end)?.code]).toEqual([125, "ERR_DEVICE_FAILED"]);
+		expect(closed).toEqual(["defective0"]);
+		await expect.poll(() => readdirSync("/proc/self/fd").length).toBe(before);
 	});
 
 	it("leaves nothing when a step of create fails", async () => {
