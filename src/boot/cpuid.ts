@@ -48,8 +48,13 @@ const NODEID_PERFCTR_MWAITX = (1 << 19) | (1 << 23) | (1 << 24) | (1 << 28) | (1
 /* Leaf 0x80000007 */
 const INVARIANT_TSC = 1 << 8;
 
-/* MWAIT, PMU, SGX, PT, PCONFIG, key locker, LBR, PMU extensions; SVM, IBS, SEV and AMD's PMU are handled apart. */
-const EMPTY_LEAVES = new Set([5, 0xa, 0x12, 0x14, 0x19, 0x1b, 0x1c, 0x23, 0x8000001b, 0x8000001f, 0x80000022]);
+/*
+ * MWAIT, PMU, SGX, PT, PCONFIG, hybrid cores, key locker, LBR, PMU extensions; IBS, SEV, AMD's PMU and AMD's extended
+ * topology, which would speak of the host's cores. SVM is handled apart.
+ */
+const EMPTY_LEAVES = new Set([
+	5, 0xa, 0x12, 0x14, 0x19, 0x1a, 0x1b, 0x1c, 0x23, 0x8000001b, 0x8000001f, 0x80000022, 0x80000026,
+]);
 
 interface Leaf {
 	function: number;

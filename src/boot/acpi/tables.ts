@@ -68,7 +68,7 @@ export function writeAcpiTables(memory: GuestMemory, cpus: number, devices: read
 }
 
 /** Fixed ACPI description table (§5.2.9). */
-export function fadt(dsdtAt: number): Buffer {
+function fadt(dsdtAt: number): Buffer {
 	const bytes = Buffer.alloc(FADT.sizeof);
 	bytes.writeUInt32LE(dsdtAt, FADT.dsdt);
 	bytes[FADT.century] = CMOS_CENTURY;
@@ -88,7 +88,7 @@ export function fadt(dsdtAt: number): Buffer {
  * Multiple APIC description table (§5.2.12). No interrupt source overrides: KVM's default routing has every ISA
  * interrupt at the I/O APIC pin of the same number, the timer's included.
  */
-export function madt(cpus: number): Buffer {
+function madt(cpus: number): Buffer {
 	const LOCAL_APIC = 0;
 	const IO_APIC = 1;
 	const LOCAL_APIC_NMI = 4;
