@@ -11,7 +11,7 @@ import { cacheFolder } from "../base/paths.ts";
 import { findTool, packageOf } from "../host/command.ts";
 import { native, packageRoot } from "../host/native.ts";
 import { listKernels } from "../kernel/store.ts";
-import { KVM_API_VERSION, type KVM_CAP } from "../kvm/constants.ts";
+import { KVM_API_VERSION } from "../kvm/constants.ts";
 import { Kvm } from "../kvm/system.ts";
 
 /** The answer to one question. */
@@ -28,17 +28,6 @@ export interface Finding {
 }
 
 const NODE_MINIMUM = [20, 11] as const;
-/** What the machine cannot do without. */
-const CAPABILITIES: (keyof typeof KVM_CAP)[] = [
-	"KVM_CAP_IRQCHIP",
-	"KVM_CAP_USER_MEMORY",
-	"KVM_CAP_SET_TSS_ADDR",
-	"KVM_CAP_EXT_CPUID",
-	"KVM_CAP_PIT2",
-	"KVM_CAP_IRQFD",
-	"KVM_CAP_IOEVENTFD",
-	"KVM_CAP_IMMEDIATE_EXIT",
-];
 const LAB_MEMORY_GIB = 2.5;
 const CACHE_SPACE_GIB = 4;
 const GIB = 2 ** 30;
@@ -85,7 +74,7 @@ export function checkKvm(path = "/dev/kvm"): Finding {
 	let kvm: Kvm | undefined;
 	try {
 		kvm = Kvm.open(path);
-		const lacking = CAPABILITIES.filter((capability) => kvm!.checkExtension(capability) === 0);
+		const lacking = kvm.missingCapabilities();
 		if (lacking.length > 0) {
 			const remedy = "use a newer kernel on this host";
 			return { name: "kvm", status: "missing", found: `no ${lacking.join(", ")}`, remedy, needed: "direct" };
@@ -107,7 +96,7 @@ export function checkIoUring(): Finding {
 		const { io, engine } = native().ioCreate(8, false, () => undefined);
 		native().ioDestroy(io);
 		if (engine === "io_uring") return { name, status: "ok", found: "allowed" };
-		return { name, status: "note", found: "refused; two threads do block I/O instead" };
+		return { name, status: "note", found: "refused; libuv's threads do block I/O instead" };
 	} catch (error) {
 		return { name, status: "note", found: explain(error).split("\n")[0]! };
 	}

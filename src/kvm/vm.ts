@@ -241,7 +241,7 @@ export class Vm {
 }
 
 /** A struct kvm_enable_cap. */
-export function packEnableCap(capability: keyof typeof KVM_CAP, args: readonly number[]): Buffer {
+function packEnableCap(capability: keyof typeof KVM_CAP, args: readonly number[]): Buffer {
 	const argument = Buffer.alloc(kvm_enable_cap.sizeof);
 	argument.writeUInt32LE(KVM_CAP[capability], kvm_enable_cap.cap);
 	args.forEach((value, i) => {

@@ -45,6 +45,7 @@ const INTEL: Entry[] = [
 	[0xa, 0, 0x7300404, 0, 0, 0x603],
 	[0xb, 0, 9, 9, 9, 9],
 	[0x14, 0, 1, 1, 1, 1],
+	[0x1a, 0, 0x40000001, 0, 0, 0],
 	[0x40000000, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d],
 	[0x40000001, 0, 0x1000efb, 0, 0, 0],
 	[0x80000001, 0, 0, 0, 0x121, 0x2c100800],
@@ -59,6 +60,7 @@ const AMD: Entry[] = [
 	[0x8000000a, 0, 1, 8, 0, 0xff],
 	[0x8000001d, 3, 0x1c163, 1, 2, 3],
 	[0x8000001e, 0, 9, 9, 9, 9],
+	[0x80000026, 0, 1, 2, 0x100, 9],
 ];
 
 describe("guestCpuid", () => {
@@ -103,9 +105,11 @@ describe("guestCpuid", () => {
 		expect(intel(7)[1]! & (1 << 2)).toBe(0);
 		expect(intel(0xa)).toEqual([0, 0, 0, 0]);
 		expect(intel(0x14)).toEqual([0, 0, 0, 0]);
+		expect(intel(0x1a)).toEqual([0, 0, 0, 0]);
 		const amd = cpu(AMD, { vcpu: 0, cpus: 1 });
 		expect(amd(0x80000001)[2]! & ((1 << 2) | (1 << 10) | (1 << 23) | (1 << 29))).toBe(0);
 		expect(amd(0x8000000a)).toEqual([0, 0, 0, 0]);
+		expect(amd(0x80000026)).toEqual([0, 0, 0, 0]);
 	});
 
 	it("guestCpuid leaves SVM and VMX to a guest that may run guests", () => {
@@ -128,12 +132,7 @@ describe("guestCpuid", () => {
 	});
 
 	it.each([0, 1 << 8])("guestCpuid promises an invariant TSC as KVM does: %i", (bit) => {
-		expect(cpu([[0x80000007, 0, 1, 1, 1, 0xff | bit]], { vcpu: 0, cpus: 1 })(0x80000007)).toEqual([
-			0,
-			0,
-			0,
-			bit,
-		]);
+		expect(cpu([[0x80000007, 0, 1, 1, 1, 0xff | bit]], { vcpu: 0, cpus: 1 })(0x80000007)).toEqual([0, 0, 0, bit]);
 	});
 
 	it.each([1_000_000, 1_999_998, 2_445_402, 2_600_000, 3_693_060, 4_200_000])(

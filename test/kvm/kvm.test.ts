@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { IoctlError } from "../../src/base/errors.ts";
 import { EventFd } from "../../src/host/eventfd.ts";
 import { packageRoot } from "../../src/host/native.ts";
@@ -31,6 +31,19 @@ describe("Kvm", () => {
 		expect(() => Kvm.open("/dev/no-kvm")).toThrow(
 			expect.objectContaining({ code: "ERR_KVM_MISSING", message: "Cannot open /dev/no-kvm: this host has no KVM" }),
 		);
+	});
+
+	it("require names what this host lacks, and how many vCPUs it allows", () => {
+		kvm.require(1);
+		expect(() => kvm.require(1_000_000)).toThrow(/^Cannot give the machine 1000000 vCPUs: this host allows \d+$/);
+		const check = vi.spyOn(kvm, "checkExtension").mockImplementation((name) => (name.includes("FD") ? 0 : 1));
+		expect(() => kvm.require(1)).toThrow(
+			expect.objectContaining({
+				code: "ERR_KVM_CAPABILITY",
+				message: "Cannot use KVM of this host: it lacks KVM_CAP_IRQFD, KVM_CAP_IOEVENTFD",
+			}),
+		);
+		check.mockRestore();
 	});
 
 	it("open says that the permission is missing", () => {
