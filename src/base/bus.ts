@@ -21,7 +21,7 @@ export type BusTrace = (device: string, write: boolean, address: number, size: n
 
 /** The first access of several when a device cannot take `size` bytes at once: a store over a page's end leaves 3 or 5. */
 function partBytes(size: number): number {
-	return size >= 4 ? 4 : size >= 2 ? 2 : size;
+	return size >= 4 ? 4 : Math.min(size, 2);
 }
 
 interface Range {

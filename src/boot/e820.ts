@@ -6,8 +6,6 @@
 
 /** Usable RAM. */
 export const E820_RAM = 1;
-/** Not for the guest. */
-export const E820_RESERVED = 2;
 /** Holds ACPI tables; RAM once they are read. */
 export const E820_ACPI = 3;
 
@@ -15,5 +13,5 @@ export const E820_ACPI = 3;
 export interface E820Entry {
 	readonly start: number;
 	readonly sizeBytes: number;
-	readonly type: typeof E820_RAM | typeof E820_RESERVED | typeof E820_ACPI;
+	readonly type: typeof E820_RAM | typeof E820_ACPI;
 }

@@ -12,15 +12,10 @@ export const FEATURES_OK = 8;
 export const DEVICE_NEEDS_RESET = 64;
 export const FAILED = 128;
 
-/* Reserved feature bits, §6. */
+/* Reserved feature bits, §6: those that the transport offers. */
 export const VIRTIO_F_INDIRECT_DESC = 1n << 28n;
 export const VIRTIO_F_EVENT_IDX = 1n << 29n;
 export const VIRTIO_F_VERSION_1 = 1n << 32n;
-export const VIRTIO_F_ACCESS_PLATFORM = 1n << 33n;
-export const VIRTIO_F_RING_PACKED = 1n << 34n;
-export const VIRTIO_F_IN_ORDER = 1n << 35n;
-export const VIRTIO_F_ORDER_PLATFORM = 1n << 36n;
-export const VIRTIO_F_RING_RESET = 1n << 40n;
 
 /* Device IDs, §5. */
 export const VIRTIO_ID_NET = 1;
