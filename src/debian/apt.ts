@@ -2,7 +2,7 @@
  * apt with a state of its own: its lists, cache and sources live in a folder of ours, so that it works without root and
  * never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
  */
-import { mkdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HostError } from "../base/errors.ts";
 import { type RunResult, run } from "../host/command.ts";
@@ -10,6 +10,9 @@ import { type DebianSource, formatSources } from "./sources.ts";
 
 /** Lists younger than this are not asked for again, in milliseconds. */
 const FRESH_MS = 6 * 3600 * 1000;
+
+/** Room for the lists and their index, and for the largest package we take. */
+const ROOM_BYTES = 256 * 2 ** 20;
 
 const CONFIG = (folder: string) => `#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -62,6 +65,7 @@ export class Apt {
 		await writeFile(join(folder, "apt.conf"), CONFIG(folder));
 		await writeFile(join(folder, "sources/tsvmm.sources"), sources);
 		if (!force && age < FRESH_MS) return;
+		await needRoom(folder);
 		const result = await this.#run("apt-get", ["-q", "update"]);
 		if (result.status !== 0) throw downloadFailed("Debian's package lists", result);
 		await writeFile(stamp, "");
@@ -82,6 +86,7 @@ export class Apt {
 
 	/** Downloads into `folder`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */
 	async download(name: string, version: string, folder: string): Promise<void> {
+		await needRoom(folder);
 		const result = await this.#run("apt-get", ["-q", "download", `${name}=${version}`], folder);
 		if (result.status !== 0) throw downloadFailed(`${name} ${version}`, result);
 	}
@@ -94,6 +99,16 @@ export class Apt {
 			...(this.#signal === undefined ? {} : { signal: this.#signal }),
 		});
 	}
+}
+
+/** On a full disk apt's own downloader stops without a word and never ends. */
+async function needRoom(folder: string): Promise<void> {
+	const { bavail, bsize } = await statfs(folder);
+	if (bavail * bsize >= ROOM_BYTES) return;
+	const [free, wanted] = [bavail * bsize, ROOM_BYTES].map((bytes) => Math.floor(bytes / 2 ** 20));
+	throw new HostError("ERR_CACHE", `Cannot download to ${folder}: ${free} MiB are free, ${wanted} MiB are needed`, {
+		hint: "Set TSVMM_CACHE to a folder on a larger disk",
+	});
 }
 
 function downloadFailed(what: string, { stderr }: RunResult): HostError {

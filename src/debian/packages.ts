@@ -54,7 +54,7 @@ async function withApt<T>(suite: string, signal: AbortSignal | undefined, work: 
 		suites.map((name) => sourceFor(name, sources)),
 		signal,
 	);
-	return await withFileLock(join(folder, "lock"), () => work(apt));
+	return await withFileLock(join(folder, "lock"), () => work(apt), signal);
 }
 
 /** The security suite can not be derived from the main archive's URI: it is used where the host has it. */

@@ -74,13 +74,14 @@ export async function buildKernel(
 	const { onProgress, signal } = options;
 	const tell = (step: BuildProgress["step"], done = 0) => onProgress?.({ step, done, total: EXPECTED_LINES });
 	const missing = await missingBuildPackages();
-	const kernel = await obtainKernel(await minimalKernelName(), async (folder) => {
+	const abort = signal === undefined ? {} : { signal };
+	const fill = async (folder: string) => {
 		if (missing.length > 0) throw toolMissing(missing.join(" "));
 		tell("fetch");
-		const deb = await fetchPackage(SOURCE_PIN.package, SOURCE_PIN);
+		const deb = await fetchPackage(SOURCE_PIN.package, { ...SOURCE_PIN, ...abort });
 		// One place for all builds: what an interrupted one has left is found and removed by the next.
 		const work = join(cacheFolder(), "kernel-build");
-		return await withFileLock(`${work}.lock`, async () => {
+		const build = async () => {
 			await rm(work, { recursive: true, force: true });
 			try {
 				await compile(deb, work, folder, tell, signal);
@@ -89,8 +90,10 @@ export async function buildKernel(
 			}
 			const release = `${SOURCE_PIN.version.split("-")[0]}-tsvmm`;
 			return { version: SOURCE_PIN.version, release, modules: false, vmlinuz: false };
-		});
-	});
+		};
+		return await withFileLock(`${work}.lock`, build, signal);
+	};
+	const kernel = await obtainKernel(await minimalKernelName(), fill, signal);
 	tell("done", EXPECTED_LINES);
 	return kernel;
 }
@@ -106,7 +109,7 @@ async function compile(
 	tell("unpack");
 	const source = join(work, "linux");
 	await mkdir(source, { recursive: true });
-	await unpackPackage(deb, join(work, "package"));
+	await unpackPackage(deb, join(work, "package"), signal);
 	const excludes = LEFT_OUT.map((pattern) => `--exclude=*/${pattern}`);
 	const archive = join(work, "package", SOURCE_PIN.archive);
 	await run("tar", ["xf", archive, "-C", source, "--strip-components=1", ...excludes], abort);

@@ -91,11 +91,15 @@ export async function listKernels(): Promise<GuestKernel[]> {
  * The kernel called `name`; when the store has none, `fill` makes it in an empty folder and says what it is. Of several
  * processes that want the same kernel one makes it, the others wait.
  */
-export async function obtainKernel(name: string, fill: (folder: string) => Promise<Description>): Promise<GuestKernel> {
+export async function obtainKernel(
+	name: string,
+	fill: (folder: string) => Promise<Description>,
+	signal?: AbortSignal,
+): Promise<GuestKernel> {
 	const present = await findKernel(name);
 	if (present !== undefined) return present;
 	const kernels = await kernelsFolder();
-	return await withFileLock(join(cacheFolder(), `kernel-${name}.lock`), async () => {
+	const obtain = async () => {
 		const made = await findKernel(name);
 		if (made !== undefined) return made;
 		// What an interrupted call has left under this name is found and removed by the next.
@@ -110,7 +114,8 @@ export async function obtainKernel(name: string, fill: (folder: string) => Promi
 			await rm(folder, { recursive: true, force: true });
 		}
 		return (await findKernel(name))!;
-	});
+	};
+	return await withFileLock(join(cacheFolder(), `kernel-${name}.lock`), obtain, signal);
 }
 
 export interface FetchOptions {
@@ -161,7 +166,7 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 	const { signal } = options;
 	const chosen = await choose(flavour, options);
 	const name = `debian-${chosen.version}-${PINS[flavour].suffix}`;
-	return await obtainKernel(name, async (folder) => {
+	const fill = async (folder: string) => {
 		options.onStep?.(`fetching ${chosen.package} ${chosen.version}`);
 		const deb = await fetchPackage(chosen.package, { ...chosen, ...(signal === undefined ? {} : { signal }) }).catch(
 			(error: unknown) => {
@@ -172,7 +177,8 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 		);
 		options.onStep?.(`unpacking ${chosen.package}`);
 		return await install(deb, folder, chosen.version, signal);
-	});
+	};
+	return await obtainKernel(name, fill, signal);
 }
 
 function pinGone(flavour: Flavour, name: string, version: string, cause: unknown): HostError {

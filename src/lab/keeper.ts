@@ -32,8 +32,10 @@ export async function keepLab(name: string, size: QemuSize): Promise<number> {
 		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
 	});
 	const keeper = new Keeper(place, size, teardown);
+	const abort = new AbortController();
+	void told.then(() => abort.abort(new Stopped()));
 	try {
-		await Promise.race([keeper.up(), told.then(() => Promise.reject(new Stopped()))]);
+		await Promise.race([keeper.up(abort.signal), told.then(() => Promise.reject(new Stopped()))]);
 		const why = await Promise.race([keeper.dead, told]);
 		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
 		await teardown.run();
@@ -90,11 +92,12 @@ class Keeper {
 		});
 	}
 
-	async up(): Promise<void> {
+	/** @param signal ends what making a template has started */
+	async up(signal: AbortSignal): Promise<void> {
 		const place = this.#place;
 		rmSync(place.socket, { force: true });
 		this.#say({});
-		const template = await prepareTemplate(this.#size, place.console);
+		const template = await prepareTemplate(this.#size, place.console, signal);
 		this.#say({ state: "restoring", template: template.folder });
 
 		const start = performance.now();

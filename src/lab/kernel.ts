@@ -28,23 +28,23 @@ const PIN = PINS["6.1-amd64"];
 const modulesTag = createHash("sha256").update(LAB_MODULES.join()).digest("hex").slice(0, 8);
 
 /** The kernel in the cache, fetched when it is not there. */
-export async function labKernel(): Promise<LabKernel> {
+export async function labKernel(signal?: AbortSignal): Promise<LabKernel> {
 	const cache = join(cacheFolder(), "lab");
 	const folder = join(cache, `kernel-${PIN.version}-${modulesTag}`);
 	if (!existsSync(folder)) {
 		await mkdir(cache, { recursive: true });
-		await fetchKernel(cache, folder);
+		await fetchKernel(cache, folder, signal);
 	}
 	return { folder, vmlinux: join(folder, "vmlinux") };
 }
 
-async function fetchKernel(cache: string, folder: string): Promise<void> {
+async function fetchKernel(cache: string, folder: string, signal: AbortSignal | undefined): Promise<void> {
 	const { package: name, version, sha256, suite } = PIN;
-	const deb = await fetchPackage(name, { version, sha256, suite });
+	const deb = await fetchPackage(name, { version, sha256, suite, ...(signal === undefined ? {} : { signal }) });
 	const partial = await mkdtemp(join(cache, ".kernel-"));
 	try {
 		const unpacked = join(partial, "unpacked");
-		await unpackPackage(deb, unpacked);
+		await unpackPackage(deb, unpacked, signal);
 		const release = name.slice("linux-image-".length);
 		const done = join(partial, "done");
 		await mkdir(join(done, "modules"), { recursive: true });

@@ -42,11 +42,12 @@ function filesIn(folder: string): QemuFiles {
  * The template for machines of this size, made when it is not there.
  *
  * @param console file for what the outer kernel prints while it boots
+ * @param signal ends the work; nothing half-made stays
  * @throws HostError when a tool or package is missing, or the machine does not come up
  */
-export async function prepareTemplate(size: QemuSize, console: string): Promise<Template> {
+export async function prepareTemplate(size: QemuSize, console: string, signal?: AbortSignal): Promise<Template> {
 	const start = performance.now();
-	const kernel = await labKernel();
+	const kernel = await labKernel(signal);
 	const initramfs = await packInitramfs(kernel, await buildAgent());
 	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
 	const hash = createHash("sha256");
@@ -62,7 +63,7 @@ export async function prepareTemplate(size: QemuSize, console: string): Promise<
 		const files = filesIn(partial);
 		await link(kernel.vmlinux, files.vmlinux);
 		await writeFile(files.initramfs, initramfs);
-		await bootAndSave(files, size, console);
+		await bootAndSave(files, size, console, signal);
 		await rename(partial, folder);
 	} catch (error) {
 		// Another process was quicker: its template is as good.
@@ -74,11 +75,19 @@ export async function prepareTemplate(size: QemuSize, console: string): Promise<
 	return { folder, files: filesIn(folder), buildMs: performance.now() - start };
 }
 
-async function bootAndSave(files: QemuFiles, size: QemuSize, console: string): Promise<void> {
+async function bootAndSave(
+	files: QemuFiles,
+	size: QemuSize,
+	console: string,
+	signal: AbortSignal | undefined,
+): Promise<void> {
+	signal?.throwIfAborted();
 	const ram = await open(files.ram, "wx", 0o600);
 	await ram.truncate(size.memoryMiB * 2 ** 20);
 	await ram.close();
 	const qemu = Qemu.start(files, size, "boot", console);
+	const stop = () => void qemu.kill();
+	signal?.addEventListener("abort", stop, { once: true });
 	try {
 		const outer = await Outer.open(qemu, BOOT_TIMEOUT_MS);
 		outer.close();
@@ -89,6 +98,7 @@ async function bootAndSave(files: QemuFiles, size: QemuSize, console: string): P
 			hint: `What its kernel said is in ${console}`,
 		});
 	} finally {
+		signal?.removeEventListener("abort", stop);
 		await qemu.kill();
 	}
 }
