@@ -18,6 +18,7 @@ import { type Booted, prepareBoot } from "../boot/boot.ts";
 import { GuestRam } from "../host/ram.ts";
 import { RunLoop } from "../host/run-loop.ts";
 import { KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
+import { kvm_regs } from "../kvm/structs.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
@@ -95,7 +96,7 @@ export class Machine {
 		};
 		const pio = new Bus();
 		const mmio = new Bus();
-		const exits = new ExitHandler(pio, mmio, end);
+		const exits = new ExitHandler(pio, mmio, end, (index) => machine?.rip(index));
 		const runLoop = new RunLoop(config.cpus, {
 			onExit: (index, run) => {
 				let runsOn = false;
@@ -216,6 +217,15 @@ export class Machine {
 		this.#parked.add(index);
 		if (this.#parked.size === this.#vcpus.length) this.#paused?.resolve();
 		return true;
+	}
+
+	/** Where vCPU `index`, which waits in an exit, has stopped; undefined when KVM does not say. */
+	rip(index: number): bigint | undefined {
+		try {
+			return this.#vcpus[index]?.getRegs().readBigUInt64LE(kvm_regs.rip);
+		} catch {
+			return undefined;
+		}
 	}
 
 	/** Ends the machine as the host's own wish; resolves as `ended` does. */

@@ -35,11 +35,14 @@ export class ExitHandler {
 	readonly #pio: Bus;
 	readonly #mmio: Bus;
 	readonly #end: (end: MachineEnd) => void;
+	readonly #ripOf: (vcpu: number) => bigint | undefined;
 
-	constructor(pio: Bus, mmio: Bus, end: (end: MachineEnd) => void) {
+	/** @param ripOf where a vCPU stands, for messages */
+	constructor(pio: Bus, mmio: Bus, end: (end: MachineEnd) => void, ripOf: (vcpu: number) => bigint | undefined) {
 		this.#pio = pio;
 		this.#mmio = mmio;
 		this.#end = end;
+		this.#ripOf = ripOf;
 	}
 
 	/** Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. */
@@ -56,7 +59,7 @@ export class ExitHandler {
 			case KVM_EXIT_INTR:
 				return true; /* kicked; whether it runs on is the machine's decision */
 			case KVM_EXIT_SHUTDOWN:
-				return this.#stop({ reason: "triple-fault", detail: `vCPU ${index}` });
+				return this.#stop({ reason: "triple-fault", detail: this.#where(index) });
 			case KVM_EXIT_SYSTEM_EVENT:
 				return this.#stop(systemEvent(run));
 			case KVM_EXIT_FAIL_ENTRY: {
@@ -64,14 +67,20 @@ export class ExitHandler {
 				const hardware = run.getBigUint64(at, true).toString(16);
 				return this.#stop({
 					reason: "kvm-error",
-					detail: `vCPU ${index} cannot enter the guest: hardware reason 0x${hardware}`,
+					detail: `${this.#where(index)}: cannot enter the guest: hardware reason 0x${hardware}`,
 				});
 			}
 			case KVM_EXIT_INTERNAL_ERROR:
-				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index}: ${internalError(run)}` });
+				return this.#stop({ reason: "kvm-error", detail: `${this.#where(index)}: ${internalError(run)}` });
 			default:
-				return this.#stop({ reason: "kvm-error", detail: `vCPU ${index}: unexpected exit reason ${reason}` });
+				return this.#stop({ reason: "kvm-error", detail: `${this.#where(index)}: exit reason ${reason}` });
 		}
+	}
+
+	/** "vCPU 0 at rip 0x1000000". After a triple fault on SVM that is the reset vector: KVM has reset the vCPU. */
+	#where(index: number): string {
+		const rip = this.#ripOf(index);
+		return rip === undefined ? `vCPU ${index}` : `vCPU ${index} at rip 0x${rip.toString(16)}`;
 	}
 
 	#stop(end: MachineEnd): false {

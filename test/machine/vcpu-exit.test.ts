@@ -1,0 +1,66 @@
+import { expect, test } from "vitest";
+import { Bus } from "../../src/base/bus.ts";
+import {
+	KVM_EXIT_FAIL_ENTRY,
+	KVM_EXIT_HYPERCALL,
+	KVM_EXIT_INTERNAL_ERROR,
+	KVM_EXIT_INTR,
+	KVM_EXIT_SHUTDOWN,
+	KVM_EXIT_SYSTEM_EVENT,
+	KVM_SYSTEM_EVENT_CRASH,
+	KVM_SYSTEM_EVENT_RESET,
+	KVM_SYSTEM_EVENT_SHUTDOWN,
+} from "../../src/kvm/constants.ts";
+import { kvm_run, kvm_run_emulation_failure, kvm_run_internal } from "../../src/kvm/structs.ts";
+import type { MachineEnd } from "../../src/machine/ending.ts";
+import { ExitHandler } from "../../src/machine/vcpu-exit.ts";
+
+/** What ExitHandler makes of an exit: the machine's end, or undefined when the vCPU runs on. */
+function endOf(reason: number, fill: (run: DataView) => void = () => undefined): MachineEnd | undefined {
+	let end: MachineEnd | undefined;
+	const handler = new ExitHandler(
+		new Bus(),
+		new Bus(),
+		(how) => {
+			end = how;
+		},
+		() => 0x1000n,
+	);
+	const run = new DataView(new ArrayBuffer(4096));
+	run.setUint32(kvm_run.exit_reason, reason, true);
+	fill(run);
+	expect(handler.handle(3, run)).toBe(end === undefined);
+	return end;
+}
+
+test("ExitHandler lets a kicked vCPU run on", () => {
+	expect(endOf(KVM_EXIT_INTR)).toBeUndefined();
+});
+
+test("ExitHandler says where a triple fault was", () => {
+	expect(endOf(KVM_EXIT_SHUTDOWN)).toEqual({ reason: "triple-fault", detail: "vCPU 3 at rip 0x1000" });
+});
+
+test("ExitHandler says where and why KVM cannot run the guest", () => {
+	expect(endOf(KVM_EXIT_FAIL_ENTRY, (run) => run.setUint32(kvm_run.fail_entry, 0x80000021, true))).toEqual({
+		reason: "kvm-error",
+		detail: "vCPU 3 at rip 0x1000: cannot enter the guest: hardware reason 0x80000021",
+	});
+	const emulation = endOf(KVM_EXIT_INTERNAL_ERROR, (run) => {
+		const at = kvm_run.internal;
+		run.setUint32(at + kvm_run_internal.suberror, 1, true);
+		run.setUint32(at + kvm_run_internal.ndata, 4, true);
+		run.setUint8(at + kvm_run_emulation_failure.insn_size, 2);
+		run.setUint16(at + kvm_run_emulation_failure.insn_bytes, 0x0b0f, true);
+	});
+	expect(emulation?.detail).toBe("vCPU 3 at rip 0x1000: internal error 1 (emulation failed), instruction bytes 0f0b");
+	expect(endOf(KVM_EXIT_HYPERCALL)).toEqual({ reason: "kvm-error", detail: "vCPU 3 at rip 0x1000: exit reason 3" });
+});
+
+test("ExitHandler knows KVM's system events", () => {
+	const event = (type: number) =>
+		endOf(KVM_EXIT_SYSTEM_EVENT, (run) => run.setUint32(kvm_run.system_event, type, true));
+	expect(event(KVM_SYSTEM_EVENT_SHUTDOWN)).toEqual({ reason: "power-off" });
+	expect(event(KVM_SYSTEM_EVENT_RESET)).toEqual({ reason: "reset" });
+	expect(event(KVM_SYSTEM_EVENT_CRASH)).toEqual({ reason: "kvm-error", detail: "system event 3" });
+});
