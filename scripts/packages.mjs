@@ -9,11 +9,11 @@ import { execute, must, StepError, say } from "./steps.mjs";
 export const PACKAGES = {
 	"native helper": ["gcc", "g++", "libc6-dev", "make", "python3"],
 	"guest agent": ["musl-tools"],
-	lab: ["qemu-system-x86", "seabios", "busybox-static", "cpio", "kmod"],
+	lab: ["qemu-system-x86", "seabios", "busybox-static", "kmod"],
 	"images and kernels": ["squashfs-tools", "squashfs-tools-ng", "erofs-utils", "e2fsprogs", "xz-utils", "zstd", "lz4"],
 	network: ["passt", "iproute2"],
 	"kernel build": ["flex", "bison", "bc", "libelf-dev"],
-	tests: ["mmdebstrap", "clang-format", "acpica-tools", "procps", "iputils-ping", "socat", "fio"],
+	tests: ["mmdebstrap", "cpio", "clang-format", "acpica-tools", "procps", "iputils-ping", "socat", "fio"],
 };
 
 /** Those of `names` that dpkg does not have installed; all when there is no dpkg. */

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { packageRoot } from "../../src/host/native.ts";
 import { listKernels } from "../../src/kernel/store.ts";
 import { within } from "../../src/lab/collect.ts";
-import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/lab/cpio.ts";
+import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/base/cpio.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { testKernel } from "../lab/linux.ts";
 import { type BenchRow, timeRow } from "./row.ts";
