@@ -9,7 +9,7 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { explain, HostError, TsvmmError } from "../base/errors.ts";
+import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
 import { Outer } from "./outer.ts";
 import { type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
@@ -47,13 +47,23 @@ export async function keepLab(name: string, size: QemuSize): Promise<number> {
 			place.remove();
 			return 0;
 		}
-		const known =
-			error instanceof TsvmmError ? error : new HostError("ERR_LAB_FAILED", explain(error), { cause: error });
+		const known = error instanceof TsvmmError ? error : unexpected(error);
 		const { code, message, hint } = known;
 		place.writeFailure({ code, message, ...(hint === undefined ? {} : { hint }) });
 		process.stderr.write(`${(error as Error).stack}\n`);
 		return known.exitStatus;
 	}
+}
+
+/** What the operating system refused, and where. */
+function unexpected(error: unknown): HostError {
+	const { path } = error as { path?: unknown };
+	const where = typeof path === "string" ? ` at ${path}` : "";
+	const unwritable = ["EROFS", "EACCES", "ENOSPC", "EDQUOT"].includes(errnoName(error) ?? "");
+	return new HostError("ERR_LAB_FAILED", `Cannot bring up the lab: ${explain(error)}${where}`, {
+		hint: unwritable ? "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write" : undefined,
+		cause: error,
+	});
 }
 
 /** Told to end before the lab was up. */
