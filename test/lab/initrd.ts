@@ -7,12 +7,12 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../../src/base/cpio.ts";
 import { cacheFolder } from "../../src/base/paths.ts";
 import { fetchPackage, unpackPackage } from "../../src/debian/packages.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { moduleLoadOrder } from "../../src/kernel/modules.ts";
 import type { GuestKernel } from "../../src/kernel/store.ts";
-import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../../src/base/cpio.ts";
 
 const MODULES = [
 	...["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"],
