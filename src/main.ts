@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { watchOutput, withOutput } from "./cli/output.ts";
-import { reportError } from "./cli/report.ts";
+import { reportError, watchDefects } from "./cli/report.ts";
 import { adopt } from "./cli/usage.ts";
 
 const version = "0.1.0";
@@ -47,5 +47,6 @@ export async function main(argv: readonly string[]): Promise<number> {
 	}
 }
 
+watchDefects();
 watchOutput();
 process.exitCode = withOutput(await main(process.argv.slice(2)));

@@ -16,3 +16,15 @@ export function reportError(error: unknown): number {
 	process.stderr.write(`${lines.join("\n")}\n`);
 	return known ? error.exitStatus : 125;
 }
+
+/**
+ * A defect of ours that nothing caught ends the process with Node's stack trace and status 1, which `run` would pass
+ * off as the payload's. This makes it 125. Call once, at the start.
+ */
+export function watchDefects(): void {
+	process.once("uncaughtExceptionMonitor", () => {
+		process.once("exit", () => {
+			process.exitCode = 125;
+		});
+	});
+}
