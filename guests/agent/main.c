@@ -15,12 +15,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -32,69 +29,9 @@
 struct rlimit payload_nofile;
 
 static uint64_t start_ns;
-static bool in_charge; /* of the machine: may power it off */
 static bool end_with_stream;
 static bool ended;
 static struct watch children;
-
-void complain(const char *format, ...) {
-    char text[512];
-    va_list values;
-    va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
-    va_end(values);
-    dprintf(2, "tsvmm-agent: %s\n", text);
-}
-
-void die(const char *format, ...) {
-    char text[512];
-    va_list values;
-    va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
-    va_end(values);
-    dprintf(2, "tsvmm-agent: %s\n", text);
-    power_off(false);
-    _exit(1);
-}
-
-bool power_off(bool reset) {
-    if (!in_charge)
-        return false;
-    kill(-1, SIGKILL);
-    sync();
-    umount2("/", MNT_DETACH);
-    sync();
-    reboot(reset ? RB_AUTOBOOT : RB_POWER_OFF);
-    return false;
-}
-
-const char *list_next(const char *list, size_t length, const char *entry) {
-    const char *next = entry == NULL ? list : entry + strlen(entry) + 1;
-    return next < list + length ? next : NULL; /* the list is followed by a NUL of ours */
-}
-
-const char *list_value(const char *entry, const char *key) {
-    size_t length = strlen(key);
-    return strncmp(entry, key, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
-}
-
-int make_folders(const char *path, unsigned mode) {
-    char part[4096];
-    size_t length = strlen(path);
-    if (length >= sizeof part) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    for (size_t at = 1; at <= length; at++) {
-        if (path[at] != '/' && path[at] != 0)
-            continue;
-        memcpy(part, path, at);
-        part[at] = 0;
-        if (mkdir(part, mode) < 0 && errno != EEXIST)
-            return -1;
-    }
-    return 0;
-}
 
 static void answer_hello(const uint8_t *payload, uint32_t length) {
     struct hello hello;

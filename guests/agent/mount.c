@@ -23,6 +23,24 @@ static const struct {
     {"relatime", MS_RELATIME, 0}, {"defaults", 0, 0},
 };
 
+int make_folders(const char *path, unsigned mode) {
+    char part[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof part) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    for (size_t at = 1; at <= length; at++) {
+        if (path[at] != '/' && path[at] != 0)
+            continue;
+        memcpy(part, path, at);
+        part[at] = 0;
+        if (mkdir(part, mode) < 0 && errno != EEXIST)
+            return -1;
+    }
+    return 0;
+}
+
 /* Cuts the flags out of `options`; what is left is the file system's own. */
 static unsigned long read_options(const char *options, char *data, size_t size) {
     unsigned long flags = 0;

@@ -5,6 +5,8 @@
  */
 #include "process.h"
 #include "agent.h"
+#include "list.h"
+#include "mount.h"
 #include "user.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* Sessions, see session.h. */
 #include "session.h"
 #include "agent.h"
+#include "list.h"
 #include "loop.h"
 #include "process.h"
 #include "stream.h"

@@ -1,6 +1,7 @@
 /* SETUP, see setup.h. */
 #include "setup.h"
 #include "agent.h"
+#include "list.h"
 #include "mount.h"
 #include "network.h"
 #include "process.h"

@@ -1,0 +1,42 @@
+/* Ending with words, and ending the machine, see agent.h. */
+#include "agent.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+bool in_charge;
+
+void complain(const char *format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    dprintf(2, "tsvmm-agent: %s\n", text);
+}
+
+void die(const char *format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    dprintf(2, "tsvmm-agent: %s\n", text);
+    power_off(false);
+    _exit(1);
+}
+
+bool power_off(bool reset) {
+    if (!in_charge)
+        return false;
+    kill(-1, SIGKILL);
+    sync();
+    umount2("/", MNT_DETACH);
+    sync();
+    reboot(reset ? RB_AUTOBOOT : RB_POWER_OFF);
+    return false;
+}
