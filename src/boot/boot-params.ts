@@ -6,7 +6,7 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { CMDLINE_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
 import { HDRS, setup_header } from "./bzimage.ts";
 import type { E820Entry } from "./e820.ts";
-import type { LoadedInitrd, LoadedKernel } from "./kernel.ts";
+import type { LoadedInitrd, LoadedKernel } from "./loaded.ts";
 
 /* Fields of struct boot_params outside its setup header. */
 const boot_params = Object.freeze({

@@ -8,7 +8,7 @@ import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { HIGH_MEMORY_START } from "./addresses.ts";
 import { type ImageFile, tooBig } from "./image-file.ts";
-import type { LoadedKernel } from "./kernel.ts";
+import type { LoadedKernel } from "./loaded.ts";
 
 /** struct setup_header, by its offsets in the file and in the zero page. */
 export const setup_header = Object.freeze({

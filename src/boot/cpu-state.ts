@@ -20,7 +20,7 @@ import {
 	kvm_xcrs,
 } from "../kvm/structs.ts";
 import { GDT_ADDRESS, PAGE_TABLES_ADDRESS, START_INFO_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
-import type { BootProtocol } from "./kernel.ts";
+import type { BootProtocol } from "./loaded.ts";
 
 const CR0_PE = 1n << 0n;
 const CR0_ET = 1n << 4n;

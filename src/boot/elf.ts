@@ -8,7 +8,7 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { struct } from "../base/struct.ts";
 import { HIGH_MEMORY_START } from "./addresses.ts";
 import { type ImageFile, tooBig } from "./image-file.ts";
-import type { LoadedKernel } from "./kernel.ts";
+import type { LoadedKernel } from "./loaded.ts";
 
 export const Elf64_Ehdr = struct("Elf64_Ehdr", {
 	e_ident_magic: "u32",

@@ -8,7 +8,7 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { struct } from "../base/struct.ts";
 import { CMDLINE_ADDRESS, START_INFO_ADDRESS } from "./addresses.ts";
 import type { E820Entry } from "./e820.ts";
-import type { LoadedInitrd } from "./kernel.ts";
+import type { LoadedInitrd } from "./loaded.ts";
 
 const hvm_start_info = struct("hvm_start_info", {
 	magic: "u32",

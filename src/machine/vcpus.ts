@@ -4,7 +4,7 @@
  */
 import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../boot/cpu-state.ts";
 import { guestCpuid } from "../boot/cpuid.ts";
-import type { LoadedKernel } from "../boot/kernel.ts";
+import type { LoadedKernel } from "../boot/loaded.ts";
 import type { Kvm } from "../kvm/system.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
