@@ -62,7 +62,10 @@ export function bootCommand(): Command {
 async function boot(flags: BootFlags): Promise<number> {
 	const config = bootConfig(flags);
 	validateConfig(config);
-	if (await needsLab()) return reexecInLab(process.argv.slice(2), { quiet: flags.quiet });
+	if (needsLab()) {
+		const ports = config.nets.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
+		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
+	}
 	const end = await runMachine(config);
 	const failure = endError(end);
 	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);

@@ -82,7 +82,11 @@ export function runCommand(): Command {
 
 async function run(imageName: string, command: string[], flags: RunFlags): Promise<number> {
 	const options = await prepare(imageName, command, flags);
-	if (needsLab()) return reexecInLab(process.argv.slice(2), { quiet: flags.quiet });
+	if (needsLab()) {
+		const device = options.network?.device;
+		const ports = device?.kind === "user" ? (device.ports ?? []) : [];
+		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
+	}
 	const { runContainer } = await import("../container/run.ts");
 	try {
 		const { status, times } = await runContainer(options);

@@ -8,8 +8,10 @@ import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "n
 import { join } from "node:path";
 import { UsageError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
+import type { PortForward } from "../machine/config.ts";
 import { exec } from "./exec.ts";
 import { upWithProgress } from "./progress.ts";
+import { publishPorts } from "./published-ports.ts";
 
 /** Why this machine cannot run a Linux guest by itself; undefined when it can. */
 export function missingForDirect(): string | undefined {
@@ -33,6 +35,12 @@ export function needsLab(): boolean {
 	return missingForDirect() !== undefined;
 }
 
+export interface ReexecOptions {
+	quiet?: boolean;
+	/** Ports that `argv` publishes in the lab; they are published here as well. */
+	ports?: readonly PortForward[];
+}
+
 /**
  * Runs this tsvmm with `argv` in the lab, in place of this process: the same standard streams, terminal, working
  * folder, environment and signals. Brings the lab up first if need be.
@@ -40,24 +48,27 @@ export function needsLab(): boolean {
  * @param argv the words after "tsvmm"
  * @returns its exit status
  */
-export async function reexecInLab(argv: readonly string[], options: { quiet?: boolean } = {}): Promise<number> {
-	const { quiet = false } = options;
+export async function reexecInLab(argv: readonly string[], options: ReexecOptions = {}): Promise<number> {
+	const { quiet = false, ports = [] } = options;
 	if (!quiet) {
 		const why = missingForDirect() ?? "TSVMM_HOST is lab";
 		process.stderr.write(`tsvmm: ${why}; using the lab (QEMU emulating a KVM host; slow)\n`);
 	}
 	const up = await upWithProgress({}, quiet);
+	let unpublish: (() => void) | undefined;
 	try {
+		unpublish = await publishPorts(up.lab, ports);
 		const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
 		return await exec(up.lab, [...ownProgram(), ...argv], { tty, stdin: true });
 	} finally {
+		unpublish?.();
 		up.close();
 	}
 }
 
 /**
- * node, its options, a "--" so that it leaves ours alone (--env-file), and our entry file. A checkout that runs from its sources uses its bundle when that is no older:
- * compiling the sources takes long in the lab.
+ * node, its options, a "--" so that it leaves ours alone (--env-file), and our entry file. A checkout that runs from its
+ * sources uses its bundle when that is no older: compiling the sources takes long in the lab.
  */
 function ownProgram(): string[] {
 	const entry = realpathSync(process.argv[1] ?? join(packageRoot(), "dist/tsvmm.js"));

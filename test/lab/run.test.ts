@@ -69,6 +69,20 @@ describe("tsvmm run", () => {
 		child.stdout!.once("data", () => child.kill("SIGTERM"));
 		expect(await new Promise((resolve) => child.once("close", resolve))).toBe(143);
 	});
+	test("publishes ports on this machine, and says when one is taken", async () => {
+		const text = "hello from a port";
+		const script = `echo ${text} > /page; httpd -p 80 -h /; echo ready; exec sleep 600`;
+		const child = start(["-p", "127.0.0.1:8097:80"], ["sh", "-c", script]);
+		const ended = new Promise((resolve) => child.once("close", resolve));
+		await new Promise((resolve) => child.stdout!.once("data", resolve));
+		const get = async () => await (await fetch("http://127.0.0.1:8097/page")).text();
+		expect(await Promise.all([get(), get()])).toEqual([`${text}\n`, `${text}\n`]);
+		const second = await run(["-p", "127.0.0.1:8097:80"], ["true"]);
+		expect([second.status, second.stderr]).toEqual([125, expect.stringContaining("[ERR_PORT_IN_USE]")]);
+		child.kill("SIGTERM");
+		await ended;
+		await expect(get()).rejects.toThrow();
+	});
 	test("gives a terminal of the user's size, which follows a resize", async () => {
 		const agent = new NativeAgent();
 		const client = new AgentClient(await agent.connect());

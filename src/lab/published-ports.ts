@@ -1,0 +1,63 @@
+/*
+ * Ports that a program in the lab publishes there, brought to this machine: a listener here, and for each connection a
+ * relay in the lab (busybox nc) whose standard streams are the connection's bytes. TCP only; the listeners end with
+ * the command that asked for them.
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import { pipeline } from "node:stream";
+import { portInUse } from "../backends/passt-ports.ts";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+import type { PortForward } from "../machine/config.ts";
+import type { Lab } from "./lab.ts";
+
+/**
+ * Listens on the host's side of each TCP port. Connections are refused by the lab until something listens there.
+ *
+ * @returns what ends all listeners and connections
+ * @throws HostError ERR_PORT_IN_USE, ERR_PORT
+ */
+export async function publishPorts(lab: Lab, ports: readonly PortForward[]): Promise<() => void> {
+	const servers: Server[] = [];
+	const sockets = new Set<Socket>();
+	const close = () => {
+		for (const server of servers) server.close();
+		for (const socket of sockets) socket.destroy();
+	};
+	try {
+		for (const port of ports.filter(({ protocol }) => protocol === "tcp")) {
+			const server = createServer({ allowHalfOpen: true }, (socket) => {
+				sockets.add(socket);
+				socket.once("close", () => sockets.delete(socket));
+				relay(lab, port, socket).catch(() => socket.destroy());
+			});
+			servers.push(server);
+			await listen(server, port);
+		}
+	} catch (error) {
+		close();
+		throw error;
+	}
+	return close;
+}
+
+async function relay(lab: Lab, { hostAddress = "127.0.0.1", hostPort }: PortForward, socket: Socket): Promise<void> {
+	const address = hostAddress === "0.0.0.0" ? "127.0.0.1" : hostAddress;
+	const session = await lab.spawn(["busybox", "nc", address, `${hostPort}`]);
+	/* Either side may go away at any time: that ends the other, and is no news. */
+	const gone = () => undefined;
+	session.exit.catch(gone);
+	session.stderr.resume();
+	pipeline(socket, session.stdin, gone);
+	pipeline(session.stdout, socket, gone);
+}
+
+function listen(server: Server, port: PortForward): Promise<void> {
+	return new Promise((resolve, reject) => {
+		server.once("error", (error) => {
+			const known = errnoName(error) === "EADDRINUSE";
+			const message = `Cannot publish port ${port.hostPort} of the lab: ${explain(error)}`;
+			reject(known ? portInUse(port, error) : new HostError("ERR_PORT", message, { cause: error }));
+		});
+		server.listen({ port: port.hostPort, host: port.hostAddress ?? "0.0.0.0" }, resolve);
+	});
+}
