@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import type { Segments } from "../../src/base/segments.ts";
 import {
 	macFor,
 	NetDevice,
@@ -11,6 +12,7 @@ import {
 import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
 import { readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
+import { deviceSuite } from "./device-suite.ts";
 import { FakeNet, FULL, PLAIN } from "./fake-net.ts";
 
 const MAC = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3);
@@ -295,3 +297,14 @@ describe("NetDevice reset in mid-flight", () => {
 		expect(net.sent.length).toBe(128);
 	});
 });
+
+/** Sends every frame back to the guest it came from. */
+class Loopback extends FakeNet {
+	override send(frame: Segments): boolean {
+		const taken = super.send(frame);
+		for (const bytes of this.sent.splice(0)) this.arrive(bytes);
+		return taken;
+	}
+}
+
+deviceSuite({ name: "NetDevice", make: () => new NetDevice(new Loopback(), MAC), eager: [1] });
