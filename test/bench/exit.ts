@@ -116,7 +116,8 @@ async function inTypeScript(mode: number, count: number, posted = false): Promis
 /** Requests of 4 KiB per second that the driver of guests/bare/block.c reads with `depth` in flight. */
 async function blockReads(path: string, depth: number, count: number): Promise<number> {
 	const guest = new BareGuest("block", { irqchip: true });
-	const attachment = new VirtioAttachment(new BlockDevice(FileDisk.open(path)), virtioSlot(0), guest);
+	const device = new BlockDevice(FileDisk.open(path));
+	const attachment = new VirtioAttachment(device, virtioSlot(0), guest);
 	try {
 		const parameters = [0, 0, depth, count];
 		const phases: number[] = [];
@@ -133,7 +134,8 @@ async function blockReads(path: string, depth: number, count: number): Promise<n
 		return count / ((phases[2]! - phases[1]!) / 1000);
 	} finally {
 		guest.runLoop.stop();
-		await attachment.close();
+		attachment.close();
+		await device.close();
 		guest.close();
 	}
 }
