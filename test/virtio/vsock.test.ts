@@ -1,13 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
-import type { VsockBackend } from "../../src/backends/contract.ts";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
-import { duplexPair } from "../../src/base/duplex-pair.ts";
 import { VsockDevice } from "../../src/virtio/vsock/device.ts";
 import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
-import { deviceSuite } from "./device-suite.ts";
 import { CID, GuestVsock, header, OP } from "./vsock-guest.ts";
 
 const SEND = 2;
@@ -445,35 +442,4 @@ describe("VsockDevice reset in mid-flight", () => {
 		await new Promise((resolve) => setTimeout(resolve, 10));
 		expect([theirs.destroyed, ours.destroyed]).toEqual([true, true]);
 	});
-});
-
-/** A host on which every port listens and sends back what it hears. */
-const echoing: VsockBackend = {
-	start: () => undefined,
-	open: async () => {
-		const [ours, theirs] = duplexPair();
-		ours.on("error", () => undefined).pipe(ours);
-		return theirs;
-	},
-	close: async () => undefined,
-};
-
-deviceSuite({
-	name: "VsockDevice",
-	make: () => new VsockDevice(CID, echoing),
-	eager: [1],
-	rounds: 150,
-	fill: (random, bytes) => {
-		bytes.set(
-			header({
-				srcPort: random.below(3),
-				dstPort: random.below(3),
-				op: random.below(9),
-				len: random.chance(3) ? random.below(2 ** 16) : Math.max(0, bytes.length - 44),
-				flags: random.below(4),
-				bufAlloc: random.below(2 ** 17),
-				fwdCnt: random.below(2 ** 17),
-			}),
-		);
-	},
 });
