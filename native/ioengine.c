@@ -18,6 +18,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#define DESTROY_SECONDS 30
+
 /* A request on its way through libuv's threads. */
 struct job {
     uv_work_t work;
@@ -75,9 +77,16 @@ static void on_work(uv_work_t *work) {
     uv_sem_post(&job->io->performed);
 }
 
-static int enter(struct io *io, unsigned submit, unsigned wait) {
-    return (int)syscall(SYS_io_uring_enter, io->ring_fd, submit, wait, wait ? IORING_ENTER_GETEVENTS : 0,
-                        NULL, 0);
+static int enter(struct io *io, unsigned submit) {
+    return (int)syscall(SYS_io_uring_enter, io->ring_fd, submit, 0, 0, NULL, 0);
+}
+
+/* Waits for a completion, at most a second: then -1 with ETIME. */
+static int await_completion(struct io *io) {
+    struct __kernel_timespec second = {.tv_sec = 1};
+    struct io_uring_getevents_arg argument = {.ts = (uintptr_t)&second};
+    return (int)syscall(SYS_io_uring_enter, io->ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                        &argument, sizeof argument);
 }
 
 static void *map_ring(struct io *io, size_t bytes, off_t what) {
@@ -90,9 +99,9 @@ static bool start_uring(struct io *io) {
     io->ring_fd = (int)syscall(SYS_io_uring_setup, io->entries, &p);
     if (io->ring_fd < 0)
         return false;
-    /* The last came with Linux 5.6, as did IORING_OP_FALLOCATE. */
+    /* The last came with Linux 5.11, IORING_OP_FALLOCATE before. */
     unsigned features =
-        IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_RW_CUR_POS;
+        IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
     size_t sq_bytes = p.sq_off.array + p.sq_entries * sizeof(unsigned);
     size_t cq_bytes = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
     io->ring_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
@@ -211,13 +220,14 @@ static void on_performed(uv_work_t *work, int status) {
     release(io);
 }
 
-/* Also the environment's cleanup hook. Waits: afterwards no request touches guest memory any more. */
+/* Also the environment's cleanup hook. Waits: afterwards no request touches guest memory any more. One that
+ * takes longer than our patience is cancelled with its ring. */
 static void destroy(void *argument) {
     struct io *io = argument;
     io->destroyed = true;
     if (io->ring_fd >= 0) {
-        for (; io->in_flight > 0; reap(io))
-            if (enter(io, 0, 1) < 0 && errno != EINTR)
+        for (int patience = DESTROY_SECONDS; io->in_flight > 0; reap(io))
+            if (await_completion(io) < 0 && errno != EINTR && (errno != ETIME || --patience == 0))
                 break;
         munmap(io->ring, io->ring_bytes);
         munmap(io->sqes, io->sqes_bytes);
@@ -300,7 +310,7 @@ NATIVE(ioSubmit) {
         else
             fill_sqe(io, &io->submissions[i]);
     for (uint32_t left = io->ring_fd < 0 ? 0 : count; left > 0;) {
-        int taken = enter(io, left, 0);
+        int taken = enter(io, left);
         if (taken < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY) {
             io->in_flight -= left;
             return throw_errno(env, "submit I/O", errno);

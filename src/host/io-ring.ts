@@ -5,7 +5,9 @@
  *
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
  *
- * A request that the page cache can answer completes from inside `submit`, without a turn of the event loop.
+ * A request that the page cache can answer completes from inside `submit`, without a turn of the event loop. Others go
+ * to worker threads of the kernel; when none of them has come back for a second, one more request makes the kernel look
+ * for a worker again: on Linux 6.18 a request was seen to wait for ever with no worker there.
  */
 import type { Segments } from "../base/segments.ts";
 import {
@@ -22,6 +24,10 @@ import {
 } from "./native.ts";
 
 const IOVEC_BYTES = 16;
+/** How long nothing may complete before the kernel is asked again. */
+const STALL_MS = 1000;
+/** The token of the request that does so. */
+const NUDGE = 0xffff_ffff;
 
 export interface IoRingOptions {
 	/** Requests in flight at most, 1 to 4096; 1024 when missing. What is queued beyond waits in order. */
@@ -55,6 +61,13 @@ export class IoRing {
 	#inFlight = 0;
 	#delivering = false;
 	#open = true;
+	/** Completions so far, and how many there were when the watchdog looked last. */
+	#completed = 0;
+	#seen = 0;
+	#watchdog: NodeJS.Timeout | undefined;
+	#nudged = false;
+	/** Any file that requests are in flight for. */
+	#lastFd = -1;
 
 	/** @throws Error when the host has neither io_uring nor threads for us */
 	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
@@ -101,12 +114,9 @@ export class IoRing {
 	/** Ends the batch: everything queued goes to the host now. What the host does at once completes before it returns. */
 	submit(): void {
 		if (this.#queued === 0 || !this.#open) return;
-		const count = this.#queued;
-		this.#queued = 0;
-		this.#iovecsUsed = 0;
-		this.#inFlight += count;
-		native().ioSubmit(this.#io, count);
+		this.#send();
 		this.#deliver();
+		if (this.#inFlight > 0) this.#watch();
 	}
 
 	/** Waits until nothing touches guest memory any more; completions not yet told are dropped. */
@@ -114,7 +124,43 @@ export class IoRing {
 		if (!this.#open) return;
 		this.#open = false;
 		this.#waiting.length = 0;
+		this.#queued = 0;
+		clearInterval(this.#watchdog);
+		if (this.#inFlight > 0) this.#nudge();
 		native().ioDestroy(this.#io);
+	}
+
+	/** Looks once a second, while anything is in flight, whether anything has completed. */
+	#watch(): void {
+		if (this.#watchdog !== undefined || this.engine === "threads") return;
+		this.#seen = this.#completed;
+		this.#watchdog = setInterval(() => {
+			if (this.#inFlight === 0) {
+				clearInterval(this.#watchdog);
+				this.#watchdog = undefined;
+			} else if (this.#completed === this.#seen) {
+				this.#nudge();
+			}
+			this.#seen = this.#completed;
+		}, STALL_MS);
+		this.#watchdog.unref();
+	}
+
+	/** Submits a request that always needs a worker and changes nothing. */
+	#nudge(): void {
+		if (this.#nudged || this.engine === "threads" || this.#inFlight + this.#queued >= this.#entries) return;
+		this.#nudged = true;
+		this.#put(IO_FDATASYNC, NUDGE, this.#lastFd, 0, 0, [], [], 0);
+		this.#send();
+	}
+
+	/** Hands what is queued to the host. */
+	#send(): void {
+		const count = this.#queued;
+		this.#queued = 0;
+		this.#iovecsUsed = 0;
+		this.#inFlight += count;
+		native().ioSubmit(this.#io, count);
 	}
 
 	#queue(op: number, token: number, fd: number, offset: number, length: number, list: Segments | undefined): void {
@@ -153,6 +199,7 @@ export class IoRing {
 		this.#submissions.setUint32(at + io_submission.token, token, true);
 		this.#submissions.setUint32(at + io_submission.fd, fd, true);
 		this.#submissions.setUint32(at + io_submission.iov_count, segments, true);
+		this.#lastFd = fd;
 		setU64(this.#submissions, at + io_submission.offset, offset);
 		setU64(this.#submissions, at + io_submission.length, length);
 		this.#submissions.setUint32(at + io_submission.iov_start, start, true);
@@ -165,10 +212,12 @@ export class IoRing {
 		try {
 			for (let count = this.#reap(); count > 0; count = this.#reap()) {
 				this.#inFlight -= count;
+				this.#completed += count;
 				for (let i = 0; i < count && this.#open; i++) {
 					const at = i * io_completion.sizeof;
 					const token = this.#completions.getUint32(at + io_completion.token, true);
-					this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
+					if (token === NUDGE) this.#nudged = false;
+					else this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
 				}
 				this.#sendWaiting();
 			}

@@ -1,6 +1,8 @@
 /*
  * The I/O engine against real files, both of its implementations by the same suite.
  */
+
+import { execFileSync } from "node:child_process";
 import {
 	closeSync,
 	ftruncateSync,
@@ -203,6 +205,25 @@ describe.each([
 		expect(ring.results.size).toBe(told);
 		ring.ring.submit();
 		ring.ring.close();
+		closeSync(fd);
+	});
+});
+
+describe("IoRing by io_uring", () => {
+	it("nudges the kernel when nothing completes, and tells nobody of it", async () => {
+		const fifo = join(folder, "fifo");
+		execFileSync("mkfifo", [fifo]);
+		const fd = openSync(fifo, "r+");
+		const { ring, results } = new Ring({});
+		ring.readv(7, fd, 0, segments([0, 4096]));
+		ring.submit();
+		await new Promise((resolve) => setTimeout(resolve, 2500));
+		expect(results.size).toBe(0);
+		expect(ring.inFlight).toBe(1);
+		writeSync(fd, "late");
+		await expect.poll(() => [...results]).toEqual([[7, 4]]);
+		expect(ring.inFlight).toBe(0);
+		ring.close();
 		closeSync(fd);
 	});
 });
