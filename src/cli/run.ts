@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { Command } from "commander";
 import { explain, UsageError } from "../base/errors.ts";
+import type { RootfsOptions } from "../container/image/rootfs.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { initramfs } from "../container/initramfs.ts";
 import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
@@ -130,7 +131,9 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 		...(flags.user === undefined ? {} : { user: flags.user }),
 	});
 	const { rootfsImage } = await import("../container/image/rootfs.ts");
-	const rootfs = await rootfsImage(store, image);
+	const { withProgress } = await import("../container/image/progress.ts");
+	const build = (watch: RootfsOptions) => rootfsImage(store, image, watch);
+	const rootfs = await (flags.quiet ? build({}) : withProgress("building the root file system", build));
 	const kernel = await chooseKernel(flags.kernel, say);
 	await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
 	return {
