@@ -10,22 +10,24 @@
 
 bool in_charge;
 
-void complain(const char *format, ...) {
+static void print(const char *format, va_list values) {
     char text[512];
-    va_list values;
-    va_start(values, format);
     vsnprintf(text, sizeof text, format, values);
-    va_end(values);
     dprintf(2, "tsvmm-agent: %s\n", text);
 }
 
-void die(const char *format, ...) {
-    char text[512];
+void complain(const char *format, ...) {
     va_list values;
     va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
+    print(format, values);
     va_end(values);
-    dprintf(2, "tsvmm-agent: %s\n", text);
+}
+
+void die(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    print(format, values);
+    va_end(values);
     power_off(false);
     _exit(1);
 }
