@@ -1,6 +1,7 @@
 /*
- * Builds the native helper into prebuilds/linux-ARCH/, where node-gyp-build finds it. Does nothing when the sources
- * are those of the last build (N-API: one binary serves every Node). Several builds at once are harmless: each works
+ * Builds the native helper into prebuilds/linux-ARCH/, where node-gyp-build finds it and whence it goes into the package.
+ * (Where the package meets a host on which that binary does not load, its install script builds the same binding.gyp.)
+ * Does nothing when the sources are those of the last build (N-API: one binary serves every Node). Several builds at once are harmless: each works
  * in a folder of its own and the result is moved into place.
  *
  * The Node headers come from the installation that runs this script when it has them (Debian and the official
@@ -30,11 +31,9 @@ const outDir = join(root, "prebuilds", `linux-${process.arch}`);
 const output = join(outDir, "tsvmm.glibc.node");
 const stamp = join(outDir, "sources.sha256");
 
-/* binding.gyp lies in native/, not in the root: there npm would build it a second time, beside the prebuilds. */
-const native = join(root, "native");
-const sources = readdirSync(native).sort();
+const sources = ["binding.gyp", ...readdirSync(join(root, "native")).map((name) => join("native", name))].sort();
 const hash = createHash("sha256");
-for (const name of sources) hash.update(name).update(readFileSync(join(native, name)));
+for (const name of sources) hash.update(name).update(readFileSync(join(root, name)));
 const digest = hash.digest("hex");
 
 if (!existsSync(output) || !existsSync(stamp) || readFileSync(stamp, "utf8") !== digest) build();
@@ -42,7 +41,7 @@ if (!existsSync(output) || !existsSync(stamp) || readFileSync(stamp, "utf8") !==
 function build() {
 	const work = mkdtempSync(join(tmpdir(), "tsvmm-native-"));
 	try {
-		for (const name of sources) cpSync(join(native, name), join(work, name));
+		for (const name of sources) cpSync(join(root, name), join(work, name));
 		const prefix = dirname(dirname(process.execPath));
 		const headers = existsSync(join(prefix, "include/node/node_api.h")) ? [`--nodedir=${prefix}`] : [];
 		const gyp = createRequire(import.meta.url).resolve("node-gyp/bin/node-gyp.js");

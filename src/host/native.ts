@@ -7,8 +7,9 @@
  * helper are detached (length 0) when their owner is destroyed, so a late access throws instead of touching freed
  * memory.
  */
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HostError } from "../base/errors.ts";
 import { array, struct } from "../base/struct.ts";
@@ -152,13 +153,15 @@ export interface Native {
 
 const require = createRequire(import.meta.url);
 let loaded: Native | undefined;
+let root: string | undefined;
 
-/** The package's root folder, from src/host/ as from dist/. */
+/** The package's root folder: the nearest one above this file, which lies in src/host, dist or dist/lib/host. */
 export function packageRoot(): string {
-	const here = fileURLToPath(import.meta.url);
-	return here.endsWith(".ts")
-		? fileURLToPath(new URL("../..", import.meta.url))
-		: fileURLToPath(new URL("..", import.meta.url));
+	if (root === undefined) {
+		root = dirname(fileURLToPath(import.meta.url));
+		while (!existsSync(join(root, "package.json"))) root = dirname(root);
+	}
+	return root;
 }
 
 /**

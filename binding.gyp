@@ -3,12 +3,12 @@
     {
       "target_name": "tsvmm",
       "sources": [
-        "addon.c",
-        "ram.c",
-        "runloop.c",
-        "poll.c",
-        "ioengine.c",
-        "terminal.c"
+        "native/addon.c",
+        "native/ram.c",
+        "native/runloop.c",
+        "native/poll.c",
+        "native/ioengine.c",
+        "native/terminal.c"
       ],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
       "ldflags": ["-Wl,--exclude-libs,ALL", "-s"]
