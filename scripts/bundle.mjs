@@ -1,44 +1,25 @@
 /*
  * Bundles the command line into dist/tsvmm.js: one file starts much faster than a hundred, above all in the lab. The
  * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. Does nothing when no
- * source has changed.
+ * source and no commit has changed: version and commit go in as words for `tsvmm --version`.
  */
-import { createHash } from "node:crypto";
-import {
-	chmodSync,
-	existsSync,
-	mkdirSync,
-	readdirSync,
-	readFileSync,
-	renameSync,
-	rmSync,
-	writeFileSync,
-} from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { main, root, StepError, say } from "./steps.mjs";
+import { buildWhenChanged, filesBelow } from "./stamp.mjs";
+import { execute, main, root, StepError, say } from "./steps.mjs";
 
 const dist = join(root, "dist");
-const stamp = join(dist, "sources.sha256");
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
-function digest() {
-	const hash = createHash("sha256");
-	const sources = readdirSync(join(root, "src"), { recursive: true })
-		.filter((name) => name.endsWith(".ts"))
-		.map((name) => join("src", name))
-		.sort();
-	for (const name of ["scripts/bundle.mjs", "package-lock.json", ...sources]) {
-		hash
-			.update(name)
-			.update("\0")
-			.update(readFileSync(join(root, name)));
-	}
-	return hash.digest("hex");
+/** "1a2b3c4d5e6f", with "-dirty" when the work tree differs; "unknown" outside a repository. */
+async function readCommit() {
+	const { status, output } = await execute("git", ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], {
+		quiet: true,
+	}).catch(() => ({ status: 1, output: "" }));
+	return status === 0 ? output.trim() : "unknown";
 }
 
-async function bundle() {
-	const wanted = digest();
-	const done = existsSync(stamp) && readFileSync(stamp, "utf8") === wanted;
-	if (done && existsSync(join(dist, "tsvmm.js"))) return;
+async function bundle(commit) {
 	const { build } = await import("esbuild");
 	mkdirSync(dist, { recursive: true });
 	// Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one.
@@ -54,6 +35,7 @@ async function bundle() {
 			target: "node20",
 			external: ["koffi", "node-gyp-build", "*.node"],
 			sourcemap: "linked",
+			define: { TSVMM_VERSION: JSON.stringify(version), TSVMM_COMMIT: JSON.stringify(commit) },
 			// CommonJS packages in an ES module bundle ask for require(); a name that no source uses.
 			banner: {
 				js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
@@ -64,11 +46,15 @@ async function bundle() {
 		});
 		chmodSync(join(folder, "tsvmm.js"), 0o755);
 		for (const name of ["tsvmm.js.map", "tsvmm.js"]) renameSync(join(folder, name), join(dist, name));
-		writeFileSync(stamp, wanted);
 	} finally {
 		rmSync(folder, { recursive: true, force: true });
 	}
 	say("bundle", "built dist/tsvmm.js");
 }
 
-await main("bundle", bundle);
+await main("bundle", async () => {
+	const commit = await readCommit();
+	const sources = ["scripts/bundle.mjs", "package.json", "package-lock.json", ...filesBelow("src", /\.ts$/)];
+	const files = { stamp: "dist/sources.sha256", output: "dist/tsvmm.js", sources };
+	await buildWhenChanged({ ...files, more: commit }, () => bundle(commit));
+});

@@ -13,7 +13,19 @@ export const PACKAGES = {
 	"images and kernels": ["squashfs-tools", "squashfs-tools-ng", "erofs-utils", "e2fsprogs", "xz-utils", "zstd", "lz4"],
 	network: ["passt", "iproute2"],
 	"kernel build": ["flex", "bison", "bc", "libelf-dev"],
-	tests: ["mmdebstrap", "cpio", "clang-format", "acpica-tools", "procps", "iputils-ping", "socat", "fio"],
+	tests: [
+		"mmdebstrap",
+		"cpio",
+		"clang-format",
+		"acpica-tools",
+		"procps",
+		"iputils-ping",
+		"socat",
+		"fio",
+		"zsh",
+		"fish",
+		"groff",
+	],
 };
 
 /** Those of `names` that dpkg does not have installed; all when there is no dpkg. */

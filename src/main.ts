@@ -8,8 +8,7 @@ import { Command, CommanderError } from "commander";
 import { watchOutput, withOutput } from "./cli/output.ts";
 import { reportError, watchDefects } from "./cli/report.ts";
 import { adopt } from "./cli/usage.ts";
-
-const version = "0.1.0";
+import { describeVersion } from "./cli/version.ts";
 
 /** Name, summary and where the command is. */
 const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] = [
@@ -23,22 +22,37 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"what this host can do, and what is missing",
 		async () => (await import("./cli/doctor.ts")).doctorCommand(),
 	],
+	[
+		"completion",
+		"print a completion script for a shell",
+		async () => (await import("./cli/completion.ts")).completionCommand(() => program(() => true)),
+	],
+	[
+		"manual",
+		"print the manual page",
+		async () => (await import("./cli/manual.ts")).manualCommand(() => program(() => true)),
+	],
 ];
+
+/** The commander tree. Commands that are not `wanted` are names with a summary. */
+async function program(wanted: (name: string) => boolean): Promise<Command> {
+	const root = new Command("tsvmm")
+		.description("a virtual machine monitor in TypeScript for Linux KVM")
+		.version(describeVersion())
+		.enablePositionalOptions();
+	for (const [name, summary, load] of COMMANDS) {
+		const command = wanted(name) ? await load() : new Command(name);
+		root.addCommand(command.summary(summary));
+	}
+	return adopt(root);
+}
 
 /** Runs one command line; resolves with the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
-	const program = new Command("tsvmm")
-		.description("a virtual machine monitor in TypeScript for Linux KVM")
-		.version(version)
-		.enablePositionalOptions();
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
-	const wanted = first === "help" ? second : first;
-	for (const [name, summary, load] of COMMANDS) {
-		const command = name === wanted ? await load() : new Command(name);
-		program.addCommand(command.summary(summary));
-	}
+	const named = first === "help" ? second : first;
 	try {
-		await adopt(program).parseAsync(argv, { from: "user" });
+		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
 	} catch (error) {
 		/* Help or the version was printed. Docker prints help, too, where a command is missing, and is content. */

@@ -35,4 +35,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm lab down": ["tsvmm lab down"],
 	"tsvmm lab status": ["tsvmm lab status", "tsvmm lab status --json"],
 	"tsvmm doctor": ["tsvmm doctor", "tsvmm doctor --json"],
+	"tsvmm completion": [
+		"source <(tsvmm completion bash)",
+		"source <(tsvmm completion zsh)",
+		"tsvmm completion fish > ~/.config/fish/completions/tsvmm.fish",
+	],
+	"tsvmm manual": ["tsvmm manual | man -l -"],
 };

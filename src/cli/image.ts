@@ -23,12 +23,12 @@ export function imageCommand(): Command {
 	image
 		.command("rm")
 		.description("remove images by name or ID")
-		.argument("<name...>")
+		.argument("<image...>")
 		.action(async (names: string[]) => print((await new ImageStore().remove(names)).join("\n")));
 	image
 		.command("inspect")
 		.description("print what is known of an image as JSON")
-		.argument("<name...>")
+		.argument("<image...>")
 		.action((names: string[]) => {
 			const store = new ImageStore();
 			const digests = names.map((name) => store.find(name).digest);

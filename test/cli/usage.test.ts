@@ -5,11 +5,13 @@
 import type { Command } from "commander";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { bootCommand } from "../../src/cli/boot.ts";
+import { completionCommand } from "../../src/cli/completion.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
 import { imageCommand } from "../../src/cli/image.ts";
 import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
+import { manualCommand } from "../../src/cli/manual.ts";
 import { runCommand } from "../../src/cli/run.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
 
@@ -32,7 +34,7 @@ describe.concurrent("tsvmm", () => {
 		[["run", "-e"], 'option "-e, --env <name[=value]>" argument missing', "see tsvmm run --help"],
 		[["image", "bogus"], 'unknown command "bogus"', "see tsvmm image --help"],
 		[["image", "import"], 'missing required argument "path"', "see tsvmm image import --help"],
-		[["image", "rm"], 'missing required argument "name"', "see tsvmm image rm --help"],
+		[["image", "rm"], 'missing required argument "image"', "see tsvmm image rm --help"],
 		[["image", "ls", "--jsom"], 'unknown option "--jsom"', "did you mean --json? Otherwise see tsvmm image ls --help"],
 		[["kernel", "ls", "x"], 'too many arguments for "ls": expected 0, got 1', "see tsvmm kernel ls --help"],
 		[["lab", "exec"], 'missing required argument "command"', "see tsvmm lab exec --help"],
@@ -48,7 +50,10 @@ describe.concurrent("tsvmm", () => {
 	});
 
 	test("prints its version", async () => {
-		expect(await tsvmm(["--version"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+		expect(await tsvmm(["--version"])).toMatchObject({
+			status: 0,
+			stdout: expect.stringMatching(/^\d+\.\d+\.\d+ \(commit [0-9a-f]{12}(-dirty)?, native helper ABI \d+\)\n$/),
+		});
 	});
 
 	test("prints help on stdout when asked, on stderr when a command is missing, both with status 0", async () => {
@@ -80,7 +85,11 @@ describe.concurrent("tsvmm", () => {
 });
 
 test("EXAMPLES has every command that a user can see, and no other", () => {
-	const tops = [bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()];
+	const none = () => Promise.reject(new Error("not asked for"));
+	const tops = [
+		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
+		...[completionCommand(none), manualCommand(none)],
+	];
 	const paths = (command: Command, path: string): string[] => [
 		path,
 		...command
