@@ -1,12 +1,12 @@
 /*
- * Bundles the command line into dist/tsvmm.js: one file starts much faster than a hundred, above all in the lab. The
+ * Bundles the command line into dist/tsvmm.js, with its manual page beside it: one file starts much faster than a hundred, above all in the lab. The
  * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. Does nothing when no
  * source and no commit has changed: version and commit go in as words for `tsvmm --version`.
  */
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
-import { execute, main, root, StepError, say } from "./steps.mjs";
+import { execute, main, must, root, StepError, say } from "./steps.mjs";
 
 const dist = join(root, "dist");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -45,7 +45,9 @@ async function bundle(commit) {
 			throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
 		});
 		chmodSync(join(folder, "tsvmm.js"), 0o755);
-		for (const name of ["tsvmm.js.map", "tsvmm.js"]) renameSync(join(folder, name), join(dist, name));
+		const manual = await must(process.execPath, [join(folder, "tsvmm.js"), "manual"], { quiet: true });
+		writeFileSync(join(folder, "tsvmm.1"), manual);
+		for (const name of ["tsvmm.1", "tsvmm.js.map", "tsvmm.js"]) renameSync(join(folder, name), join(dist, name));
 	} finally {
 		rmSync(folder, { recursive: true, force: true });
 	}

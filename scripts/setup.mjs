@@ -46,7 +46,8 @@ export async function setup(groups) {
 	await step("setup", installModules);
 	await step("setup", () => build("build-native.mjs", "the native helper"));
 	await step("setup", () => build("build-agent.mjs", "the guest agent"));
-	await step("setup", () => build("bundle.mjs", "dist/tsvmm.js"));
+	await step("setup", () => build("bundle.mjs", "dist/tsvmm.js and its manual page"));
+	await step("setup", () => build("build-library.mjs", "dist/lib"));
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) await main("setup", () => setup());

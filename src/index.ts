@@ -1,0 +1,31 @@
+/*
+ * The public entry: machines and containers.
+ *
+ *     import { Machine } from "tsvmm";
+ *
+ * Devices and virtqueues are in tsvmm/virtio, ioctls in tsvmm/kvm.
+ */
+export type { BlockBackend, BlockResult } from "./backends/contract.ts";
+export { MemoryDisk } from "./backends/memory-disk.ts";
+export {
+	type ErrorDetail,
+	GuestError,
+	HostError,
+	ImageError,
+	IoctlError,
+	TsvmmError,
+	UsageError,
+} from "./base/errors.ts";
+export type { ContainerResult, ContainerStdio, ContainerTerminal, PhaseTimes } from "./container/lifecycle.ts";
+export { type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
+export type {
+	ConsoleConfig,
+	DiskConfig,
+	MachineConfig,
+	NetConfig,
+	PortForward,
+	TraceKind,
+	VsockConfig,
+} from "./machine/config.ts";
+export { describeEnd, type EndReason, endError, endStatus, type MachineEnd } from "./machine/ending.ts";
+export { Machine, type MachineParts } from "./machine/machine.ts";

@@ -1,0 +1,14 @@
+/*
+ * The public entry for device experiments: the contract of a virtio device, the virtqueue, the transport, and the
+ * devices that tsvmm has.
+ */
+export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
+export { Segments } from "./base/segments.ts";
+export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
+export { ConsoleDevice } from "./virtio/console.ts";
+export type { Activation, VirtioDevice } from "./virtio/device.ts";
+export { type InterruptLine, MmioTransport } from "./virtio/mmio.ts";
+export { NetDevice } from "./virtio/net.ts";
+export { Chain, type QueueEvents, type QueueLayout, Virtqueue } from "./virtio/queue.ts";
+export { RngDevice } from "./virtio/rng.ts";
+export { VsockDevice } from "./virtio/vsock/device.ts";
