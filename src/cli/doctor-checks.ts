@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { explain, TsvmmError } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
 import { findTool, packageOf } from "../host/command.ts";
-import { native, packageRoot } from "../host/native.ts";
+import { native, packageRoot, repairCommand } from "../host/native.ts";
 import { listKernels } from "../kernel/store.ts";
 import { KVM_API_VERSION } from "../kvm/constants.ts";
 import { Kvm } from "../kvm/system.ts";
@@ -46,7 +46,7 @@ export function checkNative(): Finding {
 		return { name, status: "ok", found: `ABI version ${native().abiVersion}` };
 	} catch (error) {
 		const found = explain(error).split("\n")[0]!;
-		return { name, status: "missing", found, remedy: "npm run setup", needed: "run" };
+		return { name, status: "missing", found, remedy: repairCommand(), needed: "run" };
 	}
 }
 
@@ -56,7 +56,7 @@ export function checkKoffi(): Finding {
 		return { name: "koffi", status: "ok", found: koffi.version };
 	} catch (error) {
 		const found = explain(error).split("\n")[0]!;
-		return { name: "koffi", status: "missing", found, remedy: "npm ci", needed: "run" };
+		return { name: "koffi", status: "missing", found, remedy: "npm install", needed: "run" };
 	}
 }
 
@@ -82,7 +82,7 @@ export function checkKvm(path = "/dev/kvm"): Finding {
 		const vcpus = kvm.checkExtension("KVM_CAP_MAX_VCPUS");
 		return { name: "kvm", status: "ok", found: `${path}, API version ${KVM_API_VERSION}, up to ${vcpus} vCPUs` };
 	} catch (error) {
-		const remedy = error instanceof TsvmmError ? (error.hint ?? "modprobe kvm") : "npm run setup";
+		const remedy = error instanceof TsvmmError ? (error.hint ?? "modprobe kvm") : repairCommand();
 		return { name: "kvm", status: "missing", found: explain(error), remedy, needed: "direct" };
 	} finally {
 		kvm?.close();
@@ -145,7 +145,7 @@ export function checkTools(tools = TOOLS): Finding[] {
 export function checkAgent(): Finding {
 	const path = join(packageRoot(), "guests/out/agent");
 	if (existsSync(path)) return { name: "guest agent", status: "ok", found: path };
-	return { name: "guest agent", status: "missing", found: "not built", remedy: "npm run setup", needed: "run" };
+	return { name: "guest agent", status: "missing", found: "not built", remedy: repairCommand(), needed: "run" };
 }
 
 export function checkMemory(): Finding {

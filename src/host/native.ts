@@ -164,6 +164,11 @@ export function packageRoot(): string {
 	return root;
 }
 
+/** The command that builds what is missing of tsvmm itself: another in a clone than in an installed package. */
+export function repairCommand(): string {
+	return existsSync(join(packageRoot(), "scripts/setup.mjs")) ? "npm run setup" : "npm rebuild tsvmm";
+}
+
 /**
  * The helper, loaded at the first call.
  *
@@ -175,7 +180,7 @@ export function native(): Native {
 }
 
 function load(): Native {
-	const hint = "npm run build builds it; that needs gcc, make and python3";
+	const hint = `${repairCommand()} builds it; that needs gcc, make and python3`;
 	const usual = join(packageRoot(), "prebuilds", `linux-${process.arch}`, "tsvmm.glibc.node");
 	let addon: Native;
 	try {
