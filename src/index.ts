@@ -13,6 +13,7 @@ export {
 	HostError,
 	ImageError,
 	IoctlError,
+	StateError,
 	TsvmmError,
 	UsageError,
 } from "./base/errors.ts";
@@ -28,4 +29,4 @@ export type {
 	VsockConfig,
 } from "./machine/config.ts";
 export { describeEnd, type EndReason, endError, endStatus, type MachineEnd } from "./machine/ending.ts";
-export { Machine, type MachineParts } from "./machine/machine.ts";
+export { Machine, type MachineParts, type MachineState } from "./machine/machine.ts";

@@ -52,6 +52,9 @@ export class ImageError extends TsvmmError {}
 /** The guest ended in a way that is not an orderly power-off: triple fault, KVM internal error, panic. */
 export class GuestError extends TsvmmError {}
 
+/** Something was asked of an object that is past it, such as a start after the end. Nothing was done. */
+export class StateError extends TsvmmError {}
+
 /** The errno name of a failed system call as Node reports it ("ENOENT"), or undefined. */
 export function errnoName(error: unknown): string | undefined {
 	return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;

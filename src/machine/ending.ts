@@ -5,9 +5,17 @@ import { GuestError, TsvmmError } from "../base/errors.ts";
 
 /**
  * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
- * threw, which is a defect of tsvmm and not the guest's doing.
+ * threw, which is a defect of tsvmm and not the guest's doing; "start-failed" a host that refused a vCPU its thread.
  */
-export type EndReason = "power-off" | "reset" | "panic" | "triple-fault" | "kvm-error" | "device-failed" | "stopped";
+export type EndReason =
+	| "power-off"
+	| "reset"
+	| "panic"
+	| "triple-fault"
+	| "kvm-error"
+	| "device-failed"
+	| "start-failed"
+	| "stopped";
 
 export interface MachineEnd {
 	readonly reason: EndReason;
@@ -23,6 +31,7 @@ const EXIT_STATUS: Record<EndReason, number> = {
 	"triple-fault": 102,
 	"kvm-error": 103,
 	"device-failed": 125,
+	"start-failed": 125,
 };
 
 /** The exit status of `tsvmm boot` for an end (docs/errors.md). */
@@ -39,12 +48,13 @@ export function describeEnd({ reason, detail }: MachineEnd): string {
 		"triple-fault": "guest triple fault",
 		"kvm-error": "KVM cannot run the guest any further",
 		"device-failed": "tsvmm failed at one of its devices",
+		"start-failed": "machine did not start",
 		stopped: "machine stopped",
 	};
 	return detail === undefined ? words[reason] : `${words[reason]}: ${detail}`;
 }
 
-/** The error for an end that is no orderly one; undefined for power-off, reset and stop. */
+/** The error for an end that is no orderly one; undefined for power-off, reset, stop and what `start` has thrown. */
 export function endError(end: MachineEnd): TsvmmError | undefined {
 	if (end.reason === "device-failed") return new TsvmmError("ERR_DEVICE_FAILED", describeEnd(end));
 	const code = { panic: "ERR_GUEST_PANIC", "triple-fault": "ERR_GUEST_TRIPLE_FAULT", "kvm-error": "ERR_GUEST_KVM" };

@@ -4,6 +4,7 @@
  * descriptors; the device is closed by whoever made it, after them.
  */
 import type { Bus } from "../base/bus.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { EventFd } from "../host/eventfd.ts";
 import type { RunLoop } from "../host/run-loop.ts";
@@ -12,20 +13,15 @@ import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioTransport } from "../virtio/mmio.ts";
 import type { VirtioSlot } from "./memory-map.ts";
 
-/** Calls a handler of the device `name`; what it throws ends the machine, not the process. */
-export type Guard = (name: string, run: () => void) => void;
-
 /** What a device is attached to. */
 export interface AttachmentPoint {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
 	readonly mmio: Bus;
 	readonly runLoop: RunLoop;
-	/** Without it, what a device throws is nobody's to catch. */
-	readonly guard?: Guard;
+	/** The machine's way in for what happens on the host. */
+	readonly enter?: Enter;
 }
-
-const unguarded: Guard = (_, run) => run();
 
 export class VirtioAttachment {
 	readonly transport: MmioTransport;
@@ -35,10 +31,10 @@ export class VirtioAttachment {
 
 	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint) {
 		this.slot = slot;
-		const { memory, runLoop, guard = unguarded } = point;
+		const { memory, runLoop, enter = enterDirectly } = point;
 		const word = runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		const later = (run: () => void) => void setImmediate(() => guard(device.name, run));
+		const later = (run: () => void) => void setImmediate(() => enter(device.name, run));
 		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1), later);
 		try {
 			this.#connect(point, word);
@@ -48,7 +44,7 @@ export class VirtioAttachment {
 		}
 	}
 
-	#connect({ vm, mmio, runLoop, guard = unguarded }: AttachmentPoint, word: number): void {
+	#connect({ vm, mmio, runLoop, enter = enterDirectly }: AttachmentPoint, word: number): void {
 		const { slot, transport } = this;
 		mmio.add(slot.address, slot.sizeBytes, transport);
 		vm.irqfd(this.#interrupt.fd, slot.gsi);
@@ -58,7 +54,8 @@ export class VirtioAttachment {
 			const kick = new EventFd();
 			this.#kicks.push(kick);
 			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
-			kick.watch(() => guard(transport.name, () => transport.notify(queue)));
+			const notify = () => transport.notify(queue);
+			kick.watch(() => enter(transport.name, notify));
 		}
 	}
 

@@ -1,0 +1,206 @@
+/*
+ * From host resources to a machine that is ready to start, top-down in boot order. Each step is named, and says by
+ * `teardown` how it is undone; failure half-way and an orderly end take the same way back:
+ *
+ *     VM -> RAM -> run loop -> platform devices -> virtio devices -> kernel and tables -> vCPUs
+ *
+ * Shutdown goes the other way round: vCPU threads first, then devices (which wait for what is in flight), then file
+ * descriptors; RAM is a resource and goes last.
+ */
+import { Bus } from "../base/bus.ts";
+import { GuestMemory } from "../base/guest-memory.ts";
+import type { Teardown } from "../base/teardown.ts";
+import { type Booted, prepareBoot } from "../boot/boot.ts";
+import type { Serial } from "../devices/serial.ts";
+import { RunLoop } from "../host/run-loop.ts";
+import { KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
+import { kvm_regs, kvm_run } from "../kvm/structs.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+import type { Vm } from "../kvm/vm.ts";
+import type { VirtioDevice } from "../virtio/device.ts";
+import { kernelCmdline } from "./cmdline.ts";
+import type { MachineConfig } from "./config.ts";
+import { createDevices } from "./devices.ts";
+import type { Entry } from "./entry.ts";
+import { IDENTITY_MAP_ADDRESS, type MemoryMap, memoryMap, TSS_ADDRESS, virtioSlot } from "./memory-map.ts";
+import { attachPlatform } from "./platform.ts";
+import type { Resources } from "./resources.ts";
+import { traceTo } from "./trace.ts";
+import { ExitHandler } from "./vcpu-exit.ts";
+import { VcpuThreads } from "./vcpu-threads.ts";
+import { bootVcpus } from "./vcpus.ts";
+import { VirtioAttachment } from "./virtio-attachment.ts";
+
+/** A wired machine. All of it lives until the teardown has run. */
+export interface Wired {
+	readonly vm: Vm;
+	readonly memory: GuestMemory;
+	readonly pio: Bus;
+	readonly mmio: Bus;
+	readonly serial: Serial;
+	readonly devices: readonly VirtioDevice[];
+	readonly attachments: readonly VirtioAttachment[];
+	readonly threads: VcpuThreads;
+	/** The command line that the kernel was given. */
+	readonly cmdline: string;
+}
+
+/** What the wiring of one machine has in common. */
+interface Site {
+	readonly vm: Vm;
+	readonly memory: GuestMemory;
+	readonly pio: Bus;
+	readonly mmio: Bus;
+	readonly runLoop: RunLoop;
+	readonly entry: Entry;
+	readonly teardown: Teardown;
+}
+
+/**
+ * Wires the machine; no vCPU runs yet.
+ *
+ * @param ownDevices of the caller, after the configured ones
+ * @throws IoctlError, UsageError ERR_TOO_MANY_DEVICES, ImageError for the kernel
+ */
+export function build(
+	config: MachineConfig,
+	resources: Resources,
+	ownDevices: (memory: GuestMemory) => VirtioDevice[],
+	entry: Entry,
+	teardown: Teardown,
+): Wired {
+	const { kvm, ram, console } = resources;
+	const map = memoryMap(config.memoryMiB);
+	const vm = kvm.createVm();
+	teardown.add(() => vm.close());
+	createInterruptControllers(vm);
+	const memory = new GuestMemory(ram.regions);
+	placeRam(vm, map, resources);
+
+	const pio = new Bus();
+	const mmio = new Bus();
+	const vcpus: Vcpu[] = [];
+	const exits = new ExitHandler(
+		pio,
+		mmio,
+		(how) => entry.end(how),
+		(index) => ripOf(vcpus[index]),
+	);
+	let threads: VcpuThreads | undefined;
+	const runLoop = createRunLoop(config.cpus, pio, mmio, entry, (index, run) => {
+		if (!exits.handle(index, run)) return false;
+		return threads?.parks(index, run.getUint32(kvm_run.exit_reason, true)) !== true;
+	});
+	teardown.add(() => runLoop.close());
+	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown };
+
+	const serial = attachPlatform(vm, runLoop, pio, console, (how) => entry.end(how));
+	teardown.add(() => serial.flush());
+	const devices = [...createDevices(config, resources), ...ownDevices(memory)];
+	for (const device of devices) teardown.add(() => device.close());
+	const attachments = attachDevices(site, devices);
+	const booted = loadBoot(config, map, memory, attachments);
+
+	vcpus.push(...bootVcpus(kvm, vm, config.cpus, booted.kernel));
+	teardown.add(() => {
+		for (const vcpu of vcpus) vcpu.close();
+	});
+	threads = new VcpuThreads(runLoop, vcpus, vm.vcpuMmapSize);
+	/* Last in, first out: whatever happens, the vCPU threads end before anything that they use. */
+	teardown.add(() => runLoop.stop());
+
+	traceTo(config.trace ?? [], pio, mmio, exits);
+	if (config.virtioConsole !== true) connectSerialInput(serial, resources, entry);
+	return { vm, memory, pio, mmio, serial, devices, attachments, threads, cmdline: booted.cmdline };
+}
+
+function createInterruptControllers(vm: Vm): void {
+	vm.setTssAddr(TSS_ADDRESS);
+	vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
+	vm.createIrqchip();
+	vm.createPit2(KVM_PIT_SPEAKER_DUMMY);
+}
+
+/** One memory slot per range of the map. */
+function placeRam(vm: Vm, map: MemoryMap, { ram }: Resources): void {
+	map.ram.forEach(({ gpa, sizeBytes }, slot) => {
+		const first = ram.regions.find((region) => region.gpa === gpa)!;
+		vm.setUserMemoryRegion({ slot, gpa, hva: first.hva, sizeBytes });
+	});
+}
+
+/** @param handle says whether the vCPU runs on */
+function createRunLoop(
+	cpus: number,
+	pio: Bus,
+	mmio: Bus,
+	entry: Entry,
+	handle: (index: number, run: DataView) => boolean,
+): RunLoop {
+	return new RunLoop(cpus, {
+		onExit: (index, run) => {
+			if (entry.ended !== undefined) return false;
+			try {
+				return handle(index, run);
+			} catch (error) {
+				entry.failed(`exit of vCPU ${index}`, error);
+				return false;
+			}
+		},
+		/* Also after the end: what the guest printed before it is still to come. */
+		onPosted: (address, size, value, isPort) => {
+			try {
+				(isPort ? pio : mmio).writeValue(address, size, value);
+			} catch (error) {
+				entry.failed("posted write", error);
+			}
+		},
+		onFailed: (index, errno) => entry.end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` }),
+	});
+}
+
+function attachDevices(site: Site, devices: readonly VirtioDevice[]): VirtioAttachment[] {
+	return devices.map((device, index) => {
+		const attachment = new VirtioAttachment(device, virtioSlot(index), { ...site, enter: site.entry.enter });
+		site.teardown.add(() => attachment.close());
+		return attachment;
+	});
+}
+
+/** Fills RAM with the kernel and all that it reads at its start. */
+function loadBoot(
+	config: MachineConfig,
+	map: MemoryMap,
+	memory: GuestMemory,
+	attachments: readonly VirtioAttachment[],
+): Booted {
+	return prepareBoot(memory, {
+		kernel: config.kernel,
+		initrd: config.initrd,
+		cmdline: kernelCmdline(config),
+		cpus: config.cpus,
+		e820: map.e820,
+		lowRamEnd: map.lowRamEnd,
+		virtioMmio: attachments.map((attachment) => attachment.slot),
+	});
+}
+
+/** What is typed reaches the serial port; after the end it would raise an interrupt of a VM that is closed. */
+function connectSerialInput(serial: Serial, { console }: Resources, entry: Entry): void {
+	console.start?.((bytes) => {
+		let wantsMore = true;
+		entry.enter("serial input", () => {
+			wantsMore = serial.input(bytes);
+		});
+		return wantsMore;
+	});
+}
+
+/** Where a vCPU that waits in an exit has stopped; undefined when KVM does not say. */
+function ripOf(vcpu: Vcpu | undefined): bigint | undefined {
+	try {
+		return vcpu?.getRegs().readBigUInt64LE(kvm_regs.rip);
+	} catch {
+		return undefined;
+	}
+}

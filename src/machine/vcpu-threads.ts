@@ -1,0 +1,115 @@
+/*
+ * All vCPUs of a machine, as one: they start, pause and run on together.
+ *
+ *     created -- start --> running -- pause --> kicked, each exits with KVM_EXIT_INTR, is parked -- resume --> running
+ *
+ * A vCPU is parked in KVM_EXIT_INTR only. In any other exit an access of the guest is half done: KVM completes it when
+ * KVM_RUN is entered again (KVM api.rst §5, "pending operations"). The kick has set immediate_exit, so such a vCPU runs
+ * on, completes the access, and comes back with KVM_EXIT_INTR before the guest's next instruction.
+ */
+import { HostError, IoctlError } from "../base/errors.ts";
+import type { RunLoop } from "../host/run-loop.ts";
+import { KVM_EXIT_INTR } from "../kvm/constants.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+
+export class VcpuThreads {
+	readonly vcpus: readonly Vcpu[];
+	readonly #runLoop: RunLoop;
+	readonly #runBytes: number;
+	#wanted = false;
+	#launched = false;
+	/** vCPUs that wait since `pause`; undefined while they run. */
+	#parked: Set<number> | undefined;
+	#pausing: { promise: Promise<void>; resolve: () => void } | undefined;
+
+	/** @param runBytes what KVM_GET_VCPU_MMAP_SIZE says */
+	constructor(runLoop: RunLoop, vcpus: readonly Vcpu[], runBytes: number) {
+		this.#runLoop = runLoop;
+		this.vcpus = vcpus;
+		this.#runBytes = runBytes;
+	}
+
+	/** `pause` has done its work, and `resume` has not been called. */
+	get paused(): boolean {
+		return this.#parked !== undefined && (!this.#launched || this.#parked.size === this.vcpus.length);
+	}
+
+	/**
+	 * Starts a thread per vCPU; when `pause` came first, `resume` will.
+	 *
+	 * @throws HostError ERR_VCPU_THREAD; threads that were started before it run, until the run loop is stopped
+	 */
+	start(): void {
+		this.#wanted = true;
+		if (this.#parked === undefined) this.#launch();
+	}
+
+	/** Parks all vCPUs; resolves when the last is parked, or at `resume` or `release` if those come first. */
+	pause(): Promise<void> {
+		if (this.#pausing !== undefined) return this.#pausing.promise;
+		this.#parked = new Set();
+		this.#pausing = withResolvers();
+		if (!this.#launched) this.#pausing.resolve();
+		else for (let index = 0; index < this.vcpus.length; index++) this.#runLoop.kick(index);
+		return this.#pausing.promise;
+	}
+
+	/**
+	 * Lets the vCPUs run on; the guest's watchdogs are told that time has passed.
+	 *
+	 * @throws HostError ERR_VCPU_THREAD, IoctlError
+	 */
+	resume(): void {
+		const parked = this.#parked ?? new Set();
+		for (const index of parked) this.#tellPaused(this.vcpus[index]!);
+		this.#parked = undefined;
+		this.release();
+		if (this.#wanted && !this.#launched) this.#launch();
+		for (const index of parked) this.#runLoop.resume(index);
+	}
+
+	/** Whoever waits for `pause` need not wait any more. */
+	release(): void {
+		this.#pausing?.resolve();
+		this.#pausing = undefined;
+	}
+
+	/** Called after each exit was handled: true when vCPU `index` must stay in it. */
+	parks(index: number, reason: number): boolean {
+		if (this.#parked === undefined || reason !== KVM_EXIT_INTR) return false;
+		this.#parked.add(index);
+		if (this.#parked.size === this.vcpus.length) this.#pausing?.resolve();
+		return true;
+	}
+
+	#launch(): void {
+		this.#launched = true;
+		this.vcpus.forEach((vcpu, index) => {
+			try {
+				this.#runLoop.start(index, vcpu.fd, this.#runBytes);
+			} catch (cause) {
+				const count = this.vcpus.length;
+				const message = `Cannot start vCPU ${index} of ${count}: ${(cause as Error).message}`;
+				const hint = "each vCPU is a thread: see ulimit -u and the control group's pids.max";
+				throw new HostError("ERR_VCPU_THREAD", message, { cause, hint });
+			}
+		});
+	}
+
+	#tellPaused(vcpu: Vcpu): void {
+		try {
+			vcpu.kvmclockCtrl();
+		} catch (error) {
+			/* EINVAL: this guest has no kvmclock. */
+			if (!(error instanceof IoctlError && error.errno === "EINVAL")) throw error;
+		}
+	}
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+	let resolve!: () => void;
+	const promise = new Promise<void>((r) => {
+		resolve = r;
+	});
+	return { promise, resolve };
+}

@@ -1,0 +1,157 @@
+/*
+ * The life of a Machine: what start, pause, resume and stop do in every order, and that whatever enters it from the
+ * host ends it in order. Needs /dev/kvm.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { afterAll, afterEach, expect, test, vi } from "vitest";
+import type { HostConsole } from "../../src/backends/console.ts";
+import { Teardown } from "../../src/base/teardown.ts";
+import { RunLoop } from "../../src/host/run-loop.ts";
+import { kvm_regs } from "../../src/kvm/structs.ts";
+import { build } from "../../src/machine/builder.ts";
+import type { MachineConfig } from "../../src/machine/config.ts";
+import { endError, endStatus } from "../../src/machine/ending.ts";
+import { Entry } from "../../src/machine/entry.ts";
+import { Machine } from "../../src/machine/machine.ts";
+import { acquire } from "../../src/machine/resources.ts";
+import { COUNT, COUNTER, POLL, POWER_OFF, SPIN, TinyKernels } from "./tiny-kernel.ts";
+
+const kernels = new TinyKernels();
+afterAll(() => kernels.remove());
+afterEach(() => vi.restoreAllMocks());
+
+function config(kernel: string, change: Partial<MachineConfig> = {}): MachineConfig {
+	return { kernel, cpus: 1, memoryMiB: 64, disks: [], nets: [], rng: false, console: { kind: "none" }, ...change };
+}
+
+const descriptors = () => readdirSync("/proc/self/fd").length;
+const vcpuMappings = () => readFileSync("/proc/self/maps", "latin1").split("kvm-vcpu").length - 1;
+const state = { code: "ERR_MACHINE_STATE" };
+
+test("Machine.start that fails half-way ends the machine and says why", async () => {
+	const path = kernels.write("x", SPIN);
+	await (await Machine.create(config(path))).stop();
+	const before = descriptors();
+	const start = RunLoop.prototype.start;
+	vi.spyOn(RunLoop.prototype, "start").mockImplementation(function (this: RunLoop, index, fd, runBytes) {
+		if (index === 2) throw Object.assign(new Error("Cannot start the thread of a vCPU: EAGAIN"), { code: "EAGAIN" });
+		start.call(this, index, fd, runBytes);
+	});
+	const machine = await Machine.create(config(path, { cpus: 4 }));
+	expect(() => machine.start()).toThrow(expect.objectContaining({ code: "ERR_VCPU_THREAD" }));
+	const end = await machine.ended;
+	expect(end).toEqual({
+		reason: "start-failed",
+		detail: "Cannot start vCPU 2 of 4: Cannot start the thread of a vCPU: EAGAIN",
+	});
+	expect([endStatus(end), endError(end)]).toEqual([125, undefined]);
+	await expect.poll(() => [descriptors(), vcpuMappings()]).toEqual([before, 0]);
+});
+
+test("Machine.start after the end, or a second time, is refused", async () => {
+	const machine = await Machine.create(config(kernels.write("x", SPIN)));
+	expect(machine.state).toBe("created");
+	machine.start();
+	expect(machine.state).toBe("running");
+	expect(() => machine.start()).toThrow("Cannot start the machine: it was started before");
+	await machine.stop();
+	expect(machine.state).toBe("ended");
+	expect(() => machine.start()).toThrow("Cannot start the machine: it has ended (machine stopped)");
+	expect(() => machine.start()).toThrow(expect.objectContaining(state));
+});
+
+test("Machine.start is refused after a machine was stopped that never ran", async () => {
+	const machine = await Machine.create(config(kernels.write("x", SPIN)));
+	expect(await machine.stop()).toEqual({ reason: "stopped" });
+	expect(() => machine.start()).toThrow(expect.objectContaining(state));
+});
+
+test("Machine.pause and resume after the end are refused", async () => {
+	const machine = await Machine.create(config(kernels.write("x", SPIN)));
+	machine.start();
+	await machine.pause();
+	expect(machine.state).toBe("paused");
+	const stopped = machine.stop();
+	expect(() => machine.resume()).toThrow(expect.objectContaining(state));
+	await stopped;
+	expect(() => machine.resume()).toThrow(expect.objectContaining(state));
+	await expect(machine.pause()).rejects.toMatchObject(state);
+});
+
+test("Machine.pause before start holds the vCPUs back until resume", async () => {
+	const machine = await Machine.create(config(kernels.write("x", COUNT), { cpus: 2 }));
+	const counter = () => machine.memory.u32(COUNTER);
+	await machine.pause();
+	machine.start();
+	expect(machine.state).toBe("paused");
+	await new Promise((resolve) => setTimeout(resolve, 50));
+	expect(counter()).toBe(0);
+	machine.resume();
+	expect(machine.state).toBe("running");
+	await expect.poll(counter).toBeGreaterThan(10);
+	await machine.stop();
+});
+
+test("Machine.pause in the turn of start stops vCPUs that have hardly begun", async () => {
+	const machine = await Machine.create(config(kernels.write("x", COUNT), { cpus: 4 }));
+	machine.start();
+	await machine.pause();
+	const at = machine.memory.u32(COUNTER);
+	await new Promise((resolve) => setTimeout(resolve, 50));
+	expect(machine.memory.u32(COUNTER)).toBe(at);
+	await machine.stop();
+});
+
+test("Machine.pause taken back before start lets start run the vCPUs", async () => {
+	const machine = await Machine.create(config(kernels.write("x", POWER_OFF)));
+	await machine.pause();
+	machine.resume();
+	machine.start();
+	expect(await machine.ended).toEqual({ reason: "power-off" });
+});
+
+test("VcpuThreads parks no vCPU in an access that KVM has not completed", async () => {
+	const plan = config(kernels.write("", POLL));
+	const teardown = new Teardown();
+	const entry = new Entry();
+	try {
+		const { threads, memory, pio } = build(plan, await acquire(plan, teardown, undefined), () => [], entry, teardown);
+		let reads = 0;
+		pio.trace = (_device, write, address) => {
+			if (!write && address === 0x60) reads++;
+		};
+		const inAt = TinyKernels.ENDING + 4;
+		threads.start();
+		for (let i = 0; i < 20; i++) {
+			const before = reads;
+			await expect.poll(() => reads, { interval: 1 }).toBeGreaterThan(before);
+			await threads.pause();
+			/* At the `in` it has not begun; after it, it is done and not yet counted. */
+			const rip = Number(threads.vcpus[0]!.getRegs().readBigUInt64LE(kvm_regs.rip));
+			if (rip === inAt) expect(memory.u32(COUNTER)).toBe(reads);
+			else expect([rip, memory.u32(COUNTER)]).toEqual(rip === inAt + 1 ? [inAt + 1, reads - 1] : [rip, reads]);
+			threads.resume();
+		}
+	} finally {
+		await teardown.run();
+	}
+});
+
+test("Machine ends in order when a console's input cannot be taken", async () => {
+	let type: (bytes: Uint8Array) => boolean = () => false;
+	const console: HostConsole = {
+		start: (onInput) => {
+			type = onInput;
+		},
+		write: () => undefined,
+		close: () => undefined,
+	};
+	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+	const machine = await Machine.create(config(kernels.write("x", SPIN)), { console });
+	machine.start();
+	/* A console that breaks its promise: no bytes at all. */
+	type(undefined as unknown as Uint8Array);
+	expect((await machine.ended).reason).toBe("device-failed");
+	expect(String(stderr.mock.calls[0]![0])).toContain("serial input: TypeError");
+	expect(type(Uint8Array.of(1))).toBe(true);
+});
