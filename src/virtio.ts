@@ -3,6 +3,7 @@
  * devices that tsvmm has.
  */
 export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
+export { MacAddress } from "./base/mac.ts";
 export { Segments } from "./base/segments.ts";
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
 export { ConsoleDevice } from "./virtio/console.ts";

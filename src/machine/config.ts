@@ -3,6 +3,7 @@
  * says what is wrong before anything on the host is touched.
  */
 import { UsageError } from "../base/errors.ts";
+import { MacAddress } from "../base/mac.ts";
 
 /** A virtio-blk disk (virtio 1.2 §5.2). */
 export interface DiskConfig {
@@ -97,14 +98,6 @@ export function validateConfig(config: MachineConfig): void {
 		ids.add(id);
 	}
 	for (const { mac } of config.nets) {
-		if (mac !== undefined && !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) {
-			throw new UsageError(
-				"ERR_CONFIG_NET",
-				`Cannot use MAC address "${mac}": six hexadecimal bytes with colons are wanted`,
-			);
-		}
-		if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) !== 0) {
-			throw new UsageError("ERR_CONFIG_NET", `Cannot use MAC address "${mac}": it is a multicast address`);
-		}
+		if (mac !== undefined) MacAddress.parse(mac);
 	}
 }

@@ -2,14 +2,14 @@
  * The virtio devices of a machine, in the order in which the guest will find them. A new kind of device is one line in
  * `createDevices`. A device owns the backend that it is given; the teardown owns the device.
  */
-
 import { ConsolePort } from "../backends/console-port.ts";
 import type { NetBackend } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
+import { MacAddress } from "../base/mac.ts";
 import { BlockDevice } from "../virtio/block.ts";
 import { ConsoleDevice } from "../virtio/console.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
-import { macFor, NetDevice, parseMac } from "../virtio/net.ts";
+import { NetDevice } from "../virtio/net.ts";
 import { RngDevice } from "../virtio/rng.ts";
 import { VsockDevice } from "../virtio/vsock/device.ts";
 import type { MachineConfig, NetConfig } from "./config.ts";
@@ -31,7 +31,6 @@ export function createDevices(config: MachineConfig, resources: Resources): Virt
 }
 
 function createNet(net: NetConfig, backend: NetBackend, name: string): NetDevice {
-	const given = net.mac === undefined ? undefined : parseMac(net.mac);
-	const usual = net.kind === "tap" ? macFor(net.name) : parseMac(userNetwork.mac)!;
-	return new NetDevice(backend, given ?? usual, name);
+	const usual = () => (net.kind === "tap" ? MacAddress.derive(net.name) : MacAddress.parse(userNetwork.mac));
+	return new NetDevice(backend, net.mac === undefined ? usual() : MacAddress.parse(net.mac), name);
 }

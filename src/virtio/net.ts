@@ -8,9 +8,9 @@
  * gives it as it is; for the others it is cut off and put on here. With MRG_RXBUF a large frame fills several chains;
  * a frame that does not fit what the driver offers at the moment waits in a buffer of ours.
  */
-import { createHash } from "node:crypto";
 import type { NetBackend } from "../backends/contract.ts";
 import { limited } from "../base/log.ts";
+import type { MacAddress } from "../base/mac.ts";
 import { Segments } from "../base/segments.ts";
 import { struct } from "../base/struct.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
@@ -93,7 +93,7 @@ export class NetDevice implements VirtioDevice {
 	/**
 	 * @param mac the interface's address as the guest sees it, 6 bytes
 	 */
-	constructor(backend: NetBackend, mac: Uint8Array, name = "virtio-net0") {
+	constructor(backend: NetBackend, mac: MacAddress, name = "virtio-net0") {
 		const { offloads, mtu } = backend;
 		this.name = name;
 		this.#backend = backend;
@@ -107,7 +107,7 @@ export class NetDevice implements VirtioDevice {
 		if (offloads.guestCsum) features |= VIRTIO_NET_F_GUEST_CSUM;
 		if (offloads.guestCsum && offloads.guestTso) features |= TSO;
 		this.features = features;
-		this.config.set(mac.subarray(0, 6), virtio_net_config.mac0);
+		this.config.set(mac.bytes, virtio_net_config.mac0);
 		const view = new DataView(this.config.buffer);
 		view.setUint16(virtio_net_config.status, VIRTIO_NET_S_LINK_UP, true);
 		view.setUint16(virtio_net_config.max_virtqueue_pairs, 1, true);
@@ -289,18 +289,4 @@ export class NetDevice implements VirtioDevice {
 			this.#receive();
 		});
 	}
-}
-
-/** "52:54:00:12:34:56" as bytes, or undefined when it is no unicast address. */
-export function parseMac(text: string): Uint8Array | undefined {
-	if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return undefined;
-	const bytes = Uint8Array.from(text.split(":"), (part) => Number.parseInt(part, 16));
-	return (bytes[0]! & 1) === 0 && bytes.some((b) => b !== 0) ? bytes : undefined;
-}
-
-/** A locally administered unicast address that is always the same for `seed`, such as the name of the tap. */
-export function macFor(seed: string): Uint8Array {
-	const bytes = new Uint8Array(createHash("sha256").update(seed).digest().subarray(0, 6));
-	bytes[0] = (bytes[0]! & 0xfc) | 2;
-	return bytes;
 }

@@ -6,6 +6,7 @@
 import { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import type { NetBackend, NetEvents, NetOffloads, VsockBackend, VsockGuest } from "../../src/backends/contract.ts";
+import { MacAddress } from "../../src/base/mac.ts";
 import type { Segments } from "../../src/base/segments.ts";
 import { NetDevice } from "../../src/virtio/net.ts";
 import { VsockDevice } from "../../src/virtio/vsock/device.ts";
@@ -71,7 +72,7 @@ function refill(queue: FakeQueue, driver: FakeDriver, part: (index: number) => P
 /** Nanoseconds for one frame that the guest sends, in batches. */
 function sendNs(frameBytes: number): number {
 	const net = new NullNet(frameBytes);
-	const driver = new FakeDriver(new NetDevice(net, Uint8Array.of(2, 0, 0, 0, 0, 1)), {
+	const driver = new FakeDriver(new NetDevice(net, MacAddress.derive("bench")), {
 		ram: new FakeRam([[0, 64 << 20]]),
 	}).start();
 	const gpa = driver.ram.alloc(frameBytes + 12);
@@ -86,7 +87,7 @@ function sendNs(frameBytes: number): number {
 /** Nanoseconds for one frame that the guest receives, in batches. */
 function receiveNs(frameBytes: number): number {
 	const net = new NullNet(frameBytes + 12);
-	const driver = new FakeDriver(new NetDevice(net, Uint8Array.of(2, 0, 0, 0, 0, 1)), {
+	const driver = new FakeDriver(new NetDevice(net, MacAddress.derive("bench")), {
 		ram: new FakeRam([[0, 64 << 20]]),
 		/* Without TSO the device wants no 64 KiB of buffers in advance. */
 		without: (1n << 7n) | (1n << 8n),

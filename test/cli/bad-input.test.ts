@@ -274,6 +274,13 @@ const devices: Row[] = [
 		'Cannot use MAC address "zz": six hexadecimal bytes with colons are wanted',
 	],
 	[
+		"a MAC address of zeroes",
+		["--net", "tap=x,mac=00:00:00:00:00:00"],
+		undefined,
+		"ERR_CONFIG_NET",
+		'Cannot use MAC address "00:00:00:00:00:00": it is no address of an interface',
+	],
+	[
 		"a vsock path in a missing folder",
 		["--vsock", "cid=3,uds=no/v.sock"],
 		undefined,
