@@ -5,8 +5,10 @@
  *
  * Devices and virtqueues are in tsvmm/virtio, ioctls in tsvmm/kvm.
  */
-export type { BlockBackend, BlockResult } from "./backends/contract.ts";
+export type { HostConsole } from "./backends/console.ts";
+export type { BlockBackend, BlockResult, NetBackend, NetEvents, NetOffloads } from "./backends/contract.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";
+export type { UnixVsock } from "./backends/unix-vsock.ts";
 export {
 	type ErrorDetail,
 	GuestError,
@@ -17,16 +19,20 @@ export {
 	TsvmmError,
 	UsageError,
 } from "./base/errors.ts";
+export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ContainerResult, ContainerStdio, ContainerTerminal, PhaseTimes } from "./container/lifecycle.ts";
 export { type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type {
 	ConsoleConfig,
 	DiskConfig,
+	FileDiskConfig,
 	MachineConfig,
 	NetConfig,
+	OwnDiskConfig,
 	PortForward,
 	TraceKind,
 	VsockConfig,
 } from "./machine/config.ts";
 export { describeEnd, type EndReason, endError, endStatus, type MachineEnd } from "./machine/ending.ts";
-export { Machine, type MachineParts, type MachineState } from "./machine/machine.ts";
+export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
+export { Machine, type MachineState } from "./machine/machine.ts";

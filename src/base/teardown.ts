@@ -5,11 +5,22 @@
 
 export class Teardown {
 	readonly #steps: (() => void | Promise<void>)[] = [];
+	readonly #closed = new WeakSet<object>();
 	#done: Promise<void> | undefined;
 
 	/** Registers how to undo what was just done. */
 	add(undo: () => void | Promise<void>): void {
 		this.#steps.push(undo);
+	}
+
+	/** Registers something to be closed. Registered twice, it is closed once, in the place of the last time. */
+	owns<T extends { close(): void | Promise<void> }>(part: T): T {
+		this.add(() => {
+			if (this.#closed.has(part)) return;
+			this.#closed.add(part);
+			return part.close();
+		});
+		return part;
 	}
 
 	/** Undoes everything, last first; later calls give the same promise. The first failure is thrown after the last step. */

@@ -5,7 +5,13 @@ import { Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
-import { type DiskConfig, type MachineConfig, type NetConfig, validateConfig } from "../machine/config.ts";
+import {
+	type CompleteConfig,
+	completeConfig,
+	type DiskConfig,
+	type MachineConfig,
+	type NetConfig,
+} from "../machine/config.ts";
 import { describeEnd, endError, endStatus, type MachineEnd } from "../machine/ending.ts";
 import { Machine } from "../machine/machine.ts";
 import { EscapeKey } from "./escape-key.ts";
@@ -60,8 +66,7 @@ export function bootCommand(): Command {
 }
 
 async function boot(flags: BootFlags): Promise<number> {
-	const config = bootConfig(flags);
-	validateConfig(config);
+	const config = completeConfig(bootConfig(flags));
 	if (needsLab()) {
 		const ports = config.nets.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
@@ -98,7 +103,7 @@ function bootConfig(flags: BootFlags): MachineConfig {
 }
 
 /** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
-async function runMachine(config: MachineConfig): Promise<MachineEnd> {
+async function runMachine(config: CompleteConfig): Promise<MachineEnd> {
 	const machine = await Machine.create(config);
 	const stop = () => void machine.stop();
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

@@ -96,7 +96,7 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 
 async function createMachine(config: MachineConfig, consoleFile: string | undefined): Promise<GuestMachine> {
 	const console = new TailConsole(consoleFile);
-	const machine = await Machine.create(config, { console });
+	const machine = await Machine.create({ ...config, console: { kind: "own", console } });
 	const agent = new Promise<Duplex>((resolve) => {
 		machine.vsock!.listen(VSOCK_AGENT_PORT, resolve);
 	});

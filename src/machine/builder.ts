@@ -9,6 +9,7 @@
  */
 import { Bus } from "../base/bus.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
+import { Logger } from "../base/log.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
 import type { Serial } from "../devices/serial.ts";
@@ -19,7 +20,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { kernelCmdline } from "./cmdline.ts";
-import type { MachineConfig } from "./config.ts";
+import { type CompleteConfig, deviceIds } from "./config.ts";
 import { createDevices } from "./devices.ts";
 import type { Entry } from "./entry.ts";
 import { IDENTITY_MAP_ADDRESS, type MemoryMap, memoryMap, TSS_ADDRESS, virtioSlot } from "./memory-map.ts";
@@ -38,7 +39,8 @@ export interface Wired {
 	readonly pio: Bus;
 	readonly mmio: Bus;
 	readonly serial: Serial;
-	readonly devices: readonly VirtioDevice[];
+	/** By id, in the order in which the guest finds them. */
+	readonly devices: ReadonlyMap<string, VirtioDevice>;
 	readonly attachments: readonly VirtioAttachment[];
 	readonly threads: VcpuThreads;
 	/** The command line that the kernel was given. */
@@ -59,16 +61,9 @@ interface Site {
 /**
  * Wires the machine; no vCPU runs yet.
  *
- * @param ownDevices of the caller, after the configured ones
  * @throws IoctlError, UsageError ERR_TOO_MANY_DEVICES, ImageError for the kernel
  */
-export function build(
-	config: MachineConfig,
-	resources: Resources,
-	ownDevices: (memory: GuestMemory) => VirtioDevice[],
-	entry: Entry,
-	teardown: Teardown,
-): Wired {
+export function build(config: CompleteConfig, resources: Resources, entry: Entry, teardown: Teardown): Wired {
 	const { kvm, ram, console } = resources;
 	const map = memoryMap(config.memoryMiB);
 	const vm = kvm.createVm();
@@ -94,11 +89,11 @@ export function build(
 	teardown.add(() => runLoop.close());
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown };
 
-	const serial = attachPlatform(vm, runLoop, pio, console, (how) => entry.end(how));
+	const serial = attachPlatform(vm, runLoop, pio, console, entry);
 	teardown.add(() => serial.flush());
-	const devices = [...createDevices(config, resources), ...ownDevices(memory)];
-	for (const device of devices) teardown.add(() => device.close());
-	const attachments = attachDevices(site, devices);
+	const ids = deviceIds(config);
+	const devices = new Map(createDevices(config, resources).map((device, i) => [ids[i]!, teardown.owns(device)]));
+	const attachments = attachDevices(site, [...devices.values()]);
 	const booted = loadBoot(config, map, memory, attachments);
 
 	vcpus.push(...bootVcpus(kvm, vm, config.cpus, booted.kernel));
@@ -109,8 +104,8 @@ export function build(
 	/* Last in, first out: whatever happens, the vCPU threads end before anything that they use. */
 	teardown.add(() => runLoop.stop());
 
-	traceTo(config.trace ?? [], pio, mmio, exits);
-	if (config.virtioConsole !== true) connectSerialInput(serial, resources, entry);
+	traceTo(config.trace, pio, mmio, exits, entry.logger);
+	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
 	return { vm, memory, pio, mmio, serial, devices, attachments, threads, cmdline: booted.cmdline };
 }
 
@@ -140,19 +135,25 @@ function createRunLoop(
 	return new RunLoop(cpus, {
 		onExit: (index, run) => {
 			if (entry.ended !== undefined) return false;
+			const before = Logger.swap(entry.logger);
 			try {
 				return handle(index, run);
 			} catch (error) {
 				entry.failed(`exit of vCPU ${index}`, error);
 				return false;
+			} finally {
+				Logger.swap(before);
 			}
 		},
 		/* Also after the end: what the guest printed before it is still to come. */
 		onPosted: (address, size, value, isPort) => {
+			const before = Logger.swap(entry.logger);
 			try {
 				(isPort ? pio : mmio).writeValue(address, size, value);
 			} catch (error) {
 				entry.failed("posted write", error);
+			} finally {
+				Logger.swap(before);
 			}
 		},
 		onFailed: (index, errno) => entry.end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` }),
@@ -169,7 +170,7 @@ function attachDevices(site: Site, devices: readonly VirtioDevice[]): VirtioAtta
 
 /** Fills RAM with the kernel and all that it reads at its start. */
 function loadBoot(
-	config: MachineConfig,
+	config: CompleteConfig,
 	map: MemoryMap,
 	memory: GuestMemory,
 	attachments: readonly VirtioAttachment[],

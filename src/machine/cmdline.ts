@@ -2,7 +2,7 @@
  * The machine's own kernel parameters. The user's follow and win.
  */
 import { composeCmdline } from "../boot/cmdline.ts";
-import type { MachineConfig } from "./config.ts";
+import type { CompleteConfig } from "./config.ts";
 
 /* panic=-1: reset at once after a panic, which is how the machine notices it. No i8042 probing beyond the controller
  * that is there for reset; one serial port. pci=off: without it an AMD kernel looks for chipset quirks on a hundred
@@ -10,9 +10,9 @@ import type { MachineConfig } from "./config.ts";
 const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=off";
 
 /** Serial console (unless there is none), then the machine's parameters, then the user's. */
-export function kernelCmdline(config: MachineConfig): string {
+export function kernelCmdline(config: CompleteConfig): string {
 	const serial = config.console.kind === "none" ? undefined : "console=ttyS0";
 	/* The last console= is /dev/console. */
-	const virtio = config.virtioConsole === true ? "console=hvc0" : undefined;
+	const virtio = config.virtioConsole ? "console=hvc0" : undefined;
 	return composeCmdline(serial, virtio, OWN, config.cmdline);
 }

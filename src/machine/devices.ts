@@ -3,7 +3,6 @@
  * `createDevices`. A device owns the backend that it is given; the teardown owns the device.
  */
 import { ConsolePort } from "../backends/console-port.ts";
-import type { NetBackend } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
 import { MacAddress } from "../base/mac.ts";
 import { BlockDevice } from "../virtio/block.ts";
@@ -12,25 +11,26 @@ import type { VirtioDevice } from "../virtio/device.ts";
 import { NetDevice } from "../virtio/net.ts";
 import { RngDevice } from "../virtio/rng.ts";
 import { VsockDevice } from "../virtio/vsock/device.ts";
-import type { MachineConfig, NetConfig } from "./config.ts";
+import type { CompleteConfig, NetConfig } from "./config.ts";
 import type { Resources } from "./resources.ts";
 
-/** Makes a device for each of the resources that wants one. */
-export function createDevices(config: MachineConfig, resources: Resources): VirtioDevice[] {
+/** Makes a device for each of the resources that wants one; the caller's own come last. */
+export function createDevices(config: CompleteConfig, resources: Resources): VirtioDevice[] {
 	const devices: VirtioDevice[] = [];
 	for (const [i, backend] of resources.disks.entries()) {
-		devices.push(new BlockDevice(backend, { name: `virtio-blk${i}`, id: config.disks[i]?.id ?? `disk${i}` }));
+		devices.push(new BlockDevice(backend, { name: `virtio-blk${i}`, id: config.disks[i]!.id }));
 	}
 	for (const [i, backend] of resources.nets.entries()) {
-		devices.push(createNet(config.nets[i]!, backend, `virtio-net${i}`));
+		devices.push(new NetDevice(backend, macOf(config.nets[i]!), `virtio-net${i}`));
 	}
 	if (resources.vsock !== undefined) devices.push(new VsockDevice(config.vsock!.cid, resources.vsock));
 	if (config.rng) devices.push(new RngDevice());
-	if (config.virtioConsole === true) devices.push(new ConsoleDevice(new ConsolePort(resources.console)));
-	return devices;
+	if (config.virtioConsole) devices.push(new ConsoleDevice(new ConsolePort(resources.console)));
+	return [...devices, ...config.devices];
 }
 
-function createNet(net: NetConfig, backend: NetBackend, name: string): NetDevice {
-	const usual = () => (net.kind === "tap" ? MacAddress.derive(net.name) : MacAddress.parse(userNetwork.mac));
-	return new NetDevice(backend, net.mac === undefined ? usual() : MacAddress.parse(net.mac), name);
+function macOf(net: NetConfig & { id: string }): MacAddress {
+	if (net.mac !== undefined) return MacAddress.parse(net.mac);
+	if (net.kind === "user") return MacAddress.parse(userNetwork.mac);
+	return MacAddress.derive(net.kind === "tap" ? net.name : net.id);
 }

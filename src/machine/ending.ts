@@ -2,6 +2,7 @@
  * How a machine ends. The first cause wins: a guest that panics and then resets has panicked.
  */
 import { GuestError, TsvmmError } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 
 /**
  * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
@@ -68,9 +69,15 @@ export function endError(end: MachineEnd): TsvmmError | undefined {
  */
 export class PanicWatch {
 	static readonly #MARK = "Kernel panic - not syncing: ";
+	readonly #onPanic: (why: string) => void;
 	#line = "";
-	/** Why the kernel panicked, once it has. */
+	/** Why the kernel panicked, once it has: printable text. */
 	detail: string | undefined;
+
+	/** @param onPanic is told why, once */
+	constructor(onPanic: (why: string) => void = () => undefined) {
+		this.#onPanic = onPanic;
+	}
 
 	/** Feeds the next bytes of console output. */
 	write(bytes: Uint8Array): void {
@@ -79,9 +86,15 @@ export class PanicWatch {
 				if (this.#line.length < 512) this.#line += String.fromCharCode(byte);
 				continue;
 			}
-			const at = this.#line.indexOf(PanicWatch.#MARK);
-			if (at >= 0) this.detail ??= this.#line.slice(at + PanicWatch.#MARK.length).trimEnd();
+			this.#inspect();
 			this.#line = "";
 		}
+	}
+
+	#inspect(): void {
+		const at = this.#line.indexOf(PanicWatch.#MARK);
+		if (at < 0 || this.detail !== undefined) return;
+		this.detail = printable(this.#line.slice(at + PanicWatch.#MARK.length).trimEnd());
+		this.#onPanic(this.detail);
 	}
 }

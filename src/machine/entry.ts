@@ -3,24 +3,25 @@
  * done, a byte was typed) enters by `enter`, so that what a device or a backend throws ends this machine in order and
  * nothing else. The first cause of the end wins; after it nothing enters any more.
  */
+import { inspect } from "node:util";
 import type { Enter } from "../base/enter.ts";
-import { log } from "../base/log.ts";
+import { Logger } from "../base/log.ts";
 import type { MachineEnd } from "./ending.ts";
 
 export class Entry {
 	/** Made once, handed to all that calls back. */
 	readonly enter: Enter;
+	/** What is logged while something of this machine runs goes here. */
+	readonly logger: Logger;
+	/** Called when the guest's kernel is seen to panic, which it may survive for a while. */
+	onPanic: ((why: string | undefined) => void) | undefined;
 	#end: MachineEnd | undefined;
 	#onEnd: ((end: MachineEnd) => void) | undefined;
 
-	constructor() {
+	constructor(logger = Logger.current) {
+		this.logger = logger;
 		this.enter = (name, run) => {
-			if (this.#end !== undefined) return;
-			try {
-				run();
-			} catch (error) {
-				this.failed(name, error);
-			}
+			if (this.#end === undefined) this.guard(name, run);
 		};
 	}
 
@@ -36,11 +37,24 @@ export class Entry {
 		this.#onEnd?.(how);
 	}
 
+	/** As `enter`, also after the end. */
+	guard(name: string, run: () => void): void {
+		const before = Logger.swap(this.logger);
+		try {
+			run();
+		} catch (error) {
+			this.failed(name, error);
+		} finally {
+			Logger.swap(before);
+		}
+	}
+
 	/** Something of the machine threw: it is logged and the machine ends. */
 	failed(name: string, error: unknown): void {
-		const known = error instanceof Error;
-		log("error", `${name}: ${(known ? error.stack : undefined) ?? String(error)}`);
-		this.end({ reason: "device-failed", detail: `${name}: ${known ? error.message : String(error)}` });
+		const message = error instanceof Error ? error.message : inspect(error);
+		const stack = error instanceof Error ? error.stack : undefined;
+		this.logger.log("error", `${name}: ${stack ?? message}`);
+		this.end({ reason: "device-failed", detail: `${name}: ${message}` });
 	}
 
 	/** Calls `onEnd` at the end, or now when the machine has ended already. One listener: the machine. */

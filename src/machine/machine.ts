@@ -3,55 +3,64 @@
  * when a step fails; `start` lets the vCPUs run; `ended` says how it ended, once all of it is torn down again.
  *
  *     create -> created -- start --> running <-- pause, resume --> paused      any of them -- stop, the guest --> ended
+ *
+ * Everything that a caller gave to it (backends, consoles, devices) is the machine's: it closes them at its end.
  */
-import type { HostConsole } from "../backends/console.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
-import { StateError } from "../base/errors.ts";
+import { StateError, UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
+import { Logger } from "../base/log.ts";
 import { Teardown } from "../base/teardown.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
-import { type MachineConfig, validateConfig } from "./config.ts";
+import { completeConfig, type MachineConfig } from "./config.ts";
 import { describeEnd, type MachineEnd } from "./ending.ts";
 import { Entry } from "./entry.ts";
-import { acquire } from "./resources.ts";
-
-/** What a caller may put into the machine besides its configuration. */
-export interface MachineParts {
-	/** Virtio devices of one's own; they follow the configured ones. */
-	devices?: (memory: GuestMemory) => VirtioDevice[];
-	/** Takes the place of `config.console`. */
-	console?: HostConsole;
-}
+import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
+import { acquire, takeOver } from "./resources.ts";
 
 /** Where a machine is in its life. */
 export type MachineState = "created" | "running" | "paused" | "ended";
 
+/**
+ * A virtual machine.
+ *
+ * @example
+ * await using machine = await Machine.create({ kernel: "vmlinux", console: { kind: "stdio" } });
+ * machine.start();
+ * console.log(describeEnd(await machine.ended));
+ */
 export class Machine {
 	/** Resolves when the guest has ended and everything is released. Never rejects. */
 	readonly ended: Promise<MachineEnd>;
 	/** The host's side of vsock, when the machine has one. */
 	readonly vsock: UnixVsock | undefined;
+	/** The guest's RAM. It is gone after the end: an access then throws. */
 	readonly memory: GuestMemory;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
 	readonly #wired: Wired;
 	readonly #entry: Entry;
+	readonly #emitter = new MachineEmitter();
 	#started = false;
+	/** "paused" was emitted, "resumed" not yet. */
+	#told = false;
 
 	/**
-	 * Builds the machine; nothing runs yet. The caller must call `start` or `stop`.
+	 * Builds a machine; nothing runs yet. It holds host resources until it has ended: `stop` it, or use `await using`.
 	 *
-	 * @throws UsageError for a configuration that cannot be, HostError for what the host lacks, ImageError for the kernel
+	 * @throws UsageError for a configuration that cannot be, HostError for what the host lacks, ImageError for the kernel,
+	 * the reason of `config.signal` when that is aborted. Then nothing is left, and what `config` gave is closed.
 	 */
-	static async create(config: MachineConfig, parts: MachineParts = {}): Promise<Machine> {
-		validateConfig(config);
+	static async create(config: MachineConfig): Promise<Machine> {
 		const teardown = new Teardown();
-		const entry = new Entry();
+		const entry = new Entry(new Logger(config.log));
+		takeOver(config, teardown);
 		try {
-			const resources = await acquire(config, teardown, parts.console);
-			const wired = build(config, resources, parts.devices ?? (() => []), entry, teardown);
-			return new Machine(wired, resources.vsock, entry, teardown);
+			const complete = completeConfig(config);
+			const resources = await acquire(complete, entry.logger, teardown);
+			const wired = entry.logger.run(() => build(complete, resources, entry, teardown));
+			return new Machine(wired, resources.vsock, entry, teardown, config.signal);
 		} catch (error) {
 			entry.end({ reason: "stopped" });
 			await teardown.run().catch(() => undefined);
@@ -59,17 +68,31 @@ export class Machine {
 		}
 	}
 
-	private constructor(wired: Wired, vsock: UnixVsock | undefined, entry: Entry, teardown: Teardown) {
+	private constructor(
+		wired: Wired,
+		vsock: UnixVsock | undefined,
+		entry: Entry,
+		teardown: Teardown,
+		signal: AbortSignal | undefined,
+	) {
 		this.memory = wired.memory;
 		this.cmdline = wired.cmdline;
 		this.vsock = vsock;
 		this.#wired = wired;
 		this.#entry = entry;
+		const stop = () => void this.stop();
+		signal?.addEventListener("abort", stop);
+		entry.onPanic = (why) => this.#emit("panic", why);
 		this.ended = new Promise((resolve) => {
 			entry.onEnd((how) => {
 				wired.threads.release();
+				signal?.removeEventListener("abort", stop);
 				/* Outside the handler that noticed it. */
-				setImmediate(async () => resolve(await tearDown(teardown, how)));
+				setImmediate(async () => {
+					const end = await tearDown(teardown, how);
+					this.#emit("ended", end);
+					resolve(end);
+				});
 			});
 		});
 	}
@@ -92,6 +115,7 @@ export class Machine {
 		if (this.#started) throw new StateError("ERR_MACHINE_STATE", "Cannot start the machine: it was started before");
 		this.#started = true;
 		this.#orEnd(() => this.#wired.threads.start());
+		this.#emit("started");
 	}
 
 	/**
@@ -103,6 +127,9 @@ export class Machine {
 	async pause(): Promise<void> {
 		this.#mustLive("pause");
 		await this.#wired.threads.pause();
+		if (this.#told || !this.#wired.threads.paused || this.#entry.ended !== undefined) return;
+		this.#told = true;
+		this.#emit("paused");
 	}
 
 	/**
@@ -114,12 +141,65 @@ export class Machine {
 	resume(): void {
 		this.#mustLive("resume");
 		this.#orEnd(() => this.#wired.threads.resume());
+		if (this.#told) this.#emit("resumed");
+		this.#told = false;
 	}
 
 	/** Ends the machine as the host's own wish, at any time; resolves as `ended` does. */
 	stop(): Promise<MachineEnd> {
 		this.#entry.end({ reason: "stopped" });
 		return this.ended;
+	}
+
+	/** As `stop`, for `await using`. */
+	async [Symbol.asyncDispose](): Promise<void> {
+		await this.stop();
+	}
+
+	/** The ids of all virtio devices, in the order in which the guest finds them. */
+	get deviceIds(): string[] {
+		return [...this.#wired.devices.keys()];
+	}
+
+	/**
+	 * The virtio device with this id: "disk0" and "net0" by position unless the configuration names them, "vsock", "rng",
+	 * "console", or the name of a device of one's own.
+	 *
+	 * @param kind its class, such as BlockDevice; any device when missing
+	 * @throws UsageError ERR_DEVICE_ID when there is none, or of another class
+	 */
+	device<T extends VirtioDevice = VirtioDevice>(id: string, kind?: abstract new (...args: never[]) => T): T {
+		const device = this.#wired.devices.get(id);
+		if (device === undefined) {
+			const known = this.deviceIds.join(", ") || "none";
+			throw new UsageError("ERR_DEVICE_ID", `Cannot find device ${JSON.stringify(id)}: the machine has ${known}`);
+		}
+		if (kind !== undefined && !(device instanceof kind)) {
+			throw new UsageError("ERR_DEVICE_ID", `Cannot use device "${id}" as ${kind.name}: it is ${device.name}`);
+		}
+		return device as T;
+	}
+
+	/** Calls `listener` whenever `event` happens. What it throws is logged and ends the machine. Returns the machine. */
+	on<E extends MachineEventName>(event: E, listener: MachineListener<E>): this {
+		this.#emitter.on(event, listener);
+		return this;
+	}
+
+	/** As `on`, the next time only. */
+	once<E extends MachineEventName>(event: E, listener: MachineListener<E>): this {
+		this.#emitter.once(event, listener);
+		return this;
+	}
+
+	/** Takes a listener back. */
+	off<E extends MachineEventName>(event: E, listener: MachineListener<E>): this {
+		this.#emitter.off(event, listener);
+		return this;
+	}
+
+	#emit<E extends MachineEventName>(event: E, ...args: MachineEvents[E]): void {
+		this.#emitter.emit(event, (run) => this.#entry.guard(`listener of "${event}"`, run), ...args);
 	}
 
 	#mustLive(what: string): void {

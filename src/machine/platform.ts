@@ -13,19 +13,14 @@ import { Rtc } from "../devices/rtc.ts";
 import { Serial } from "../devices/serial.ts";
 import type { RunLoop } from "../host/run-loop.ts";
 import type { Vm } from "../kvm/vm.ts";
-import { type MachineEnd, PanicWatch } from "./ending.ts";
+import { PanicWatch } from "./ending.ts";
+import type { Entry } from "./entry.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 
 /** Puts the platform's devices on the port bus. Returns the serial port, which `end` has flushed first. */
-export function attachPlatform(
-	vm: Vm,
-	runLoop: RunLoop,
-	pio: Bus,
-	console: HostConsole,
-	end: (end: MachineEnd) => void,
-): Serial {
-	const panic = new PanicWatch();
+export function attachPlatform(vm: Vm, runLoop: RunLoop, pio: Bus, console: HostConsole, entry: Entry): Serial {
+	const panic = new PanicWatch((why) => entry.onPanic?.(why));
 	const lsr = runLoop.allocateWord();
 	const serial = new Serial({
 		line: { raise: () => vm.irqLine(COM1_GSI, true), lower: () => vm.irqLine(COM1_GSI, false) },
@@ -39,7 +34,7 @@ export function attachPlatform(
 	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */
 	const stop = (reason: "power-off" | "reset") => {
 		serial.flush();
-		end(panic.detail === undefined ? { reason } : { reason: "panic", detail: panic.detail });
+		entry.end(panic.detail === undefined ? { reason } : { reason: "panic", detail: panic.detail });
 	};
 	const reset = () => stop("reset");
 	pio.add(COM1_PORT, 8, serial);
@@ -58,7 +53,8 @@ export function attachPlatform(
 		1,
 		new Pvpanic(() => {
 			serial.flush();
-			end({ reason: "panic", ...(panic.detail === undefined ? {} : { detail: panic.detail }) });
+			if (panic.detail === undefined) entry.onPanic?.(undefined);
+			entry.end({ reason: "panic", ...(panic.detail === undefined ? {} : { detail: panic.detail }) });
 		}),
 	);
 	return serial;

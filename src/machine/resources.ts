@@ -9,10 +9,11 @@ import { FileDisk } from "../backends/file-disk.ts";
 import { PasstBackend } from "../backends/passt.ts";
 import { TapBackend } from "../backends/tap.ts";
 import { UnixVsock } from "../backends/unix-vsock.ts";
+import type { Logger } from "../base/log.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
-import type { ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
+import type { CompleteConfig, ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
 import { memoryMap } from "./memory-map.ts";
 
 /** What `acquire` has opened, in the configuration's order. */
@@ -29,38 +30,46 @@ export interface Resources {
  * Opens everything. Each resource is closed by `teardown`, unless a device that it was handed to has closed it before:
  * a second `close` of a backend does nothing.
  *
- * @param ownConsole takes the place of `config.console`
- * @throws HostError for what the host lacks or refuses
+ * @throws HostError for what the host lacks or refuses; the reason of `config.signal` when that is aborted
  */
-export async function acquire(
-	config: MachineConfig,
-	teardown: Teardown,
-	ownConsole: HostConsole | undefined,
-): Promise<Resources> {
+export async function acquire(config: CompleteConfig, logger: Logger, teardown: Teardown): Promise<Resources> {
+	const { signal } = config;
 	const owned = <T extends { close(): void | Promise<void> }>(resource: T): T => {
-		teardown.add(() => resource.close());
+		teardown.owns(resource);
+		signal?.throwIfAborted();
 		return resource;
 	};
+	signal?.throwIfAborted();
 	const kvm = owned(Kvm.open());
 	kvm.require(config.cpus);
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
-	const console = owned(ownConsole ?? openConsole(config.console));
-	const disks = config.disks.map((disk) => owned(openDisk(disk)));
+	const console = owned(openConsole(config.console));
+	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk))));
 	const nets: NetBackend[] = [];
-	for (const net of config.nets) nets.push(owned(await openNet(net)));
+	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net))));
 	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds));
 	return { kvm, ram, console, disks, nets, vsock };
 }
 
-function openConsole(config: ConsoleConfig): HostConsole {
-	if (config.kind === "stdio") return new StdioConsole();
-	return config.kind === "file" ? new FileConsole(config.path) : new NullConsole();
+/** Sees to it that what the caller gave to the machine is closed with it, even when nothing else was acquired. */
+export function takeOver(config: MachineConfig, teardown: Teardown): void {
+	for (const disk of config.disks ?? []) if ("backend" in disk) teardown.owns(disk.backend);
+	for (const net of config.nets ?? []) if (net.kind === "own") teardown.owns(net.backend);
+	if (config.console?.kind === "own") teardown.owns(config.console.console);
+	for (const device of config.devices ?? []) teardown.owns(device);
 }
 
-function openDisk({ path, readOnly }: DiskConfig): BlockBackend {
-	return FileDisk.open(path, { readOnly });
+function openConsole(config: ConsoleConfig): HostConsole {
+	if (config.kind === "stdio") return new StdioConsole();
+	if (config.kind === "file") return new FileConsole(config.path);
+	return config.kind === "own" ? config.console : new NullConsole();
+}
+
+function openDisk(disk: DiskConfig): BlockBackend {
+	return "backend" in disk ? disk.backend : FileDisk.open(disk.path, { readOnly: disk.readOnly ?? false });
 }
 
 async function openNet(net: NetConfig): Promise<NetBackend> {
+	if (net.kind === "own") return net.backend;
 	return net.kind === "tap" ? TapBackend.open(net.name) : await PasstBackend.open(net.ports ?? []);
 }

@@ -9,7 +9,7 @@ import { Teardown } from "../../src/base/teardown.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import { kvm_regs } from "../../src/kvm/structs.ts";
 import { build } from "../../src/machine/builder.ts";
-import type { MachineConfig } from "../../src/machine/config.ts";
+import { completeConfig, type MachineConfig } from "../../src/machine/config.ts";
 import { endError, endStatus } from "../../src/machine/ending.ts";
 import { Entry } from "../../src/machine/entry.ts";
 import { Machine } from "../../src/machine/machine.ts";
@@ -21,7 +21,7 @@ afterAll(() => kernels.remove());
 afterEach(() => vi.restoreAllMocks());
 
 function config(kernel: string, change: Partial<MachineConfig> = {}): MachineConfig {
-	return { kernel, cpus: 1, memoryMiB: 64, disks: [], nets: [], rng: false, console: { kind: "none" }, ...change };
+	return { kernel, memoryMiB: 64, ...change };
 }
 
 const descriptors = () => readdirSync("/proc/self/fd").length;
@@ -111,11 +111,11 @@ test("Machine.pause taken back before start lets start run the vCPUs", async () 
 });
 
 test("VcpuThreads parks no vCPU in an access that KVM has not completed", async () => {
-	const plan = config(kernels.write("", POLL));
+	const plan = completeConfig(config(kernels.write("", POLL)));
 	const teardown = new Teardown();
 	const entry = new Entry();
 	try {
-		const { threads, memory, pio } = build(plan, await acquire(plan, teardown, undefined), () => [], entry, teardown);
+		const { threads, memory, pio } = build(plan, await acquire(plan, entry.logger, teardown), entry, teardown);
 		let reads = 0;
 		pio.trace = (_device, write, address) => {
 			if (!write && address === 0x60) reads++;
@@ -147,7 +147,7 @@ test("Machine ends in order when a console's input cannot be taken", async () =>
 		close: () => undefined,
 	};
 	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-	const machine = await Machine.create(config(kernels.write("x", SPIN)), { console });
+	const machine = await Machine.create(config(kernels.write("x", SPIN), { console: { kind: "own", console } }));
 	machine.start();
 	/* A console that breaks its promise: no bytes at all. */
 	type(undefined as unknown as Uint8Array);

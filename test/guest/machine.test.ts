@@ -36,21 +36,11 @@ class Transcript implements HostConsole {
 	}
 }
 
-function config(path: string): MachineConfig {
-	return {
-		kernel: path,
-		cpus: 1,
-		memoryMiB: 64,
-		disks: [],
-		nets: [],
-		rng: false,
-		console: { kind: "none" },
-	};
-}
+const config = (kernel: string): MachineConfig => ({ kernel, memoryMiB: 64 });
 
 async function run(path: string, change: Partial<MachineConfig> = {}) {
 	const console = new Transcript();
-	const machine = await Machine.create({ ...config(path), ...change }, { console });
+	const machine = await Machine.create({ ...config(path), console: { kind: "own", console }, ...change });
 	machine.start();
 	return { end: await machine.ended, text: console.text };
 }
@@ -142,7 +132,7 @@ describe("Machine", () => {
 	it("stops on request while a guest prints without end", async () => {
 		const console = new Transcript();
 		console.write = () => undefined;
-		const machine = await Machine.create(config(kernels.write("x", FLOOD)), { console });
+		const machine = await Machine.create({ ...config(kernels.write("x", FLOOD)), console: { kind: "own", console } });
 		machine.start();
 		await new Promise((resolve) => setTimeout(resolve, 100));
 		expect(await machine.stop()).toEqual({ reason: "stopped" });
@@ -166,8 +156,9 @@ describe("Machine", () => {
 		}
 		const before = readdirSync("/proc/self/fd").length;
 		const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-		const machine = await Machine.create(config(kernels.write("x", readConfig)), {
-			devices: () => [new Defective()],
+		const machine = await Machine.create({
+			...config(kernels.write("x", readConfig)),
+			devices: [new Defective()],
 		});
 		machine.start();
 		const end = await machine.ended;
