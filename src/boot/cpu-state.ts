@@ -104,11 +104,19 @@ export function writeBootTables(memory: GuestMemory, protocol: BootProtocol): vo
 	for (let i = 0; i < 2048; i++) memory.setU64(pds + 8 * i, i * LARGE_PAGE + PTE_PRESENT_WRITABLE + PTE_PAGE_SIZE);
 }
 
-/** MSRs of every vCPU that firmware would have set: index and value. */
-export function bootMsrs(): [index: number, value: bigint][] {
+export const MSR_IA32_MISC_ENABLE = 0x1a0;
+const MSR_MTRR_DEF_TYPE = 0x2ff;
+const MISC_ENABLE_FAST_STRING = 1n;
+
+/**
+ * MSRs of every vCPU that firmware would have set: index and value.
+ *
+ * @param miscEnable what KVM gave IA32_MISC_ENABLE: its other bits say what the vCPU does not have
+ */
+export function bootMsrs(miscEnable: bigint): [index: number, value: bigint][] {
 	return [
-		[0x1a0, 1n] /* IA32_MISC_ENABLE: fast string operations */,
-		[0x2ff, (1n << 11n) | 6n] /* IA32_MTRR_DEF_TYPE: enabled, write-back; Linux distrusts PAT without MTRRs */,
+		[MSR_IA32_MISC_ENABLE, miscEnable | MISC_ENABLE_FAST_STRING],
+		[MSR_MTRR_DEF_TYPE, (1n << 11n) | 6n] /* enabled, write-back; Linux distrusts PAT without MTRRs */,
 	];
 }
 

@@ -25,6 +25,9 @@ const APIC_HZ = 1_000_000_000;
 /* Linux multiplies crystal kHz by the numerator in 32 bits. */
 const MAX_NUMERATOR = Math.floor(0xffffffff / (APIC_HZ / 1000));
 
+/* Of CPUs that do not say. */
+const PAE_ADDRESS_BITS = 36;
+
 /* Leaf 1 */
 const DTES64_MONITOR_DSCPL = 0b11100;
 const VMX_SMX_EIST_TM2 = 0b1111 << 5;
@@ -32,6 +35,7 @@ const PDCM = 1 << 15;
 const X2APIC = 1 << 21;
 const TSC_DEADLINE = 1 << 24;
 const HYPERVISOR = 1 << 31;
+const DS = 1 << 21;
 const HTT = 1 << 28;
 /* Leaf 6 */
 const ARAT = 1 << 2;
@@ -88,6 +92,16 @@ export function guestCpuid(supported: Buffer, options: CpuidOptions): Buffer {
 	return pack(leaves);
 }
 
+/**
+ * How many bits a guest-physical address has: MAXPHYADDR, 39 on client CPUs, 46 and more on servers.
+ *
+ * @param supported what KVM_GET_SUPPORTED_CPUID filled in
+ */
+export function physicalAddressBits(supported: Buffer): number {
+	const leaf = parse(supported).find((one) => one.function === 0x80000008);
+	return leaf === undefined ? PAE_ADDRESS_BITS : leaf.eax & 0xff;
+}
+
 function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 	const { vcpu, cpus } = options;
 	if (EMPTY_LEAVES.has(leaf.function)) {
@@ -100,7 +114,7 @@ function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 			leaf.ecx &= ~(DTES64_MONITOR_DSCPL | (VMX_SMX_EIST_TM2 & ~(options.nested === true ? 1 << 5 : 0)) | PDCM);
 			leaf.ecx |= HYPERVISOR | X2APIC;
 			if (options.tscDeadlineTimer === true) leaf.ecx |= TSC_DEADLINE;
-			leaf.edx = cpus > 1 ? leaf.edx | HTT : leaf.edx & ~HTT;
+			leaf.edx = (cpus > 1 ? leaf.edx | HTT : leaf.edx & ~HTT) & ~DS;
 			break;
 		case 4:
 			if ((leaf.eax & 0x1f) !== 0) leaf.eax = cacheSharing(leaf.eax, coreBits) | (((1 << coreBits) - 1) << 26);

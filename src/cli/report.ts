@@ -3,12 +3,15 @@
  * line of its own. With TSVMM_DEBUG set the stack and causes follow.
  */
 import { explain, TsvmmError } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 
 /** Prints `error` on stderr and returns the exit status for it. */
 export function reportError(error: unknown): number {
 	const known = error instanceof TsvmmError;
-	const lines = [`tsvmm: error: ${known ? error.message : explain(error)}${known ? ` [${error.code}]` : ""}`];
-	if (known && error.hint !== undefined) lines.push(`  hint: ${error.hint}`);
+	/* Escaped: some of it may be a guest's or an image's. */
+	const message = printable(known ? error.message : explain(error));
+	const lines = [`tsvmm: error: ${message}${known ? ` [${error.code}]` : ""}`];
+	if (known && error.hint !== undefined) lines.push(`  hint: ${printable(error.hint)}`);
 	if (!known || process.env.TSVMM_DEBUG) {
 		for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
 			lines.push(`  ${cause.stack ?? cause.message}`);

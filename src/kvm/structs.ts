@@ -175,6 +175,26 @@ export const kvm_dirty_log = struct("kvm_dirty_log", { slot: "u32", padding1: "u
 /** KVM_IRQ_LINE. */
 export const kvm_irq_level = struct("kvm_irq_level", { irq: "u32", level: "u32" });
 
+/** The state of one 8259A. */
+export const kvm_pic_state = struct("kvm_pic_state", {
+	last_irr: "u8",
+	irr: "u8",
+	imr: "u8",
+	isr: "u8",
+	priority_add: "u8",
+	irq_base: "u8",
+	read_reg_select: "u8",
+	poll: "u8",
+	special_mask: "u8",
+	init_state: "u8",
+	auto_eoi: "u8",
+	rotate_on_auto_eoi: "u8",
+	special_fully_nested_mode: "u8",
+	init4: "u8",
+	elcr: "u8",
+	elcr_mask: "u8",
+});
+
 /** KVM_GET_IRQCHIP, KVM_SET_IRQCHIP; `chip` is a union of kvm_pic_state and kvm_ioapic_state. */
 export const kvm_irqchip = struct("kvm_irqchip", {
 	chip_id: "u32",

@@ -14,8 +14,8 @@ import type { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
 import type { Serial } from "../devices/serial.ts";
 import { RunLoop } from "../host/run-loop.ts";
-import { KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
-import { kvm_regs, kvm_run } from "../kvm/structs.ts";
+import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
+import { kvm_irqchip, kvm_pic_state, kvm_regs, kvm_run } from "../kvm/structs.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
@@ -114,6 +114,19 @@ function createInterruptControllers(vm: Vm): void {
 	vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
 	vm.createIrqchip();
 	vm.createPit2(KVM_PIT_SPEAKER_DUMMY);
+	maskPics(vm);
+}
+
+/**
+ * As firmware leaves them: the PICs start unmasked with vectors 0 and up, and LINT0 is open to them, so COM1's interrupt
+ * would be an exception (vector 4) in a kernel that uses the I/O APIC and never touches the PICs.
+ */
+function maskPics(vm: Vm): void {
+	for (const chip of [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE]) {
+		const state = vm.getIrqchip(chip);
+		state[kvm_irqchip.chip + kvm_pic_state.imr] = 0xff;
+		vm.setIrqchip(state);
+	}
 }
 
 /** One memory slot per range of the map. */

@@ -9,8 +9,10 @@ import { FileDisk } from "../backends/file-disk.ts";
 import { PasstBackend } from "../backends/passt.ts";
 import { TapBackend } from "../backends/tap.ts";
 import { UnixVsock } from "../backends/unix-vsock.ts";
+import { HostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Teardown } from "../base/teardown.ts";
+import { physicalAddressBits } from "../boot/cpuid.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { CompleteConfig, ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
@@ -42,6 +44,7 @@ export async function acquire(config: CompleteConfig, logger: Logger, teardown: 
 	signal?.throwIfAborted();
 	const kvm = owned(Kvm.open());
 	kvm.require(config.cpus);
+	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
 	const console = owned(openConsole(config.console));
 	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk))));
@@ -57,6 +60,21 @@ export function takeOver(config: MachineConfig, teardown: Teardown): void {
 	for (const net of config.nets ?? []) if (net.kind === "own") teardown.owns(net.backend);
 	if (config.console?.kind === "own") teardown.owns(config.console.console);
 	for (const device of config.devices ?? []) teardown.owns(device);
+}
+
+/**
+ * Sees to it that the host's CPU can address all of the RAM.
+ *
+ * @param addressBits its MAXPHYADDR
+ * @throws HostError ERR_RAM_REACH
+ */
+export function checkReach(memoryMiB: number, addressBits: number): void {
+	const last = memoryMap(memoryMiB).ram.at(-1)!;
+	if (last.gpa + last.sizeBytes <= 2 ** addressBits) return;
+	const message = `Cannot give the machine ${memoryMiB} MiB of memory: this host's CPU has addresses of ${addressBits} bits`;
+	throw new HostError("ERR_RAM_REACH", message, {
+		hint: `RAM and devices share ${2 ** (addressBits - 30)} GiB of addresses, of which devices take 1 GiB`,
+	});
 }
 
 function openConsole(config: ConsoleConfig): HostConsole {

@@ -2,7 +2,15 @@
  * The vCPUs, each with its CPUID and what firmware would have set; the first is at the kernel's entry, the others wait
  * for its INIT and SIPI in the in-kernel APIC.
  */
-import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../boot/cpu-state.ts";
+import {
+	bootFpu,
+	bootLapic,
+	bootMsrs,
+	bootRegs,
+	bootSregs,
+	bootXcrs,
+	MSR_IA32_MISC_ENABLE,
+} from "../boot/cpu-state.ts";
 import { guestCpuid } from "../boot/cpuid.ts";
 import type { LoadedKernel } from "../boot/loaded.ts";
 import type { Kvm } from "../kvm/system.ts";
@@ -23,7 +31,7 @@ export function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel):
 			vcpu.setCpuid2(cpuid);
 			const xcrs = bootXcrs(cpuid);
 			if (xcrs !== undefined) vcpu.setXcrs(xcrs);
-			vcpu.setMsrs(bootMsrs());
+			vcpu.setMsrs(bootMsrs(vcpu.getMsrs([MSR_IA32_MISC_ENABLE]).get(MSR_IA32_MISC_ENABLE) ?? 0n));
 			vcpu.setFpu(bootFpu());
 			if (index > 0) continue;
 			vcpu.setLapic(bootLapic(vcpu.getLapic()));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../../src/boot/cpu-state.ts";
-import { type CpuidOptions, guestCpuid } from "../../src/boot/cpuid.ts";
+import { type CpuidOptions, guestCpuid, physicalAddressBits } from "../../src/boot/cpuid.ts";
 import { kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs } from "../../src/kvm/structs.ts";
 
 type Entry = [fn: number, index: number, eax: number, ebx: number, ecx: number, edx: number];
@@ -100,6 +100,8 @@ describe("guestCpuid", () => {
 	it("guestCpuid takes out what is not emulated", () => {
 		const intel = cpu(INTEL, { vcpu: 0, cpus: 1 });
 		expect(intel(1)[2]! & ((1 << 3) | (1 << 5) | (1 << 15))).toBe(0);
+		/* The debug store: DS in EDX, DTES64 in ECX. */
+		expect([intel(1)[3]! & (1 << 21), intel(1)[2]! & (1 << 2)]).toEqual([0, 0]);
 		expect(intel(5)).toEqual([0, 0, 0, 0]);
 		expect(intel(6)).toEqual([4, 0, 0, 0]);
 		expect(intel(7)[1]! & (1 << 2)).toBe(0);
@@ -110,6 +112,12 @@ describe("guestCpuid", () => {
 		expect(amd(0x80000001)[2]! & ((1 << 2) | (1 << 10) | (1 << 23) | (1 << 29))).toBe(0);
 		expect(amd(0x8000000a)).toEqual([0, 0, 0, 0]);
 		expect(amd(0x80000026)).toEqual([0, 0, 0, 0]);
+	});
+
+	it("physicalAddressBits reads MAXPHYADDR, or takes 36 where no leaf says it", () => {
+		expect(physicalAddressBits(pack([[0x80000008, 0, 0x3027, 0, 0, 0]]))).toBe(39);
+		expect(physicalAddressBits(pack(AMD))).toBe(48);
+		expect(physicalAddressBits(pack(INTEL))).toBe(36);
 	});
 
 	it("guestCpuid leaves SVM and VMX to a guest that may run guests", () => {
@@ -223,7 +231,9 @@ describe("the boot CPU's state", () => {
 	});
 
 	it("bootMsrs and bootFpu hold the defaults that firmware leaves", () => {
-		expect(bootMsrs()).toContainEqual([0x2ff, 0x806n]);
+		expect(bootMsrs(0n)).toContainEqual([0x2ff, 0x806n]);
+		/* KVM says there that the vCPU has neither BTS nor PEBS. */
+		expect(bootMsrs(0x1800n)).toContainEqual([0x1a0, 0x1801n]);
 		expect(bootFpu().readUInt16LE(kvm_fpu.fcw)).toBe(0x37f);
 	});
 });

@@ -48,6 +48,14 @@ const kernels: Row[] = [
 		"Check the path of the kernel",
 	],
 	[
+		"a kernel whose name would set the terminal's title",
+		["--kernel", "\x1b]0;k\x07"],
+		undefined,
+		"ERR_KERNEL_OPEN",
+		"Cannot open kernel \\x1b]0;k\\x07: no such file or directory",
+		"Check the path of the kernel",
+	],
+	[
 		"a directory as kernel",
 		["--kernel", "k"],
 		directory("k"),

@@ -7,8 +7,9 @@ import { afterAll, afterEach, expect, test, vi } from "vitest";
 import type { HostConsole } from "../../src/backends/console.ts";
 import { Teardown } from "../../src/base/teardown.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
-import { kvm_regs } from "../../src/kvm/structs.ts";
-import { build } from "../../src/machine/builder.ts";
+import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../../src/kvm/structs.ts";
+import type { Vcpu } from "../../src/kvm/vcpu.ts";
+import { build, type Wired } from "../../src/machine/builder.ts";
 import { completeConfig, type MachineConfig } from "../../src/machine/config.ts";
 import { endError, endStatus } from "../../src/machine/ending.ts";
 import { Entry } from "../../src/machine/entry.ts";
@@ -110,12 +111,20 @@ test("Machine.pause taken back before start lets start run the vCPUs", async () 
 	expect(await machine.ended).toEqual({ reason: "power-off" });
 });
 
-test("VcpuThreads parks no vCPU in an access that KVM has not completed", async () => {
-	const plan = completeConfig(config(kernels.write("", POLL)));
+/** Runs `look` on the parts of a machine. */
+async function wired(kernel: string, look: (parts: Wired) => void | Promise<void>): Promise<void> {
+	const plan = completeConfig(config(kernel));
 	const teardown = new Teardown();
 	const entry = new Entry();
 	try {
-		const { threads, memory, pio } = build(plan, await acquire(plan, entry.logger, teardown), entry, teardown);
+		await look(build(plan, await acquire(plan, entry.logger, teardown), entry, teardown));
+	} finally {
+		await teardown.run();
+	}
+}
+
+test("VcpuThreads parks no vCPU in an access that KVM has not completed", () =>
+	wired(kernels.write("", POLL), async ({ threads, memory, pio }) => {
 		let reads = 0;
 		pio.trace = (_device, write, address) => {
 			if (!write && address === 0x60) reads++;
@@ -132,10 +141,17 @@ test("VcpuThreads parks no vCPU in an access that KVM has not completed", async 
 			else expect([rip, memory.u32(COUNTER)]).toEqual(rip === inAt + 1 ? [inAt + 1, reads - 1] : [rip, reads]);
 			threads.resume();
 		}
-	} finally {
-		await teardown.run();
-	}
-});
+	}));
+
+test("build leaves the PICs masked and the rest of MISC_ENABLE as KVM gave it", () =>
+	wired(kernels.write("x", SPIN), ({ vm, threads }) => {
+		const masks = [0, 1].map((chip) => vm.getIrqchip(chip)[kvm_irqchip.chip + kvm_pic_state.imr]);
+		expect(masks).toEqual([0xff, 0xff]);
+		const fresh = vm.createVcpu(9);
+		const misc = (vcpu: Vcpu) => vcpu.getMsrs([0x1a0]).get(0x1a0);
+		expect(misc(threads.vcpus[0]!)).toBe(misc(fresh)! | 1n);
+		fresh.close();
+	}));
 
 test("Machine ends in order when a console's input cannot be taken", async () => {
 	let type: (bytes: Uint8Array) => boolean = () => false;
