@@ -8,6 +8,7 @@ import { writeBootParams } from "./boot-params.ts";
 import { acpiDisabled, composeCmdline, type MmioDevice, virtioMmioParameters, writeCmdline } from "./cmdline.ts";
 import { writeBootTables } from "./cpu-state.ts";
 import type { E820Entry } from "./e820.ts";
+import type { ImageFile } from "./image-file.ts";
 import { loadInitrd, loadKernel } from "./kernel.ts";
 import type { LoadedInitrd, LoadedKernel } from "./loaded.ts";
 import { writeMpTable } from "./mptable.ts";
@@ -16,8 +17,9 @@ import { writeResetVector } from "./reset-vector.ts";
 
 /** What is to be booted, on what. */
 export interface BootPlan {
-	readonly kernel: string;
-	readonly initrd?: string | undefined;
+	/** Opened by openKernel and openInitrd; they stay the caller's. */
+	readonly kernel: ImageFile;
+	readonly initrd: ImageFile | undefined;
 	/** The complete command line but for the virtio-mmio devices, which are added when it says acpi=off. */
 	readonly cmdline: string;
 	readonly cpus: number;
@@ -38,12 +40,12 @@ export interface Booted {
  *
  * @throws ImageError for a kernel or initrd that cannot be used, UsageError for the command line
  */
-export function prepareBoot(memory: GuestMemory, plan: BootPlan): Booted {
+export async function prepareBoot(memory: GuestMemory, plan: BootPlan): Promise<Booted> {
 	const { e820, lowRamEnd, cpus, virtioMmio } = plan;
 	const acpi = !acpiDisabled(plan.cmdline);
 	const cmdline = composeCmdline(acpi ? undefined : virtioMmioParameters(virtioMmio), plan.cmdline);
-	const kernel = loadKernel(memory, plan.kernel, lowRamEnd);
-	const initrd = plan.initrd === undefined ? undefined : loadInitrd(memory, plan.initrd, kernel, lowRamEnd);
+	const kernel = await loadKernel(memory, plan.kernel, lowRamEnd);
+	const initrd = plan.initrd === undefined ? undefined : await loadInitrd(memory, plan.initrd, kernel, lowRamEnd);
 	writeCmdline(memory, cmdline, kernel.cmdlineBytes);
 	const rsdp = acpi ? writeAcpiTables(memory, cpus, virtioMmio) : 0;
 	writeMpTable(memory, cpus);

@@ -58,7 +58,12 @@ export function isBzImage(head: Buffer): boolean {
 }
 
 /** Loads the bzImage in `file`, whose first bytes are `head`. @throws ImageError */
-export function loadBzImage(memory: GuestMemory, file: ImageFile, head: Buffer, lowRamEnd: number): LoadedKernel {
+export async function loadBzImage(
+	memory: GuestMemory,
+	file: ImageFile,
+	head: Buffer,
+	lowRamEnd: number,
+): Promise<LoadedKernel> {
 	file.read(0, setup_header.end, "the setup header");
 	const version = head.readUInt16LE(setup_header.version);
 	if (version < MIN_VERSION) {
@@ -83,7 +88,7 @@ export function loadBzImage(memory: GuestMemory, file: ImageFile, head: Buffer, 
 	}
 	const end = start + Math.ceil(Math.max(head.readUInt32LE(setup_header.init_size), codeBytes) / PAGE) * PAGE;
 	if (end > lowRamEnd) throw tooBig(file, end, lowRamEnd);
-	file.load(setupBytes, codeBytes, memory, start, "the kernel");
+	await file.load(setupBytes, codeBytes, memory, start, "the kernel");
 
 	const headerEnd = Math.min(MAX_HEADER_END, setup_header.header + head[setup_header.jump + 1]!);
 	if (headerEnd < setup_header.end) throw refused(file, `its setup header ends at 0x${headerEnd.toString(16)}`);

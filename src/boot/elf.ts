@@ -77,7 +77,12 @@ interface Segment {
 }
 
 /** Loads the vmlinux in `file`, whose first bytes are `head`. @throws ImageError */
-export function loadElf(memory: GuestMemory, file: ImageFile, head: Buffer, lowRamEnd: number): LoadedKernel {
+export async function loadElf(
+	memory: GuestMemory,
+	file: ImageFile,
+	head: Buffer,
+	lowRamEnd: number,
+): Promise<LoadedKernel> {
 	file.read(0, Elf64_Ehdr.sizeof, "the ELF header");
 	const phnum = head.readUInt16LE(Elf64_Ehdr.e_phnum);
 	const phentsize = head.readUInt16LE(Elf64_Ehdr.e_phentsize);
@@ -106,7 +111,7 @@ export function loadElf(memory: GuestMemory, file: ImageFile, head: Buffer, lowR
 	if (!segments.some((s) => entry >= s.paddr && entry < s.paddr + s.memoryBytes)) {
 		throw malformed(file, `its entry point 0x${entry.toString(16)} lies in no segment`);
 	}
-	for (const s of segments) file.load(s.offset, s.fileBytes, memory, s.paddr, "a segment");
+	for (const s of segments) await file.load(s.offset, s.fileBytes, memory, s.paddr, "a segment");
 	return {
 		format: "elf",
 		protocol: pvhEntry === undefined ? "linux64" : "pvh",

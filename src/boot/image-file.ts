@@ -1,14 +1,16 @@
 /*
- * A kernel or initrd file while it is being loaded: opened once, its size known, read by position. Bytes go from the
- * file descriptor straight into guest RAM. A read past the end of the file is an ImageError, so a loader may trust no
- * header and still needs no check of its own.
+ * A kernel or initrd file while it is being loaded: opened once, its size known, read by position. Headers are read at
+ * once; what is large goes from the file descriptor straight into guest RAM, on libuv's threads. A read past the end of
+ * the file is an ImageError, so a loader may trust no header and still needs no check of its own.
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, read, readSync } from "node:fs";
+import { promisify } from "node:util";
 import { errnoName, explain, ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 
-/* One read call takes at most this much: readSync refuses 2 GiB, and Node should see a signal now and then. */
+/* One read call takes at most this much: 2 GiB are refused, and an end should not have to wait for more. */
 const READ_BYTES = 64 << 20;
+const readAsync = promisify(read);
 
 /** The error codes of one kind of image. */
 export interface ImageCodes {
@@ -23,6 +25,7 @@ export class ImageFile {
 	readonly sizeBytes: number;
 	readonly #codes: ImageCodes;
 	readonly #fd: number;
+	#open = true;
 
 	/** @throws ImageError with the code `codes.open` when there is no such regular file */
 	constructor(path: string, codes: ImageCodes) {
@@ -44,8 +47,10 @@ export class ImageFile {
 		this.sizeBytes = stat.size;
 	}
 
-	/** Closes the file. */
+	/** Closes the file, when no `load` is under way. */
 	close(): void {
+		if (!this.#open) return;
+		this.#open = false;
 		closeSync(this.#fd);
 	}
 
@@ -63,15 +68,21 @@ export class ImageFile {
 		return this.peek(position, length);
 	}
 
-	/** Copies `length` bytes from `position` to guest memory. The range [gpa, gpa + length) was checked to be RAM. */
-	load(position: number, length: number, memory: GuestMemory, gpa: number, part: string): void {
+	/**
+	 * Copies `length` bytes from `position` to guest memory, which must stay mapped until this has ended. The range [gpa,
+	 * gpa + length) was checked to be RAM.
+	 */
+	async load(position: number, length: number, memory: GuestMemory, gpa: number, part: string): Promise<void> {
 		this.#check(position, length, part);
 		for (let done = 0; done < length; ) {
 			const at = gpa + done;
 			const window = memory.windows.find((w) => at >= w.gpa && at < w.end)!;
 			const take = Math.min(length - done, window.end - at, READ_BYTES);
-			this.#fill(window.bytes.subarray(at - window.gpa, at - window.gpa + take), position + done);
-			done += take;
+			const into = window.bytes.subarray(at - window.gpa, at - window.gpa + take);
+			done += await readAsync(this.#fd, into, 0, take, position + done).then(
+				({ bytesRead }) => this.#some(bytesRead),
+				(cause) => this.#unreadable(cause),
+			);
 		}
 	}
 
@@ -86,12 +97,20 @@ export class ImageFile {
 			try {
 				count = readSync(this.#fd, bytes, done, bytes.length - done, position + done);
 			} catch (cause) {
-				const { open, what } = this.#codes;
-				throw new ImageError(open, `Cannot read ${what} ${this.path}: ${explain(cause)}`, { cause });
+				this.#unreadable(cause);
 			}
-			if (count === 0) throw this.#truncated("it became shorter while it was read");
-			done += count;
+			done += this.#some(count);
 		}
+	}
+
+	#some(count: number): number {
+		if (count === 0) throw this.#truncated("it became shorter while it was read");
+		return count;
+	}
+
+	#unreadable(cause: unknown): never {
+		const { open, what } = this.#codes;
+		throw new ImageError(open, `Cannot read ${what} ${this.path}: ${explain(cause)}`, { cause });
 	}
 
 	#truncated(found: string): ImageError {

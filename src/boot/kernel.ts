@@ -19,57 +19,64 @@ const INITRD = { what: "initrd", open: "ERR_INITRD_OPEN", truncated: "ERR_INITRD
 /* The first 4 KiB of a file hold an ELF header or a whole setup header, and every magic number. */
 const HEAD_BYTES = 4096;
 
+/** Opens a kernel for loadKernel. @throws ImageError ERR_KERNEL_OPEN */
+export function openKernel(path: string): ImageFile {
+	return new ImageFile(path, KERNEL);
+}
+
+/** Opens an initrd for loadInitrd. @throws ImageError ERR_INITRD_OPEN */
+export function openInitrd(path: string): ImageFile {
+	return new ImageFile(path, INITRD);
+}
+
 /**
- * Loads the kernel at `path`.
+ * Loads a kernel. The file stays the caller's.
  *
  * @param lowRamEnd first byte after the RAM below 4 GiB
  * @throws ImageError when it is not a kernel for x86-64, is damaged, or does not fit
  */
-export function loadKernel(memory: GuestMemory, path: string, lowRamEnd: number): LoadedKernel {
-	const file = new ImageFile(path, KERNEL);
-	try {
-		const head = file.peek(0, HEAD_BYTES);
-		if (isBzImage(head)) return loadBzImage(memory, file, head, lowRamEnd);
-		if (isElfKernel(head)) return loadElf(memory, file, head, lowRamEnd);
-		const sighting = identify(head);
-		if (sighting.otherArchitecture === true) {
-			throw new ImageError("ERR_KERNEL_ARCH", `Cannot load kernel ${path}: found ${sighting.found}, need x86-64`);
-		}
-		throw new ImageError(
-			"ERR_KERNEL_FORMAT",
-			`Cannot load kernel ${path}: neither an ELF vmlinux nor a bzImage: found ${sighting.found}`,
-			{ hint: sighting.hint },
-		);
-	} finally {
-		file.close();
+export async function loadKernel(memory: GuestMemory, file: ImageFile, lowRamEnd: number): Promise<LoadedKernel> {
+	const head = file.peek(0, HEAD_BYTES);
+	if (isBzImage(head)) return await loadBzImage(memory, file, head, lowRamEnd);
+	if (isElfKernel(head)) return await loadElf(memory, file, head, lowRamEnd);
+	const { path } = file;
+	const sighting = identify(head);
+	if (sighting.otherArchitecture === true) {
+		throw new ImageError("ERR_KERNEL_ARCH", `Cannot load kernel ${path}: found ${sighting.found}, need x86-64`);
 	}
+	throw new ImageError(
+		"ERR_KERNEL_FORMAT",
+		`Cannot load kernel ${path}: neither an ELF vmlinux nor a bzImage: found ${sighting.found}`,
+		{ hint: sighting.hint },
+	);
 }
 
 /**
- * Loads the initrd at `path` as high in low RAM as the kernel allows, page-aligned, clear of the kernel.
+ * Loads an initrd as high in low RAM as the kernel allows, page-aligned, clear of the kernel. The file stays the
+ * caller's.
  *
  * @throws ImageError ERR_INITRD_OPEN, ERR_INITRD_TOO_BIG or ERR_INITRD_TRUNCATED
  */
-export function loadInitrd(memory: GuestMemory, path: string, kernel: LoadedKernel, lowRamEnd: number): LoadedInitrd {
-	const file = new ImageFile(path, INITRD);
-	try {
-		const sizeBytes = file.sizeBytes;
-		if (sizeBytes === 0) {
-			throw new ImageError("ERR_INITRD_OPEN", `Cannot load initrd ${path}: it is an empty file`);
-		}
-		const ceiling = Math.min(lowRamEnd, kernel.initrdMax + 1);
-		const start = Math.floor((ceiling - sizeBytes) / PAGE) * PAGE;
-		if (start < kernel.end) {
-			const room = Math.max(0, ceiling - kernel.end);
-			throw new ImageError(
-				"ERR_INITRD_TOO_BIG",
-				`Cannot load initrd ${path}: it needs ${sizeBytes} bytes, the guest has ${room} bytes above its kernel`,
-				{ hint: "Give the guest more memory" },
-			);
-		}
-		file.load(0, sizeBytes, memory, start, "the initrd");
-		return { start, sizeBytes };
-	} finally {
-		file.close();
+export async function loadInitrd(
+	memory: GuestMemory,
+	file: ImageFile,
+	kernel: LoadedKernel,
+	lowRamEnd: number,
+): Promise<LoadedInitrd> {
+	const { path, sizeBytes } = file;
+	if (sizeBytes === 0) {
+		throw new ImageError("ERR_INITRD_OPEN", `Cannot load initrd ${path}: it is an empty file`);
 	}
+	const ceiling = Math.min(lowRamEnd, kernel.initrdMax + 1);
+	const start = Math.floor((ceiling - sizeBytes) / PAGE) * PAGE;
+	if (start < kernel.end) {
+		const room = Math.max(0, ceiling - kernel.end);
+		throw new ImageError(
+			"ERR_INITRD_TOO_BIG",
+			`Cannot load initrd ${path}: it needs ${sizeBytes} bytes, the guest has ${room} bytes above its kernel`,
+			{ hint: "Give the guest more memory" },
+		);
+	}
+	await file.load(0, sizeBytes, memory, start, "the initrd");
+	return { start, sizeBytes };
 }

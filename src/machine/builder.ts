@@ -63,7 +63,12 @@ interface Site {
  *
  * @throws IoctlError, UsageError ERR_TOO_MANY_DEVICES, ImageError for the kernel
  */
-export function build(config: CompleteConfig, resources: Resources, entry: Entry, teardown: Teardown): Wired {
+export async function build(
+	config: CompleteConfig,
+	resources: Resources,
+	entry: Entry,
+	teardown: Teardown,
+): Promise<Wired> {
 	const { kvm, ram, console } = resources;
 	const map = memoryMap(config.memoryMiB);
 	const vm = kvm.createVm();
@@ -94,7 +99,7 @@ export function build(config: CompleteConfig, resources: Resources, entry: Entry
 	const ids = deviceIds(config);
 	const devices = new Map(createDevices(config, resources).map((device, i) => [ids[i]!, teardown.owns(device)]));
 	const attachments = attachDevices(site, [...devices.values()]);
-	const booted = loadBoot(config, map, memory, attachments);
+	const booted = await loadBoot(config, map, memory, resources, attachments);
 
 	vcpus.push(...bootVcpus(kvm, vm, config.cpus, booted.kernel));
 	teardown.add(() => {
@@ -182,21 +187,25 @@ function attachDevices(site: Site, devices: readonly VirtioDevice[]): VirtioAtta
 }
 
 /** Fills RAM with the kernel and all that it reads at its start. */
-function loadBoot(
+async function loadBoot(
 	config: CompleteConfig,
 	map: MemoryMap,
 	memory: GuestMemory,
+	{ kernel, initrd }: Resources,
 	attachments: readonly VirtioAttachment[],
-): Booted {
-	return prepareBoot(memory, {
-		kernel: config.kernel,
-		initrd: config.initrd,
+): Promise<Booted> {
+	const booted = await prepareBoot(memory, {
+		kernel,
+		initrd,
 		cmdline: kernelCmdline(config),
 		cpus: config.cpus,
 		e820: map.e820,
 		lowRamEnd: map.lowRamEnd,
 		virtioMmio: attachments.map((attachment) => attachment.slot),
 	});
+	kernel.close();
+	initrd?.close();
+	return booted;
 }
 
 /** What is typed reaches the serial port; after the end it would raise an interrupt of a VM that is closed. */

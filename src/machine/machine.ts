@@ -59,7 +59,8 @@ export class Machine {
 		try {
 			const complete = completeConfig(config);
 			const resources = await acquire(complete, entry.logger, teardown);
-			const wired = entry.logger.run(() => build(complete, resources, entry, teardown));
+			const wired = await build(complete, resources, entry, teardown);
+			config.signal?.throwIfAborted();
 			return new Machine(wired, resources.vsock, entry, teardown, config.signal);
 		} catch (error) {
 			entry.end({ reason: "stopped" });

@@ -13,6 +13,8 @@ import { HostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { physicalAddressBits } from "../boot/cpuid.ts";
+import type { ImageFile } from "../boot/image-file.ts";
+import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { CompleteConfig, ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
@@ -22,6 +24,8 @@ import { memoryMap } from "./memory-map.ts";
 export interface Resources {
 	readonly kvm: Kvm;
 	readonly ram: GuestRam;
+	readonly kernel: ImageFile;
+	readonly initrd: ImageFile | undefined;
 	readonly console: HostConsole;
 	readonly disks: readonly BlockBackend[];
 	readonly nets: readonly NetBackend[];
@@ -32,7 +36,7 @@ export interface Resources {
  * Opens everything. Each resource is closed by `teardown`, unless a device that it was handed to has closed it before:
  * a second `close` of a backend does nothing.
  *
- * @throws HostError for what the host lacks or refuses; the reason of `config.signal` when that is aborted
+ * @throws HostError for what the host lacks or refuses, ImageError for a kernel that is no file; the reason of `config.signal` when that is aborted
  */
 export async function acquire(config: CompleteConfig, logger: Logger, teardown: Teardown): Promise<Resources> {
 	const { signal } = config;
@@ -51,7 +55,9 @@ export async function acquire(config: CompleteConfig, logger: Logger, teardown: 
 	const nets: NetBackend[] = [];
 	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net))));
 	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds));
-	return { kvm, ram, console, disks, nets, vsock };
+	const kernel = owned(openKernel(config.kernel));
+	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
+	return { kvm, ram, kernel, initrd, console, disks, nets, vsock };
 }
 
 /** Sees to it that what the caller gave to the machine is closed with it, even when nothing else was acquired. */

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
 import { type Booted, prepareBoot } from "../../src/boot/boot.ts";
 import { acpiDisabled, composeCmdline, virtioMmioParameters, writeCmdline } from "../../src/boot/cmdline.ts";
+import { openInitrd, openKernel } from "../../src/boot/kernel.ts";
 import { memoryMap, virtioSlot } from "../../src/machine/memory-map.ts";
 import { bzImage, elfImage, fakeMemory } from "./images.ts";
 
@@ -15,19 +16,22 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function boot(image: Buffer, cmdline: string): { memory: GuestMemory; booted: Booted } {
+async function boot(image: Buffer, cmdline: string): Promise<{ memory: GuestMemory; booted: Booted }> {
 	writeFileSync(join(folder, "kernel"), image);
 	const memory = fakeMemory(64);
 	const { e820, lowRamEnd } = memoryMap(64);
-	const booted = prepareBoot(memory, {
-		kernel: join(folder, "kernel"),
-		initrd: join(folder, "initrd"),
+	const [kernel, initrd] = [openKernel(join(folder, "kernel")), openInitrd(join(folder, "initrd"))];
+	const booted = await prepareBoot(memory, {
+		kernel,
+		initrd,
 		cmdline,
 		cpus: 2,
 		e820,
 		lowRamEnd,
 		virtioMmio: [virtioSlot(0), virtioSlot(8)],
 	});
+	kernel.close();
+	initrd.close();
 	return { memory, booted };
 }
 
@@ -37,8 +41,8 @@ function cString(memory: GuestMemory, at: number): string {
 }
 
 describe("prepareBoot", () => {
-	it("prepareBoot leaves a PVH kernel a start info with initrd, command line, RSDP and memory map", () => {
-		const { memory, booted } = boot(elfImage({ pvhEntry: 0x1000000 }), "console=ttyS0");
+	it("prepareBoot leaves a PVH kernel a start info with initrd, command line, RSDP and memory map", async () => {
+		const { memory, booted } = await boot(elfImage({ pvhEntry: 0x1000000 }), "console=ttyS0");
 		const info = 0x6000;
 		expect(memory.u32(info)).toBe(0x336ec578);
 		expect(memory.u32(info + 4)).toBe(1);
@@ -53,8 +57,8 @@ describe("prepareBoot", () => {
 		expect([memory.u64(map + 48), memory.u64(map + 56), memory.u32(map + 64)]).toEqual([1 << 20, 63 << 20, 1]);
 	});
 
-	it("prepareBoot leaves a bzImage a zero page with its own setup header in it", () => {
-		const { memory, booted } = boot(bzImage(), "quiet");
+	it("prepareBoot leaves a bzImage a zero page with its own setup header in it", async () => {
+		const { memory, booted } = await boot(bzImage(), "quiet");
 		const page = 0x7000;
 		expect(memory.u32(page + 0x202)).toBe(0x53726448);
 		expect(memory.u16(page + 0x206)).toBe(0x20f);
@@ -67,8 +71,8 @@ describe("prepareBoot", () => {
 		expect([memory.u64(page + 0x2d0 + 40), memory.u64(page + 0x2d0 + 48)]).toEqual([1 << 20, 63 << 20]);
 	});
 
-	it("prepareBoot maps the first 4 GiB one to one for the 64-bit entry", () => {
-		const { memory } = boot(elfImage(), "");
+	it("prepareBoot maps the first 4 GiB one to one for the 64-bit entry", async () => {
+		const { memory } = await boot(elfImage(), "");
 		const physical = (address: number): number => {
 			const pdpt = memory.u64(0x9000) & ~0xfff;
 			const pd = memory.u64(pdpt + 8 * Math.floor(address / 2 ** 30)) & ~0xfff;
@@ -79,13 +83,13 @@ describe("prepareBoot", () => {
 		for (const address of [0, 0x1000200, 0x7fffffff, 0xfee00000, 0xffffffff]) expect(physical(address)).toBe(address);
 	});
 
-	it("prepareBoot puts a reset through port 0x602 where Linux jumps to the BIOS", () => {
-		const { memory } = boot(elfImage({ pvhEntry: 0x1000000 }), "");
+	it("prepareBoot puts a reset through port 0x602 where Linux jumps to the BIOS", async () => {
+		const { memory } = await boot(elfImage({ pvhEntry: 0x1000000 }), "");
 		expect(Buffer.from(memory.bytes(0xffff0, 10)).toString("hex")).toBe("ba0206b001eefaf4ebfd");
 	});
 
-	it("prepareBoot without ACPI names the virtio-mmio devices before the user's parameters", () => {
-		const { memory, booted } = boot(elfImage({ pvhEntry: 0x1000000 }), "acpi=off -- run this");
+	it("prepareBoot without ACPI names the virtio-mmio devices before the user's parameters", async () => {
+		const { memory, booted } = await boot(elfImage({ pvhEntry: 0x1000000 }), "acpi=off -- run this");
 		expect(booted.cmdline).toBe(
 			"virtio_mmio.device=4K@0xd0000000:16 virtio_mmio.device=4K@0xd0008000:5 acpi=off -- run this",
 		);

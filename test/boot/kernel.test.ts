@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ImageError } from "../../src/base/errors.ts";
-import { loadInitrd, loadKernel } from "../../src/boot/kernel.ts";
+import type { GuestMemory } from "../../src/base/guest-memory.ts";
+import { loadInitrd, loadKernel, openInitrd, openKernel } from "../../src/boot/kernel.ts";
+import type { LoadedInitrd, LoadedKernel } from "../../src/boot/loaded.ts";
 import { bzImage, elfImage, fakeMemory } from "./images.ts";
 
 const MIB = 1 << 20;
@@ -19,14 +21,24 @@ function file(content: Uint8Array | string, name = "image"): string {
 	return path;
 }
 
-function load(content: Uint8Array | string, memoryMiB = 64) {
+async function load(content: Uint8Array | string, memoryMiB = 64) {
 	const memory = fakeMemory(memoryMiB);
-	return { memory, kernel: loadKernel(memory, file(content), memoryMiB * MIB) };
+	return { memory, kernel: await kernelAt(memory, file(content), memoryMiB * MIB) };
 }
 
-function failure(act: () => unknown): ImageError {
+async function kernelAt(memory: GuestMemory, path: string, lowRamEnd: number): Promise<LoadedKernel> {
+	const image = openKernel(path);
+	return await loadKernel(memory, image, lowRamEnd).finally(() => image.close());
+}
+
+async function initrdAt(memory: GuestMemory, path: string, kernel: LoadedKernel): Promise<LoadedInitrd> {
+	const image = openInitrd(path);
+	return await loadInitrd(memory, image, kernel, 64 * MIB).finally(() => image.close());
+}
+
+async function failure(act: () => Promise<unknown>): Promise<ImageError> {
 	try {
-		act();
+		await act();
 	} catch (error) {
 		expect(error).toBeInstanceOf(ImageError);
 		return error as ImageError;
@@ -35,42 +47,42 @@ function failure(act: () => unknown): ImageError {
 }
 
 describe("loadKernel of an ELF vmlinux", () => {
-	it("loadKernel prefers the PVH entry of the note", () => {
-		const { kernel } = load(elfImage({ pvhEntry: 0x1000040 }));
+	it("loadKernel prefers the PVH entry of the note", async () => {
+		const { kernel } = await load(elfImage({ pvhEntry: 0x1000040 }));
 		expect(kernel).toMatchObject({ format: "elf", protocol: "pvh", entry: 0x1000040, start: 0x1000000 });
 	});
 
-	it("loadKernel falls back to e_entry and the 64-bit protocol without a note", () => {
-		const { kernel } = load(elfImage({ entry: 0x1000010 }));
+	it("loadKernel falls back to e_entry and the 64-bit protocol without a note", async () => {
+		const { kernel } = await load(elfImage({ entry: 0x1000010 }));
 		expect(kernel).toMatchObject({ protocol: "linux64", entry: 0x1000010 });
 	});
 
-	it("loadKernel copies the segment and counts its bss into the end", () => {
+	it("loadKernel copies the segment and counts its bss into the end", async () => {
 		const code = Buffer.from(Array.from({ length: 5000 }, (_, i) => i & 0xff));
-		const { memory, kernel } = load(elfImage({ code, memoryBytes: 20000 }));
+		const { memory, kernel } = await load(elfImage({ code, memoryBytes: 20000 }));
 		expect(Buffer.from(memory.bytes(0x1000000, 5000)).equals(code)).toBe(true);
 		expect(kernel.end).toBe(0x1000000 + 20480);
 	});
 
-	it("loadKernel fills a segment that crosses two memory windows", () => {
+	it("loadKernel fills a segment that crosses two memory windows", async () => {
 		const code = Buffer.from(Array.from({ length: 65536 }, (_, i) => (i * 7) & 0xff));
 		const memory = fakeMemory(64, 17);
-		loadKernel(memory, file(elfImage({ paddr: 17 * MIB - 1000, code })), 64 * MIB);
+		await kernelAt(memory, file(elfImage({ paddr: 17 * MIB - 1000, code })), 64 * MIB);
 		expect(Buffer.from(memory.bytes(17 * MIB - 1000, 1000)).equals(code.subarray(0, 1000))).toBe(true);
 		expect(Buffer.from(memory.bytes(17 * MIB, 64536)).equals(code.subarray(1000))).toBe(true);
 	});
 
-	it("loadKernel reports a file cut at any boundary as truncated, or as what is left of it", () => {
+	it("loadKernel reports a file cut at any boundary as truncated, or as what is left of it", async () => {
 		const image = elfImage({ pvhEntry: 0x1000000 });
 		for (const length of [20, 63, 64, 100, 175, 176, 195, 196, image.length - 1]) {
-			const error = failure(() => load(image.subarray(0, length)));
+			const error = await failure(() => load(image.subarray(0, length)));
 			expect([length, error.code]).toEqual([length, "ERR_KERNEL_TRUNCATED"]);
 		}
-		expect(failure(() => load(image.subarray(0, 19))).message).toContain("cut off in its header");
+		expect((await failure(() => load(image.subarray(0, 19)))).message).toContain("cut off in its header");
 	});
 
-	it("loadKernel says how much memory a large kernel needs", () => {
-		const error = failure(() => load(elfImage({ memoryBytes: 60 * MIB })));
+	it("loadKernel says how much memory a large kernel needs", async () => {
+		const error = await failure(() => load(elfImage({ memoryBytes: 60 * MIB })));
 		expect(error.code).toBe("ERR_KERNEL_TOO_BIG");
 		expect(error.message).toContain("up to 76 MiB, the guest has 64 MiB");
 	});
@@ -80,24 +92,24 @@ describe("loadKernel of an ELF vmlinux", () => {
 		["an entry outside all segments", elfImage({ entry: 0x2000000 }), "lies in no segment"],
 		["a PVH entry outside all segments", elfImage({ pvhEntry: 0x100 }), "lies in no segment"],
 		["a segment larger in the file", elfImage({ memoryBytes: 10 }), "larger in the file"],
-	])("loadKernel refuses %s", (_, image, words) => {
-		const error = failure(() => load(image));
+	])("loadKernel refuses %s", async (_, image, words) => {
+		const error = await failure(() => load(image));
 		expect(error.code).toBe("ERR_KERNEL_FORMAT");
 		expect(error.message).toContain(words);
 	});
 
-	it("loadKernel refuses sizes and addresses near 2^64", () => {
+	it("loadKernel refuses sizes and addresses near 2^64", async () => {
 		for (const at of [32, 64 + 8, 64 + 24, 64 + 32, 64 + 40]) {
 			const image = elfImage();
 			image.writeBigUInt64LE(0xffff_ffff_ffff_f000n, at);
-			expect(failure(() => load(image)).code).toBe("ERR_KERNEL_FORMAT");
+			expect((await failure(() => load(image))).code).toBe("ERR_KERNEL_FORMAT");
 		}
 	});
 });
 
 describe("loadKernel of a bzImage", () => {
-	it("loadKernel enters it 0x200 bytes in, where it prefers to be", () => {
-		const { memory, kernel } = load(bzImage({ code: Buffer.alloc(4096, 0xcc) }));
+	it("loadKernel enters it 0x200 bytes in, where it prefers to be", async () => {
+		const { memory, kernel } = await load(bzImage({ code: Buffer.alloc(4096, 0xcc) }));
 		expect(kernel).toMatchObject({
 			format: "bzImage",
 			protocol: "linux64",
@@ -112,23 +124,23 @@ describe("loadKernel of a bzImage", () => {
 		expect(kernel.setupHeader).toHaveLength(0x202 + 0x6a - 0x1f1);
 	});
 
-	it("loadKernel takes the default of four setup sectors for 0", () => {
+	it("loadKernel takes the default of four setup sectors for 0", async () => {
 		const image = bzImage({ code: Buffer.alloc(4096, 0xcc) });
 		image[0x1f1] = 0;
-		expect(load(image).memory.u8(0x1000000)).toBe(0xcc);
+		expect((await load(image)).memory.u8(0x1000000)).toBe(0xcc);
 	});
 
-	it("loadKernel reports a file cut at any boundary as truncated", () => {
+	it("loadKernel reports a file cut at any boundary as truncated", async () => {
 		const image = bzImage();
 		for (const length of [0x206, 0x267, 0x268, 512, 2559, 2560, image.length - 1].filter((n) => n > 0x205)) {
-			const error = failure(() => load(image.subarray(0, length)));
+			const error = await failure(() => load(image.subarray(0, length)));
 			expect([length, error.code]).toEqual([length, "ERR_KERNEL_TRUNCATED"]);
 		}
 	});
 
-	it("loadKernel leaves room for the kernel to unpack itself", () => {
-		expect(failure(() => load(bzImage({ initSize: 50 * MIB }))).code).toBe("ERR_KERNEL_TOO_BIG");
-		expect(load(bzImage({ initSize: 48 * MIB })).kernel.end).toBe(64 * MIB);
+	it("loadKernel leaves room for the kernel to unpack itself", async () => {
+		expect((await failure(() => load(bzImage({ initSize: 50 * MIB })))).code).toBe("ERR_KERNEL_TOO_BIG");
+		expect((await load(bzImage({ initSize: 48 * MIB }))).kernel.end).toBe(64 * MIB);
 	});
 
 	it.each([
@@ -137,8 +149,8 @@ describe("loadKernel of a bzImage", () => {
 		["a 32-bit kernel", bzImage({ xloadflags: 0 }), "ERR_KERNEL_ARCH", "32-bit kernel"],
 		["a load address below 1 MiB", bzImage({ prefAddress: 0x10000 }), "ERR_KERNEL_FORMAT", "0x10000"],
 		["no code", bzImage({ code: Buffer.alloc(0) }), "ERR_KERNEL_FORMAT", "0 bytes"],
-	])("loadKernel refuses %s", (_, image, code, words) => {
-		const error = failure(() => load(image));
+	])("loadKernel refuses %s", async (_, image, code, words) => {
+		const error = await failure(() => load(image));
 		expect(error.code).toBe(code);
 		expect(error.message).toContain(words);
 	});
@@ -172,22 +184,22 @@ describe("loadKernel of something else", () => {
 		["a script", padded("#!/bin/sh\n"), "FORMAT"],
 		["text", Buffer.from("Hello\n"), "FORMAT"],
 		["unknown data starting with 1111111111111111", padded([]), "FORMAT"],
-	])("loadKernel names %s", (words, content, code) => {
-		const error = failure(() => load(content));
+	])("loadKernel names %s", async (words, content, code) => {
+		const error = await failure(() => load(content));
 		expect(error.message).toContain(words);
 		expect(error.code).toBe(`ERR_KERNEL_${code}`);
 	});
 
-	it("loadKernel reports a missing file and a folder as ERR_KERNEL_OPEN", () => {
+	it("loadKernel reports a missing file and a folder as ERR_KERNEL_OPEN", async () => {
 		const memory = fakeMemory(64);
-		const missing = failure(() => loadKernel(memory, join(folder, "nothing"), 64 * MIB));
+		const missing = await failure(() => kernelAt(memory, join(folder, "nothing"), 64 * MIB));
 		expect(missing.code).toBe("ERR_KERNEL_OPEN");
 		expect(missing.message).toContain("no such file or directory");
 		mkdirSync(join(folder, "sub"), { recursive: true });
-		expect(failure(() => loadKernel(memory, join(folder, "sub"), 64 * MIB)).message).toContain("is a directory");
+		expect((await failure(() => kernelAt(memory, join(folder, "sub"), 64 * MIB))).message).toContain("is a directory");
 	});
 
-	it("loadKernel throws nothing but ImageError for random headers", () => {
+	it("loadKernel throws nothing but ImageError for random headers", async () => {
 		let seed = 12345;
 		const random = (below: number): number => {
 			seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
@@ -200,7 +212,7 @@ describe("loadKernel of something else", () => {
 			const headerBytes = round % 2 === 0 ? 196 : 0x268;
 			for (let i = 0; i <= random(6); i++) image[random(headerBytes)] = random(3) === 0 ? 0xff : random(256);
 			try {
-				loadKernel(memory, file(image.subarray(0, image.length - random(2) * random(image.length))), 64 * MIB);
+				await kernelAt(memory, file(image.subarray(0, image.length - random(2) * random(image.length))), 64 * MIB);
 			} catch (error) {
 				expect(error).toBeInstanceOf(ImageError);
 				refused++;
@@ -211,36 +223,36 @@ describe("loadKernel of something else", () => {
 });
 
 describe("loadInitrd", () => {
-	it("loadInitrd puts it at the top of low RAM, page-aligned", () => {
-		const { memory, kernel } = load(elfImage());
+	it("loadInitrd puts it at the top of low RAM, page-aligned", async () => {
+		const { memory, kernel } = await load(elfImage());
 		const content = Buffer.alloc(5000, 0x42);
-		const initrd = loadInitrd(memory, file(content, "initrd"), kernel, 64 * MIB);
+		const initrd = await initrdAt(memory, file(content, "initrd"), kernel);
 		expect(initrd).toEqual({ start: 64 * MIB - 8192, sizeBytes: 5000 });
 		expect(Buffer.from(memory.bytes(initrd.start, 5000)).equals(content)).toBe(true);
 	});
 
-	it("loadInitrd stays below the kernel's initrd_addr_max", () => {
+	it("loadInitrd stays below the kernel's initrd_addr_max", async () => {
 		const image = bzImage();
 		image.writeUInt32LE(0x2ffffff, 0x22c);
-		const { memory, kernel } = load(image);
-		expect(loadInitrd(memory, file("x", "initrd"), kernel, 64 * MIB).start).toBe(0x2fff000);
+		const { memory, kernel } = await load(image);
+		expect((await initrdAt(memory, file("x", "initrd"), kernel)).start).toBe(0x2fff000);
 	});
 
-	it("loadInitrd does not overwrite the kernel", () => {
-		const { memory, kernel } = load(bzImage({ initSize: 47 * MIB }));
+	it("loadInitrd does not overwrite the kernel", async () => {
+		const { memory, kernel } = await load(bzImage({ initSize: 47 * MIB }));
 		const path = file("", "initrd");
 		truncateSync(path, MIB + 1);
-		const error = failure(() => loadInitrd(memory, path, kernel, 64 * MIB));
+		const error = await failure(() => initrdAt(memory, path, kernel));
 		expect(error.code).toBe("ERR_INITRD_TOO_BIG");
 		expect(error.message).toContain("needs 1048577 bytes, the guest has 1048576 bytes");
 		truncateSync(path, MIB);
-		expect(loadInitrd(memory, path, kernel, 64 * MIB).start).toBe(63 * MIB);
+		expect((await initrdAt(memory, path, kernel)).start).toBe(63 * MIB);
 	});
 
-	it("loadInitrd reports a missing and an empty file as ERR_INITRD_OPEN", () => {
-		const { memory, kernel } = load(elfImage());
+	it("loadInitrd reports a missing and an empty file as ERR_INITRD_OPEN", async () => {
+		const { memory, kernel } = await load(elfImage());
 		const path = join(folder, "nothing");
-		expect(failure(() => loadInitrd(memory, path, kernel, 64 * MIB)).code).toBe("ERR_INITRD_OPEN");
-		expect(failure(() => loadInitrd(memory, file("", "initrd"), kernel, 64 * MIB)).code).toBe("ERR_INITRD_OPEN");
+		expect((await failure(() => initrdAt(memory, path, kernel))).code).toBe("ERR_INITRD_OPEN");
+		expect((await failure(() => initrdAt(memory, file("", "initrd"), kernel))).code).toBe("ERR_INITRD_OPEN");
 	});
 });

@@ -117,7 +117,8 @@ async function wired(kernel: string, look: (parts: Wired) => void | Promise<void
 	const teardown = new Teardown();
 	const entry = new Entry();
 	try {
-		await look(build(plan, await acquire(plan, entry.logger, teardown), entry, teardown));
+		const resources = await acquire(plan, entry.logger, teardown);
+		await look(await build(plan, resources, entry, teardown));
 	} finally {
 		await teardown.run();
 	}
