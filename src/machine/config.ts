@@ -8,6 +8,7 @@ import { UsageError } from "../base/errors.ts";
 import type { LogOptions } from "../base/log.ts";
 import { MacAddress } from "../base/mac.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
+import { virtioSlot } from "./memory-map.ts";
 
 /**
  * A virtio-blk disk (virtio 1.2 §5.2): a raw image file or a block device, or a backend of one's own, which belongs to
@@ -195,14 +196,15 @@ export function deviceIds(config: CompleteConfig): string[] {
 	];
 }
 
-/** @throws UsageError ERR_CONFIG_DISK, ERR_CONFIG_ID */
+/** @throws UsageError ERR_CONFIG_DISK, ERR_CONFIG_ID, ERR_TOO_MANY_DEVICES */
 function validateIds(config: CompleteConfig): void {
 	for (const { id } of config.disks) {
 		if (Buffer.byteLength(id) <= DISK_ID_BYTES) continue;
 		throw new UsageError("ERR_CONFIG_DISK", `Cannot use disk id "${id}": it is longer than ${DISK_ID_BYTES} bytes`);
 	}
 	const taken = new Set<string>();
-	for (const id of deviceIds(config)) {
+	for (const [i, id] of deviceIds(config).entries()) {
+		virtioSlot(i); /* is there */
 		if (!/^[\w.:-]{1,64}$/.test(id)) {
 			throw new UsageError("ERR_CONFIG_ID", `Cannot use device id ${JSON.stringify(id)}: it is no plain name`, {
 				hint: "1 to 64 letters, digits and . _ : - make an id",

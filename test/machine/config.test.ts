@@ -72,6 +72,7 @@ test.each<[string, string, Partial<MachineConfig>]>([
 	["a MAC address of zeroes", "ERR_CONFIG_NET", { nets: [{ kind: "user", mac: "00:00:00:00:00:00" }] }],
 	["a multicast MAC address", "ERR_CONFIG_NET", { nets: [{ kind: "user", mac: "01:00:00:00:00:00" }] }],
 	["a cid of the host", "ERR_CONFIG_VSOCK", { vsock: { cid: 2 } }],
+	["17 devices", "ERR_TOO_MANY_DEVICES", { rng: true, disks: Array.from({ length: 16 }, () => ({ path: "a" })) }],
 	["no vCPU", "ERR_CONFIG_CPUS", { cpus: 0 }],
 	["33 vCPUs", "ERR_CONFIG_CPUS", { cpus: 33 }],
 ])("completeConfig refuses %s with %s", (_, code, config) => {
