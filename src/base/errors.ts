@@ -9,15 +9,20 @@
 export interface ErrorDetail {
 	/** One sentence that tells the user what to do; printed on a line of its own. */
 	hint?: string | undefined;
+	/** What was caught, when another error led to this one. */
 	cause?: unknown;
 }
 
-/** Base class: `code` is stable API, `exitStatus` is what the process exits with when nobody catches it. */
+/** Base class of all errors that tsvmm raises on purpose. What is caught that is none of these is a defect. */
 export class TsvmmError extends Error {
+	/** "ERR_KVM_MISSING": stays the same from version to version; docs/errors.md explains each. */
 	readonly code: string;
+	/** One sentence that tells the user what to do, when there is something. */
 	readonly hint: string | undefined;
+	/** What the command line exits with when nobody catches it, 0 to 255. */
 	readonly exitStatus: number = 125;
 
+	/** @param message what was attempted and what was found: "Cannot open /dev/kvm: permission denied" */
 	constructor(code: string, message: string, detail: ErrorDetail = {}) {
 		super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
 		this.name = new.target.name;
@@ -34,11 +39,14 @@ export class UsageError extends TsvmmError {
 /** The host lacks or refuses something: a device node, a tool, a permission, space. */
 export class HostError extends TsvmmError {}
 
-/** A KVM or other ioctl failed. `ioctl` is its C name, `errno` the errno by name ("EINVAL"). */
+/** A KVM or other ioctl failed (ERR_IOCTL). */
 export class IoctlError extends HostError {
+	/** Its C name: "KVM_CREATE_VM". */
 	readonly ioctl: string;
+	/** The errno by name: "EINVAL". */
 	readonly errno: string;
 
+	/** @param explanation what the errno means, in words */
 	constructor(ioctl: string, errno: string, explanation: string, detail: ErrorDetail = {}) {
 		super("ERR_IOCTL", `Cannot ${ioctl}: ${errno} (${explanation})`, detail);
 		this.ioctl = ioctl;
@@ -49,7 +57,7 @@ export class IoctlError extends HostError {
 /** An image or kernel on disk is not what it claims to be: truncated, malformed, wrong architecture, hash mismatch. */
 export class ImageError extends TsvmmError {}
 
-/** The guest ended in a way that is not an orderly power-off: triple fault, KVM internal error, panic. */
+/** The guest ended in a way that is not an orderly power-off (triple fault, KVM internal error, panic), or broke a protocol. */
 export class GuestError extends TsvmmError {}
 
 /** Something was asked of an object that is past it, such as a start after the end. Nothing was done. */

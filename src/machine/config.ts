@@ -35,8 +35,8 @@ export interface OwnDiskConfig {
 }
 
 /**
- * A virtio-net interface (virtio 1.2 §5.1): an existing tap of the host, a network of passt's ("user"), or a backend of
- * one's own, which belongs to the machine from then on.
+ * A virtio-net interface (virtio 1.2 §5.1): an existing tap of the host by its name, a network of passt's ("user") with
+ * ports of the host that lead to the guest, or a backend of one's own, which belongs to the machine from then on.
  */
 export type NetConfig = {
 	/** The guest's address, as in "52:54:00:12:34:56"; one that is always the same when missing. */
@@ -53,8 +53,11 @@ export type NetConfig = {
 export interface PortForward {
 	/** Where the host listens; every address of the host when missing. */
 	hostAddress?: string;
+	/** 1 to 65535. */
 	hostPort: number;
+	/** 1 to 65535. */
 	guestPort: number;
+	/** What is forwarded. */
 	protocol: "tcp" | "udp";
 }
 

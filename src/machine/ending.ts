@@ -18,7 +18,9 @@ export type EndReason =
 	| "start-failed"
 	| "stopped";
 
+/** How a machine ended: an end is data, not an error. `endError` makes one of it where one is wanted. */
 export interface MachineEnd {
+	/** What ended it. */
 	readonly reason: EndReason;
 	/** One clause for a message: the panic's own line, the vCPU's registers, the errno. */
 	readonly detail?: string;

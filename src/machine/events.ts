@@ -18,7 +18,9 @@ export interface MachineEvents {
 	ended: [end: MachineEnd];
 }
 
+/** The name of an event. */
 export type MachineEventName = keyof MachineEvents;
+/** What is called when event `E` happens, in the turn in which it does. */
 export type MachineListener<E extends MachineEventName> = (...args: MachineEvents[E]) => void;
 
 export class MachineEmitter {
