@@ -26,7 +26,7 @@ export interface BlockBackend {
 	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void;
 	/** Ends a batch: everything queued since the last call goes to the host now, in one system call where it can. */
 	submit(): void;
-	/** Resolves when nothing is in flight any more and the host resources are released. */
+	/** Resolves when nothing is in flight any more and the host resources are released. A second call does nothing. */
 	close(): Promise<void>;
 }
 
@@ -62,6 +62,7 @@ export interface NetBackend {
 	send(frame: Segments): boolean;
 	/** Fills in the next frame; its length in bytes, 0 when none waits, -1 when it did not fit and was dropped. */
 	receive(into: Segments): number;
+	/** Releases the host resources. A second call does nothing. */
 	close(): Promise<void>;
 }
 

@@ -75,11 +75,15 @@ export const virtio_blk_discard_write_zeroes = struct("virtio_blk_discard_write_
 export const REQUEST_HEADER_BYTES = virtio_blk_outhdr.sizeof;
 export const RANGE_BYTES = virtio_blk_discard_write_zeroes.sizeof;
 
-/** The device's configuration space. */
-export function blockConfig(capacitySectors: number, segMax: number): Uint8Array {
+/** Writes the capacity into a configuration space. */
+export function setCapacity(config: Uint8Array, sectors: number): void {
+	new DataView(config.buffer).setBigUint64(virtio_blk_config.capacity, BigInt(sectors), true);
+}
+
+/** The device's configuration space, without its capacity. */
+export function blockConfig(segMax: number): Uint8Array {
 	const config = new Uint8Array(virtio_blk_config.sizeof);
 	const view = new DataView(config.buffer);
-	view.setBigUint64(virtio_blk_config.capacity, BigInt(capacitySectors), true);
 	view.setUint32(virtio_blk_config.seg_max, segMax, true);
 	view.setUint32(virtio_blk_config.blk_size, SECTOR_BYTES, true);
 	view.setUint8(virtio_blk_config.physical_block_exp, PHYSICAL_BLOCK_EXP);

@@ -13,6 +13,7 @@
  * never in use twice.
  */
 import type { BlockBackend, BlockResult } from "../backends/contract.ts";
+import { UsageError } from "../base/errors.ts";
 import { limited } from "../base/log.ts";
 import {
 	BlockRequest,
@@ -23,6 +24,7 @@ import {
 	RANGE_BYTES,
 	REQUEST_HEADER_BYTES,
 	SECTOR_BYTES,
+	setCapacity,
 	VIRTIO_BLK_F_BLK_SIZE,
 	VIRTIO_BLK_F_DISCARD,
 	VIRTIO_BLK_F_FLUSH,
@@ -61,13 +63,16 @@ export class BlockDevice implements VirtioDevice {
 	readonly features: bigint;
 	readonly queueSizes: readonly number[];
 	readonly config: Uint8Array;
-	readonly #backend: BlockBackend;
+	#backend: BlockBackend;
+	/** Takes the backend's place once no request is in flight; none begins meanwhile. */
+	#next: { backend: BlockBackend; done: () => void } | undefined;
 	readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-	readonly #capacitySectors: number;
+	#capacitySectors = 0;
 	/** One per head index, made at construction. */
 	readonly #requests: readonly BlockRequest[];
 	#queue: Virtqueue | undefined;
 	#needsReset: Activation["needsReset"] | undefined;
+	#configChanged: Activation["configChanged"] | undefined;
 	#features = 0n;
 	/** Requests of an activation that was reset, which the backend still has. */
 	#stale = 0;
@@ -79,28 +84,52 @@ export class BlockDevice implements VirtioDevice {
 	constructor(backend: BlockBackend, { name = "virtio-blk0", id = name, queueSize = 256 }: BlockDeviceOptions = {}) {
 		this.name = name;
 		this.#backend = backend;
-		this.#capacitySectors = Math.floor(backend.sizeBytes / SECTOR_BYTES);
 		this.queueSizes = [queueSize];
 		this.features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
 		if (backend.readOnly) this.features |= VIRTIO_BLK_F_RO;
 		else this.features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 		/* The two descriptors besides the data are the header and the status. */
-		this.config = blockConfig(this.#capacitySectors, Math.max(1, queueSize - 2));
+		this.config = blockConfig(Math.max(1, queueSize - 2));
 		new TextEncoder().encodeInto(id, this.#id);
 		this.#requests = Array.from({ length: queueSize }, (_, head) => new BlockRequest(head));
-		backend.start((token, result) => this.#complete(token, result));
+		this.#connect(backend);
 	}
 
-	activate({ queues, features, needsReset }: Activation): void {
+	/** The backend that requests go to. */
+	get backend(): BlockBackend {
+		return this.#backend;
+	}
+
+	/**
+	 * Puts another disk in the place of this one, as a changed medium: requests in flight are answered by the old
+	 * backend, later ones by the new, and the driver is told of the capacity. The device owns the new backend from then
+	 * on. Resolves when the old one is closed.
+	 *
+	 * @throws UsageError ERR_DISK_REPLACE for a backend that the driver may not write to while it may to this device (it
+	 * learns that only at its start), or while another replacement is under way; then the backend stays the caller's
+	 */
+	async replaceBackend(backend: BlockBackend): Promise<void> {
+		if (this.#next !== undefined) throw refusal(this.name, "another replacement is under way");
+		if (backend.readOnly && !this.#readOnly) throw refusal(this.name, "the new one is read-only, the old one is not");
+		const old = this.#backend;
+		await new Promise<void>((done) => {
+			this.#next = { backend, done };
+			this.#replace();
+		});
+		await old.close();
+	}
+
+	activate({ queues, features, needsReset, configChanged }: Activation): void {
 		this.#queue = queues[0];
 		this.#features = features;
 		this.#needsReset = needsReset;
+		this.#configChanged = configChanged;
 	}
 
 	notify(): void {
 		const queue = this.#queue;
 		this.#staged = true;
-		if (queue !== undefined && this.#stale === 0) {
+		if (queue !== undefined && this.#stale === 0 && this.#next === undefined) {
 			for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) this.#begin(chain, queue);
 		}
 		this.#publish();
@@ -109,6 +138,7 @@ export class BlockDevice implements VirtioDevice {
 	reset(): void {
 		this.#queue = undefined;
 		this.#needsReset = undefined;
+		this.#configChanged = undefined;
 		for (const request of this.#requests) {
 			if (request.chain === undefined || request.stale) continue;
 			request.stale = true;
@@ -118,7 +148,37 @@ export class BlockDevice implements VirtioDevice {
 
 	async close(): Promise<void> {
 		this.reset();
+		const next = this.#next;
+		this.#next = undefined;
 		await this.#backend.close();
+		await next?.backend.close();
+		next?.done();
+	}
+
+	get #readOnly(): boolean {
+		return (this.features & VIRTIO_BLK_F_RO) !== 0n;
+	}
+
+	/** Requests go to `backend` from now on. */
+	#connect(backend: BlockBackend): void {
+		this.#backend = backend;
+		this.#capacitySectors = Math.floor(backend.sizeBytes / SECTOR_BYTES);
+		setCapacity(this.config, this.#capacitySectors);
+		backend.start((token, result) => {
+			/* One that was replaced has nothing to say any more. */
+			if (this.#backend === backend) this.#complete(token, result);
+		});
+	}
+
+	/** Puts the next backend in place if nothing is in flight at the present one. */
+	#replace(): void {
+		const next = this.#next;
+		if (next === undefined || this.#requests.some(({ chain }) => chain !== undefined)) return;
+		this.#next = undefined;
+		this.#connect(next.backend);
+		this.#configChanged?.();
+		this.#stage();
+		next.done();
 	}
 
 	/** Reads the header of a new chain and starts what it asks for, or answers at once. */
@@ -150,7 +210,7 @@ export class BlockDevice implements VirtioDevice {
 			}
 			case VIRTIO_BLK_T_OUT: {
 				readable.slice(REQUEST_HEADER_BYTES, readable.totalBytes, data);
-				if (this.#backend.readOnly) return this.#refuse("a write to a read-only disk");
+				if (this.#readOnly) return this.#refuse("a write to a read-only disk");
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a write beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
 				/* A driver that cannot flush relies on every write being stable (§5.2.6.2). */
@@ -225,11 +285,13 @@ export class BlockDevice implements VirtioDevice {
 			request.end();
 			this.#stale--;
 			if (this.#stale === 0) this.#stage();
+			this.#replace();
 			return;
 		}
 		if (result === "ok" && this.#continue(request)) this.#queued = true;
 		else this.#answer(request, STATUS[result], result === "ok" ? request.written : 0);
 		this.#stage();
+		this.#replace();
 	}
 
 	/** Starts what is left of a request that has gone well so far; false when nothing is. */
@@ -279,6 +341,10 @@ export class BlockDevice implements VirtioDevice {
 		limited(this.name, "warn", `refused ${what}`);
 		return VIRTIO_BLK_S_IOERR;
 	}
+}
+
+function refusal(name: string, why: string): UsageError {
+	return new UsageError("ERR_DISK_REPLACE", `Cannot replace the disk of ${name}: ${why}`);
 }
 
 const STATUS: Record<BlockResult, number> = {

@@ -96,6 +96,19 @@ test("Machine.device finds devices by id and kind", async () => {
 	expect(() => machine.device("rng", BlockDevice)).toThrow(expect.objectContaining({ code }));
 });
 
+test("Machine.device leads to a disk whose backend can be replaced, closed with the machine", async () => {
+	const disks = [new MemoryDisk(512), new MemoryDisk(1024)];
+	const closed: number[] = [];
+	for (const [i, disk] of disks.entries()) disk.close = async () => void closed.push(i);
+	const machine = await spinning({ disks: [{ backend: disks[0]! }] });
+	machine.start();
+	const disk = machine.device("disk0", BlockDevice);
+	await disk.replaceBackend(disks[1]!);
+	expect([closed, disk.backend]).toEqual([[0], disks[1]]);
+	await machine.stop();
+	expect(closed).toContain(1);
+});
+
 test("Machine.create closes what it was given once, whether it fails early, late or not at all", async () => {
 	const given = () => {
 		const calls = { device: new Closes("own"), disk: new MemoryDisk(512), diskClosed: 0, consoleClosed: 0 };
