@@ -2,16 +2,20 @@
  * A host console as the backend of a virtio-console (virtio 1.2 §5.3). It takes the console's input for itself; the
  * console's owner closes it.
  */
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { type HostConsole, StdioConsole } from "./console.ts";
 import type { ConsoleBackend, ConsoleEvents } from "./contract.ts";
 
 export class ConsolePort implements ConsoleBackend {
 	readonly #console: HostConsole;
+	readonly #enter: Enter;
 	#wanted = true;
 	#onResize: (() => void) | undefined;
 
-	constructor(console: HostConsole) {
+	/** @param enter the way into the machine that the port belongs to */
+	constructor(console: HostConsole, enter: Enter = enterDirectly) {
 		this.#console = console;
+		this.#enter = enter;
 	}
 
 	/** The terminal's, when the console is on one. */
@@ -22,11 +26,12 @@ export class ConsolePort implements ConsoleBackend {
 
 	start(events: ConsoleEvents): void {
 		this.#console.start?.((bytes) => {
-			events.input(bytes);
+			this.#enter("console input", () => events.input(bytes));
 			return this.#wanted;
 		});
 		if (this.size === undefined) return;
-		this.#onResize = () => events.resized(process.stdout.columns, process.stdout.rows);
+		const resized = () => events.resized(process.stdout.columns, process.stdout.rows);
+		this.#onResize = () => this.#enter("console", resized);
 		process.stdout.on("resize", this.#onResize);
 	}
 

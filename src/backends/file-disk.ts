@@ -5,6 +5,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { limited, log } from "../base/log.ts";
 import { Segments } from "../base/segments.ts";
@@ -46,6 +47,8 @@ export interface FileDiskOptions {
 	readOnly?: boolean;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
+	/** The way into the machine that the disk belongs to. */
+	enter?: Enter;
 }
 
 export class FileDisk implements BlockBackend {
@@ -64,12 +67,14 @@ export class FileDisk implements BlockBackend {
 	#zeroes: GuestRam | undefined;
 	#open = true;
 
-	private constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, forceThreads: boolean) {
+	private constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, options: FileDiskOptions) {
 		this.path = path;
 		this.#fd = fd;
 		this.sizeBytes = sizeBytes;
 		this.readOnly = readOnly;
-		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads });
+		const { forceThreads = false, enter = enterDirectly } = options;
+		const name = `disk ${path}`;
+		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads, enter, name });
 	}
 
 	/**
@@ -77,11 +82,12 @@ export class FileDisk implements BlockBackend {
 	 *
 	 * @throws HostError ERR_DISK_OPEN, ERR_DISK_LOCKED; ImageError ERR_DISK_SIZE when there is not one sector in it
 	 */
-	static open(path: string, { readOnly = false, forceThreads = false }: FileDiskOptions = {}): FileDisk {
+	static open(path: string, options: FileDiskOptions = {}): FileDisk {
+		const { readOnly = false } = options;
 		const fd = openDisk(path, readOnly);
 		try {
 			lock(path, fd, readOnly);
-			return new FileDisk(path, fd, diskSize(path, fd), readOnly, forceThreads);
+			return new FileDisk(path, fd, diskSize(path, fd), readOnly, options);
 		} catch (error) {
 			closeSync(fd);
 			throw error;

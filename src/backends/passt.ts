@@ -12,6 +12,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, readFileSync } from "node:fs";
 import { Socket } from "node:net";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
@@ -55,6 +56,7 @@ export class PasstBackend implements NetBackend {
 	/** passt's process ID. */
 	readonly pid: number;
 	readonly #child: ChildProcess;
+	readonly #enter: Enter;
 	readonly #socket: Socket;
 	readonly #ended: Promise<void>;
 	#events: NetEvents | undefined;
@@ -71,26 +73,29 @@ export class PasstBackend implements NetBackend {
 	#refused = false;
 	#closing = false;
 
-	private constructor(child: ChildProcess, socket: Socket, ended: Promise<void>) {
+	private constructor(child: ChildProcess, socket: Socket, ended: Promise<void>, enter: Enter) {
 		this.pid = child.pid!;
+		this.#enter = enter;
 		this.#child = child;
 		this.#socket = socket;
 		this.#ended = ended;
-		socket.on("data", (chunk: Buffer) => this.#received(chunk));
-		socket.on("drain", () => this.#drained());
-		socket.on("close", () => {
-			if (!this.#closing) log("error", "passt has ended: the guest's network is gone");
-		});
+		socket.on("data", (chunk: Buffer) => enter("passt", () => this.#received(chunk)));
+		socket.on("drain", () => enter("passt", () => this.#drained()));
+		socket.on("close", () => enter("passt", () => this.#lost()));
 	}
 
 	/**
 	 * Starts passt and waits until it answers.
 	 *
 	 * @param ports of the host that lead to the guest
+	 * @param options.enter the way into the machine that the network belongs to
 	 * @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE, ERR_PORT, ERR_PASST
 	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
 	 */
-	static async open(ports: readonly Forward[] = []): Promise<PasstBackend> {
+	static async open(
+		ports: readonly Forward[] = [],
+		{ enter = enterDirectly }: { enter?: Enter } = {},
+	): Promise<PasstBackend> {
 		const path = findTool("passt");
 		if (path === undefined) throw toolMissing("passt");
 		await claimPorts(ports);
@@ -116,14 +121,14 @@ export class PasstBackend implements NetBackend {
 		const socket = new Socket({ fd: ours, readable: true, writable: true });
 		socket.on("error", ignore);
 		const answer = await greet(socket, Promise.race([failed, ended]));
-		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer);
+		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer, enter);
 		socket.destroy();
 		child.kill("SIGKILL");
 		throw failure(said, ports, await Promise.race([failed, ended]));
 	}
 
-	static #started(child: ChildProcess, socket: Socket, ended: Promise<void>, rest: Buffer): PasstBackend {
-		const backend = new PasstBackend(child, socket, ended);
+	static #started(child: ChildProcess, socket: Socket, ended: Promise<void>, rest: Buffer, enter: Enter): PasstBackend {
+		const backend = new PasstBackend(child, socket, ended, enter);
 		if (rest.length > 0) backend.#received(rest);
 		/* The process lives as long as the machine wants, not as long as passt does. */
 		child.unref();
@@ -151,7 +156,7 @@ export class PasstBackend implements NetBackend {
 		}
 		if (this.#batched + LENGTH_BYTES + length > BATCH_BYTES) this.#flush();
 		/* One write for all frames of this turn. */
-		if (this.#batched === 0) queueMicrotask(() => this.#flush());
+		if (this.#batched === 0) queueMicrotask(() => this.#enter("passt", () => this.#flush()));
 		const at = this.#batched;
 		this.#batch.writeUInt32BE(length, at);
 		frame.copyTo(this.#batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
@@ -194,6 +199,10 @@ export class PasstBackend implements NetBackend {
 		this.#socket.write(this.#batch.subarray(0, length));
 		/* What the kernel did not take at once stays where it is until it does. */
 		if (this.#socket.writableLength > 0) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+	}
+
+	#lost(): void {
+		if (!this.#closing) log("error", "passt has ended: the guest's network is gone");
 	}
 
 	#drained(): void {

@@ -6,6 +6,7 @@
  */
 import { closeSync, constants as fsConstants, openSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
 import { limited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
@@ -45,14 +46,16 @@ export class TapBackend implements NetBackend {
 	readonly mtu: number;
 	readonly offloads: NetOffloads = { vnetHeader: true, csum: true, tso: true, guestCsum: true, guestTso: true };
 	readonly #fd: number;
+	readonly #enter: Enter;
 	#watch: Watch | undefined;
 	#events: NetEvents | undefined;
 	/** What the watch waits for. */
 	#waiting = 0;
 	#retry: NodeJS.Timeout | undefined;
 
-	private constructor(name: string, fd: number, mtu: number) {
+	private constructor(name: string, fd: number, mtu: number, enter: Enter) {
 		this.name = name;
+		this.#enter = enter;
 		this.#fd = fd;
 		this.mtu = mtu;
 	}
@@ -60,11 +63,12 @@ export class TapBackend implements NetBackend {
 	/**
 	 * Attaches to tap `name`.
 	 *
+	 * @param options.enter the way into the machine that the network belongs to
 	 * @throws UsageError ERR_TAP_NAME
 	 * @throws HostError ERR_TAP_MISSING, ERR_TAP_BUSY, ERR_TAP_PERMISSION, or ERR_TAP for what else may fail
 	 * @example const backend = TapBackend.open("tap0");
 	 */
-	static open(name: string): TapBackend {
+	static open(name: string, { enter = enterDirectly }: { enter?: Enter } = {}): TapBackend {
 		if (name === "" || name.length >= IFNAMSIZ || /[^\x21-\x7e]|[/:%]/.test(name) || name === "." || name === "..") {
 			throw new UsageError("ERR_TAP_NAME", `Cannot use tap "${name}": an interface name has 1 to 15 plain characters`);
 		}
@@ -78,7 +82,7 @@ export class TapBackend implements NetBackend {
 			const size = new Uint8Array(Int32Array.of(VNET_HEADER_BYTES).buffer);
 			must(name, "TUNSETVNETHDRSZ", ioctl(fd, TUNSETVNETHDRSZ, size));
 			must(name, "TUNSETOFFLOAD", ioctl(fd, TUNSETOFFLOAD, 0));
-			return new TapBackend(name, fd, mtu);
+			return new TapBackend(name, fd, mtu, enter);
 		} catch (error) {
 			closeSync(fd);
 			throw error;
@@ -88,7 +92,7 @@ export class TapBackend implements NetBackend {
 	start(events: NetEvents): void {
 		this.#events = events;
 		this.#waiting = READABLE;
-		this.#watch = watch(this.#fd, READABLE, (ready) => this.#ready(ready));
+		this.#watch = watch(this.#fd, READABLE, (ready) => this.#ready(ready), this.#enter, `tap ${this.name}`);
 	}
 
 	setGuestOffloads(csum: boolean, tso: boolean): void {

@@ -12,6 +12,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { Duplex } from "node:stream";
 import { duplexPair } from "../base/duplex-pair.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import type { VsockBackend, VsockGuest } from "./contract.ts";
 
@@ -22,25 +23,29 @@ const MAX_CLIENTS = 1024;
 
 export class UnixVsock implements VsockBackend {
 	readonly #uds: string | undefined;
+	readonly #enter: Enter;
 	readonly #sockets = new Set<Socket>();
 	readonly #listeners = new Map<number, (stream: Duplex) => void>();
 	#server: Server | undefined;
 	#guest: VsockGuest | undefined;
 	#closed = false;
 
-	private constructor(uds: string | undefined) {
+	private constructor(uds: string | undefined, enter: Enter) {
 		this.#uds = uds;
+		this.#enter = enter;
 	}
 
 	/**
 	 * Listens on `uds`; without a path only code of this process reaches the guest. A socket file that nobody listens on
 	 * any more is replaced.
 	 *
+	 * @param options.enter the way into the machine that it belongs to
 	 * @throws HostError ERR_SOCKET_IN_USE when somebody listens there, ERR_SOCKET when the path cannot be a socket
 	 */
-	static async open(uds?: string): Promise<UnixVsock> {
-		const vsock = new UnixVsock(uds);
-		if (uds !== undefined) vsock.#server = await listenOn(uds, (socket) => vsock.#client(socket));
+	static async open(uds?: string, { enter = enterDirectly }: { enter?: Enter } = {}): Promise<UnixVsock> {
+		const vsock = new UnixVsock(uds, enter);
+		const onClient = (socket: Socket) => enter("vsock", () => vsock.#client(socket));
+		if (uds !== undefined) vsock.#server = await listenOn(uds, onClient);
 		return vsock;
 	}
 
@@ -114,7 +119,8 @@ export class UnixVsock implements VsockBackend {
 	#client(socket: Socket): void {
 		this.#own(socket);
 		let line = Buffer.alloc(0);
-		const read = (chunk: Buffer) => {
+		const read = (chunk: Buffer) => this.#enter("vsock", () => take(chunk));
+		const take = (chunk: Buffer) => {
 			line = Buffer.concat([line, chunk.subarray(0, MAX_LINE_BYTES)]);
 			const end = line.indexOf("\n");
 			if (end < 0) {

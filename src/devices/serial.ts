@@ -9,6 +9,7 @@
  * came before when it opens the port; so a script piped into the console is not lost.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 
 /** An interrupt line, level by level. */
 export interface InterruptLine {
@@ -60,6 +61,8 @@ export interface SerialOptions {
 	readonly onOutput: (bytes: Uint8Array) => void;
 	/** `input` may be called again after it returned false. */
 	readonly onDrain?: () => void;
+	/** The way into the machine, for output that leaves at the end of a turn. */
+	readonly enter?: Enter;
 	/** Where the line status is kept for the native run loop; a word of its own when missing. */
 	readonly lsrWord?: Int32Array;
 }
@@ -69,6 +72,8 @@ export class Serial implements BusDevice {
 	/** Element 0 is the LSR as a read would give it. */
 	readonly lsrWord: Int32Array;
 	readonly #options: SerialOptions;
+	readonly #enter: Enter;
+	readonly #flush = () => this.flush();
 	#ier = 0;
 	#fcr = 0;
 	#lcr = 3;
@@ -89,6 +94,7 @@ export class Serial implements BusDevice {
 
 	constructor(options: SerialOptions) {
 		this.#options = options;
+		this.#enter = options.enter ?? enterDirectly;
 		this.lsrWord = options.lsrWord ?? new Int32Array(1);
 		this.#update();
 	}
@@ -198,7 +204,7 @@ export class Serial implements BusDevice {
 				this.#flushQueued = true;
 				queueMicrotask(() => {
 					this.#flushQueued = false;
-					this.flush();
+					this.#enter(this.name, this.#flush);
 				});
 			}
 		}

@@ -2,6 +2,7 @@
  * An eventfd (eventfd(2)): what KVM signals on a kick (ioeventfd) and what signals KVM for an interrupt (irqfd).
  */
 import { closeSync } from "node:fs";
+import type { Enter } from "../base/enter.ts";
 import { native } from "./native.ts";
 import { type Watch, watchEventFd } from "./reactor.ts";
 
@@ -20,10 +21,14 @@ export class EventFd {
 		if (this.#open) native().eventfdSignal(this.fd);
 	}
 
-	/** Calls `onSignal` for each signal (several may become one call) until `close`. */
-	watch(onSignal: () => void): Watch {
+	/**
+	 * Calls `onSignal` for each signal (several may become one call) until `close`.
+	 *
+	 * @param enter the way into the machine that `onSignal` belongs to, on behalf of `name`
+	 */
+	watch(onSignal: () => void, enter?: Enter, name?: string): Watch {
 		this.#watch?.close();
-		this.#watch = watchEventFd(this.fd, onSignal);
+		this.#watch = watchEventFd(this.fd, onSignal, enter, name);
 		return this.#watch;
 	}
 

@@ -9,6 +9,7 @@
  * to worker threads of the kernel; when none of them has come back for a second, one more request makes the kernel look
  * for a worker again: on Linux 6.18 a request was seen to wait for ever with no worker there.
  */
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import type { Segments } from "../base/segments.ts";
 import {
 	type Handle,
@@ -34,6 +35,9 @@ export interface IoRingOptions {
 	entries?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
+	/** The way into the machine that `onComplete` belongs to, on behalf of `name`. */
+	enter?: Enter;
+	name?: string;
 }
 
 /** A request that found all entries taken. */
@@ -54,7 +58,12 @@ export class IoRing {
 	readonly #submissions: DataView;
 	readonly #iovecs: DataView;
 	readonly #completions: DataView;
-	readonly #onComplete: (token: number, result: number) => void;
+	readonly #enter: Enter;
+	readonly #name: string;
+	/** Tells of the completion in #token and #result. Made once: a completion allocates nothing. */
+	readonly #tell: () => void;
+	#token = 0;
+	#result = 0;
 	readonly #waiting: Waiting[] = [];
 	#queued = 0;
 	#iovecsUsed = 0;
@@ -71,7 +80,9 @@ export class IoRing {
 
 	/** @throws Error when the host has neither io_uring nor threads for us */
 	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
-		this.#onComplete = onComplete;
+		this.#enter = options.enter ?? enterDirectly;
+		this.#name = options.name ?? "I/O ring";
+		this.#tell = () => onComplete(this.#token, this.#result);
 		this.#entries = options.entries ?? 1024;
 		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, () => this.#deliver());
 		this.#io = made.io;
@@ -205,10 +216,14 @@ export class IoRing {
 		this.#submissions.setUint32(at + io_submission.iov_start, start, true);
 	}
 
-	/** Tells what is finished, and sends off what waited for it. Not again from inside an onComplete. */
+	/**
+	 * Tells what is finished, and sends off what waited for it. Not again from inside an onComplete. Each completion
+	 * enters on its own: one whose receiver throws keeps none from the others.
+	 */
 	#deliver(): void {
 		if (this.#delivering) return;
 		this.#delivering = true;
+		let failure: { cause: unknown } | undefined;
 		try {
 			for (let count = this.#reap(); count > 0; count = this.#reap()) {
 				this.#inFlight -= count;
@@ -216,14 +231,24 @@ export class IoRing {
 				for (let i = 0; i < count && this.#open; i++) {
 					const at = i * io_completion.sizeof;
 					const token = this.#completions.getUint32(at + io_completion.token, true);
-					if (token === NUDGE) this.#nudged = false;
-					else this.#onComplete(token, this.#completions.getInt32(at + io_completion.result, true));
+					if (token === NUDGE) {
+						this.#nudged = false;
+						continue;
+					}
+					this.#token = token;
+					this.#result = this.#completions.getInt32(at + io_completion.result, true);
+					try {
+						this.#enter(this.#name, this.#tell);
+					} catch (cause) {
+						failure ??= { cause };
+					}
 				}
 				this.#sendWaiting();
 			}
 		} finally {
 			this.#delivering = false;
 		}
+		if (failure !== undefined) throw failure.cause;
 	}
 
 	#reap(): number {

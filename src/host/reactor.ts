@@ -2,6 +2,7 @@
  * The one way a host event enters JavaScript: `watch` calls back on the JavaScript thread when a file descriptor is
  * ready. On the hot path it sits between KVM's ioeventfd and a device's `notify`.
  */
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { type Handle, native } from "./native.ts";
 
 export const READABLE = 1;
@@ -19,19 +20,39 @@ export interface Watch {
  * not keep the process alive.
  *
  * @param events READABLE, WRITABLE or both
+ * @param enter the way into the machine that `onReady` belongs to, on behalf of `name`
  * @throws Error when the fd cannot be polled (a regular file) or is watched already
  */
-export function watch(fd: number, events: number, onReady: (events: number) => void): Watch {
-	return new Poll(fd, events, false, onReady);
+export function watch(
+	fd: number,
+	events: number,
+	onReady: (events: number) => void,
+	enter: Enter = enterDirectly,
+	name = `fd ${fd}`,
+): Watch {
+	return new Poll(fd, events, false, onReady, enter, name);
 }
 
 class Poll implements Watch {
 	readonly #handle: Handle;
 	#open = true;
+	#ready = 0;
 
-	constructor(fd: number, events: number, drain: boolean, onReady: (events: number) => void) {
+	constructor(
+		fd: number,
+		events: number,
+		drain: boolean,
+		onReady: (events: number) => void,
+		enter: Enter,
+		name: string,
+	) {
+		/* Made once: an event allocates nothing. */
+		const run = () => {
+			if (this.#open) onReady(this.#ready);
+		};
 		this.#handle = native().pollCreate(fd, events, drain, (ready) => {
-			if (this.#open) onReady(ready);
+			this.#ready = ready;
+			enter(name, run);
 		});
 	}
 
@@ -47,6 +68,11 @@ class Poll implements Watch {
 }
 
 /** Like `watch`, for an eventfd that is read (and so reset) before each call. */
-export function watchEventFd(fd: number, onSignal: () => void): Watch {
-	return new Poll(fd, READABLE, true, onSignal);
+export function watchEventFd(
+	fd: number,
+	onSignal: () => void,
+	enter: Enter = enterDirectly,
+	name = `eventfd ${fd}`,
+): Watch {
+	return new Poll(fd, READABLE, true, onSignal, enter, name);
 }

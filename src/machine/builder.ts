@@ -97,7 +97,9 @@ export async function build(
 	const serial = attachPlatform(vm, runLoop, pio, console, entry);
 	teardown.add(() => serial.flush());
 	const ids = deviceIds(config);
-	const devices = new Map(createDevices(config, resources).map((device, i) => [ids[i]!, teardown.owns(device)]));
+	const devices = new Map(
+		createDevices(config, resources, entry.enter).map((device, i) => [ids[i]!, teardown.owns(device)]),
+	);
 	const attachments = attachDevices(site, [...devices.values()]);
 	const booted = await loadBoot(config, map, memory, resources, attachments);
 

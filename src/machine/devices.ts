@@ -4,6 +4,7 @@
  */
 import { ConsolePort } from "../backends/console-port.ts";
 import { userNetwork } from "../backends/passt.ts";
+import type { Enter } from "../base/enter.ts";
 import { MacAddress } from "../base/mac.ts";
 import { BlockDevice } from "../virtio/block.ts";
 import { ConsoleDevice } from "../virtio/console.ts";
@@ -15,7 +16,7 @@ import type { CompleteConfig, NetConfig } from "./config.ts";
 import type { Resources } from "./resources.ts";
 
 /** Makes a device for each of the resources that wants one; the caller's own come last. */
-export function createDevices(config: CompleteConfig, resources: Resources): VirtioDevice[] {
+export function createDevices(config: CompleteConfig, resources: Resources, enter: Enter): VirtioDevice[] {
 	const devices: VirtioDevice[] = [];
 	for (const [i, backend] of resources.disks.entries()) {
 		devices.push(new BlockDevice(backend, { name: `virtio-blk${i}`, id: config.disks[i]!.id }));
@@ -25,7 +26,7 @@ export function createDevices(config: CompleteConfig, resources: Resources): Vir
 	}
 	if (resources.vsock !== undefined) devices.push(new VsockDevice(config.vsock!.cid, resources.vsock));
 	if (config.rng) devices.push(new RngDevice());
-	if (config.virtioConsole) devices.push(new ConsoleDevice(new ConsolePort(resources.console)));
+	if (config.virtioConsole) devices.push(new ConsoleDevice(new ConsolePort(resources.console, enter)));
 	return [...devices, ...config.devices];
 }
 

@@ -58,7 +58,7 @@ export class Machine {
 		takeOver(config, teardown);
 		try {
 			const complete = completeConfig(config);
-			const resources = await acquire(complete, entry.logger, teardown);
+			const resources = await acquire(complete, entry, teardown);
 			const wired = await build(complete, resources, entry, teardown);
 			config.signal?.throwIfAborted();
 			return new Machine(wired, resources.vsock, entry, teardown, config.signal);

@@ -30,6 +30,7 @@ export function attachPlatform(vm: Vm, runLoop: RunLoop, pio: Bus, console: Host
 			console.write(bytes);
 		},
 		onDrain: () => console.resume?.(),
+		enter: entry.enter,
 	});
 	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */
 	const stop = (reason: "power-off" | "reset") => {

@@ -9,8 +9,8 @@ import { FileDisk } from "../backends/file-disk.ts";
 import { PasstBackend } from "../backends/passt.ts";
 import { TapBackend } from "../backends/tap.ts";
 import { UnixVsock } from "../backends/unix-vsock.ts";
+import type { Enter } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { physicalAddressBits } from "../boot/cpuid.ts";
 import type { ImageFile } from "../boot/image-file.ts";
@@ -18,6 +18,7 @@ import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { CompleteConfig, ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
+import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
 
 /** What `acquire` has opened, in the configuration's order. */
@@ -38,7 +39,8 @@ export interface Resources {
  *
  * @throws HostError for what the host lacks or refuses, ImageError for a kernel that is no file; the reason of `config.signal` when that is aborted
  */
-export async function acquire(config: CompleteConfig, logger: Logger, teardown: Teardown): Promise<Resources> {
+export async function acquire(config: CompleteConfig, entry: Entry, teardown: Teardown): Promise<Resources> {
+	const { enter, logger } = entry;
 	const { signal } = config;
 	const owned = <T extends { close(): void | Promise<void> }>(resource: T): T => {
 		teardown.owns(resource);
@@ -51,10 +53,10 @@ export async function acquire(config: CompleteConfig, logger: Logger, teardown: 
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
 	const console = owned(openConsole(config.console));
-	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk))));
+	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk, enter))));
 	const nets: NetBackend[] = [];
-	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net))));
-	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds));
+	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net, enter))));
+	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds, { enter }));
 	const kernel = owned(openKernel(config.kernel));
 	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
 	return { kvm, ram, kernel, initrd, console, disks, nets, vsock };
@@ -89,11 +91,13 @@ function openConsole(config: ConsoleConfig): HostConsole {
 	return config.kind === "own" ? config.console : new NullConsole();
 }
 
-function openDisk(disk: DiskConfig): BlockBackend {
-	return "backend" in disk ? disk.backend : FileDisk.open(disk.path, { readOnly: disk.readOnly ?? false });
+function openDisk(disk: DiskConfig, enter: Enter): BlockBackend {
+	return "backend" in disk ? disk.backend : FileDisk.open(disk.path, { readOnly: disk.readOnly ?? false, enter });
 }
 
-async function openNet(net: NetConfig): Promise<NetBackend> {
+async function openNet(net: NetConfig, enter: Enter): Promise<NetBackend> {
 	if (net.kind === "own") return net.backend;
-	return net.kind === "tap" ? TapBackend.open(net.name) : await PasstBackend.open(net.ports ?? []);
+	return net.kind === "tap"
+		? TapBackend.open(net.name, { enter })
+		: await PasstBackend.open(net.ports ?? [], { enter });
 }

@@ -34,8 +34,7 @@ export class VirtioAttachment {
 		const { memory, runLoop, enter = enterDirectly } = point;
 		const word = runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		const later = (run: () => void) => void setImmediate(() => enter(device.name, run));
-		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1), later);
+		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1), enter);
 		try {
 			this.#connect(point, word);
 		} catch (error) {
@@ -54,8 +53,7 @@ export class VirtioAttachment {
 			const kick = new EventFd();
 			this.#kicks.push(kick);
 			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
-			const notify = () => transport.notify(queue);
-			kick.watch(() => enter(transport.name, notify));
+			kick.watch(() => transport.notify(queue), enter, transport.name);
 		}
 	}
 

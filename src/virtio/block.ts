@@ -13,6 +13,7 @@
  * never in use twice.
  */
 import type { BlockBackend, BlockResult } from "../backends/contract.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { UsageError } from "../base/errors.ts";
 import { limited } from "../base/log.ts";
 import {
@@ -71,6 +72,8 @@ export class BlockDevice implements VirtioDevice {
 	/** One per head index, made at construction. */
 	readonly #requests: readonly BlockRequest[];
 	#queue: Virtqueue | undefined;
+	#enter: Enter = enterDirectly;
+	readonly #later = () => this.notify();
 	#needsReset: Activation["needsReset"] | undefined;
 	#configChanged: Activation["configChanged"] | undefined;
 	#features = 0n;
@@ -119,7 +122,8 @@ export class BlockDevice implements VirtioDevice {
 		await old.close();
 	}
 
-	activate({ queues, features, needsReset, configChanged }: Activation): void {
+	activate({ queues, features, needsReset, configChanged, enter }: Activation): void {
+		this.#enter = enter;
 		this.#queue = queues[0];
 		this.#features = features;
 		this.#needsReset = needsReset;
@@ -323,7 +327,7 @@ export class BlockDevice implements VirtioDevice {
 		this.#staged = true;
 		queueMicrotask(() => {
 			this.#staged = false;
-			this.notify();
+			this.#enter(this.name, this.#later);
 		});
 	}
 

@@ -3,6 +3,7 @@
  * negotiation and queue set-up (virtio 1.2 §2.1, §2.2, §4.2) and hands the finished queues over at DRIVER_OK; the
  * device owns what happens on them.
  */
+import type { Enter } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import type { Virtqueue } from "./queue.ts";
 
@@ -13,6 +14,8 @@ export interface Activation {
 	/** The features that both sides agreed on. */
 	readonly features: bigint;
 	readonly memory: GuestMemory;
+	/** The way into the machine: whatever the device does later, in a timer or at a stream's event, goes through it. */
+	readonly enter: Enter;
 	/** Tells the driver that the config space changed (virtio 1.2 §2.5); bumps ConfigGeneration. */
 	configChanged(): void;
 	/** Sets DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2) and logs `why`, rate-limited. */

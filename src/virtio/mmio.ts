@@ -9,6 +9,7 @@
  * InterruptACK writes without waking TypeScript; both work here as well.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { limited } from "../base/log.ts";
 import type { VirtioDevice } from "./device.ts";
@@ -86,7 +87,7 @@ export class MmioTransport implements BusDevice {
 	readonly #memory: GuestMemory;
 	readonly #line: InterruptLine;
 	readonly #interruptStatus: Int32Array;
-	readonly #later: (run: () => void) => void;
+	readonly #enter: Enter;
 	readonly #features: bigint;
 	#status = 0;
 	#deviceFeaturesSel = 0;
@@ -100,14 +101,14 @@ export class MmioTransport implements BusDevice {
 
 	/**
 	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
-	 * @param later runs something after other events had their turn
+	 * @param enter the way into the machine that the device belongs to
 	 */
 	constructor(
 		device: VirtioDevice,
 		memory: GuestMemory,
 		line: InterruptLine,
 		interruptStatus: Int32Array,
-		later: (run: () => void) => void = setImmediate,
+		enter: Enter = enterDirectly,
 	) {
 		this.name = device.name;
 		this.device = device;
@@ -115,7 +116,7 @@ export class MmioTransport implements BusDevice {
 		this.#memory = memory;
 		this.#line = line;
 		this.#interruptStatus = interruptStatus;
-		this.#later = later;
+		this.#enter = enter;
 		this.#features = device.features | TRANSPORT_FEATURES;
 		this.#setups = device.queueSizes.map(() => ({ ...FRESH }));
 	}
@@ -250,7 +251,8 @@ export class MmioTransport implements BusDevice {
 			return new Virtqueue(this.#memory, layoutOf(setup, eventIdx, indirect), {
 				interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
 				broken: (why: string) => this.#needsReset(why),
-				more: () => this.#later(() => this.notify(index)),
+				/* After other events had their turn. */
+				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
 			});
 		});
 		this.#queues = queues;
@@ -259,6 +261,7 @@ export class MmioTransport implements BusDevice {
 			queues,
 			features: this.#driverFeatures,
 			memory: this.#memory,
+			enter: this.#enter,
 			/* A device that outlives this activation (late completions) must not speak for the next one. */
 			configChanged: () => {
 				this.#configGeneration = (this.#configGeneration + 1) >>> 0;

@@ -9,6 +9,7 @@
  * a frame that does not fit what the driver offers at the moment waits in a buffer of ours.
  */
 import type { NetBackend } from "../backends/contract.ts";
+import { type Enter, enterDirectly } from "../base/enter.ts";
 import { limited } from "../base/log.ts";
 import type { MacAddress } from "../base/mac.ts";
 import { Segments } from "../base/segments.ts";
@@ -69,6 +70,7 @@ export class NetDevice implements VirtioDevice {
 	readonly #backend: NetBackend;
 	/** 0 when backend and guest exchange the header, HEADER_BYTES when it ends here. */
 	readonly #ownHeader: number;
+	#enter: Enter = enterDirectly;
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
 	#mergeable = false;
@@ -121,7 +123,8 @@ export class NetDevice implements VirtioDevice {
 		});
 	}
 
-	activate({ queues, features }: Activation): void {
+	activate({ queues, features, enter }: Activation): void {
+		this.#enter = enter;
 		this.#rx = queues[RX];
 		this.#tx = queues[TX];
 		this.#mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
@@ -285,8 +288,10 @@ export class NetDevice implements VirtioDevice {
 	#again(): void {
 		this.#turn ??= setImmediate(() => {
 			this.#turn = undefined;
-			this.#transmit();
-			this.#receive();
+			this.#enter(this.name, () => {
+				this.#transmit();
+				this.#receive();
+			});
 		});
 	}
 }

@@ -8,6 +8,7 @@
  *     const used = await driver.queue(0).request([readable(header), writable(512), writable(1)]);
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Enter } from "../../src/base/enter.ts";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { MmioTransport } from "../../src/virtio/mmio.ts";
@@ -36,6 +37,8 @@ export interface DriverOptions {
 	queueSize?: number;
 	/** Which region of the RAM the rings are in; any unless given. */
 	ringRegion?: number;
+	/** The way into the machine; direct unless given. */
+	enter?: Enter;
 }
 
 export class FakeDriver {
@@ -55,7 +58,7 @@ export class FakeDriver {
 		this.options = options;
 		this.ram = options.ram ?? new FakeRam();
 		const line = { raise: () => this.#raised() };
-		this.transport = new MmioTransport(device, this.ram.memory, line, new Int32Array(1));
+		this.transport = new MmioTransport(device, this.ram.memory, line, new Int32Array(1), options.enter);
 	}
 
 	get memory(): GuestMemory {

@@ -117,7 +117,7 @@ async function wired(kernel: string, look: (parts: Wired) => void | Promise<void
 	const teardown = new Teardown();
 	const entry = new Entry();
 	try {
-		const resources = await acquire(plan, entry.logger, teardown);
+		const resources = await acquire(plan, entry, teardown);
 		await look(await build(plan, resources, entry, teardown));
 	} finally {
 		await teardown.run();

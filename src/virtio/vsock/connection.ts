@@ -30,6 +30,8 @@ const PAYLOAD_BYTES = 64 * 1024;
 
 /** What a connection tells its device. */
 export interface ConnectionEvents {
+	/** The way into the machine, for what the stream tells. */
+	enter(run: () => void): void;
 	/** `fill` may have something to say. */
 	ready(connection: Connection): void;
 	/** The host's stream broke: the guest must hear of a reset. */
@@ -125,7 +127,7 @@ export class Connection {
 		const bytes = Buffer.allocUnsafe(length);
 		from.copyTo(bytes, HEADER_BYTES);
 		this.#rxCnt = (this.#rxCnt + length) >>> 0;
-		if (stream.writable) stream.write(bytes, () => this.#consumed(length));
+		if (stream.writable) stream.write(bytes, () => this.#events.enter(() => this.#consumed(length)));
 		return true;
 	}
 
@@ -246,20 +248,24 @@ export class Connection {
 		this.#events.ready(this);
 	}
 
-	readonly #data = (chunk: Uint8Array): void => {
+	readonly #data = (chunk: Uint8Array): void => this.#events.enter(() => this.#take(chunk));
+	readonly #ended = (): void => this.#events.enter(() => this.#end());
+	readonly #closed = (): void => this.#events.enter(() => this.#gone());
+
+	#take(chunk: Uint8Array): void {
 		if ((this.#guestShutdown & VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE) !== 0 || chunk.length === 0) return;
 		this.#chunks.push(chunk);
 		this.#queuedBytes += chunk.length;
 		if (this.#queuedBytes >= QUEUE_BYTES) this.#stream?.pause();
 		this.#events.ready(this);
-	};
+	}
 
-	readonly #ended = (): void => {
+	#end(): void {
 		this.#shutdownDue |= VIRTIO_VSOCK_SHUTDOWN_F_SEND;
 		this.#events.ready(this);
-	};
+	}
 
-	readonly #closed = (): void => {
+	#gone(): void {
 		const stream = this.#stream;
 		if (this.state === "closed" || stream === undefined) return;
 		if (!stream.readableEnded || !stream.writableFinished) {
@@ -269,7 +275,7 @@ export class Connection {
 		/* Both halves ended in order: nobody is there to receive either. */
 		this.#shutdownDue = SHUTDOWN_BOTH;
 		this.#events.ready(this);
-	};
+	}
 }
 
 /** A stream's error is followed by its "close", which is what counts. */

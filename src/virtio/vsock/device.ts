@@ -9,6 +9,7 @@
  */
 import type { Duplex } from "node:stream";
 import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
+import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { limited } from "../../base/log.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
@@ -64,6 +65,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 	readonly config = new Uint8Array(8);
 	readonly #cid: number;
 	readonly #backend: VsockBackend;
+	#enter: Enter = enterDirectly;
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
 	/** By host port, then by guest port: no key object per packet. */
@@ -98,6 +100,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 	}
 
 	activate(activation: Activation): void {
+		this.#enter = activation.enter;
 		this.#rx = activation.queues[RX];
 		this.#tx = activation.queues[TX];
 	}
@@ -136,12 +139,16 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 			return;
 		}
 		const connection = this.#add(hostPort, port, "request");
-		const gone = () => this.#remove(connection, true);
+		const gone = () => this.enter(() => this.#remove(connection, true));
 		const timer = setTimeout(gone, CONNECT_TIMEOUT_MS);
 		timer.unref();
 		stream.once("close", gone);
 		this.#requests.set(connection, { stream, timer, gone, answer });
 		this.ready(connection);
+	}
+
+	enter(run: () => void): void {
+		this.#enter(this.name, run);
 	}
 
 	ready(connection: Connection): void {
@@ -243,7 +250,16 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 			else if (stream === undefined) this.broken(connection);
 			else connection.establish(stream);
 		};
-		this.#backend.open(hostPort).then(opened, () => opened(undefined));
+		const later = (stream: Duplex | undefined) => {
+			let entered = false;
+			this.enter(() => {
+				entered = true;
+				opened(stream);
+			});
+			/* The machine has ended meanwhile. */
+			if (!entered) stream?.destroy();
+		};
+		this.#backend.open(hostPort).then(later, () => later(undefined));
 	}
 
 	/** The guest accepted a connection that the host asked for. */
@@ -301,8 +317,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 			this.#turn = undefined;
 			const listen = this.#turnTx;
 			this.#turnTx = false;
-			if (listen) this.#listen();
-			else this.#speak();
+			this.enter(() => (listen ? this.#listen() : this.#speak()));
 		});
 	}
 

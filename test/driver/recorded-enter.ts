@@ -1,0 +1,17 @@
+/*
+ * An Enter as a machine's: it catches what is thrown, and remembers who entered.
+ */
+import type { Enter } from "../../src/base/enter.ts";
+
+export class RecordedEnter {
+	readonly names: string[] = [];
+	readonly failures: string[] = [];
+	readonly enter: Enter = (name, run) => {
+		this.names.push(name);
+		try {
+			run();
+		} catch (error) {
+			this.failures.push(`${name}: ${(error as Error).message}`);
+		}
+	};
+}
