@@ -1,17 +1,28 @@
 /*
  * Many clients on one agent: each client speaks the agent's own protocol, the broker gives its sessions ids of their
  * own upstream and takes them back on the way down. A client that goes away leaves nothing behind: its sessions are
- * hung up and killed. Memory is bounded by the sessions' windows, which pass through untouched.
+ * hung up and killed. Both sides are held to the protocol (exchange.ts): a client that breaks it is dropped, an agent
+ * that breaks it ends the stream and with it every client. So memory is bounded by the sessions' windows.
  */
 import type { Duplex } from "node:stream";
 import { FrameConnection } from "./connection.ts";
-import { decodeHello, encodeFrame, encodeHelloAnswer, FRAME, type Frame, type Hello } from "./protocol.ts";
+import { Exchange, frameName, protocolError } from "./exchange.ts";
+import {
+	decodeHello,
+	encodeFrame,
+	encodeHelloAnswer,
+	FRAME,
+	type Frame,
+	type Hello,
+	KEEPALIVE_SESSION,
+} from "./protocol.ts";
 import { FrameSplitter } from "./splitter.ts";
 
 /** An upstream session: whose it is and what the client calls it. */
 interface Route {
 	client: Client;
 	id: number;
+	exchange: Exchange;
 }
 
 interface Client {
@@ -20,10 +31,7 @@ interface Client {
 	sessions: Map<number, number>;
 }
 
-/** Frames that end a session or answer a request. */
-const LAST: ReadonlySet<number> = new Set([FRAME.EXIT, FRAME.FAILED, FRAME.DONE, FRAME.PONG]);
-/** Frames that begin one. */
-const FIRST: ReadonlySet<number> = new Set([FRAME.EXEC, FRAME.SETUP, FRAME.PING, FRAME.CLOCK, FRAME.POWEROFF]);
+const CLOSE: Frame = { type: FRAME.CLOSE, flags: 0, session: 0, payload: Buffer.alloc(0) };
 /** Beyond this much unread output a client is taken for dead; windows keep a living one far below. */
 const CLIENT_BACKLOG_MAX = 256 << 20;
 
@@ -35,10 +43,9 @@ export class AgentBroker {
 	readonly #upstream: FrameConnection;
 	readonly #routes = new Map<number, Route>();
 	readonly #clients = new Set<Client>();
-	#next = 1;
+	#next = 0;
 
-	/** @param forget end the sessions of earlier hosts (default true) */
-	constructor(upstream: Duplex, forget = true) {
+	constructor(upstream: Duplex) {
 		let closed: () => void;
 		this.closed = new Promise((resolve) => {
 			closed = resolve;
@@ -53,7 +60,7 @@ export class AgentBroker {
 				closed();
 			},
 		});
-		this.ready = this.#upstream.hello({ forget });
+		this.ready = this.#upstream.hello();
 		this.ready.catch(() => undefined); /* whoever awaits it is told */
 	}
 
@@ -103,20 +110,28 @@ export class AgentBroker {
 		}
 		let id = client.sessions.get(frame.session);
 		if (id === undefined) {
-			if (!FIRST.has(frame.type)) return; /* late, for a session that has ended */
-			id = this.#next;
-			this.#next = (this.#next % 0xffff_fffe) + 1;
+			if (!Exchange.begins(frame.type)) return; /* late, for a session that has ended */
+			id = this.#unusedId();
 			client.sessions.set(frame.session, id);
-			this.#routes.set(id, { client, id: frame.session });
+			this.#routes.set(id, { client, id: frame.session, exchange: new Exchange(frame.type) });
 		}
+		this.#routes.get(id)!.exchange.sends(frame);
 		if (!this.#upstream.send(frame.type, frame.flags, id, frame.payload)) client.stream.pause();
 	}
 
+	#unusedId(): number {
+		do this.#next = (this.#next % (KEEPALIVE_SESSION - 1)) + 1;
+		while (this.#routes.has(this.#next));
+		return this.#next;
+	}
+
 	#down(frame: Frame): void {
+		if (frame.session === KEEPALIVE_SESSION && frame.type === FRAME.PONG) return;
 		const route = this.#routes.get(frame.session);
-		if (route === undefined) return;
+		if (route === undefined)
+			throw protocolError(`${frameName(frame.type)} for session ${frame.session}, which is none`);
 		const { client, id } = route;
-		if (LAST.has(frame.type)) {
+		if (route.exchange.arrived(frame)) {
 			this.#routes.delete(frame.session);
 			client.sessions.delete(id);
 		}
@@ -147,7 +162,10 @@ export class AgentBroker {
 
 	/* The routes stay until the agent's last frame, so that an id is not reused while it may still speak. */
 	#hangUp(client: Client): void {
-		for (const id of client.sessions.values()) this.#upstream.send(FRAME.CLOSE, 0, id);
+		for (const id of client.sessions.values()) {
+			this.#routes.get(id)?.exchange.sends(CLOSE);
+			this.#upstream.send(FRAME.CLOSE, 0, id);
+		}
 	}
 }
 

@@ -12,7 +12,17 @@
 import type { Duplex } from "node:stream";
 import { TsvmmError } from "../base/errors.ts";
 import { connectionLost, FrameConnection } from "./connection.ts";
-import { encodeList, FLAG_MORE, FLAG_RESET, FRAME, type Frame, type Hello, OUTPUT_WINDOW } from "./protocol.ts";
+import { Exchange, frameName, protocolError } from "./exchange.ts";
+import {
+	encodeList,
+	FLAG_MORE,
+	FLAG_RESET,
+	FRAME,
+	type Frame,
+	type Hello,
+	KEEPALIVE_SESSION,
+	OUTPUT_WINDOW,
+} from "./protocol.ts";
 import { Session } from "./session.ts";
 
 /** A process to run in the guest. */
@@ -48,15 +58,26 @@ export class ExecError extends TsvmmError {
 	}
 }
 
-interface Pending {
-	resolve(frame: Frame): void;
-	reject(error: Error): void;
+/** A request on its way, and then the process that it started. */
+interface Request {
+	exchange: Exchange;
+	/** Gone once the request was answered, or its time was over. */
+	pending: { resolve(frame: Frame): void; reject(error: Error): void } | undefined;
+	session: Session | undefined;
 }
+
+/** How long the agent may take to answer a request, in ms. */
+const ANSWER_TIMEOUT_MS = 60_000;
+
+/** Session numbers are 1 to this; the next one is KEEPALIVE_SESSION. */
+const LAST_SESSION = KEEPALIVE_SESSION - 1;
+const NOTHING = Buffer.alloc(0);
+/** Control characters, and those that turn the direction of text. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 export class AgentClient {
 	readonly #connection: FrameConnection;
-	readonly #pending = new Map<number, Pending>();
-	readonly #sessions = new Map<number, Session>();
+	readonly #requests = new Map<number, Request>();
 	#next = 1;
 	#lost: Error | undefined;
 	/** Resolves when the stream has ended, however it did. */
@@ -70,7 +91,7 @@ export class AgentClient {
 		this.#connection = new FrameConnection(stream, {
 			frame: (frame) => this.#receive(frame),
 			drained: () => {
-				for (const session of this.#sessions.values()) session.drained();
+				for (const { session } of this.#requests.values()) session?.drained();
 			},
 			closed: (error) => {
 				this.#end(error);
@@ -104,8 +125,11 @@ export class AgentClient {
 		if (spec.stdin === "null") entries.push(["stdin", "null"]);
 		entries.push(["window", String(OUTPUT_WINDOW)]);
 		return this.#requestList(FRAME.EXEC, entries, (frame) => {
-			const session = new Session(this.#connection, frame.session, frame.payload.readUInt32LE(0));
-			this.#sessions.set(session.id, session);
+			const { session: id, payload } = frame;
+			const session = new Session(id, payload.readUInt32LE(0), (type, flags, data) =>
+				this.#send(id, type, flags, data),
+			);
+			this.#requests.get(id)!.session = session;
 			return session;
 		});
 	}
@@ -118,7 +142,7 @@ export class AgentClient {
 	/** Round trip to the agent in ms. */
 	async ping(): Promise<number> {
 		const start = performance.now();
-		await this.#request((id) => this.#connection.send(FRAME.PING, 0, id));
+		await this.#request(FRAME.PING, [[0, NOTHING]]);
 		return performance.now() - start;
 	}
 
@@ -126,12 +150,12 @@ export class AgentClient {
 	async setClock(epochMs = Date.now()): Promise<void> {
 		const payload = Buffer.alloc(8);
 		payload.writeBigUInt64LE(BigInt(Math.round(epochMs * 1000)) * 1000n);
-		await this.#request((id) => this.#connection.send(FRAME.CLOCK, 0, id, payload));
+		await this.#request(FRAME.CLOCK, [[0, payload]]);
 	}
 
 	/** Powers the guest off, or resets it. Resolves when the stream has ended. @throws ExecError if the agent may not */
 	async powerOff(reset = false): Promise<void> {
-		const refused = this.#request((id) => this.#connection.send(FRAME.POWEROFF, reset ? FLAG_RESET : 0, id));
+		const refused = this.#request(FRAME.POWEROFF, [[reset ? FLAG_RESET : 0, NOTHING]]);
 		await Promise.race([
 			this.closed,
 			refused.catch((error: unknown) => {
@@ -156,50 +180,90 @@ export class AgentClient {
 		} catch (error) {
 			return Promise.reject(new ExecError(125, 22, `cannot send to the guest agent: ${(error as Error).message}`));
 		}
-		return this.#request((id) => {
-			payloads.forEach((payload, i) => {
-				this.#connection.send(type, i < payloads.length - 1 ? FLAG_MORE : 0, id, payload);
-			});
-		}, answered);
+		const last = payloads.length - 1;
+		const parts = payloads.map((payload, i) => [i < last ? FLAG_MORE : 0, payload] as const);
+		return this.#request(type, parts, answered);
 	}
 
 	/* `answered` runs inside the receipt of the answer, so that a session exists before its first output arrives. */
-	#request<T = void>(send: (id: number) => void, answered?: (frame: Frame) => T): Promise<T> {
+	#request<T = void>(
+		type: number,
+		parts: readonly (readonly [flags: number, payload: Buffer])[],
+		answered?: (frame: Frame) => T,
+	): Promise<T> {
 		return new Promise((resolve, reject) => {
 			if (this.#lost !== undefined) {
 				reject(this.#lost);
 				return;
 			}
-			const id = this.#next++;
-			this.#pending.set(id, { resolve: (frame) => resolve(answered?.(frame) as T), reject });
-			send(id);
+			const id = this.#unusedId();
+			const timer = setTimeout(() => this.#giveUp(id, type, reject), ANSWER_TIMEOUT_MS);
+			const pending = {
+				resolve: (frame: Frame) => {
+					clearTimeout(timer);
+					resolve(answered?.(frame) as T);
+				},
+				reject: (error: Error) => {
+					clearTimeout(timer);
+					reject(error);
+				},
+			};
+			this.#requests.set(id, { exchange: new Exchange(type), pending, session: undefined });
+			for (const [flags, payload] of parts) this.#send(id, type, flags, payload);
 		});
 	}
 
+	/** The answer, should it still come, finds nobody; what it started is ended. */
+	#giveUp(id: number, type: number, reject: (error: Error) => void): void {
+		const request = this.#requests.get(id);
+		if (request !== undefined) request.pending = undefined;
+		if (type === FRAME.EXEC || type === FRAME.SETUP) this.#send(id, FRAME.CLOSE, 0);
+		const what = `${frameName(type)} was not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
+		reject(new TsvmmError("ERR_AGENT_TIMEOUT", `Cannot wait for the guest agent any longer: ${what}`));
+	}
+
+	#unusedId(): number {
+		while (this.#requests.has(this.#next)) this.#next = (this.#next % LAST_SESSION) + 1;
+		const id = this.#next;
+		this.#next = (id % LAST_SESSION) + 1;
+		return id;
+	}
+
+	#send(id: number, type: number, flags: number, payload: Buffer = NOTHING): boolean {
+		const request = this.#requests.get(id);
+		if (request === undefined) return true; /* its process has ended */
+		request.exchange.sends({ type, flags, payload });
+		return this.#connection.send(type, flags, id, payload);
+	}
+
 	#receive(frame: Frame): void {
-		const session = this.#sessions.get(frame.session);
+		const request = this.#requests.get(frame.session);
+		if (request === undefined)
+			throw protocolError(`${frameName(frame.type)} for session ${frame.session}, which is none`);
+		if (request.exchange.arrived(frame)) this.#requests.delete(frame.session);
+		const { pending, session } = request;
 		if (session !== undefined) {
-			if (session.receive(frame)) this.#sessions.delete(frame.session);
+			session.receive(frame);
 			return;
 		}
-		const pending = this.#pending.get(frame.session);
-		if (pending === undefined) return; /* of a session that an earlier host left behind */
-		this.#pending.delete(frame.session);
-		const { payload } = frame;
-		if (frame.type === FRAME.FAILED && payload.length >= 8) {
-			pending.reject(new ExecError(payload.readUInt32LE(0), payload.readUInt32LE(4), payload.toString("utf8", 8)));
-		} else if (frame.type === FRAME.STARTED && payload.length !== 4) {
-			pending.reject(new ExecError(125, 0, "cannot understand the guest agent: STARTED without a pid"));
-		} else {
-			pending.resolve(frame);
-		}
+		request.pending = undefined;
+		if (frame.type === FRAME.FAILED) pending?.reject(failure(frame.payload));
+		else pending?.resolve(frame);
 	}
 
 	#end(error: Error | undefined): void {
 		this.#lost = connectionLost(error);
-		for (const pending of this.#pending.values()) pending.reject(this.#lost);
-		for (const session of this.#sessions.values()) session.lost(error);
-		this.#pending.clear();
-		this.#sessions.clear();
+		const requests = [...this.#requests.values()];
+		this.#requests.clear();
+		for (const { pending, session } of requests) {
+			pending?.reject(this.#lost);
+			session?.lost(error);
+		}
 	}
+}
+
+/** The guest's words end up on a terminal. */
+function failure(payload: Buffer): ExecError {
+	const text = payload.toString("utf8", 8).replace(UNPRINTABLE, "?");
+	return new ExecError(payload.readUInt32LE(0), payload.readUInt32LE(4), text);
 }

@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { TsvmmError } from "../base/errors.ts";
+import { protocolError } from "./exchange.ts";
 import {
 	decodeHelloAnswer,
 	encodeFrame,
@@ -18,6 +19,7 @@ import { FrameSplitter } from "./splitter.ts";
 
 /** What the owner of a connection is told. */
 export interface ConnectionEvents {
+	/** A frame other than HELLO. What it throws ends the connection. */
 	frame(frame: Frame): void;
 	/** There is room again after `send` returned false. */
 	drained(): void;
@@ -25,6 +27,7 @@ export interface ConnectionEvents {
 	closed(error: Error | undefined): void;
 }
 
+/** A HELLO that was sent; it stays until its answer comes, even when nobody waits any more. */
 interface PendingHello {
 	nonce: Buffer;
 	resolve(hello: Hello): void;
@@ -35,7 +38,7 @@ export class FrameConnection {
 	readonly #stream: Duplex;
 	readonly #events: ConnectionEvents;
 	#splitter = new FrameSplitter();
-	#hello: PendingHello | undefined;
+	readonly #hellos: PendingHello[] = [];
 	#greeted = false;
 	#closed = false;
 
@@ -72,10 +75,9 @@ export class FrameConnection {
 		const nonce = randomBytes(8);
 		return new Promise<Hello>((resolve, reject) => {
 			const timer = setTimeout(() => {
-				this.#hello = undefined;
 				reject(new TsvmmError("ERR_AGENT_TIMEOUT", `Cannot reach the guest agent: no answer for ${timeoutMs} ms`));
 			}, timeoutMs);
-			this.#hello = {
+			this.#hellos.push({
 				nonce,
 				resolve: (hello) => {
 					clearTimeout(timer);
@@ -85,8 +87,8 @@ export class FrameConnection {
 					clearTimeout(timer);
 					reject(error);
 				},
-			};
-			if (this.#closed) this.#failHello(undefined);
+			});
+			if (this.#closed) this.#failHellos(undefined);
 			else this.#stream.write(encodeHello(nonce, forget));
 		});
 	}
@@ -97,50 +99,45 @@ export class FrameConnection {
 		this.#close(undefined);
 	}
 
+	/** Nothing that the other side sends throws out of here: it ends the connection. */
 	#receive(chunk: Buffer): void {
 		if (this.#closed) return;
-		let frames: Frame[];
 		try {
-			frames = this.#splitter.push(chunk);
+			for (const frame of this.#splitter.push(chunk)) {
+				if (frame.type === FRAME.HELLO) this.#answered(frame);
+				else if (this.#greeted) this.#events.frame(frame);
+				if (this.#closed) return;
+			}
 		} catch (error) {
+			if (!(error instanceof TsvmmError)) throw error; /* out of a reader's own listener */
 			this.#stream.destroy();
-			this.#close(error as Error);
-			return;
-		}
-		for (const frame of frames) {
-			if (frame.type === FRAME.HELLO && this.#hello !== undefined) this.#answered(frame.payload);
-			else if (this.#greeted || frame.type === FRAME.HELLO) this.#events.frame(frame);
+			this.#close(error);
 		}
 	}
 
-	#answered(payload: Buffer): void {
-		const pending = this.#hello!;
-		const hello = decodeHelloAnswer(payload, pending.nonce);
-		if (hello === undefined) return; /* the answer to an earlier host */
-		this.#hello = undefined;
+	#answered({ payload }: Frame): void {
+		const at = this.#hellos.findIndex(({ nonce }) => decodeHelloAnswer(payload, nonce) !== undefined);
+		if (at < 0) {
+			if (this.#greeted) throw protocolError("HELLO that answers none of ours");
+			return; /* the answer to an earlier host */
+		}
+		const pending = this.#hellos.splice(at, 1)[0]!;
+		const hello = decodeHelloAnswer(payload, pending.nonce)!;
 		if (hello.version !== PROTOCOL_VERSION) {
-			pending.reject(
-				new TsvmmError(
-					"ERR_AGENT_PROTOCOL",
-					`Cannot talk to the guest agent: it speaks version ${hello.version} of the protocol, we ${PROTOCOL_VERSION}`,
-				),
-			);
-			return;
+			throw protocolError(`it speaks version ${hello.version} of the protocol, we ${PROTOCOL_VERSION}`);
 		}
 		this.#greeted = true;
 		pending.resolve(hello);
 	}
 
-	#failHello(error: Error | undefined): void {
-		const pending = this.#hello;
-		this.#hello = undefined;
-		pending?.reject(connectionLost(error));
+	#failHellos(error: Error | undefined): void {
+		for (const pending of this.#hellos.splice(0)) pending.reject(connectionLost(error));
 	}
 
 	#close(error: Error | undefined): void {
 		if (this.#closed) return;
 		this.#closed = true;
-		this.#failHello(error);
+		this.#failHellos(error);
 		this.#events.closed(error);
 	}
 }

@@ -14,6 +14,13 @@ export const STDIN_WINDOW = 131072;
 /** Bytes of stdout, and of stderr, that a session sends before we grant more. */
 export const OUTPUT_WINDOW = 262144;
 
+/** Bytes of a PING, and of the PONG that brings them back. */
+export const PING_MAX = 64;
+/** Bytes of a FAILED's text. */
+export const FAILED_TEXT_MAX = 1024;
+/** A session number that nobody is given: a PING of it keeps a stream moving, its PONG is dropped. */
+export const KEEPALIVE_SESSION = 0xffff_ffff;
+
 export const FRAME = {
 	HELLO: 1,
 	SETUP: 2,

@@ -3,7 +3,7 @@
  * granted; output is granted anew as its reader takes it.
  */
 import { Readable, Writable } from "node:stream";
-import { connectionLost, type FrameConnection } from "./connection.ts";
+import { connectionLost } from "./connection.ts";
 import {
 	CREDIT_STDERR,
 	CREDIT_STDOUT,
@@ -19,11 +19,57 @@ import {
 /** How a process ended. */
 export type ExitStatus = { code: number } | { signal: number };
 
+/** What a session sends its frames with. @return false when the stream wants to drain first */
+export type SendFrame = (type: number, flags: number, payload?: Buffer) => boolean;
+
+/** Chunks below this are copied together: a guest that sends single bytes costs no more memory than bytes. */
+const SMALL_BYTES = 4096;
+const BLOCK_BYTES = 16384;
+
+/** Chunks in order. */
+class ChunkQueue {
+	readonly #chunks: Buffer[] = [];
+	/** Where small chunks are copied to; the last chunk of the queue is its bytes #from to #used, if it is open. */
+	#block = Buffer.alloc(0);
+	#from = 0;
+	#used = 0;
+	#open = false;
+
+	push(data: Buffer): void {
+		if (data.length >= SMALL_BYTES) {
+			this.#open = false;
+			this.#chunks.push(data);
+			return;
+		}
+		if (this.#block.length - this.#used < data.length) {
+			this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+			this.#used = 0;
+			this.#open = false;
+		}
+		if (this.#open) this.#chunks.pop();
+		else this.#from = this.#used;
+		this.#open = true;
+		this.#used += data.copy(this.#block, this.#used);
+		this.#chunks.push(this.#block.subarray(this.#from, this.#used));
+	}
+
+	shift(): Buffer | undefined {
+		if (this.#chunks.length <= 1) this.#open = false;
+		return this.#chunks.shift();
+	}
+
+	get empty(): boolean {
+		return this.#chunks.length === 0;
+	}
+}
+
 /** Output of a session. Its queue is never longer than the window. */
 class Output extends Readable {
 	readonly #grant: (bytes: number) => void;
-	readonly #queue: Buffer[] = [];
+	readonly #queue = new ChunkQueue();
 	#wanted = false;
+	/** The end has arrived, and still waits to be passed on. */
+	#over = false;
 	#ended = false;
 	#due = 0;
 
@@ -39,7 +85,7 @@ class Output extends Readable {
 
 	/** Nobody will read on: whatever still comes is granted at once and dropped. */
 	override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-		for (const data of this.#queue.splice(0)) this.#consumed(data.length);
+		for (let data = this.#queue.shift(); data !== undefined; data = this.#queue.shift()) this.#consumed(data.length);
 		callback(error);
 	}
 
@@ -50,6 +96,8 @@ class Output extends Readable {
 	}
 
 	ended(): void {
+		if (this.#over) return;
+		this.#over = true;
 		this.#ended = true;
 		this.#pass();
 	}
@@ -61,7 +109,7 @@ class Output extends Readable {
 			this.#wanted = this.push(data);
 			this.#consumed(data.length);
 		}
-		if (this.#ended && this.#queue.length === 0 && !this.readableEnded) {
+		if (this.#ended && this.#queue.empty && !this.destroyed) {
 			this.#ended = false;
 			this.push(null);
 		}
@@ -77,17 +125,15 @@ class Output extends Readable {
 
 /** Input of a session: sends as far as credit and the connection allow. */
 class Input extends Writable {
-	readonly #connection: FrameConnection;
-	readonly #session: number;
+	readonly #send: SendFrame;
 	#credit = STDIN_WINDOW;
 	#waiting: { data: Buffer; callback: () => void } | undefined;
 	#full = false;
 	#gone = false;
 
-	constructor(connection: FrameConnection, session: number) {
+	constructor(send: SendFrame) {
 		super({ highWaterMark: PAYLOAD_MAX });
-		this.#connection = connection;
-		this.#session = session;
+		this.#send = send;
 	}
 
 	override _write(chunk: Buffer | string, encoding: BufferEncoding, callback: () => void): void {
@@ -96,12 +142,12 @@ class Input extends Writable {
 	}
 
 	override _final(callback: () => void): void {
-		if (!this.#gone) this.#connection.send(FRAME.STDIN_CLOSE, 0, this.#session);
+		if (!this.#gone) this.#send(FRAME.STDIN_CLOSE, 0);
 		callback();
 	}
 
 	override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-		if (!this.writableFinished && !this.#gone) this.#connection.send(FRAME.STDIN_CLOSE, 0, this.#session);
+		if (!this.writableFinished && !this.#gone) this.#send(FRAME.STDIN_CLOSE, 0);
 		this.#waiting = undefined;
 		callback(error);
 	}
@@ -133,7 +179,7 @@ class Input extends Writable {
 			if (this.#full || this.#credit === 0) return;
 			const length = Math.min(data.length, this.#credit, PAYLOAD_MAX);
 			this.#credit -= length;
-			this.#full = !this.#connection.send(FRAME.STDIN, 0, this.#session, data.subarray(0, length));
+			this.#full = !this.#send(FRAME.STDIN, 0, data.subarray(0, length));
 			this.#waiting.data = data.subarray(length);
 		}
 	}
@@ -149,7 +195,7 @@ export class Session {
 	readonly stderr: Readable;
 	/** Settles when the process has ended and all its output has arrived (not: was read). Rejects if the agent is lost. */
 	readonly exit: Promise<ExitStatus>;
-	readonly #connection: FrameConnection;
+	readonly #sendFrame: SendFrame;
 	readonly #input: Input;
 	readonly #output: Output;
 	readonly #error: Output;
@@ -157,11 +203,11 @@ export class Session {
 	#settle!: (status: ExitStatus) => void;
 	#fail!: (error: Error) => void;
 
-	constructor(connection: FrameConnection, id: number, pid: number) {
+	constructor(id: number, pid: number, send: SendFrame) {
 		this.id = id;
 		this.pid = pid;
-		this.#connection = connection;
-		this.#input = new Input(connection, id);
+		this.#sendFrame = send;
+		this.#input = new Input(send);
 		this.#output = new Output((bytes) => this.#grant(CREDIT_STDOUT, bytes));
 		this.#error = new Output((bytes) => this.#grant(CREDIT_STDERR, bytes));
 		this.stdin = this.#input;
@@ -189,30 +235,25 @@ export class Session {
 		this.#send(FRAME.CLOSE, 0);
 	}
 
-	/** A frame of this session arrived. @return true when it was the last one */
-	receive(frame: Frame): boolean {
-		const { payload } = frame;
-		switch (frame.type) {
+	/** A frame of this session arrived; its Exchange has found it in order. */
+	receive({ type, payload }: Frame): void {
+		switch (type) {
 			case FRAME.STDOUT:
 			case FRAME.STDERR: {
-				const output = frame.type === FRAME.STDOUT ? this.#output : this.#error;
+				const output = type === FRAME.STDOUT ? this.#output : this.#error;
 				if (payload.length === 0) output.ended();
 				else output.arrived(payload);
-				return false;
+				break;
 			}
 			case FRAME.STDIN_CLOSE:
 				this.#input.gone();
-				return false;
+				break;
 			case FRAME.CREDIT:
-				if (payload.length === 4) this.#input.granted(payload.readUInt32LE());
-				return false;
+				this.#input.granted(payload.readUInt32LE());
+				break;
 			case FRAME.EXIT:
-				if (payload.length !== 4) return false;
 				this.#end();
 				this.#settle(decodeWaitStatus(payload.readUInt32LE()));
-				return true;
-			default:
-				return false;
 		}
 	}
 
@@ -238,8 +279,8 @@ export class Session {
 		this.#send(FRAME.CREDIT, stream, encodeU32(bytes));
 	}
 
-	#send(type: number, flags: number, payload?: Uint8Array): void {
-		if (!this.#over) this.#connection.send(type, flags, this.id, payload);
+	#send(type: number, flags: number, payload?: Buffer): void {
+		if (!this.#over) this.#sendFrame(type, flags, payload);
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
  * Cuts a byte stream into frames, whatever the chunks it arrives in. Bytes are copied only where a frame spans chunks.
  */
-import { TsvmmError } from "../base/errors.ts";
+import { protocolError } from "./exchange.ts";
 import { FRAME, type Frame, HEADER_BYTES, helloAnswerStart, PAYLOAD_MAX } from "./protocol.ts";
 
 export class FrameSplitter {
@@ -29,10 +29,7 @@ export class FrameSplitter {
 			const length = header.readUInt32LE(0);
 			const type = header[4]!;
 			if (length > PAYLOAD_MAX || header.readUInt16LE(6) !== 0 || type < FRAME.HELLO || type > FRAME.CLOSE) {
-				throw new TsvmmError(
-					"ERR_AGENT_PROTOCOL",
-					`Cannot understand the guest agent: ${header.toString("hex")} is not the header of a frame`,
-				);
+				throw protocolError(`${header.toString("hex", 0, HEADER_BYTES)} is not the header of a frame`);
 			}
 			if (this.#length < HEADER_BYTES + length) break;
 			const frame = this.#take(HEADER_BYTES + length);

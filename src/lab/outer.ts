@@ -8,15 +8,15 @@ import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../agent/broker.ts";
 import { AgentClient, type ExecSpec } from "../agent/client.ts";
-import { encodeFrame, FRAME } from "../agent/protocol.ts";
+import { encodeFrame, FRAME, KEEPALIVE_SESSION } from "../agent/protocol.ts";
 import { duplexPair } from "../base/duplex-pair.ts";
 import { HostError } from "../base/errors.ts";
 import { collect, within } from "./collect.ts";
 import type { Qemu } from "./qemu.ts";
 
 const PING_MS = 200;
-/** A session that the broker never hands out: its PONG is dropped there. */
-const PING = encodeFrame(FRAME.PING, 0, 0xffff_ffff);
+/** Its PONG is dropped by the broker. */
+const PING = encodeFrame(FRAME.PING, 0, KEEPALIVE_SESSION);
 
 export class Outer {
 	readonly #port: Duplex;
