@@ -170,7 +170,9 @@ int main(int argc, char **argv) {
         stream_turn();
         sessions_turn(); /* room that the write made */
         stream_turn();
-        loop_turn(sooner(sessions_timeout(), stream_timeout()));
+        /* The host may have gone in one of these writes: then nothing will ever wake the loop. */
+        if (!ended)
+            loop_turn(sooner(sessions_timeout(), stream_timeout()));
     }
     sessions_turn();
     if (init)
