@@ -63,6 +63,9 @@ export class GuestError extends TsvmmError {}
 /** Something was asked of an object that is past it, such as a start after the end. Nothing was done. */
 export class StateError extends TsvmmError {}
 
+/** A saved state is damaged, of another version, or of something else than what it would be restored to. */
+export class SnapshotError extends TsvmmError {}
+
 /** The errno name of a failed system call as Node reports it ("ENOENT"), or undefined. */
 export function errnoName(error: unknown): string | undefined {
 	return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;

@@ -3,6 +3,7 @@
  * §4.8.3.7, §4.8.3.6). boot/acpi/tables.ts tells the guest where they are. Only the soft-off state exists.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 const SLEEP_CONTROL = 0;
 const RESET = 2;
@@ -19,7 +20,7 @@ export interface PowerEvents {
 	onReset(): void;
 }
 
-export class AcpiRegisters implements BusDevice {
+export class AcpiRegisters implements BusDevice, Stateful {
 	readonly name = "acpi";
 	/** Bytes of port space. */
 	static readonly SIZE = 3;
@@ -40,5 +41,14 @@ export class AcpiRegisters implements BusDevice {
 		} else if (offset === RESET && (value & 0xff) === RESET_VALUE) {
 			this.#events.onReset();
 		}
+	}
+
+	/** There is nothing to keep. */
+	save(): SavedState {
+		return { version: 1 };
+	}
+
+	restore(state: unknown): void {
+		new StateReader(this.name, state).version(1);
 	}
 }

@@ -4,6 +4,7 @@
  * Reference, Keyboard Controller). A kernel with ACPI does not look; acpi=off kernels reboot through it.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 const DATA = 0;
 const STATUS_COMMAND = 4;
@@ -29,11 +30,13 @@ const WRITE_OUTPUT_PORT = 0xd1;
 const LOOP_KBD = 0xd2;
 const LOOP_AUX = 0xd3;
 const PULSE_RESET = 0xfe;
+/* The next byte at the data port belongs to these. */
+const WITH_PARAMETER = [WRITE_CTR, WRITE_OUTPUT_PORT, LOOP_KBD, LOOP_AUX];
 const CONTROLLER_OK = 0x55;
 const PORT_OK = 0x00;
 const NO_PORT = 0xff;
 
-export class I8042 implements BusDevice {
+export class I8042 implements BusDevice, Stateful {
 	readonly name = "i8042";
 	readonly #onReset: () => void;
 	#ctr = CTR_SYS | CTR_KBD_DISABLED | CTR_AUX_DISABLED;
@@ -59,6 +62,27 @@ export class I8042 implements BusDevice {
 		const byte = value & 0xff;
 		if (offset === STATUS_COMMAND) this.#command(byte);
 		else if (offset === DATA) this.#data(byte);
+	}
+
+	save(): SavedState {
+		return { version: 1, ctr: this.#ctr, pending: this.#pending, output: this.#output, status: this.#status };
+	}
+
+	restore(state: unknown): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const ctr = reader.u8("ctr");
+		const pending = reader.u8("pending");
+		const output = reader.u8("output");
+		const status = reader.u8("status");
+		if ((ctr & CTR_AUX_DISABLED) === 0) throw reader.refuse("its mouse port is on");
+		if (pending !== 0 && !WITH_PARAMETER.includes(pending)) {
+			throw reader.refuse(`command ${pending} takes no parameter`);
+		}
+		if ((status & ~STATUS_OBF) !== STATUS_SYS) throw reader.refuse(`its status is ${status}`);
+		this.#ctr = ctr;
+		this.#pending = pending;
+		this.#output = output;
+		this.#status = status;
 	}
 
 	#command(command: number): void {

@@ -4,11 +4,12 @@
  * when other ways to reset fail.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 const RESET_CONTROL = 1;
 const RST_CPU = 1 << 2;
 
-export class PciHole implements BusDevice {
+export class PciHole implements BusDevice, Stateful {
 	readonly name = "pci-hole";
 	/** First port and number of ports. */
 	static readonly PORT = 0xcf8;
@@ -26,5 +27,14 @@ export class PciHole implements BusDevice {
 
 	write(offset: number, size: number, value: number): void {
 		if (offset === RESET_CONTROL && size === 1 && (value & RST_CPU) !== 0) this.#onReset();
+	}
+
+	/** There is nothing to keep. */
+	save(): SavedState {
+		return { version: 1 };
+	}
+
+	restore(state: unknown): void {
+		new StateReader(this.name, state).version(1);
 	}
 }

@@ -3,11 +3,12 @@
  * through ACPI as QEMU0001.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 const PANICKED = 1;
 const CRASH_LOADED = 2;
 
-export class Pvpanic implements BusDevice {
+export class Pvpanic implements BusDevice, Stateful {
 	readonly name = "pvpanic";
 	readonly #onPanic: () => void;
 
@@ -24,5 +25,14 @@ export class Pvpanic implements BusDevice {
 	write(_offset: number, _size: number, value: number): void {
 		/* CRASH_LOADED: a crash kernel takes over, the machine goes on. */
 		if ((value & PANICKED) !== 0) this.#onPanic();
+	}
+
+	/** There is nothing to keep. */
+	save(): SavedState {
+		return { version: 1 };
+	}
+
+	restore(state: unknown): void {
+		new StateReader(this.name, state).version(1);
 	}
 }

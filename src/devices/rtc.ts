@@ -5,6 +5,7 @@
  * none. Registers: Motorola MC146818A data sheet.
  */
 import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 const SECONDS = 0x00;
 const MINUTES = 0x02;
@@ -20,6 +21,10 @@ const REG_D = 0x0d;
 /* Where PCs keep the century; the FADT says so. */
 const CENTURY = 0x32;
 
+const CMOS_BYTES = 128;
+/* More than any date that the registers can hold, less than what a Date can: year 25755 and year 275760. */
+const MAX_OFFSET_MS = 1e15;
+
 const UIP = 0x80;
 const DIVIDER_32KHZ_1024HZ = 0x26;
 const SET = 0x80;
@@ -30,10 +35,10 @@ const VRT = 0x80;
 
 const CLOCK_REGISTERS = [SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY];
 
-export class Rtc implements BusDevice {
+export class Rtc implements BusDevice, Stateful {
 	readonly name = "rtc";
 	readonly #nowMs: () => number;
-	readonly #cmos = new Uint8Array(128);
+	readonly #cmos = new Uint8Array(CMOS_BYTES);
 	#index = 0;
 	/* Guest time minus host time. */
 	#offsetMs = 0;
@@ -67,7 +72,8 @@ export class Rtc implements BusDevice {
 		}
 		const before = this.#cmos[REG_B]!;
 		if (this.#index === REG_C || this.#index === REG_D) return;
-		if (this.#index === REG_B && (before & SET) === 0) this.#load();
+		/* A running clock: registers that are not written keep the time. */
+		if ((before & SET) === 0) this.#load();
 		this.#cmos[this.#index] = this.#index === REG_A ? byte & ~UIP : byte;
 		if (this.#index === REG_B) {
 			/* The end of SET starts the clock at what its registers hold, read in the mode they were written in. */
@@ -75,6 +81,21 @@ export class Rtc implements BusDevice {
 		} else if ((before & SET) === 0 && CLOCK_REGISTERS.includes(this.#index)) {
 			this.#store();
 		}
+	}
+
+	/** The guest's time is kept as its difference from the host's, so a restored clock shows the time that has passed. */
+	save(): SavedState {
+		return { version: 1, cmos: this.#cmos.slice(), index: this.#index, offsetMs: this.#offsetMs };
+	}
+
+	restore(state: unknown): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const cmos = reader.bytes("cmos", CMOS_BYTES);
+		const index = reader.integer("index", 0, CMOS_BYTES - 1);
+		const offsetMs = reader.integer("offsetMs", -MAX_OFFSET_MS, MAX_OFFSET_MS);
+		this.#cmos.set(cmos);
+		this.#index = index;
+		this.#offsetMs = offsetMs;
 	}
 
 	#timeMs(): number {

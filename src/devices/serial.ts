@@ -10,6 +10,7 @@
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 /** An interrupt line, level by level. */
 export interface InterruptLine {
@@ -53,6 +54,8 @@ const OUTPUT_BYTES = 4096;
 /* `input` asks its caller to pause above the first and resume below the second. */
 const HIGH_WATER_BYTES = 4096;
 const LOW_WATER_BYTES = 1024;
+/* A console that does not pause may have sent more than the high water; so much of it a saved state can hold. */
+const MAX_SAVED_INPUT_BYTES = 1 << 24;
 
 /** What a serial port is connected to. */
 export interface SerialOptions {
@@ -67,7 +70,7 @@ export interface SerialOptions {
 	readonly lsrWord?: Int32Array;
 }
 
-export class Serial implements BusDevice {
+export class Serial implements BusDevice, Stateful {
 	readonly name = "serial";
 	/** Element 0 is the LSR as a read would give it. */
 	readonly lsrWord: Int32Array;
@@ -177,6 +180,52 @@ export class Serial implements BusDevice {
 		}
 	}
 
+	/** Registers, what the guest has not read, and what has not been handed over: after a `flush` that is nothing. */
+	save(): SavedState {
+		return {
+			version: 1,
+			ier: this.#ier,
+			fcr: this.#fcr,
+			lcr: this.#lcr,
+			mcr: this.#mcr,
+			scr: this.#scr,
+			divisor: this.#divisor,
+			thrPending: this.#thrPending,
+			looped: Uint8Array.from(this.#looped),
+			input: Uint8Array.from(this.#input.slice(this.#inputAt)),
+			output: this.#output.slice(0, this.#outputBytes),
+		};
+	}
+
+	/** An interrupt that is wanted is raised again. */
+	restore(state: unknown): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const ier = reader.integer("ier", 0, IER_MASK);
+		const fcr = reader.u8("fcr");
+		const lcr = reader.u8("lcr");
+		const mcr = reader.integer("mcr", 0, MCR_MASK);
+		const scr = reader.u8("scr");
+		const divisor = reader.u16("divisor");
+		const thrPending = reader.boolean("thrPending");
+		const looped = reader.bytes("looped", 0, FIFO_BYTES);
+		const input = reader.bytes("input", 0, MAX_SAVED_INPUT_BYTES);
+		const output = reader.bytes("output", 0, OUTPUT_BYTES - 1);
+		if (fcr !== 0 && (fcr & FCR_ENABLE) === 0) throw reader.refuse("its FIFO has settings and is off");
+		this.#ier = ier;
+		this.#fcr = fcr;
+		this.#lcr = lcr;
+		this.#mcr = mcr;
+		this.#scr = scr;
+		this.#divisor = divisor;
+		this.#thrPending = thrPending;
+		this.#looped.push(...looped);
+		this.#input = Array.from(input);
+		this.#output.set(output);
+		this.#outputBytes = output.length;
+		if (output.length > 0) this.#flushSoon();
+		this.#update();
+	}
+
 	#enable(ier: number): void {
 		const risen = ier & ~this.#ier;
 		this.#ier = ier;
@@ -200,16 +249,19 @@ export class Serial implements BusDevice {
 		} else {
 			this.#output[this.#outputBytes++] = byte;
 			if (this.#outputBytes === OUTPUT_BYTES) this.flush();
-			if (!this.#flushQueued) {
-				this.#flushQueued = true;
-				queueMicrotask(() => {
-					this.#flushQueued = false;
-					this.#enter(this.name, this.#flush);
-				});
-			}
+			this.#flushSoon();
 		}
 		this.#thrPending = true;
 		this.#update();
+	}
+
+	#flushSoon(): void {
+		if (this.#flushQueued) return;
+		this.#flushQueued = true;
+		queueMicrotask(() => {
+			this.#flushQueued = false;
+			this.#enter(this.name, this.#flush);
+		});
 	}
 
 	#receive(): number {

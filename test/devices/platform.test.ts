@@ -165,6 +165,12 @@ describe("Rtc", () => {
 		expect(REGISTERS.map(read)).toEqual([0x20, 0x01, 0x02, 0x03, 0x04, 0x06, 0x06]);
 	});
 
+	it("Rtc changes nothing but the register that is written to a running clock", () => {
+		const { read, write } = clock("2026-11-22T21:58:07Z");
+		write(9, 0x30);
+		expect(REGISTERS.map(read)).toEqual([0x20, 0x30, 0x11, 0x22, 0x21, 0x58, 0x07]);
+	});
+
 	it("Rtc keeps the rest as RAM and survives any write", () => {
 		const { device, read, write } = clock("2026-11-22T21:58:07Z");
 		write(0x40, 0xab);

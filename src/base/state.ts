@@ -1,0 +1,160 @@
+/*
+ * The state of devices as plain data, for snapshots. `save` gives numbers, bigints, booleans, strings, Uint8Arrays, and
+ * lists and objects of them: what structuredClone and any file format can carry. Each device's state names its version.
+ * A state that comes back may be damaged or forged, so `restore` reads it through a StateReader, which checks every
+ * field as a device checks its guest. A restore reads everything before it changes anything: it throws and nothing has
+ * happened, or it has succeeded.
+ */
+import { SnapshotError } from "./errors.ts";
+
+/** What a state is made of. */
+export type StateValue = number | bigint | boolean | string | Uint8Array | readonly StateValue[] | StateObject;
+
+/** Fields by name. */
+export interface StateObject {
+	readonly [field: string]: StateValue;
+}
+
+/** What `save` of a device gives. */
+export type SavedState = StateObject & { readonly version: number };
+
+/** Something with state that can move to another object of the same kind. */
+export interface Stateful {
+	/** A copy of all that a later `restore` needs; nothing in it changes any more. */
+	save(): SavedState;
+	/**
+	 * Takes the place of the object whose `save` gave `state`. Only for a fresh one, before its guest runs.
+	 *
+	 * @throws SnapshotError ERR_STATE_*; then nothing has changed
+	 */
+	restore(state: unknown): void;
+}
+
+/** Reads the fields of one object; each is checked, and a missing or wrong one throws ERR_STATE_FORMAT. */
+export class StateReader {
+	/** The way to this object, for messages: "serial", "virtio-net0.queues[1]". */
+	readonly where: string;
+	readonly #fields: Readonly<Record<string, unknown>>;
+
+	/** @throws SnapshotError ERR_STATE_FORMAT when `state` is no plain object */
+	constructor(where: string, state: unknown) {
+		const plain = typeof state === "object" && state !== null && !Array.isArray(state) && !ArrayBuffer.isView(state);
+		if (!plain) throw malformed(where, `${describe(state)} is no object`);
+		this.where = where;
+		this.#fields = state as Record<string, unknown>;
+	}
+
+	/**
+	 * Checks the field `version`.
+	 *
+	 * @throws SnapshotError ERR_STATE_VERSION when it is not `known`
+	 */
+	version(known: number): this {
+		const found = this.integer("version", 0, 0xffff_ffff);
+		if (found === known) return this;
+		const message = `Cannot restore ${this.where}: its state has version ${found}, this tsvmm reads version ${known}`;
+		throw new SnapshotError("ERR_STATE_VERSION", message);
+	}
+
+	/** Whether there is such a field. */
+	has(field: string): boolean {
+		return Object.hasOwn(this.#fields, field);
+	}
+
+	/** A whole number from `least` to `most`. */
+	integer(field: string, least: number, most: number): number {
+		const value = this.#take(field);
+		if (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most) {
+			return value + 0; /* -0 becomes 0 */
+		}
+		throw this.#wrong(field, value, `a whole number from ${least} to ${most}`);
+	}
+
+	u8(field: string): number {
+		return this.integer(field, 0, 0xff);
+	}
+
+	u16(field: string): number {
+		return this.integer(field, 0, 0xffff);
+	}
+
+	u32(field: string): number {
+		return this.integer(field, 0, 0xffff_ffff);
+	}
+
+	/** A bigint of 64 bits. */
+	u64(field: string): bigint {
+		const value = this.#take(field);
+		if (typeof value === "bigint" && BigInt.asUintN(64, value) === value) return value;
+		throw this.#wrong(field, value, "a bigint of 64 bits");
+	}
+
+	boolean(field: string): boolean {
+		const value = this.#take(field);
+		if (typeof value === "boolean") return value;
+		throw this.#wrong(field, value, "true or false");
+	}
+
+	/** A string of at most `most` UTF-16 units. */
+	string(field: string, most: number): string {
+		const value = this.#take(field);
+		if (typeof value === "string" && value.length <= most) return value;
+		throw this.#wrong(field, value, `a string of at most ${most} characters`);
+	}
+
+	/** A copy of `least` to `most` bytes; exactly `least` when `most` is missing. */
+	bytes(field: string, least: number, most = least): Uint8Array {
+		const value = this.#take(field);
+		if (value instanceof Uint8Array && value.length >= least && value.length <= most) return new Uint8Array(value);
+		throw this.#wrong(field, value, least === most ? `${least} bytes` : `${least} to ${most} bytes`);
+	}
+
+	/** An object inside this one. */
+	object(field: string): StateReader {
+		return new StateReader(`${this.where}.${field}`, this.#take(field));
+	}
+
+	/** A list of `least` to `most` objects; exactly `least` when `most` is missing. */
+	list(field: string, least: number, most = least): StateReader[] {
+		const value = this.#take(field);
+		if (!Array.isArray(value) || value.length < least || value.length > most) {
+			throw this.#wrong(field, value, least === most ? `a list of ${least}` : `a list of ${least} to ${most}`);
+		}
+		return Array.from(value, (item, i) => new StateReader(`${this.where}.${field}[${i}]`, item));
+	}
+
+	/** For what no single field shows: `wrong` says what is the matter. */
+	refuse(wrong: string): SnapshotError {
+		return malformed(this.where, wrong);
+	}
+
+	/** The state is sound but was saved by something else than what it would be restored to. */
+	mismatch(difference: string): SnapshotError {
+		return new SnapshotError("ERR_STATE_MISMATCH", `Cannot restore ${this.where}: ${difference}`);
+	}
+
+	#take(field: string): unknown {
+		if (!Object.hasOwn(this.#fields, field)) throw malformed(this.where, `"${field}" is missing`);
+		return this.#fields[field];
+	}
+
+	#wrong(field: string, value: unknown, wanted: string): SnapshotError {
+		return malformed(this.where, `"${field}" is ${describe(value)} and not ${wanted}`);
+	}
+}
+
+function malformed(where: string, found: string): SnapshotError {
+	return new SnapshotError("ERR_STATE_FORMAT", `Cannot restore ${where}: ${found}`);
+}
+
+/** A value in a few words, however large it is. */
+function describe(value: unknown): string {
+	if (Array.isArray(value)) return `a list of ${value.length}`;
+	if (value instanceof Uint8Array) return `${value.length} bytes`;
+	if (typeof value === "string")
+		return value.length > 32 ? `a string of ${value.length} characters` : JSON.stringify(value);
+	if (typeof value === "number" || typeof value === "boolean") return String(value);
+	if (typeof value === "bigint")
+		return BigInt.asUintN(64, value) === value ? `${value}n` : "a bigint of more than 64 bits";
+	return value === null ? "null" : typeof value === "object" ? "an object" : typeof value;
+}
