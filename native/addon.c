@@ -67,6 +67,43 @@ void buffer_detach(napi_env env, napi_ref *reference) {
     *reference = NULL;
 }
 
+struct errand {
+    napi_async_work work;
+    void (*run)(void *data);
+    void *data;
+};
+
+static void errand_execute(napi_env env, void *data) {
+    struct errand *errand = data;
+    (void)env;
+    errand->run(errand->data);
+}
+
+static void errand_complete(napi_env env, napi_status status, void *data) {
+    struct errand *errand = data;
+    if (status == napi_cancelled)
+        errand->run(errand->data);
+    napi_delete_async_work(env, errand->work);
+    free(errand);
+}
+
+void off_thread(napi_env env, void (*run)(void *data), void *data) {
+    struct errand *errand = malloc(sizeof *errand);
+    napi_value name;
+    if (errand != NULL) {
+        *errand = (struct errand){.run = run, .data = data};
+        if (napi_create_string_utf8(env, "tsvmm", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+            napi_create_async_work(env, NULL, name, errand_execute, errand_complete, errand, &errand->work) ==
+                napi_ok) {
+            if (napi_queue_async_work(env, errand->work) == napi_ok)
+                return;
+            napi_delete_async_work(env, errand->work);
+        }
+        free(errand);
+    }
+    run(data);
+}
+
 void callback_create(struct callback *callback, napi_env env, napi_value function) {
     napi_value name;
     callback->env = env;

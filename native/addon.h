@@ -49,6 +49,10 @@ void set(napi_env env, napi_value object, const char *name, napi_value value);
 napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference);
 void buffer_detach(napi_env env, napi_ref *reference);
 
+/* Runs `run(data)` on a thread of libuv, or at once where that cannot be. For what takes the kernel long;
+ * `run` may touch nothing of JavaScript's. The environment waits for it at its end. */
+void off_thread(napi_env env, void (*run)(void *data), void *data);
+
 /* A JavaScript function to call from the event loop, outside of any other call. */
 struct callback {
     napi_env env;

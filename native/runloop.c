@@ -207,6 +207,22 @@ static void stop_threads(struct loop *loop) {
     uv_unref((uv_handle_t *)&loop->async);
 }
 
+struct runs {
+    struct {
+        void *run;
+        size_t bytes;
+    } of[MAX_VCPUS];
+};
+
+/* The last reference to a VM: KVM takes ten milliseconds and more to destroy it. */
+static void unmap_runs(void *data) {
+    struct runs *runs = data;
+    for (size_t i = 0; i < MAX_VCPUS; i++)
+        if (runs->of[i].run != NULL)
+            munmap(runs->of[i].run, runs->of[i].bytes);
+    free(runs);
+}
+
 static void free_loop(uv_handle_t *async) {
     struct loop *loop = async->data;
     pthread_mutex_destroy(&loop->posting);
@@ -350,6 +366,14 @@ NATIVE(loopDestroy) {
     ARGUMENTS(1);
     HANDLE(loop);
     napi_remove_env_cleanup_hook(env, destroy, loop);
+    struct runs *runs = calloc(1, sizeof *runs);
+    for (uint32_t i = 0; runs != NULL && i < loop->max_vcpus; i++) {
+        runs->of[i].run = loop->vcpus[i].run;
+        runs->of[i].bytes = loop->vcpus[i].run_bytes;
+        loop->vcpus[i].run = NULL;
+    }
     destroy(loop);
+    if (runs != NULL)
+        off_thread(env, unmap_runs, runs);
     return NULL;
 }

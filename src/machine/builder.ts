@@ -2,7 +2,7 @@
  * From host resources to a machine that is ready to start, top-down in boot order. Each step is named, and says by
  * `teardown` how it is undone; failure half-way and an orderly end take the same way back:
  *
- *     VM -> RAM -> run loop -> platform devices -> virtio devices -> kernel and tables -> vCPUs
+ *     run loop -> VM -> RAM -> platform devices -> virtio devices -> kernel and tables -> vCPUs
  *
  * Shutdown goes the other way round: vCPU threads first, then devices (which wait for what is in flight), then file
  * descriptors; RAM is a resource and goes last.
@@ -71,12 +71,6 @@ export async function build(
 ): Promise<Wired> {
 	const { kvm, ram, console } = resources;
 	const map = memoryMap(config.memoryMiB);
-	const vm = kvm.createVm();
-	teardown.add(() => vm.close());
-	createInterruptControllers(vm);
-	const memory = new GuestMemory(ram.regions);
-	placeRam(vm, map, resources);
-
 	const pio = new Bus();
 	const mmio = new Bus();
 	const vcpus: Vcpu[] = [];
@@ -87,11 +81,19 @@ export async function build(
 		(index) => ripOf(vcpus[index]),
 	);
 	let threads: VcpuThreads | undefined;
-	const runLoop = createRunLoop(config.cpus, pio, mmio, entry, (index, run) => {
-		if (!exits.handle(index, run)) return false;
-		return threads?.parks(index, run.getUint32(kvm_run.exit_reason, true)) !== true;
+	const runLoop = createRunLoop(config.cpus, pio, mmio, entry, {
+		exit: (index, run) =>
+			exits.handle(index, run) && threads?.parks(index, run.getUint32(kvm_run.exit_reason, true)) !== true,
+		stays: (index) => threads?.stays(index),
 	});
+	/* After the VM: the run loop, which gives kvm_run back on a thread of its own, has the last reference to it. */
 	teardown.add(() => runLoop.close());
+
+	const vm = kvm.createVm();
+	teardown.add(() => vm.close());
+	createInterruptControllers(vm);
+	const memory = new GuestMemory(ram.regions);
+	placeRam(vm, map, resources);
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown };
 
 	const serial = attachPlatform(vm, runLoop, pio, console, entry);
@@ -110,6 +112,7 @@ export async function build(
 	threads = new VcpuThreads(runLoop, vcpus, vm.vcpuMmapSize);
 	/* Last in, first out: whatever happens, the vCPU threads end before anything that they use. */
 	teardown.add(() => runLoop.stop());
+	teardown.add(() => threads.leaveGuest());
 
 	traceTo(config.trace, pio, mmio, exits, entry.logger);
 	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
@@ -144,26 +147,28 @@ function placeRam(vm: Vm, map: MemoryMap, { ram }: Resources): void {
 	});
 }
 
-/** @param handle says whether the vCPU runs on */
-function createRunLoop(
-	cpus: number,
-	pio: Bus,
-	mmio: Bus,
-	entry: Entry,
-	handle: (index: number, run: DataView) => boolean,
-): RunLoop {
+/** What a run loop's exits lead to. */
+interface ExitPath {
+	/** Handles an exit; says whether the vCPU runs on. */
+	exit(index: number, run: DataView): boolean;
+	/** The vCPU does not run on, or has failed. */
+	stays(index: number): void;
+}
+
+function createRunLoop(cpus: number, pio: Bus, mmio: Bus, entry: Entry, path: ExitPath): RunLoop {
 	return new RunLoop(cpus, {
 		onExit: (index, run) => {
-			if (entry.ended !== undefined) return false;
+			let runsOn = false;
 			const before = Logger.swap(entry.logger);
 			try {
-				return handle(index, run);
+				runsOn = entry.ended === undefined && path.exit(index, run);
 			} catch (error) {
 				entry.failed(`exit of vCPU ${index}`, error);
-				return false;
 			} finally {
 				Logger.swap(before);
 			}
+			if (!runsOn) path.stays(index);
+			return runsOn;
 		},
 		/* Also after the end: what the guest printed before it is still to come. */
 		onPosted: (address, size, value, isPort) => {
@@ -176,7 +181,10 @@ function createRunLoop(
 				Logger.swap(before);
 			}
 		},
-		onFailed: (index, errno) => entry.end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` }),
+		onFailed: (index, errno) => {
+			path.stays(index);
+			entry.end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` });
+		},
 	});
 }
 

@@ -12,6 +12,8 @@ import type { RunLoop } from "../host/run-loop.ts";
 import { KVM_EXIT_INTR } from "../kvm/constants.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 
+const OUT_MS = 1000;
+
 export class VcpuThreads {
 	readonly vcpus: readonly Vcpu[];
 	readonly #runLoop: RunLoop;
@@ -21,6 +23,9 @@ export class VcpuThreads {
 	/** vCPUs that wait since `pause`; undefined while they run. */
 	#parked: Set<number> | undefined;
 	#pausing: { promise: Promise<void>; resolve: () => void } | undefined;
+	/** vCPUs in KVM_RUN, or whose exit was not handled yet. */
+	readonly #running = new Set<number>();
+	#onAllOut: (() => void) | undefined;
 
 	/** @param runBytes what KVM_GET_VCPU_MMAP_SIZE says */
 	constructor(runLoop: RunLoop, vcpus: readonly Vcpu[], runBytes: number) {
@@ -65,7 +70,10 @@ export class VcpuThreads {
 		this.#parked = undefined;
 		this.release();
 		if (this.#wanted && !this.#launched) this.#launch();
-		for (const index of parked) this.#runLoop.resume(index);
+		for (const index of parked) {
+			this.#running.add(index);
+			this.#runLoop.resume(index);
+		}
 	}
 
 	/** Whoever waits for `pause` need not wait any more. */
@@ -82,11 +90,34 @@ export class VcpuThreads {
 		return true;
 	}
 
+	/** vCPU `index` stays in the exit that was handled, or its thread has ended. */
+	stays(index: number): void {
+		this.#running.delete(index);
+		if (this.#running.size === 0) this.#onAllOut?.();
+	}
+
+	/**
+	 * Brings all vCPUs out of the guest, once no exit is handled any more, so that ending their threads keeps nobody
+	 * waiting: a thread that spins takes its time to be scheduled. Resolves after OUT_MS at the latest.
+	 */
+	async leaveGuest(): Promise<void> {
+		if (this.#running.size === 0) return;
+		await new Promise<void>((resolve) => {
+			const timer = setTimeout(resolve, OUT_MS);
+			this.#onAllOut = () => {
+				clearTimeout(timer);
+				resolve();
+			};
+			for (const index of this.#running) this.#runLoop.kick(index);
+		});
+	}
+
 	#launch(): void {
 		this.#launched = true;
 		this.vcpus.forEach((vcpu, index) => {
 			try {
 				this.#runLoop.start(index, vcpu.fd, this.#runBytes);
+				this.#running.add(index);
 			} catch (cause) {
 				const count = this.vcpus.length;
 				const message = `Cannot start vCPU ${index} of ${count}: ${(cause as Error).message}`;
