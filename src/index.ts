@@ -7,8 +7,10 @@
  */
 export type { HostConsole } from "./backends/console.ts";
 export type { BlockBackend, BlockResult, NetBackend, NetEvents, NetOffloads } from "./backends/contract.ts";
+export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";
 export type { UnixVsock } from "./backends/unix-vsock.ts";
+export type { Enter } from "./base/enter.ts";
 export {
 	type ErrorDetail,
 	GuestError,

@@ -6,4 +6,4 @@ export * from "./kvm/constants.ts";
 export * from "./kvm/structs.ts";
 export { Kvm } from "./kvm/system.ts";
 export { Vcpu } from "./kvm/vcpu.ts";
-export { Vm } from "./kvm/vm.ts";
+export { type GsiRoute, type IoEventFd, type MemorySlot, Vm } from "./kvm/vm.ts";

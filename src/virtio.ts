@@ -2,9 +2,10 @@
  * The public entry for device experiments: the contract of a virtio device, the virtqueue, the transport, and the
  * devices that tsvmm has.
  */
+export type { ConsoleBackend, ConsoleEvents, VsockBackend, VsockGuest } from "./backends/contract.ts";
 export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
 export { MacAddress } from "./base/mac.ts";
-export { Segments } from "./base/segments.ts";
+export { type ByteSource, Segments } from "./base/segments.ts";
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
 export { ConsoleDevice } from "./virtio/console.ts";
 export type { Activation, VirtioDevice } from "./virtio/device.ts";

@@ -8,8 +8,11 @@ import { errnoName, explain, HostError } from "../base/errors.ts";
 export interface HostConsole {
 	/** Called once. `onInput` returns false to pause input until `resume`. Missing when there is never any input. */
 	start?(onInput: (bytes: Uint8Array) => boolean): void;
+	/** Input may come again. */
 	resume?(): void;
+	/** Takes output; the bytes are the console's to keep. */
 	write(bytes: Uint8Array): void;
+	/** The machine has ended. */
 	close(): void;
 }
 

@@ -15,14 +15,21 @@ export type BlockResult = "ok" | "io" | "unsupported";
  * `token` names the request (0 to 1023, unique among those in flight); the segments stay valid until its completion.
  */
 export interface BlockBackend {
+	/** Size of the disk. What is not a whole sector of 512 bytes is not used. */
 	readonly sizeBytes: number;
+	/** Neither written nor discarded. */
 	readonly readOnly: boolean;
 	/** Called once before the first request. */
 	start(complete: (token: number, result: BlockResult) => void): void;
+	/** Fills `into` from the disk. */
 	read(token: number, offsetBytes: number, into: Segments): void;
+	/** Writes `from` to the disk. */
 	write(token: number, offsetBytes: number, from: Segments): void;
+	/** Makes stable what was completed before. */
 	flush(token: number): void;
+	/** The range is not needed any more; what it reads as afterwards is undefined. */
 	discard(token: number, offsetBytes: number, lengthBytes: number): void;
+	/** The range reads as zeroes afterwards; `mayUnmap` allows to give its room back. */
 	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void;
 	/** Ends a batch: everything queued since the last call goes to the host now, in one system call where it can. */
 	submit(): void;
@@ -34,11 +41,13 @@ export interface BlockBackend {
 export interface NetOffloads {
 	/** Frames carry a struct virtio_net_hdr (12 bytes, virtio 1.x) in front, which backend and guest exchange as it is. */
 	readonly vnetHeader: boolean;
-	/** CSUM, HOST_TSO4/6: the backend takes partial checksums and large TCP segments from the guest. */
+	/** CSUM: the backend takes frames with partial checksums from the guest. */
 	readonly csum: boolean;
+	/** HOST_TSO4/6: and large TCP segments. */
 	readonly tso: boolean;
-	/** GUEST_CSUM, GUEST_TSO4/6: the backend may hand such frames to the guest. */
+	/** GUEST_CSUM: the backend may hand such frames to the guest. */
 	readonly guestCsum: boolean;
+	/** GUEST_TSO4/6: and such segments. */
 	readonly guestTso: boolean;
 }
 
@@ -52,9 +61,11 @@ export interface NetEvents {
 
 /** A network: frames in, frames out. Lengths in bytes, Ethernet header included, no FCS. */
 export interface NetBackend {
+	/** What it can do besides carrying plain frames. */
 	readonly offloads: NetOffloads;
 	/** Largest IP packet that the network carries, announced to the driver when given; 1500 is meant otherwise. */
 	readonly mtu?: number;
+	/** Called once, before anything else. */
 	start(events: NetEvents): void;
 	/** Tells which guest offloads the driver accepted. */
 	setGuestOffloads(csum: boolean, tso: boolean): void;

@@ -43,7 +43,9 @@ class Pending {
 	readonly zeroes = new Segments();
 }
 
+/** How a file is used as a disk. */
 export interface FileDiskOptions {
+	/** The guest cannot write to it; false when missing. */
 	readOnly?: boolean;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
@@ -51,9 +53,11 @@ export interface FileDiskOptions {
 	enter?: Enter;
 }
 
+/** A disk in a raw image file or a block device of the host, locked while it is open. */
 export class FileDisk implements BlockBackend {
 	readonly sizeBytes: number;
 	readonly readOnly: boolean;
+	/** Of the file. */
 	readonly path: string;
 	readonly #fd: number;
 	readonly #ring: IoRing;

@@ -8,6 +8,7 @@ import type { BlockBackend, BlockResult } from "./contract.ts";
 
 const SECTOR_BYTES = 512;
 
+/** A disk in this process's memory: for tests, scratch disks and experiments. */
 export class MemoryDisk implements BlockBackend {
 	readonly sizeBytes: number;
 	readonly readOnly: boolean;

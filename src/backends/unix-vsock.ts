@@ -21,6 +21,7 @@ const MAX_LINE_BYTES = 32;
 /** Clients of `uds` at once. */
 const MAX_CLIENTS = 1024;
 
+/** The host's side of a guest's vsock: ports of this process, and of the host by a unix socket. */
 export class UnixVsock implements VsockBackend {
 	readonly #uds: string | undefined;
 	readonly #enter: Enter;
@@ -53,11 +54,23 @@ export class UnixVsock implements VsockBackend {
 		this.#guest = guest;
 	}
 
-	/** A stream to `port` of the guest. @throws HostError ERR_VSOCK_REFUSED */
-	connect(port: number): Promise<Duplex> {
+	/**
+	 * A stream to `port` of the guest.
+	 *
+	 * @param options.signal aborting it withdraws the request, with the signal's reason
+	 * @throws HostError ERR_VSOCK_REFUSED
+	 */
+	connect(port: number, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Duplex> {
 		return new Promise((resolve, reject) => {
+			signal?.throwIfAborted();
 			const [ours, theirs] = duplexPair();
+			const abort = () => {
+				reject(signal?.reason);
+				theirs.destroy();
+			};
+			signal?.addEventListener("abort", abort, { once: true });
 			const answer = (hostPort: number | undefined) => {
+				signal?.removeEventListener("abort", abort);
 				if (hostPort !== undefined) {
 					resolve(ours);
 					return;

@@ -16,9 +16,11 @@ import type { ByteSource } from "./segments.ts";
 export interface MemoryRegion {
 	/** Guest-physical address of the first byte. */
 	readonly gpa: number;
+	/** A multiple of 4096, at most 2 GiB. */
 	readonly sizeBytes: number;
 	/** Host address of the first byte, for iovecs; 0 in tests that use an ordinary ArrayBuffer. */
 	readonly hva: number;
+	/** The bytes; of length 0 once they are unmapped. */
 	readonly buffer: ArrayBuffer;
 }
 
@@ -31,13 +33,22 @@ export class MemoryAccessError extends TsvmmError {
 
 /** A region with the views that the accessors use; `u16`/`i32` are for ring indices and flags, through Atomics. */
 export interface MemoryWindow extends MemoryRegion, ByteSource {
+	/** Guest-physical address after the last byte. */
 	readonly end: number;
+	/** All bytes of the region. */
 	readonly bytes: Uint8Array;
+	/** For fields of any alignment. */
 	readonly view: DataView;
+	/** For Atomics on ring indices and flags. */
 	readonly u16: Uint16Array;
 }
 
+/**
+ * The guest's RAM by guest-physical address. The readers and writers take little-endian values, at any alignment, and
+ * throw MemoryAccessError outside RAM; whoever works on addresses that a guest wrote asks `contains` first.
+ */
 export class GuestMemory {
+	/** All of RAM, sorted by address. */
 	readonly windows: readonly MemoryWindow[];
 	#last: MemoryWindow;
 
@@ -90,14 +101,17 @@ export class GuestMemory {
 		return window;
 	}
 
+	/** Reads 8 bits. */
 	u8(gpa: number): number {
 		const w = this.#at(gpa, 1);
 		return w.view.getUint8(gpa - w.gpa);
 	}
+	/** Reads 16 bits. */
 	u16(gpa: number): number {
 		const w = this.#at(gpa, 2);
 		return w.view.getUint16(gpa - w.gpa, true);
 	}
+	/** Reads 32 bits. */
 	u32(gpa: number): number {
 		const w = this.#at(gpa, 4);
 		return w.view.getUint32(gpa - w.gpa, true);
@@ -108,14 +122,17 @@ export class GuestMemory {
 		const at = gpa - w.gpa;
 		return w.view.getUint32(at, true) + w.view.getUint32(at + 4, true) * 0x1_0000_0000;
 	}
+	/** Writes 8 bits. */
 	setU8(gpa: number, value: number): void {
 		const w = this.#at(gpa, 1);
 		w.view.setUint8(gpa - w.gpa, value);
 	}
+	/** Writes 16 bits. */
 	setU16(gpa: number, value: number): void {
 		const w = this.#at(gpa, 2);
 		w.view.setUint16(gpa - w.gpa, value, true);
 	}
+	/** Writes 32 bits. */
 	setU32(gpa: number, value: number): void {
 		const w = this.#at(gpa, 4);
 		w.view.setUint32(gpa - w.gpa, value, true);

@@ -6,13 +6,16 @@
 
 /** Where bytes live: a view of them and the host address of the view's first byte (0 when there is none, in tests). */
 export interface ByteSource {
+	/** The view. */
 	readonly bytes: Uint8Array;
+	/** Host address of its first byte, or 0. */
 	readonly hva: number;
 }
 
 /** Up to here a loop is quicker than `set` on a new subarray, and allocates nothing: headers and status bytes. */
 const SMALL_BYTES = 32;
 
+/** A list of pieces of host memory: one side of a descriptor chain, guest addresses checked. */
 export class Segments {
 	/** Number of segments in use. */
 	count = 0;

@@ -7,6 +7,7 @@
  * Everything that a caller gave to it (backends, consoles, devices) is the machine's: it closes them at its end.
  */
 import type { UnixVsock } from "../backends/unix-vsock.ts";
+import type { Enter } from "../base/enter.ts";
 import { StateError, UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
@@ -39,6 +40,11 @@ export class Machine {
 	readonly memory: GuestMemory;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
+	/**
+	 * The way into this machine, for callbacks of backends and devices of one's own: what `run` throws is logged and ends
+	 * the machine; nothing runs after the end.
+	 */
+	readonly enter: Enter;
 	readonly #wired: Wired;
 	readonly #entry: Entry;
 	readonly #emitter = new MachineEmitter();
@@ -79,6 +85,7 @@ export class Machine {
 		this.memory = wired.memory;
 		this.cmdline = wired.cmdline;
 		this.vsock = vsock;
+		this.enter = entry.enter;
 		this.#wired = wired;
 		this.#entry = entry;
 		const stop = () => void this.stop();

@@ -49,6 +49,7 @@ import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 import { VIRTIO_ID_BLOCK } from "./spec.ts";
 
+/** What a block device is called, and how large its queue is. */
 export interface BlockDeviceOptions {
 	/** For logs and traces; "virtio-blk0". */
 	name?: string;
@@ -58,6 +59,7 @@ export interface BlockDeviceOptions {
 	queueSize?: number;
 }
 
+/** The block device (virtio 1.2 §5.2): a disk behind one queue. It owns its backend. */
 export class BlockDevice implements VirtioDevice {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_BLOCK;
@@ -84,6 +86,7 @@ export class BlockDevice implements VirtioDevice {
 	/** `#publish` will run: at the end of `notify`, or in a microtask. */
 	#staged = false;
 
+	/** @param backend the disk, closed with the device */
 	constructor(backend: BlockBackend, { name = "virtio-blk0", id = name, queueSize = 256 }: BlockDeviceOptions = {}) {
 		this.name = name;
 		this.#backend = backend;

@@ -24,6 +24,7 @@ const MAX_INPUT_BYTES = 64 * 1024;
 /** Most bytes taken of one buffer; the rest of a longer one, which no real driver sends, is dropped. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
+/** The console device (virtio 1.2 §5.3) with one port, hvc0 in Linux. It owns its backend. */
 export class ConsoleDevice implements VirtioDevice {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_CONSOLE;
@@ -42,6 +43,7 @@ export class ConsoleDevice implements VirtioDevice {
 	/** The backend's `write` has returned false. */
 	#blocked = false;
 
+	/** @param backend the terminal, closed with the device */
 	constructor(backend: ConsoleBackend, name = "virtio-console0") {
 		this.name = name;
 		this.#backend = backend;

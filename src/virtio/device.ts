@@ -13,6 +13,7 @@ export interface Activation {
 	readonly queues: readonly (Virtqueue | undefined)[];
 	/** The features that both sides agreed on. */
 	readonly features: bigint;
+	/** The guest's RAM. */
 	readonly memory: GuestMemory;
 	/** The way into the machine: whatever the device does later, in a timer or at a stream's event, goes through it. */
 	readonly enter: Enter;

@@ -33,6 +33,7 @@ import {
 
 /** An interrupt line; raise is an edge. */
 export interface InterruptLine {
+	/** An edge. */
 	raise(): void;
 }
 
@@ -75,14 +76,19 @@ const FRESH: QueueSetup = {
 	ready: false,
 };
 
+/** The registers of one virtio device on the MMIO bus (virtio 1.2 §4.2): status, features and queues of a VirtioDevice. */
 export class MmioTransport implements BusDevice {
 	/** Where the machine attaches one ioeventfd per queue (32 bits wide, datamatch the queue's index). */
 	static readonly queueNotifyOffset = VIRTIO_MMIO.QueueNotify;
+	/** Where a shadow word may answer reads. */
 	static readonly interruptStatusOffset = VIRTIO_MMIO.InterruptStatus;
+	/** Where writes may clear bits of that shadow word. */
 	static readonly interruptAckOffset = VIRTIO_MMIO.InterruptACK;
 
 	readonly name: string;
+	/** What is behind the registers. */
 	readonly device: VirtioDevice;
+	/** How many queues the device has. */
 	readonly queueCount: number;
 	readonly #memory: GuestMemory;
 	readonly #line: InterruptLine;

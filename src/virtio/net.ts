@@ -60,6 +60,7 @@ const GSO_BYTES = 65_535;
 const BATCH = 128;
 const TSO = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
 
+/** The network device (virtio 1.2 §5.1): one pair of queues on a NetBackend, which it owns. */
 export class NetDevice implements VirtioDevice {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_NET;

@@ -35,10 +35,13 @@ export const usedBytes = (size: number): number => 6 + 8 * size;
 
 /** Where the driver put a queue and what was negotiated for it. */
 export interface QueueLayout {
+	/** Descriptors: a power of two, at most 1024. */
 	readonly size: number;
-	/** Guest-physical addresses: desc 16-byte, avail 2-byte, used 4-byte aligned (virtio 1.2 §2.7). */
+	/** Guest-physical address of the descriptor table, 16-byte aligned (virtio 1.2 §2.7). */
 	readonly desc: number;
+	/** Guest-physical address of the available ring, 2-byte aligned. */
 	readonly avail: number;
+	/** Guest-physical address of the used ring, 4-byte aligned. */
 	readonly used: number;
 	/** VIRTIO_F_EVENT_IDX was negotiated. */
 	readonly eventIdx: boolean;
@@ -61,18 +64,24 @@ export interface QueueEvents {
 
 /** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
 export class Chain {
+	/** Index of its first descriptor; no other chain in flight has it. */
 	readonly head: number;
+	/** What the driver wrote for the device. */
 	readonly readable = new Segments();
+	/** Where the device puts its answer. */
 	readonly writable = new Segments();
 	/** Popped and not yet pushed. Each queue has chains of its own, so a push after a reset finds a dead queue. */
 	inFlight = false;
 
+	/** Made by its queue. */
 	constructor(head: number) {
 		this.head = head;
 	}
 }
 
+/** The device side of one split virtqueue (virtio 1.2 §2.7): `pop`, `push`, and `flush` at the end of a batch. */
 export class Virtqueue {
+	/** Descriptors. */
 	readonly size: number;
 	readonly #memory: GuestMemory;
 	readonly #events: QueueEvents;

@@ -10,6 +10,7 @@ import { VIRTIO_ID_RNG } from "./spec.ts";
 /** Most bytes given for one request; the driver takes fewer than it asked for (§5.4.6.2). */
 const MAX_REQUEST_BYTES = 64 * 1024;
 
+/** The entropy device (virtio 1.2 §5.4): fills each buffer from the host's random number generator. */
 export class RngDevice implements VirtioDevice {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_RNG;
@@ -18,6 +19,7 @@ export class RngDevice implements VirtioDevice {
 	readonly config = new Uint8Array(0);
 	#queue: Virtqueue | undefined;
 
+	/** @param name for logs and traces */
 	constructor(name = "virtio-rng0") {
 		this.name = name;
 	}

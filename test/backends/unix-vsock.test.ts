@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:f
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { VsockDevice } from "../../src/virtio/vsock/device.ts";
@@ -213,4 +214,19 @@ describe("UnixVsock", () => {
 		await guest.until(() => host.closed || host.ended, "the close");
 		expect(existsSync(uds)).toBe(false);
 	});
+});
+
+test("UnixVsock.connect gives up when its signal is aborted", async () => {
+	const backend = await UnixVsock.open(uds);
+	closers.push(() => backend.close());
+	const streams: Duplex[] = [];
+	backend.start({ connect: (_port, stream) => void streams.push(stream) });
+	const abort = new AbortController();
+	const connecting = backend.connect(7, { signal: abort.signal });
+	abort.abort(new Error("no time"));
+	await expect(connecting).rejects.toThrow("no time");
+	/* As the contract has it: so the request is withdrawn. */
+	expect(streams[0]!.destroyed).toBe(true);
+	await expect(backend.connect(7, { signal: AbortSignal.abort() })).rejects.toMatchObject({ name: "AbortError" });
+	expect(streams.length).toBe(1);
 });

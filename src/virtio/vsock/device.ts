@@ -56,7 +56,8 @@ interface Request {
 	readonly answer: (hostPort: number | undefined) => void;
 }
 
-export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
+/** The socket device (virtio 1.2 §5.10): streams between the guest and a VsockBackend, which it owns. */
+export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_VSOCK;
 	readonly features = 1n << VIRTIO_VSOCK_F_STREAM;
@@ -66,6 +67,11 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 	readonly #cid: number;
 	readonly #backend: VsockBackend;
 	#enter: Enter = enterDirectly;
+	readonly #events: ConnectionEvents = {
+		enter: (run) => this.#entered(run),
+		ready: (connection) => this.#ready(connection),
+		broken: (connection) => this.#broken(connection),
+	};
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
 	/** By host port, then by guest port: no key object per packet. */
@@ -132,6 +138,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 		await this.#backend.close();
 	}
 
+	/** As of VsockGuest. */
 	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void {
 		const hostPort = this.#rx === undefined || this.#full() ? undefined : this.#freePort(port);
 		if (hostPort === undefined) {
@@ -139,25 +146,25 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 			return;
 		}
 		const connection = this.#add(hostPort, port, "request");
-		const gone = () => this.enter(() => this.#remove(connection, true));
+		const gone = () => this.#entered(() => this.#remove(connection, true));
 		const timer = setTimeout(gone, CONNECT_TIMEOUT_MS);
 		timer.unref();
 		stream.once("close", gone);
 		this.#requests.set(connection, { stream, timer, gone, answer });
-		this.ready(connection);
+		this.#ready(connection);
 	}
 
-	enter(run: () => void): void {
+	#entered(run: () => void): void {
 		this.#enter(this.name, run);
 	}
 
-	ready(connection: Connection): void {
+	#ready(connection: Connection): void {
 		if (!connection.wants()) return;
 		this.#schedule(connection);
 		if (!this.#receiving) this.#speak();
 	}
 
-	broken(connection: Connection): void {
+	#broken(connection: Connection): void {
 		this.#remove(connection, true);
 		if (!this.#receiving) this.#speak();
 	}
@@ -247,12 +254,12 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 		connection.update(this.#in.bufAlloc, this.#in.fwdCnt);
 		const opened = (stream: Duplex | undefined) => {
 			if (connection.state === "closed") stream?.destroy();
-			else if (stream === undefined) this.broken(connection);
+			else if (stream === undefined) this.#broken(connection);
 			else connection.establish(stream);
 		};
 		const later = (stream: Duplex | undefined) => {
 			let entered = false;
-			this.enter(() => {
+			this.#entered(() => {
 				entered = true;
 				opened(stream);
 			});
@@ -317,7 +324,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 			this.#turn = undefined;
 			const listen = this.#turnTx;
 			this.#turnTx = false;
-			this.enter(() => (listen ? this.#listen() : this.#speak()));
+			this.#entered(() => (listen ? this.#listen() : this.#speak()));
 		});
 	}
 
@@ -355,7 +362,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest, ConnectionEvents {
 
 	#add(hostPort: number, guestPort: number, state: "request" | "opening"): Connection {
 		const bufAlloc = this.#count < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
-		const connection = new Connection(hostPort, guestPort, state, bufAlloc, this);
+		const connection = new Connection(hostPort, guestPort, state, bufAlloc, this.#events);
 		let ports = this.#table.get(hostPort);
 		if (ports === undefined) {
 			ports = new Map();
