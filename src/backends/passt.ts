@@ -89,12 +89,13 @@ export class PasstBackend implements NetBackend {
 	 *
 	 * @param ports of the host that lead to the guest
 	 * @param options.enter the way into the machine that the network belongs to
+	 * @param options.signal aborting it gives up waiting, with the signal's reason
 	 * @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE, ERR_PORT, ERR_PASST
 	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
 	 */
 	static async open(
 		ports: readonly Forward[] = [],
-		{ enter = enterDirectly }: { enter?: Enter } = {},
+		{ enter = enterDirectly, signal }: { enter?: Enter; signal?: AbortSignal | undefined } = {},
 	): Promise<PasstBackend> {
 		const path = findTool("passt");
 		if (path === undefined) throw toolMissing("passt");
@@ -120,11 +121,16 @@ export class PasstBackend implements NetBackend {
 		const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
 		const socket = new Socket({ fd: ours, readable: true, writable: true });
 		socket.on("error", ignore);
+		const abort = () => child.kill("SIGKILL");
+		signal?.addEventListener("abort", abort, { once: true });
 		const answer = await greet(socket, Promise.race([failed, ended]));
+		signal?.removeEventListener("abort", abort);
 		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer, enter);
 		socket.destroy();
 		child.kill("SIGKILL");
-		throw failure(said, ports, await Promise.race([failed, ended]));
+		const cause = await Promise.race([failed, ended]);
+		signal?.throwIfAborted();
+		throw failure(said, ports, cause);
 	}
 
 	static #started(child: ChildProcess, socket: Socket, ended: Promise<void>, rest: Buffer, enter: Enter): PasstBackend {

@@ -118,6 +118,7 @@ async function runMachine(config: CompleteConfig): Promise<MachineEnd> {
 		return await machine.ended;
 	} finally {
 		if (interactive) restoreTerminal();
+		await machine.stop();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);
 		process.stdout.off("error", stop);

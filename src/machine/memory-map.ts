@@ -64,7 +64,7 @@ export interface MemoryMap {
 	readonly e820: readonly E820Entry[];
 }
 
-/** The memory map of a machine with that much RAM, which validateConfig has found possible. */
+/** The memory map of a machine with that much RAM, which completeConfig has found possible. */
 export function memoryMap(memoryMiB: number): MemoryMap {
 	const totalBytes = memoryMiB * MIB;
 	const lowRamEnd = Math.min(totalBytes, LOW_RAM_LIMIT);

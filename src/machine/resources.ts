@@ -55,7 +55,7 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	const console = owned(openConsole(config.console));
 	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk, enter))));
 	const nets: NetBackend[] = [];
-	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net, enter))));
+	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net, enter, signal))));
 	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds, { enter }));
 	const kernel = owned(openKernel(config.kernel));
 	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
@@ -95,9 +95,9 @@ function openDisk(disk: DiskConfig, enter: Enter): BlockBackend {
 	return "backend" in disk ? disk.backend : FileDisk.open(disk.path, { readOnly: disk.readOnly ?? false, enter });
 }
 
-async function openNet(net: NetConfig, enter: Enter): Promise<NetBackend> {
+async function openNet(net: NetConfig, enter: Enter, signal: AbortSignal | undefined): Promise<NetBackend> {
 	if (net.kind === "own") return net.backend;
 	return net.kind === "tap"
 		? TapBackend.open(net.name, { enter })
-		: await PasstBackend.open(net.ports ?? [], { enter });
+		: await PasstBackend.open(net.ports ?? [], { enter, signal });
 }

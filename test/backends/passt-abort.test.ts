@@ -1,0 +1,27 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { afterEach, expect, test, vi } from "vitest";
+import { PasstBackend } from "../../src/backends/passt.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "tsvmm-passt-"));
+afterEach(() => {
+	vi.unstubAllEnvs();
+	rmSync(folder, { recursive: true });
+});
+
+test("PasstBackend.open gives up when its signal is aborted, and leaves no process", async () => {
+	/* A passt that never answers. */
+	const pid = join(folder, "pid");
+	writeFileSync(join(folder, "passt"), `#!/bin/sh\necho $$ > ${pid}\nexec sleep 600\n`);
+	chmodSync(join(folder, "passt"), 0o755);
+	vi.stubEnv("PATH", `${folder}${delimiter}${process.env.PATH}`);
+	const abort = new AbortController();
+	const opening = PasstBackend.open([], { signal: abort.signal });
+	const refused = expect(opening).rejects.toThrow("no time");
+	await expect.poll(() => readFileSync(pid, "latin1"), { timeout: 10_000 }).toMatch(/^\d+\n$/);
+	const child = Number(readFileSync(pid, "latin1"));
+	abort.abort(new Error("no time"));
+	await refused;
+	expect(() => process.kill(child, 0)).toThrow(expect.objectContaining({ code: "ESRCH" }));
+});
