@@ -17,6 +17,7 @@ export {
 	HostError,
 	ImageError,
 	IoctlError,
+	SnapshotError,
 	StateError,
 	TsvmmError,
 	UsageError,

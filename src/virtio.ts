@@ -6,11 +6,12 @@ export type { ConsoleBackend, ConsoleEvents, VsockBackend, VsockGuest } from "./
 export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
 export { MacAddress } from "./base/mac.ts";
 export { type ByteSource, Segments } from "./base/segments.ts";
+export { type SavedState, type Stateful, type StateObject, StateReader, type StateValue } from "./base/state.ts";
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
 export { ConsoleDevice } from "./virtio/console.ts";
 export type { Activation, VirtioDevice } from "./virtio/device.ts";
 export { type InterruptLine, MmioTransport } from "./virtio/mmio.ts";
 export { NetDevice } from "./virtio/net.ts";
-export { Chain, type QueueEvents, type QueueLayout, Virtqueue } from "./virtio/queue.ts";
+export { Chain, type QueueEvents, type QueueLayout, type QueuePosition, Virtqueue } from "./virtio/queue.ts";
 export { RngDevice } from "./virtio/rng.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";

@@ -36,6 +36,11 @@ export class StateReader {
 	readonly where: string;
 	readonly #fields: Readonly<Record<string, unknown>>;
 
+	/** The object itself, for another reader. */
+	get value(): unknown {
+		return this.#fields;
+	}
+
 	/** @throws SnapshotError ERR_STATE_FORMAT when `state` is no plain object */
 	constructor(where: string, state: unknown) {
 		const plain = typeof state === "object" && state !== null && !Array.isArray(state) && !ArrayBuffer.isView(state);

@@ -5,6 +5,7 @@
  */
 import type { Enter } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
+import type { SavedState } from "../base/state.ts";
 import type { Virtqueue } from "./queue.ts";
 
 /** What a device holds between DRIVER_OK and reset. */
@@ -43,6 +44,21 @@ export interface VirtioDevice {
 	writeConfig?(offset: number, data: Uint8Array): void;
 	/** Back to the state before `activate`. Chains still in flight may be pushed later; their pushes are ignored. */
 	reset(): void;
+	/**
+	 * Brings the device to a halt: resolves when nothing is in flight, with the backend either. The transport holds the
+	 * queues meanwhile, so `pop` gives no chain; those that the device has and need not finish go back by `unpop`. May be
+	 * missing in a device that answers every chain before `notify` returns.
+	 */
+	quiesce?(): Promise<void>;
+	/** What is not in the queues, after `quiesce`. A device without `save` and `restore` cannot be in a snapshot. */
+	save?(): SavedState;
+	/**
+	 * In place of `activate`, in a fresh device: takes over what `save` gave. `activation` is missing when the driver had
+	 * not said DRIVER_OK; its queues give no chain before the device is notified.
+	 *
+	 * @throws SnapshotError ERR_STATE_*; then nothing has changed
+	 */
+	restore?(state: unknown, activation: Activation | undefined): void;
 	/** The machine ends: release host resources. Resolves when nothing native is in flight. */
 	close(): Promise<void>;
 }

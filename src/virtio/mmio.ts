@@ -10,12 +10,13 @@
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
+import { StateError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { limited } from "../base/log.ts";
-import type { VirtioDevice } from "./device.ts";
-import { type QueueLayout, Virtqueue } from "./queue.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
+import type { Activation, VirtioDevice } from "./device.ts";
+import { type QueuePosition, Virtqueue } from "./queue.ts";
 import {
-	ACKNOWLEDGE,
 	DEVICE_NEEDS_RESET,
 	DRIVER,
 	DRIVER_OK,
@@ -30,6 +31,17 @@ import {
 	VIRTIO_MMIO_MAGIC,
 	VIRTIO_MMIO_VERSION,
 } from "./spec.ts";
+import {
+	freshState,
+	isActive,
+	layoutOf,
+	QUEUE_REGISTERS,
+	type QueueSetup,
+	readTransport,
+	saveTransport,
+	TRANSITIONS,
+	type TransportState,
+} from "./transport-state.ts";
 
 /** An interrupt line; raise is an edge. */
 export interface InterruptLine {
@@ -41,43 +53,8 @@ export interface InterruptLine {
 const VENDOR_ID = 0x6d767374;
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 
-/**
- * Status values that a driver may write after each other (virtio 1.2 §3.1.1), besides 0 (reset), the same again, and
- * FAILED on top of anything. Drivers that say ACKNOWLEDGE and DRIVER in one write exist.
- */
-const TRANSITIONS: readonly (readonly [from: number, to: number])[] = [
-	[0, ACKNOWLEDGE],
-	[0, ACKNOWLEDGE | DRIVER],
-	[ACKNOWLEDGE, ACKNOWLEDGE | DRIVER],
-	[ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK],
-	[ACKNOWLEDGE | DRIVER | FEATURES_OK, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK],
-];
-
-/** What the driver has written about one queue so far. */
-interface QueueSetup {
-	num: number;
-	descLow: number;
-	descHigh: number;
-	driverLow: number;
-	driverHigh: number;
-	deviceLow: number;
-	deviceHigh: number;
-	ready: boolean;
-}
-
-const FRESH: QueueSetup = {
-	num: 0,
-	descLow: 0,
-	descHigh: 0,
-	driverLow: 0,
-	driverHigh: 0,
-	deviceLow: 0,
-	deviceHigh: 0,
-	ready: false,
-};
-
 /** The registers of one virtio device on the MMIO bus (virtio 1.2 §4.2): status, features and queues of a VirtioDevice. */
-export class MmioTransport implements BusDevice {
+export class MmioTransport implements BusDevice, Stateful {
 	/** Where the machine attaches one ioeventfd per queue (32 bits wide, datamatch the queue's index). */
 	static readonly queueNotifyOffset = VIRTIO_MMIO.QueueNotify;
 	/** Where a shadow word may answer reads. */
@@ -95,15 +72,14 @@ export class MmioTransport implements BusDevice {
 	readonly #interruptStatus: Int32Array;
 	readonly #enter: Enter;
 	readonly #features: bigint;
-	#status = 0;
-	#deviceFeaturesSel = 0;
-	#driverFeaturesSel = 0;
-	#driverFeatures = 0n;
-	#queueSel = 0;
-	#setups: QueueSetup[];
+	#state: TransportState;
 	#queues: readonly (Virtqueue | undefined)[] = [];
 	#active = false;
-	#configGeneration = 0;
+	/** Between `quiesce` or `restore` and `resume`. */
+	#quiesced = false;
+	#onResume: (() => void) | undefined;
+	/** The config space is not what the driver knows: `resume` tells it. */
+	#configStale = false;
 
 	/**
 	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
@@ -124,21 +100,110 @@ export class MmioTransport implements BusDevice {
 		this.#interruptStatus = interruptStatus;
 		this.#enter = enter;
 		this.#features = device.features | TRANSPORT_FEATURES;
-		this.#setups = device.queueSizes.map(() => ({ ...FRESH }));
+		this.#state = freshState(device.queueSizes.length);
 	}
 
 	/** Device status (virtio 1.2 §2.1) as the driver reads it. */
 	get status(): number {
-		return this.#status;
+		return this.#state.status;
 	}
 
 	/** The driver's QueueNotify for queue `index`: from an ioeventfd, or a plain write. Ignored unless active. */
 	notify(index: number): void {
-		if ((this.#status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK) return;
+		if ((this.#state.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK || this.#quiesced) return;
 		const queue = this.#queues[index];
 		if (queue === undefined) return;
 		queue.beginTurn();
 		this.device.notify(index);
+	}
+
+	/**
+	 * Brings the device to a halt: from now on it takes no chain, and the promise resolves when it has none any more and
+	 * nothing is in flight at its backend; also when `resume` comes first. The vCPUs should have stopped before.
+	 */
+	async quiesce(): Promise<void> {
+		this.#quiesced = true;
+		for (const queue of this.#queues) queue?.hold();
+		const resumed = new Promise<void>((resolve) => {
+			this.#onResume = resolve;
+		});
+		await Promise.race([this.device.quiesce?.(), resumed]);
+		for (const queue of this.#queues) queue?.flush();
+	}
+
+	/** Lets a device go on after `quiesce` or `restore`; it looks at all its queues, for kicks that nobody heard. */
+	resume(): void {
+		if (!this.#quiesced) return;
+		this.#quiesced = false;
+		this.#onResume?.();
+		for (const queue of this.#queues) queue?.release();
+		if (this.#configStale && (this.#state.status & DRIVER_OK) !== 0) {
+			this.#state.configGeneration = (this.#state.configGeneration + 1) >>> 0;
+			Atomics.or(this.#interruptStatus, 0, INTERRUPT_CONFIG_CHANGE);
+		}
+		this.#configStale = false;
+		/* An edge may have been on its way when the interrupt controllers were saved; one too many does no harm. */
+		if (Atomics.load(this.#interruptStatus, 0) !== 0) this.#line.raise();
+		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+	}
+
+	/**
+	 * Registers, queues, config space and device. Only after `quiesce`.
+	 *
+	 * @throws StateError ERR_STATE_BUSY before that, ERR_STATE_UNSUPPORTED for a device that cannot be saved
+	 */
+	save(): SavedState {
+		const { device, name } = this;
+		if (device.save === undefined || device.restore === undefined) {
+			throw new StateError("ERR_STATE_UNSUPPORTED", `Cannot save ${name}: it has no save and restore`);
+		}
+		const inFlight = this.#queues.reduce((sum, queue) => sum + (queue?.inFlight ?? 0), 0);
+		if (!this.#quiesced || inFlight > 0) {
+			const found = this.#quiesced ? `it has ${inFlight} chains in flight` : "it was not quiesced";
+			throw new StateError("ERR_STATE_BUSY", `Cannot save ${name}: ${found}`);
+		}
+		const positions = this.#queues.map((queue) => queue?.position);
+		return {
+			version: 1,
+			deviceId: device.deviceId,
+			...saveTransport(this.#state, positions),
+			interruptStatus: Atomics.load(this.#interruptStatus, 0),
+			config: device.config.slice(),
+			device: device.save(),
+		};
+	}
+
+	/**
+	 * Takes over what `save` of a transport with such a device gave, over the same guest memory; then `resume` lets it run.
+	 *
+	 * @throws SnapshotError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MISMATCH; then nothing has changed
+	 * @throws StateError ERR_STATE_BUSY when a driver has used this transport, ERR_STATE_UNSUPPORTED as `save` does
+	 */
+	restore(saved: unknown): void {
+		const { device, name } = this;
+		if (device.restore === undefined) {
+			throw new StateError("ERR_STATE_UNSUPPORTED", `Cannot restore ${name}: it has no save and restore`);
+		}
+		if (this.#state.status !== 0 || this.#quiesced) {
+			throw new StateError("ERR_STATE_BUSY", `Cannot restore ${name}: it is in use`);
+		}
+		const reader = new StateReader(name, saved).version(1);
+		const deviceId = reader.u32("deviceId");
+		if (deviceId !== device.deviceId) throw reader.mismatch(`it was a device of type ${deviceId}`);
+		const shape = { features: this.#features, queueSizes: device.queueSizes, memory: this.#memory };
+		const { state, positions } = readTransport(reader, shape);
+		const interruptStatus = reader.integer("interruptStatus", 0, INTERRUPT_USED_BUFFER | INTERRUPT_CONFIG_CHANGE);
+		const config = reader.bytes("config", device.config.length);
+		const deviceState = reader.object("device").value;
+		const active = isActive(state.status);
+		const activation = active ? this.#activation(state, positions, true) : undefined;
+		device.restore(deviceState, activation);
+		this.#state = state;
+		Atomics.store(this.#interruptStatus, 0, interruptStatus);
+		this.#queues = activation?.queues ?? [];
+		this.#active = active;
+		this.#quiesced = true;
+		this.#configStale = Buffer.compare(config, device.config) !== 0;
 	}
 
 	read(offset: number, size: number): number {
@@ -147,7 +212,7 @@ export class MmioTransport implements BusDevice {
 			this.#ignored(`a read of ${size} bytes at 0x${offset.toString(16)}`);
 			return 0;
 		}
-		const setup = this.#setups[this.#queueSel];
+		const setup = this.#state.setups[this.#state.queueSel];
 		switch (offset) {
 			case VIRTIO_MMIO.MagicValue:
 				return VIRTIO_MMIO_MAGIC;
@@ -158,23 +223,23 @@ export class MmioTransport implements BusDevice {
 			case VIRTIO_MMIO.VendorID:
 				return VENDOR_ID;
 			case VIRTIO_MMIO.DeviceFeatures:
-				if (this.#deviceFeaturesSel > 1) return 0;
-				return Number((this.#features >> BigInt(32 * this.#deviceFeaturesSel)) & 0xffff_ffffn);
+				if (this.#state.deviceFeaturesSel > 1) return 0;
+				return Number((this.#features >> BigInt(32 * this.#state.deviceFeaturesSel)) & 0xffff_ffffn);
 			case VIRTIO_MMIO.QueueNumMax:
-				return this.device.queueSizes[this.#queueSel] ?? 0;
+				return this.device.queueSizes[this.#state.queueSel] ?? 0;
 			case VIRTIO_MMIO.QueueReady:
 				return setup?.ready ? 1 : 0;
 			case VIRTIO_MMIO.InterruptStatus:
 				return Atomics.load(this.#interruptStatus, 0);
 			case VIRTIO_MMIO.Status:
-				return this.#status;
+				return this.#state.status;
 			case VIRTIO_MMIO.SHMLenLow:
 			case VIRTIO_MMIO.SHMLenHigh:
 			case VIRTIO_MMIO.SHMBaseLow:
 			case VIRTIO_MMIO.SHMBaseHigh:
 				return 0xffff_ffff; /* no shared memory region: length and base are all ones */
 			case VIRTIO_MMIO.ConfigGeneration:
-				return this.#configGeneration;
+				return this.#state.configGeneration;
 			default:
 				return 0;
 		}
@@ -200,16 +265,16 @@ export class MmioTransport implements BusDevice {
 				this.#writeStatus(value);
 				return;
 			case VIRTIO_MMIO.DeviceFeaturesSel:
-				this.#deviceFeaturesSel = value;
+				this.#state.deviceFeaturesSel = value;
 				return;
 			case VIRTIO_MMIO.DriverFeaturesSel:
-				this.#driverFeaturesSel = value;
+				this.#state.driverFeaturesSel = value;
 				return;
 			case VIRTIO_MMIO.DriverFeatures:
 				this.#writeDriverFeatures(value);
 				return;
 			case VIRTIO_MMIO.QueueSel:
-				this.#queueSel = value;
+				this.#state.queueSel = value;
 				return;
 			case VIRTIO_MMIO.SHMSel:
 				return;
@@ -224,61 +289,72 @@ export class MmioTransport implements BusDevice {
 			this.#reset();
 			return;
 		}
-		const from = this.#status & ~(DEVICE_NEEDS_RESET | FAILED);
+		const from = this.#state.status & ~(DEVICE_NEEDS_RESET | FAILED);
 		const to = value & ~(DEVICE_NEEDS_RESET | FAILED);
 		/* The driver cannot clear NEEDS_RESET or take FAILED back, except by a reset. */
-		this.#status |= value & FAILED;
+		this.#state.status |= value & FAILED;
 		if (to === from) return;
-		if ((this.#status & FAILED) !== 0 || !TRANSITIONS.some(([a, b]) => a === from && b === to)) {
-			this.#ignored(`status 0x${value.toString(16)} after 0x${this.#status.toString(16)}`);
+		if ((this.#state.status & FAILED) !== 0 || !TRANSITIONS.some(([a, b]) => a === from && b === to)) {
+			this.#ignored(`status 0x${value.toString(16)} after 0x${this.#state.status.toString(16)}`);
 			return;
 		}
 		if ((to & ~from & FEATURES_OK) !== 0) {
-			const missing = this.#driverFeatures & ~this.#features;
-			if (missing !== 0n || (this.#driverFeatures & VIRTIO_F_VERSION_1) === 0n) {
-				this.#ignored(`FEATURES_OK with features 0x${this.#driverFeatures.toString(16)}`);
+			const missing = this.#state.driverFeatures & ~this.#features;
+			if (missing !== 0n || (this.#state.driverFeatures & VIRTIO_F_VERSION_1) === 0n) {
+				this.#ignored(`FEATURES_OK with features 0x${this.#state.driverFeatures.toString(16)}`);
 				return;
 			}
 		}
-		this.#status |= to;
+		this.#state.status |= to;
 		if ((to & ~from & DRIVER_OK) !== 0) this.#activate();
 	}
 
 	#activate(): void {
-		const eventIdx = (this.#driverFeatures & VIRTIO_F_EVENT_IDX) !== 0n;
-		const indirect = (this.#driverFeatures & VIRTIO_F_INDIRECT_DESC) !== 0n;
 		/* After a refused queue the device stays inactive until reset. */
-		if ((this.#status & DEVICE_NEEDS_RESET) !== 0) {
+		if ((this.#state.status & DEVICE_NEEDS_RESET) !== 0) {
 			this.#interrupt(INTERRUPT_CONFIG_CHANGE);
 			return;
 		}
-		const queues = this.#setups.map((setup, index) => {
+		const activation = this.#activation(this.#state);
+		this.#queues = activation.queues;
+		this.#active = true;
+		this.device.activate(activation);
+		/* The driver may have added buffers before DRIVER_OK, with notifications that we ignored. */
+		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+	}
+
+	/** Queues for what the driver has set up, and what else the device gets with them. */
+	#activation(
+		{ setups, driverFeatures: features }: TransportState,
+		positions: readonly (QueuePosition | undefined)[] = [],
+		held = this.#quiesced,
+	): Activation {
+		const queues = setups.map((setup, index) => {
 			if (!setup.ready) return undefined;
-			return new Virtqueue(this.#memory, layoutOf(setup, eventIdx, indirect), {
+			const events = {
 				interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
 				broken: (why: string) => this.#needsReset(why),
 				/* After other events had their turn. */
 				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
-			});
+			};
+			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, positions[index]);
+			if (held) queue.hold();
+			return queue;
 		});
-		this.#queues = queues;
-		this.#active = true;
-		this.device.activate({
+		return {
 			queues,
-			features: this.#driverFeatures,
+			features,
 			memory: this.#memory,
 			enter: this.#enter,
 			/* A device that outlives this activation (late completions) must not speak for the next one. */
 			configChanged: () => {
-				this.#configGeneration = (this.#configGeneration + 1) >>> 0;
+				this.#state.configGeneration = (this.#state.configGeneration + 1) >>> 0;
 				if (this.#queues === queues) this.#interrupt(INTERRUPT_CONFIG_CHANGE);
 			},
 			needsReset: (why) => {
 				if (this.#queues === queues) this.#needsReset(why);
 			},
-		});
-		/* The driver may have added buffers before DRIVER_OK, with notifications that we ignored. */
-		for (let index = 0; index < queues.length; index++) this.notify(index);
+		};
 	}
 
 	#reset(): void {
@@ -286,21 +362,16 @@ export class MmioTransport implements BusDevice {
 		if (this.#active) this.device.reset();
 		this.#active = false;
 		this.#queues = [];
-		this.#setups = this.device.queueSizes.map(() => ({ ...FRESH }));
-		this.#status = 0;
-		this.#driverFeatures = 0n;
-		this.#deviceFeaturesSel = 0;
-		this.#driverFeaturesSel = 0;
-		this.#queueSel = 0;
+		this.#state = { ...freshState(this.queueCount), configGeneration: this.#state.configGeneration };
 		Atomics.store(this.#interruptStatus, 0, 0);
 	}
 
 	#needsReset(why: string): void {
 		limited(this.name, "warn", `the driver broke the rules, the device needs a reset: ${why}`);
-		if ((this.#status & DEVICE_NEEDS_RESET) !== 0) return;
-		this.#status |= DEVICE_NEEDS_RESET;
+		if ((this.#state.status & DEVICE_NEEDS_RESET) !== 0) return;
+		this.#state.status |= DEVICE_NEEDS_RESET;
 		for (const queue of this.#queues) queue?.kill();
-		if ((this.#status & DRIVER_OK) !== 0) this.#interrupt(INTERRUPT_CONFIG_CHANGE);
+		if ((this.#state.status & DRIVER_OK) !== 0) this.#interrupt(INTERRUPT_CONFIG_CHANGE);
 	}
 
 	#interrupt(cause: number): void {
@@ -310,67 +381,43 @@ export class MmioTransport implements BusDevice {
 	}
 
 	#writeDriverFeatures(value: number): void {
-		if ((this.#status & (DRIVER | FEATURES_OK)) !== DRIVER) {
+		if ((this.#state.status & (DRIVER | FEATURES_OK)) !== DRIVER) {
 			this.#ignored("DriverFeatures in this state");
 			return;
 		}
-		if (this.#driverFeaturesSel > 1) {
-			if (value !== 0) this.#ignored(`DriverFeatures of word ${this.#driverFeaturesSel}`);
+		if (this.#state.driverFeaturesSel > 1) {
+			if (value !== 0) this.#ignored(`DriverFeatures of word ${this.#state.driverFeaturesSel}`);
 			return;
 		}
-		const shift = BigInt(32 * this.#driverFeaturesSel);
-		const others = this.#driverFeatures & ~(0xffff_ffffn << shift);
-		this.#driverFeatures = others | (BigInt(value) << shift);
+		const shift = BigInt(32 * this.#state.driverFeaturesSel);
+		const others = this.#state.driverFeatures & ~(0xffff_ffffn << shift);
+		this.#state.driverFeatures = others | (BigInt(value) << shift);
 	}
 
 	#writeQueue(offset: number, value: number): void {
-		const setup = this.#setups[this.#queueSel];
+		const setup = this.#state.setups[this.#state.queueSel];
 		const isReady = offset === VIRTIO_MMIO.QueueReady;
 		if (isReady && value === 0 && !setup?.ready) return; /* Linux says so when it removes a queue after reset */
-		const open = (this.#status & (FEATURES_OK | DRIVER_OK)) === FEATURES_OK;
+		const open = (this.#state.status & (FEATURES_OK | DRIVER_OK)) === FEATURES_OK;
 		if (setup === undefined || !open || (setup.ready && !isReady)) {
 			this.#ignored(`a write of 0x${value.toString(16)} at 0x${offset.toString(16)} in this state`);
 			return;
 		}
-		switch (offset) {
-			case VIRTIO_MMIO.QueueNum:
-				setup.num = value;
-				return;
-			case VIRTIO_MMIO.QueueReady:
-				this.#writeQueueReady(setup, (value & 1) !== 0);
-				return;
-			case VIRTIO_MMIO.QueueDescLow:
-				setup.descLow = value;
-				return;
-			case VIRTIO_MMIO.QueueDescHigh:
-				setup.descHigh = value;
-				return;
-			case VIRTIO_MMIO.QueueDriverLow:
-				setup.driverLow = value;
-				return;
-			case VIRTIO_MMIO.QueueDriverHigh:
-				setup.driverHigh = value;
-				return;
-			case VIRTIO_MMIO.QueueDeviceLow:
-				setup.deviceLow = value;
-				return;
-			case VIRTIO_MMIO.QueueDeviceHigh:
-				setup.deviceHigh = value;
-				return;
-			default:
-				this.#ignored(`a write at 0x${offset.toString(16)}: it is no register for writing`);
-		}
+		const field = QUEUE_REGISTERS[offset];
+		if (isReady) this.#writeQueueReady(setup, (value & 1) !== 0);
+		else if (field !== undefined) setup[field] = value;
+		else this.#ignored(`a write at 0x${offset.toString(16)}: it is no register for writing`);
 	}
 
 	#writeQueueReady(setup: QueueSetup, ready: boolean): void {
 		if (ready) {
-			const max = this.device.queueSizes[this.#queueSel]!;
+			const max = this.device.queueSizes[this.#state.queueSel]!;
 			const fault =
 				setup.num > max
 					? `queue size ${setup.num} is above ${max}`
-					: Virtqueue.refuses(this.#memory, layoutOf(setup, false, false));
+					: Virtqueue.refuses(this.#memory, layoutOf(setup, this.#state.driverFeatures));
 			if (fault !== undefined) {
-				this.#needsReset(`queue ${this.#queueSel}: ${fault}`);
+				this.#needsReset(`queue ${this.#state.queueSel}: ${fault}`);
 				return;
 			}
 		}
@@ -387,7 +434,7 @@ export class MmioTransport implements BusDevice {
 	#writeConfig(offset: number, size: number, value: number): void {
 		const { device } = this;
 		const wanted = device.writeConfig !== undefined && offset + size <= device.config.length;
-		if (!wanted || (this.#status & DRIVER) === 0) {
+		if (!wanted || (this.#state.status & DRIVER) === 0) {
 			this.#ignored(`a config write at offset ${offset}`);
 			return;
 		}
@@ -399,15 +446,4 @@ export class MmioTransport implements BusDevice {
 	#ignored(what: string): void {
 		limited(this.name, "warn", `ignored ${what}`);
 	}
-}
-
-function layoutOf(setup: QueueSetup, eventIdx: boolean, indirect: boolean): QueueLayout {
-	return {
-		size: setup.num,
-		desc: setup.descLow + setup.descHigh * 0x1_0000_0000,
-		avail: setup.driverLow + setup.driverHigh * 0x1_0000_0000,
-		used: setup.deviceLow + setup.deviceHigh * 0x1_0000_0000,
-		eventIdx,
-		indirect,
-	};
 }

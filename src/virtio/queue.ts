@@ -49,6 +49,12 @@ export interface QueueLayout {
 	readonly indirect: boolean;
 }
 
+/** How far a queue has come: the indices of the next chain to pop and the next used entry to write, modulo 2^16. */
+export interface QueuePosition {
+	readonly nextAvail: number;
+	readonly nextUsed: number;
+}
+
 /** What a queue tells its transport. */
 export interface QueueEvents {
 	/** The driver wants to hear about used buffers. */
@@ -95,11 +101,13 @@ export class Virtqueue {
 	readonly #availAt: number;
 	readonly #used: MemoryWindow;
 	readonly #usedAt: number;
-	#nextAvail = 0;
-	#nextUsed = 0;
-	#flushedUsed = 0;
-	#suppressed = false;
+	#nextAvail: number;
+	#nextUsed: number;
+	#flushedUsed: number;
+	#suppressed: boolean;
 	#dead = false;
+	/** `pop` gives nothing: the queue is dead or held. */
+	#stopped = false;
 	/** Chains that `pop` may still give in this turn. */
 	#turn = CHAINS_PER_TURN;
 	#cut = false;
@@ -121,8 +129,11 @@ export class Virtqueue {
 		return undefined;
 	}
 
-	/** @param layout one that `refuses` found no fault with */
-	constructor(memory: GuestMemory, layout: QueueLayout, events: QueueEvents) {
+	/**
+	 * @param layout one that `refuses` found no fault with
+	 * @param position where a queue goes on that was saved
+	 */
+	constructor(memory: GuestMemory, layout: QueueLayout, events: QueueEvents, position?: QueuePosition) {
 		const { size, desc, avail, used } = layout;
 		this.size = size;
 		this.#memory = memory;
@@ -136,6 +147,31 @@ export class Virtqueue {
 		this.#descAt = desc - this.#desc.gpa;
 		this.#availAt = avail - this.#avail.gpa;
 		this.#usedAt = used - this.#used.gpa;
+		this.#nextAvail = position?.nextAvail ?? 0;
+		this.#nextUsed = this.#flushedUsed = position?.nextUsed ?? 0;
+		/* As the driver sees it, whoever wrote it. */
+		this.#suppressed = (Atomics.load(this.#used.u16, this.#usedAt >>> 1) & VIRTQ_USED_F_NO_NOTIFY) !== 0;
+	}
+
+	/** Where the queue stands. What was pushed must have been flushed. */
+	get position(): QueuePosition {
+		return { nextAvail: this.#nextAvail, nextUsed: this.#flushedUsed };
+	}
+
+	/** Chains popped and not yet pushed; none of a queue that is dead. */
+	get inFlight(): number {
+		return this.#dead ? 0 : this.#chains.filter((chain) => chain.inFlight).length;
+	}
+
+	/** From now on `pop` gives nothing and `push` works on: for a device that is brought to a halt. */
+	hold(): void {
+		this.#stopped = true;
+	}
+
+	/** Ends `hold`. The device needs a notification: it may have missed some. */
+	release(): void {
+		this.#stopped = this.#dead;
+		this.beginTurn();
 	}
 
 	/**
@@ -152,7 +188,7 @@ export class Virtqueue {
 	 * again and looks once more, so that no caller can forget either.
 	 */
 	pop(): Chain | undefined {
-		if (this.#dead) return undefined;
+		if (this.#stopped) return undefined;
 		if (this.#events.more !== undefined && --this.#turn < 0) return this.#cutShort();
 		let pending = this.#pending();
 		if (pending === 0) {
@@ -177,6 +213,19 @@ export class Virtqueue {
 		}
 		chain.inFlight = true;
 		return chain;
+	}
+
+	/**
+	 * Puts the chain that was popped last back, as if it had not been popped. A device that gives several back begins with
+	 * the last.
+	 */
+	unpop(chain: Chain): void {
+		if (this.#dead || !chain.inFlight || this.#chains[chain.head] !== chain) return;
+		chain.inFlight = false;
+		this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+		const slot = this.#nextAvail & (this.size - 1);
+		const head = this.#avail.view.getUint16(this.#availAt + 4 + 2 * slot, true);
+		if (head !== chain.head) this.#break(`head ${chain.head} was overwritten before it was used`);
 	}
 
 	/** Returns a chain to the driver; `written` is the number of bytes written to its writable part. Needs a `flush`. */
@@ -209,6 +258,7 @@ export class Virtqueue {
 	/** Reset: every later push of a chain popped before is ignored. */
 	kill(): void {
 		this.#dead = true;
+		this.#stopped = true;
 	}
 
 	/** Chains made available and not yet popped; acquire, pairs with the driver's release store of avail.idx. */
@@ -292,7 +342,7 @@ export class Virtqueue {
 	}
 
 	#break(why: string): undefined {
-		this.#dead = true;
+		this.kill();
 		this.#events.broken(why);
 		return undefined;
 	}

@@ -3,6 +3,7 @@
  * The smallest device there is, and so the one to read first.
  */
 import { randomFillSync } from "node:crypto";
+import { type SavedState, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Virtqueue } from "./queue.ts";
 import { VIRTIO_ID_RNG } from "./spec.ts";
@@ -45,6 +46,15 @@ export class RngDevice implements VirtioDevice {
 
 	reset(): void {
 		this.#queue = undefined;
+	}
+
+	save(): SavedState {
+		return { version: 1 };
+	}
+
+	restore(state: unknown, activation: Activation | undefined): void {
+		new StateReader(this.name, state).version(1);
+		if (activation !== undefined) this.activate(activation);
 	}
 
 	async close(): Promise<void> {

@@ -10,6 +10,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Enter } from "../../src/base/enter.ts";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
+import type { SavedState } from "../../src/base/state.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { MmioTransport } from "../../src/virtio/mmio.ts";
 import {
@@ -43,8 +44,8 @@ export interface DriverOptions {
 
 export class FakeDriver {
 	readonly ram: FakeRam;
-	readonly transport: MmioTransport;
-	readonly device: VirtioDevice;
+	transport: MmioTransport;
+	device: VirtioDevice;
 	/** How often the line was raised since the driver exists. */
 	interrupts = 0;
 	/** The causes acknowledged by `acknowledge`, all ORed. */
@@ -57,8 +58,32 @@ export class FakeDriver {
 		this.device = device;
 		this.options = options;
 		this.ram = options.ram ?? new FakeRam();
-		const line = { raise: () => this.#raised() };
-		this.transport = new MmioTransport(device, this.ram.memory, line, new Int32Array(1), options.enter);
+		this.transport = this.transportFor(device);
+	}
+
+	/** A transport on this driver's RAM and interrupt line. */
+	transportFor(device: VirtioDevice): MmioTransport {
+		return new MmioTransport(
+			device,
+			this.ram.memory,
+			{ raise: () => this.#raised() },
+			new Int32Array(1),
+			this.options.enter,
+		);
+	}
+
+	/**
+	 * Moves to another device, as a machine that is restored from a snapshot: saves this one, restores there and lets it
+	 * run. Returns the state, which has gone through structuredClone.
+	 */
+	async moveTo(device: VirtioDevice): Promise<SavedState> {
+		await this.transport.quiesce();
+		const state = structuredClone(this.transport.save());
+		this.device = device;
+		this.transport = this.transportFor(device);
+		this.transport.restore(state);
+		this.transport.resume();
+		return state;
 	}
 
 	get memory(): GuestMemory {

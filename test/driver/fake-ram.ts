@@ -67,6 +67,13 @@ export class FakeRam {
 		return this.memory.windows.map((w) => w.bytes.slice());
 	}
 
+	/** Makes everything as it was at a snapshot. */
+	rewind(before: readonly Uint8Array[]): void {
+		this.memory.windows.forEach((w, i) => {
+			w.bytes.set(before[i]!);
+		});
+	}
+
 	/** Guest addresses of all bytes that differ from a snapshot, in the regions that begin below `limit`. */
 	changes(before: Uint8Array[], limit = Number.POSITIVE_INFINITY): number[] {
 		const out: number[] = [];

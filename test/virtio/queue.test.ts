@@ -272,3 +272,63 @@ describe("Virtqueue.push and flush", () => {
 		}
 	});
 });
+
+describe("Virtqueue.unpop", () => {
+	test("Virtqueue.unpop gives the last chains back, which are popped again in their order", () => {
+		const q = bare({});
+		for (let i = 0; i < 4; i++) q.descriptor(i, 0x8000, 16 + i);
+		q.offer(3, 2, 1, 0);
+		const chains = [q.queue.pop(), q.queue.pop(), q.queue.pop()];
+		expect(q.queue.inFlight).toBe(3);
+		q.queue.unpop(chains[2]!);
+		q.queue.unpop(chains[1]!);
+		/* A second time it is not in flight any more. */
+		q.queue.unpop(chains[1]!);
+		expect([q.queue.inFlight, q.queue.position]).toEqual([1, { nextAvail: 1, nextUsed: 0 }]);
+		expect([q.queue.pop(), q.queue.pop(), q.queue.pop()].map((chain) => chain?.head)).toEqual([2, 1, 0]);
+		expect(q.events).toEqual([]);
+	});
+
+	test("Virtqueue.unpop breaks the queue when the driver has overwritten the entry", () => {
+		const q = bare({});
+		q.descriptor(3, 0x8000, 16);
+		q.offer(3);
+		const chain = q.queue.pop()!;
+		q.memory.setU16(q.layout.avail + 4, 5);
+		q.queue.unpop(chain);
+		expect(q.events).toEqual(["head 3 was overwritten before it was used"]);
+		expect(q.queue.pop()).toBe(undefined);
+	});
+});
+
+test("Virtqueue.hold keeps pop from giving chains while push works on; a dead queue stays dead after release", () => {
+	const q = bare({});
+	for (let i = 0; i < 3; i++) q.descriptor(i, 0x8000, 16);
+	q.offer(0, 1);
+	const chain = q.queue.pop()!;
+	q.queue.hold();
+	expect(q.queue.pop()).toBe(undefined);
+	q.queue.push(chain, 0);
+	q.queue.flush();
+	expect(q.usedIdx()).toBe(1);
+	q.queue.release();
+	expect(q.queue.pop()?.head).toBe(1);
+	q.queue.hold();
+	q.queue.kill();
+	q.queue.release();
+	expect(q.queue.pop()).toBe(undefined);
+});
+
+test("Virtqueue goes on at a saved position, over the wrap of its indices", () => {
+	const q = bare({ size: 4 });
+	q.descriptor(0, 0x8000, 16, WRITE);
+	q.memory.setU16(q.layout.avail + 2, 0);
+	q.memory.setU16(q.layout.avail + 4 + 2 * 3, 0);
+	const events = { interrupt: () => undefined, broken: (why: string) => q.events.push(why) };
+	const queue = new Virtqueue(q.memory, q.layout, events, { nextAvail: 0xffff, nextUsed: 0xffff });
+	const chain = queue.pop()!;
+	queue.push(chain, 7);
+	queue.flush();
+	expect([q.usedIdx(), q.usedEntry(3), queue.position]).toEqual([0, [0, 7], { nextAvail: 0, nextUsed: 0 }]);
+	expect(q.events).toEqual([]);
+});

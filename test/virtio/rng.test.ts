@@ -4,6 +4,7 @@ import { FakeDriver } from "../driver/fake-driver.ts";
 import { readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
 import { deviceSuite } from "./device-suite.ts";
+import { stateSuite } from "./state-suite.ts";
 
 test("RngDevice fills every writable buffer with bytes that differ each time", async () => {
 	const driver = new FakeDriver(new RngDevice()).start();
@@ -40,3 +41,22 @@ test("RngDevice works again after a reset", async () => {
 });
 
 deviceSuite({ name: "RngDevice", make: () => new RngDevice(), eager: [0] });
+
+stateSuite({
+	name: "RngDevice",
+	make: () => new RngDevice(),
+	busy: async (driver) => {
+		for (let i = 0; i < 5; i++) await driver.queue(0).request([writable(16)]);
+		driver.queue(0).add([writable(16)]);
+	},
+});
+
+test("RngDevice answers in the restored machine what was asked in the saved one", async () => {
+	const driver = new FakeDriver(new RngDevice()).start();
+	await driver.queue(0).request([writable(8)]);
+	await driver.transport.quiesce();
+	const head = driver.queue(0).add([writable(8)]);
+	driver.queue(0).rawKick();
+	await driver.moveTo(new RngDevice());
+	expect((await driver.queue(0).next(head)).written).toBe(8);
+});
