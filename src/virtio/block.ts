@@ -81,6 +81,7 @@ export class BlockDevice implements VirtioDevice {
 	#features = 0n;
 	/** Requests of an activation that was reset, which the backend still has. */
 	#stale = 0;
+	#closed = false;
 	/** Something was queued at the backend since its last `submit`. */
 	#queued = false;
 	/** `#publish` will run: at the end of `notify`, or in a microtask. */
@@ -112,9 +113,11 @@ export class BlockDevice implements VirtioDevice {
 	 * on. Resolves when the old one is closed.
 	 *
 	 * @throws UsageError ERR_DISK_REPLACE for a backend that the driver may not write to while it may to this device (it
-	 * learns that only at its start), or while another replacement is under way; then the backend stays the caller's
+	 * learns that only at its start), while another replacement is under way, or after the end; then the backend stays
+	 * the caller's
 	 */
 	async replaceBackend(backend: BlockBackend): Promise<void> {
+		if (this.#closed) throw refusal(this.name, "the machine has ended");
 		if (this.#next !== undefined) throw refusal(this.name, "another replacement is under way");
 		if (backend.readOnly && !this.#readOnly) throw refusal(this.name, "the new one is read-only, the old one is not");
 		const old = this.#backend;
@@ -154,6 +157,7 @@ export class BlockDevice implements VirtioDevice {
 	}
 
 	async close(): Promise<void> {
+		this.#closed = true;
 		this.reset();
 		const next = this.#next;
 		this.#next = undefined;

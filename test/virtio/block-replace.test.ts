@@ -98,4 +98,7 @@ test("BlockDevice.close closes both backends when one is about to be replaced", 
 	await device.close();
 	await replaced;
 	expect([disk.closed, other.closed]).toEqual([true, true]);
+	const late = new SlowDisk(512);
+	await expect(device.replaceBackend(late)).rejects.toMatchObject({ code: "ERR_DISK_REPLACE" });
+	expect(late.closed).toBe(false);
 });
