@@ -11,7 +11,8 @@
         "native/terminal.c"
       ],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
-      "ldflags": ["-Wl,--exclude-libs,ALL", "-s"]
+      # nodelete: what libuv still has to call when a worker ends must not be unloaded with it
+      "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete", "-s"]
     }
   ]
 }
