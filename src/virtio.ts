@@ -10,8 +10,9 @@ export { type SavedState, type Stateful, type StateObject, StateReader, type Sta
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
 export { ConsoleDevice } from "./virtio/console.ts";
 export type { Activation, VirtioDevice } from "./virtio/device.ts";
-export { type InterruptLine, MmioTransport } from "./virtio/mmio.ts";
+export { MmioTransport } from "./virtio/mmio.ts";
 export { NetDevice } from "./virtio/net.ts";
 export { Chain, type QueueEvents, type QueueLayout, type QueuePosition, Virtqueue } from "./virtio/queue.ts";
 export { RngDevice } from "./virtio/rng.ts";
+export { type InterruptLine, Transport } from "./virtio/transport.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";

@@ -1,0 +1,322 @@
+/*
+ * A transport without its registers: device status, feature negotiation, queues and interrupts of one VirtioDevice
+ * (virtio 1.2 §2.1, §2.2, §2.3, §3.1), and how it is brought to a halt, saved and restored. mmio.ts puts the registers of
+ * a bus in front of it.
+ *
+ * InterruptStatus lives in a word shared with the native helper, which may answer its reads and acknowledgements
+ * without waking TypeScript; both work here as well.
+ */
+import { type Enter, enterDirectly } from "../base/enter.ts";
+import { StateError } from "../base/errors.ts";
+import type { GuestMemory } from "../base/guest-memory.ts";
+import { limited } from "../base/log.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
+import type { Activation, VirtioDevice } from "./device.ts";
+import { type QueuePosition, Virtqueue } from "./queue.ts";
+import {
+	DEVICE_NEEDS_RESET,
+	DRIVER,
+	DRIVER_OK,
+	FAILED,
+	FEATURES_OK,
+	INTERRUPT_CONFIG_CHANGE,
+	INTERRUPT_USED_BUFFER,
+	VIRTIO_F_EVENT_IDX,
+	VIRTIO_F_INDIRECT_DESC,
+	VIRTIO_F_VERSION_1,
+} from "./spec.ts";
+import {
+	freshState,
+	isActive,
+	layoutOf,
+	type QueueSetup,
+	readTransport,
+	saveTransport,
+	TRANSITIONS,
+	type TransportState,
+} from "./transport-state.ts";
+
+/** An interrupt line; raise is an edge. */
+export interface InterruptLine {
+	/** An edge. */
+	raise(): void;
+}
+
+const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
+
+/** Status, features and queues of one virtio device, whatever its registers look like. */
+export class Transport implements Stateful {
+	readonly name: string;
+	/** What is behind the registers. */
+	readonly device: VirtioDevice;
+	/** How many queues the device has. */
+	readonly queueCount: number;
+	readonly #memory: GuestMemory;
+	readonly #line: InterruptLine;
+	protected readonly interruptStatus: Int32Array;
+	readonly #enter: Enter;
+	/** What is offered. */
+	protected readonly features: bigint;
+	protected state: TransportState;
+	#queues: readonly (Virtqueue | undefined)[] = [];
+	#active = false;
+	/** Between `quiesce` or `restore` and `resume`. */
+	#quiesced = false;
+	#onResume: (() => void) | undefined;
+	/** The config space is not what the driver knows: `resume` tells it. */
+	#configStale = false;
+
+	/**
+	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
+	 * @param enter the way into the machine that the device belongs to
+	 */
+	constructor(
+		device: VirtioDevice,
+		memory: GuestMemory,
+		line: InterruptLine,
+		interruptStatus: Int32Array,
+		enter: Enter = enterDirectly,
+	) {
+		this.name = device.name;
+		this.device = device;
+		this.queueCount = device.queueSizes.length;
+		this.#memory = memory;
+		this.#line = line;
+		this.interruptStatus = interruptStatus;
+		this.#enter = enter;
+		this.features = device.features | TRANSPORT_FEATURES;
+		this.state = freshState(device.queueSizes.length);
+	}
+
+	/** Device status (virtio 1.2 §2.1) as the driver reads it. */
+	get status(): number {
+		return this.state.status;
+	}
+
+	/** The driver's QueueNotify for queue `index`: from an ioeventfd, or a plain write. Ignored unless active. */
+	notify(index: number): void {
+		if ((this.state.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK || this.#quiesced) return;
+		const queue = this.#queues[index];
+		if (queue === undefined) return;
+		queue.beginTurn();
+		this.device.notify(index);
+	}
+
+	/**
+	 * Brings the device to a halt: from now on it takes no chain, and the promise resolves when it has none any more and
+	 * nothing is in flight at its backend; also when `resume` comes first. The vCPUs should have stopped before.
+	 */
+	async quiesce(): Promise<void> {
+		this.#quiesced = true;
+		for (const queue of this.#queues) queue?.hold();
+		const resumed = new Promise<void>((resolve) => {
+			this.#onResume = resolve;
+		});
+		await Promise.race([this.device.quiesce?.(), resumed]);
+		for (const queue of this.#queues) queue?.flush();
+	}
+
+	/** Lets a device go on after `quiesce` or `restore`; it looks at all its queues, for kicks that nobody heard. */
+	resume(): void {
+		if (!this.#quiesced) return;
+		this.#quiesced = false;
+		this.#onResume?.();
+		for (const queue of this.#queues) queue?.release();
+		if (this.#configStale && (this.state.status & DRIVER_OK) !== 0) {
+			this.state.configGeneration = (this.state.configGeneration + 1) >>> 0;
+			Atomics.or(this.interruptStatus, 0, INTERRUPT_CONFIG_CHANGE);
+		}
+		this.#configStale = false;
+		/* An edge may have been on its way when the interrupt controllers were saved; one too many does no harm. */
+		if (Atomics.load(this.interruptStatus, 0) !== 0) this.#line.raise();
+		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+	}
+
+	/**
+	 * Registers, queues, config space and device. Only after `quiesce`.
+	 *
+	 * @throws StateError ERR_STATE_BUSY before that, ERR_STATE_UNSUPPORTED for a device that cannot be saved
+	 */
+	save(): SavedState {
+		const { device, name } = this;
+		if (device.save === undefined || device.restore === undefined) {
+			throw new StateError("ERR_STATE_UNSUPPORTED", `Cannot save ${name}: it has no save and restore`);
+		}
+		const inFlight = this.#queues.reduce((sum, queue) => sum + (queue?.inFlight ?? 0), 0);
+		if (!this.#quiesced || inFlight > 0) {
+			const found = this.#quiesced ? `it has ${inFlight} chains in flight` : "it was not quiesced";
+			throw new StateError("ERR_STATE_BUSY", `Cannot save ${name}: ${found}`);
+		}
+		const positions = this.#queues.map((queue) => queue?.position);
+		return {
+			version: 1,
+			deviceId: device.deviceId,
+			...saveTransport(this.state, positions),
+			interruptStatus: Atomics.load(this.interruptStatus, 0),
+			config: device.config.slice(),
+			device: device.save(),
+		};
+	}
+
+	/**
+	 * Takes over what `save` of a transport with such a device gave, over the same guest memory; then `resume` lets it run.
+	 *
+	 * @throws SnapshotError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MISMATCH; then nothing has changed
+	 * @throws StateError ERR_STATE_BUSY when a driver has used this transport, ERR_STATE_UNSUPPORTED as `save` does
+	 */
+	restore(saved: unknown): void {
+		const { device, name } = this;
+		if (device.restore === undefined) {
+			throw new StateError("ERR_STATE_UNSUPPORTED", `Cannot restore ${name}: it has no save and restore`);
+		}
+		if (this.state.status !== 0 || this.#quiesced) {
+			throw new StateError("ERR_STATE_BUSY", `Cannot restore ${name}: it is in use`);
+		}
+		const reader = new StateReader(name, saved).version(1);
+		const deviceId = reader.u32("deviceId");
+		if (deviceId !== device.deviceId) throw reader.mismatch(`it was a device of type ${deviceId}`);
+		const shape = { features: this.features, queueSizes: device.queueSizes, memory: this.#memory };
+		const { state, positions } = readTransport(reader, shape);
+		const interruptStatus = reader.integer("interruptStatus", 0, INTERRUPT_USED_BUFFER | INTERRUPT_CONFIG_CHANGE);
+		const config = reader.bytes("config", device.config.length);
+		const deviceState = reader.object("device").value;
+		const active = isActive(state.status);
+		const activation = active ? this.#activation(state, positions, true) : undefined;
+		device.restore(deviceState, activation);
+		this.state = state;
+		Atomics.store(this.interruptStatus, 0, interruptStatus);
+		this.#queues = activation?.queues ?? [];
+		this.#active = active;
+		this.#quiesced = true;
+		this.#configStale = Buffer.compare(config, device.config) !== 0;
+	}
+
+	protected setStatus(value: number): void {
+		if (value === 0) {
+			this.#reset();
+			return;
+		}
+		const from = this.state.status & ~(DEVICE_NEEDS_RESET | FAILED);
+		const to = value & ~(DEVICE_NEEDS_RESET | FAILED);
+		/* The driver cannot clear NEEDS_RESET or take FAILED back, except by a reset. */
+		this.state.status |= value & FAILED;
+		if (to === from) return;
+		if ((this.state.status & FAILED) !== 0 || !TRANSITIONS.some(([a, b]) => a === from && b === to)) {
+			this.ignored(`status 0x${value.toString(16)} after 0x${this.state.status.toString(16)}`);
+			return;
+		}
+		if ((to & ~from & FEATURES_OK) !== 0) {
+			const missing = this.state.driverFeatures & ~this.features;
+			if (missing !== 0n || (this.state.driverFeatures & VIRTIO_F_VERSION_1) === 0n) {
+				this.ignored(`FEATURES_OK with features 0x${this.state.driverFeatures.toString(16)}`);
+				return;
+			}
+		}
+		this.state.status |= to;
+		if ((to & ~from & DRIVER_OK) !== 0) this.#activate();
+	}
+
+	#activate(): void {
+		/* After a refused queue the device stays inactive until reset. */
+		if ((this.state.status & DEVICE_NEEDS_RESET) !== 0) {
+			this.#interrupt(INTERRUPT_CONFIG_CHANGE);
+			return;
+		}
+		const activation = this.#activation(this.state);
+		this.#queues = activation.queues;
+		this.#active = true;
+		this.device.activate(activation);
+		/* The driver may have added buffers before DRIVER_OK, with notifications that we ignored. */
+		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+	}
+
+	/** Queues for what the driver has set up, and what else the device gets with them. */
+	#activation(
+		{ setups, driverFeatures: features }: TransportState,
+		positions: readonly (QueuePosition | undefined)[] = [],
+		held = this.#quiesced,
+	): Activation {
+		const queues = setups.map((setup, index) => {
+			if (!setup.ready) return undefined;
+			const events = {
+				interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
+				broken: (why: string) => this.#needsReset(why),
+				/* After other events had their turn. */
+				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
+			};
+			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, positions[index]);
+			if (held) queue.hold();
+			return queue;
+		});
+		return {
+			queues,
+			features,
+			memory: this.#memory,
+			enter: this.#enter,
+			/* A device that outlives this activation (late completions) must not speak for the next one. */
+			configChanged: () => {
+				this.state.configGeneration = (this.state.configGeneration + 1) >>> 0;
+				if (this.#queues === queues) this.#interrupt(INTERRUPT_CONFIG_CHANGE);
+			},
+			needsReset: (why) => {
+				if (this.#queues === queues) this.#needsReset(why);
+			},
+		};
+	}
+
+	#reset(): void {
+		for (const queue of this.#queues) queue?.kill();
+		if (this.#active) this.device.reset();
+		this.#active = false;
+		this.#queues = [];
+		this.state = { ...freshState(this.queueCount), configGeneration: this.state.configGeneration };
+		Atomics.store(this.interruptStatus, 0, 0);
+	}
+
+	#needsReset(why: string): void {
+		limited(this.name, "warn", `the driver broke the rules, the device needs a reset: ${why}`);
+		if ((this.state.status & DEVICE_NEEDS_RESET) !== 0) return;
+		this.state.status |= DEVICE_NEEDS_RESET;
+		for (const queue of this.#queues) queue?.kill();
+		if ((this.state.status & DRIVER_OK) !== 0) this.#interrupt(INTERRUPT_CONFIG_CHANGE);
+	}
+
+	#interrupt(cause: number): void {
+		/* The bit first: the driver reads InterruptStatus as soon as the line rises. */
+		Atomics.or(this.interruptStatus, 0, cause);
+		this.#line.raise();
+	}
+
+	protected setDriverFeatures(value: number): void {
+		if ((this.state.status & (DRIVER | FEATURES_OK)) !== DRIVER) {
+			this.ignored("DriverFeatures in this state");
+			return;
+		}
+		if (this.state.driverFeaturesSel > 1) {
+			if (value !== 0) this.ignored(`DriverFeatures of word ${this.state.driverFeaturesSel}`);
+			return;
+		}
+		const shift = BigInt(32 * this.state.driverFeaturesSel);
+		const others = this.state.driverFeatures & ~(0xffff_ffffn << shift);
+		this.state.driverFeatures = others | (BigInt(value) << shift);
+	}
+
+	protected setQueueReady(setup: QueueSetup, ready: boolean): void {
+		if (ready) {
+			const max = this.device.queueSizes[this.state.queueSel]!;
+			const fault =
+				setup.num > max
+					? `queue size ${setup.num} is above ${max}`
+					: Virtqueue.refuses(this.#memory, layoutOf(setup, this.state.driverFeatures));
+			if (fault !== undefined) {
+				this.#needsReset(`queue ${this.state.queueSel}: ${fault}`);
+				return;
+			}
+		}
+		setup.ready = ready;
+	}
+
+	protected ignored(what: string): void {
+		limited(this.name, "warn", `ignored ${what}`);
+	}
+}
