@@ -15,7 +15,7 @@ import { Teardown } from "../base/teardown.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
 import { completeConfig, type MachineConfig } from "./config.ts";
-import { describeEnd, type MachineEnd } from "./ending.ts";
+import { describeEnd, endError, type MachineEnd } from "./ending.ts";
 import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
 import { acquire, takeOver } from "./resources.ts";
@@ -56,7 +56,8 @@ export class Machine {
 	 * Builds a machine; nothing runs yet. It holds host resources until it has ended: `stop` it, or use `await using`.
 	 *
 	 * @throws UsageError for a configuration that cannot be, HostError for what the host lacks, ImageError for the kernel,
-	 * the reason of `config.signal` when that is aborted. Then nothing is left, and what `config` gave is closed.
+	 * TsvmmError ERR_DEVICE_FAILED for a device or backend that fails at once, the reason of `config.signal` when that is
+	 * aborted. Then nothing is left, and what `config` gave is closed.
 	 */
 	static async create(config: MachineConfig): Promise<Machine> {
 		const teardown = new Teardown();
@@ -67,6 +68,8 @@ export class Machine {
 			const resources = await acquire(complete, entry, teardown);
 			const wired = await build(complete, resources, entry, teardown);
 			config.signal?.throwIfAborted();
+			const failure = entry.ended && endError(entry.ended);
+			if (failure !== undefined) throw failure;
 			return new Machine(wired, resources.vsock, entry, teardown, config.signal);
 		} catch (error) {
 			entry.end({ reason: "stopped" });

@@ -154,6 +154,19 @@ test("build leaves the PICs masked and the rest of MISC_ENABLE as KVM gave it", 
 		fresh.close();
 	}));
 
+test("Machine.create fails when a part of the machine fails at once", async () => {
+	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+	const closed: string[] = [];
+	const console: HostConsole = {
+		start: (onInput) => void onInput(undefined as unknown as Uint8Array),
+		write: () => undefined,
+		close: () => void closed.push("console"),
+	};
+	const creating = Machine.create(config(kernels.write("x", SPIN), { console: { kind: "own", console } }));
+	await expect(creating).rejects.toMatchObject({ code: "ERR_DEVICE_FAILED" });
+	expect([closed, stderr.mock.calls.length]).toEqual([["console"], 1]);
+});
+
 test("Machine ends in order when a console's input cannot be taken", async () => {
 	let type: (bytes: Uint8Array) => boolean = () => false;
 	const console: HostConsole = {
