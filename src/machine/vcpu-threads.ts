@@ -84,6 +84,7 @@ export class VcpuThreads {
 
 	/** Called after each exit was handled: true when vCPU `index` must stay in it. */
 	parks(index: number, reason: number): boolean {
+		if (this.#onAllOut !== undefined) return true;
 		if (this.#parked === undefined || reason !== KVM_EXIT_INTR) return false;
 		this.#parked.add(index);
 		if (this.#parked.size === this.vcpus.length) this.#pausing?.resolve();
@@ -97,8 +98,8 @@ export class VcpuThreads {
 	}
 
 	/**
-	 * Brings all vCPUs out of the guest, once no exit is handled any more, so that ending their threads keeps nobody
-	 * waiting: a thread that spins takes its time to be scheduled. Resolves after OUT_MS at the latest.
+	 * Brings all vCPUs out of the guest for good, so that ending their threads keeps nobody waiting: a thread that spins
+	 * takes its time to be scheduled. Resolves after OUT_MS at the latest.
 	 */
 	async leaveGuest(): Promise<void> {
 		if (this.#running.size === 0) return;
