@@ -23,6 +23,7 @@ export {
 	UsageError,
 } from "./base/errors.ts";
 export type { LogLevel, LogOptions } from "./base/log.ts";
+export type { ObservedChain, Observer } from "./base/observer.ts";
 export type { ContainerResult, ContainerStdio, ContainerTerminal, PhaseTimes } from "./container/lifecycle.ts";
 export { type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type {

@@ -5,6 +5,7 @@
 export type { ConsoleBackend, ConsoleEvents, VsockBackend, VsockGuest } from "./backends/contract.ts";
 export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
 export { MacAddress } from "./base/mac.ts";
+export { type ObservedChain, type Observer, Observers } from "./base/observer.ts";
 export { type ByteSource, Segments } from "./base/segments.ts";
 export { type SavedState, type Stateful, type StateObject, StateReader, type StateValue } from "./base/state.ts";
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
@@ -12,7 +13,14 @@ export { ConsoleDevice } from "./virtio/console.ts";
 export type { Activation, VirtioDevice } from "./virtio/device.ts";
 export { MmioTransport } from "./virtio/mmio.ts";
 export { NetDevice } from "./virtio/net.ts";
-export { Chain, type QueueEvents, type QueueLayout, type QueuePosition, Virtqueue } from "./virtio/queue.ts";
+export {
+	Chain,
+	type QueueEvents,
+	type QueueLayout,
+	type QueueObservers,
+	type QueuePosition,
+	Virtqueue,
+} from "./virtio/queue.ts";
 export { RngDevice } from "./virtio/rng.ts";
 export { type InterruptLine, Transport } from "./virtio/transport.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";

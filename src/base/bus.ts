@@ -4,6 +4,7 @@
  * vanish, as on a PC.
  */
 import { UsageError } from "./errors.ts";
+import { Observers } from "./observer.ts";
 
 /**
  * What sits on a bus. `offset` is in bytes from the start of the device's range; `size` is 1, 2 or 4. Values are
@@ -15,9 +16,6 @@ export interface BusDevice {
 	read(offset: number, size: number): number;
 	write(offset: number, size: number, value: number): void;
 }
-
-/** One access as a trace sees it. */
-export type BusTrace = (device: string, write: boolean, address: number, size: number, value: number) => void;
 
 /** The first access of several when a device cannot take `size` bytes at once: a store over a page's end leaves 3 or 5. */
 function partBytes(size: number): number {
@@ -31,10 +29,16 @@ interface Range {
 }
 
 export class Bus {
-	/** Called after every access when set (`--trace`). */
-	trace: BusTrace | undefined;
+	readonly #name: "pio" | "mmio";
+	readonly #observers: Observers;
 	readonly #ranges: Range[] = [];
 	#last: Range | undefined;
+
+	/** @param name which of the two address spaces this is, for observers */
+	constructor(name: "pio" | "mmio" = "mmio", observers = new Observers()) {
+		this.#name = name;
+		this.#observers = observers;
+	}
 
 	/**
 	 * Gives `device` the addresses [start, start + sizeBytes).
@@ -65,7 +69,7 @@ export class Bus {
 		const range = this.#find(address, size);
 		const value = range === undefined ? 0xffffffff : range.device.read(address - range.start, size);
 		for (let i = 0; i < size; i++) data[i] = value >>> (8 * i);
-		this.trace?.(range?.device.name ?? "nothing", false, address, size, value);
+		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", false, address, size, value);
 	}
 
 	/** Writes the 1 to 8 bytes of `data` (little endian). */
@@ -86,7 +90,7 @@ export class Bus {
 	writeValue(address: number, size: number, value: number): void {
 		const range = this.#find(address, size);
 		range?.device.write(address - range.start, size, value);
-		this.trace?.(range?.device.name ?? "nothing", true, address, size, value);
+		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", true, address, size, value);
 	}
 
 	#find(address: number, size: number): Range | undefined {

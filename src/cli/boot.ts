@@ -57,7 +57,7 @@ export function bootCommand(): Command {
 		.option("--rng", "entropy device", false)
 		.option("--virtio-console", "a second console, hvc0, on stdio", false)
 		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
-		.option("--trace <pio,mmio,exits|all>", "print device accesses and vCPU exits on stderr")
+		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
 		.option("--json", "print how the machine ended as JSON on stderr", false)
 		.option("-q, --quiet", "no notes on stderr", false)
 		.action(async (flags: BootFlags) => {

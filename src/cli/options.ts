@@ -3,7 +3,15 @@
  * wrote and gives a piece of MachineConfig, or throws a UsageError that quotes it.
  */
 import { UsageError } from "../base/errors.ts";
-import type { ConsoleConfig, DiskConfig, NetConfig, PortForward, TraceKind, VsockConfig } from "../machine/config.ts";
+import {
+	type ConsoleConfig,
+	type DiskConfig,
+	type NetConfig,
+	type PortForward,
+	TRACE_KINDS,
+	type TraceKind,
+	type VsockConfig,
+} from "../machine/config.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -104,12 +112,11 @@ export function parseConsole(text: string): ConsoleConfig {
 
 /** "mmio", "pio,exits", "all" */
 export function parseTrace(text: string): TraceKind[] {
-	const all: TraceKind[] = ["pio", "mmio", "exits"];
-	if (text === "all") return all;
+	if (text === "all") return [...TRACE_KINDS];
 	return text.split(",").map((word) => {
-		const kind = all.find((k) => k === word);
+		const kind = TRACE_KINDS.find((k) => k === word);
 		if (kind === undefined) {
-			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, { hint: `${all.join(", ")} or all` });
+			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, { hint: `${TRACE_KINDS.join(", ")} or all` });
 		}
 		return kind;
 	});

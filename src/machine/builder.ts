@@ -10,6 +10,7 @@
 import { Bus } from "../base/bus.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
+import { Observers } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
 import type { Serial } from "../devices/serial.ts";
@@ -26,7 +27,7 @@ import type { Entry } from "./entry.ts";
 import { IDENTITY_MAP_ADDRESS, type MemoryMap, memoryMap, TSS_ADDRESS, virtioSlot } from "./memory-map.ts";
 import { attachPlatform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
-import { traceTo } from "./trace.ts";
+import { traceObserver } from "./trace.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus } from "./vcpus.ts";
@@ -38,6 +39,7 @@ export interface Wired {
 	readonly memory: GuestMemory;
 	readonly pio: Bus;
 	readonly mmio: Bus;
+	readonly observers: Observers;
 	readonly serial: Serial;
 	/** By id, in the order in which the guest finds them. */
 	readonly devices: ReadonlyMap<string, VirtioDevice>;
@@ -48,7 +50,7 @@ export interface Wired {
 }
 
 /** What the wiring of one machine has in common. */
-interface Site {
+export interface Site {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
 	readonly pio: Bus;
@@ -56,6 +58,9 @@ interface Site {
 	readonly runLoop: RunLoop;
 	readonly entry: Entry;
 	readonly teardown: Teardown;
+	readonly observers: Observers;
+	/** An observer wants every access: no register is answered by native code. */
+	readonly observed: boolean;
 }
 
 /**
@@ -71,14 +76,18 @@ export async function build(
 ): Promise<Wired> {
 	const { kvm, ram, console } = resources;
 	const map = memoryMap(config.memoryMiB);
-	const pio = new Bus();
-	const mmio = new Bus();
+	const observers = new Observers();
+	if (config.observer !== undefined) observers.attach(config.observer);
+	if (config.trace.length > 0) observers.attach(traceObserver(config.trace, entry.logger));
+	const pio = new Bus("pio", observers);
+	const mmio = new Bus("mmio", observers);
 	const vcpus: Vcpu[] = [];
 	const exits = new ExitHandler(
 		pio,
 		mmio,
 		(how) => entry.end(how),
 		(index) => ripOf(vcpus[index]),
+		observers,
 	);
 	let threads: VcpuThreads | undefined;
 	const runLoop = createRunLoop(config.cpus, pio, mmio, entry, {
@@ -94,9 +103,10 @@ export async function build(
 	createInterruptControllers(vm);
 	const memory = new GuestMemory(ram.regions);
 	placeRam(vm, map, resources);
-	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown };
+	const observed = observers.observer?.access !== undefined;
+	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown, observers, observed };
 
-	const serial = attachPlatform(vm, runLoop, pio, console, entry);
+	const serial = attachPlatform(site, console);
 	teardown.add(() => serial.flush());
 	const ids = deviceIds(config);
 	const devices = new Map(
@@ -114,9 +124,8 @@ export async function build(
 	teardown.add(() => runLoop.stop());
 	teardown.add(() => threads.leaveGuest());
 
-	traceTo(config.trace, pio, mmio, exits, entry.logger);
 	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
-	return { vm, memory, pio, mmio, serial, devices, attachments, threads, cmdline: booted.cmdline };
+	return { vm, memory, pio, mmio, observers, serial, devices, attachments, threads, cmdline: booted.cmdline };
 }
 
 function createInterruptControllers(vm: Vm): void {

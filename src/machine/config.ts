@@ -7,6 +7,7 @@ import type { BlockBackend, NetBackend } from "../backends/contract.ts";
 import { UsageError } from "../base/errors.ts";
 import type { LogOptions } from "../base/log.ts";
 import { MacAddress } from "../base/mac.ts";
+import type { Observer } from "../base/observer.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { virtioSlot } from "./memory-map.ts";
 
@@ -76,8 +77,14 @@ export type ConsoleConfig =
 	| { kind: "none" }
 	| { kind: "own"; console: HostConsole };
 
-/** What `trace` prints on stderr: accesses to devices by port or by address, or every vCPU exit. */
-export type TraceKind = "pio" | "mmio" | "exits";
+/** What `trace` can print in the machine's log, one line each: see TraceKind. */
+export const TRACE_KINDS = ["pio", "mmio", "exits", "queues", "interrupts"] as const;
+
+/**
+ * What `trace` prints: accesses to devices by port or by address, every vCPU exit, kicks and chains of virtqueues, or
+ * interrupts and the requests that end in one.
+ */
+export type TraceKind = (typeof TRACE_KINDS)[number];
 
 /** What Machine.create takes. Backends, consoles and devices in it are the machine's to close, also when create fails. */
 export interface MachineConfig {
@@ -107,6 +114,11 @@ export interface MachineConfig {
 	devices?: readonly VirtioDevice[] | undefined;
 	/** What to trace; nothing when missing. */
 	trace?: readonly TraceKind[] | undefined;
+	/**
+	 * Listens to this machine from its start; nobody when missing. One with `access` sees accesses too that native code
+	 * answers otherwise, for the price of an exit each.
+	 */
+	observer?: Observer | undefined;
 	/** Where this machine's diagnostics go and how many; warnings and errors on stderr when missing. */
 	log?: LogOptions | undefined;
 	/** Aborting makes `create` fail with the signal's reason, and stops a machine that was created. */

@@ -11,6 +11,7 @@ import type { Enter } from "../base/enter.ts";
 import { StateError, UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
+import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
@@ -189,6 +190,16 @@ export class Machine {
 			throw new UsageError("ERR_DEVICE_ID", `Cannot use device "${id}" as ${kind.name}: it is ${device.name}`);
 		}
 		return device as T;
+	}
+
+	/**
+	 * Lets `observer` see what this machine does from now on. What native code answers by itself stays invisible; an
+	 * observer in the configuration sees that too.
+	 *
+	 * @returns takes the observer away again
+	 */
+	observe(observer: Observer): () => void {
+		return this.#wired.observers.attach(observer);
 	}
 
 	/** Calls `listener` whenever `event` happens. What it throws is logged and ends the machine. Returns the machine. */

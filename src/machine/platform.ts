@@ -3,7 +3,6 @@
  * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
  */
 import type { HostConsole } from "../backends/console.ts";
-import type { Bus } from "../base/bus.ts";
 import { ACPI_REGISTERS_PORT, COM1_GSI, COM1_PORT, I8042_PORT, PVPANIC_PORT, RTC_PORT } from "../boot/addresses.ts";
 import { AcpiRegisters } from "../devices/acpi-registers.ts";
 import { I8042 } from "../devices/i8042.ts";
@@ -11,19 +10,23 @@ import { PciHole } from "../devices/pci-hole.ts";
 import { Pvpanic } from "../devices/pvpanic.ts";
 import { Rtc } from "../devices/rtc.ts";
 import { Serial } from "../devices/serial.ts";
-import type { RunLoop } from "../host/run-loop.ts";
-import type { Vm } from "../kvm/vm.ts";
+import type { Site } from "./builder.ts";
 import { PanicWatch } from "./ending.ts";
-import type { Entry } from "./entry.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 
 /** Puts the platform's devices on the port bus. Returns the serial port, which `end` has flushed first. */
-export function attachPlatform(vm: Vm, runLoop: RunLoop, pio: Bus, console: HostConsole, entry: Entry): Serial {
+export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }: Site, console: HostConsole): Serial {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));
 	const lsr = runLoop.allocateWord();
 	const serial = new Serial({
-		line: { raise: () => vm.irqLine(COM1_GSI, true), lower: () => vm.irqLine(COM1_GSI, false) },
+		line: {
+			raise: () => {
+				observers.observer?.interrupt?.("serial", undefined);
+				vm.irqLine(COM1_GSI, true);
+			},
+			lower: () => vm.irqLine(COM1_GSI, false),
+		},
 		lsrWord: runLoop.shadow.subarray(lsr, lsr + 1),
 		onOutput: (bytes) => {
 			panic.write(bytes);
@@ -40,7 +43,7 @@ export function attachPlatform(vm: Vm, runLoop: RunLoop, pio: Bus, console: Host
 	const reset = () => stop("reset");
 	pio.add(COM1_PORT, 8, serial);
 	runLoop.registerPosted(true, COM1_PORT, 1);
-	runLoop.registerShadowRead(true, COM1_LSR, 1, lsr);
+	if (!observed) runLoop.registerShadowRead(true, COM1_LSR, 1, lsr);
 	pio.add(I8042_PORT, 5, new I8042(reset));
 	pio.add(RTC_PORT, 2, new Rtc());
 	pio.add(

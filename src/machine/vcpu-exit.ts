@@ -4,6 +4,7 @@
  * until `handle` returns.
  */
 import type { Bus } from "../base/bus.ts";
+import { Observers } from "../base/observer.ts";
 import {
 	KVM_EXIT_FAIL_ENTRY,
 	KVM_EXIT_INTERNAL_ERROR,
@@ -27,28 +28,32 @@ import {
 } from "../kvm/structs.ts";
 import type { MachineEnd } from "./ending.ts";
 
-/** Called with the exit reason (KVM_EXIT_*) before it is handled (`--trace exits`). */
-export type ExitTrace = (vcpu: number, reason: number) => void;
-
 export class ExitHandler {
-	trace: ExitTrace | undefined;
 	readonly #pio: Bus;
 	readonly #mmio: Bus;
 	readonly #end: (end: MachineEnd) => void;
 	readonly #ripOf: (vcpu: number) => bigint | undefined;
+	readonly #observers: Observers;
 
 	/** @param ripOf where a vCPU stands, for messages */
-	constructor(pio: Bus, mmio: Bus, end: (end: MachineEnd) => void, ripOf: (vcpu: number) => bigint | undefined) {
+	constructor(
+		pio: Bus,
+		mmio: Bus,
+		end: (end: MachineEnd) => void,
+		ripOf: (vcpu: number) => bigint | undefined,
+		observers = new Observers(),
+	) {
 		this.#pio = pio;
 		this.#mmio = mmio;
 		this.#end = end;
 		this.#ripOf = ripOf;
+		this.#observers = observers;
 	}
 
 	/** Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. */
 	handle(index: number, run: DataView): boolean {
 		const reason = run.getUint32(kvm_run.exit_reason, true);
-		this.trace?.(index, reason);
+		this.#observers.observer?.exit?.(index, reason);
 		switch (reason) {
 			case KVM_EXIT_IO:
 				this.#port(run);

@@ -6,6 +6,7 @@
 import type { Bus } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
+import type { Observers } from "../base/observer.ts";
 import { EventFd } from "../host/eventfd.ts";
 import type { RunLoop } from "../host/run-loop.ts";
 import type { Vm } from "../kvm/vm.ts";
@@ -21,6 +22,10 @@ export interface AttachmentPoint {
 	readonly runLoop: RunLoop;
 	/** The machine's way in for what happens on the host. */
 	readonly enter?: Enter;
+	/** Who listens to this machine. */
+	readonly observers?: Observers;
+	/** No register is answered by native code, so that observers see every access; false when missing. */
+	readonly observed?: boolean;
 }
 
 export class VirtioAttachment {
@@ -31,10 +36,11 @@ export class VirtioAttachment {
 
 	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint) {
 		this.slot = slot;
-		const { memory, runLoop, enter = enterDirectly } = point;
+		const { memory, runLoop, enter = enterDirectly, observers } = point;
 		const word = runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		this.transport = new MmioTransport(device, memory, line, runLoop.shadow.subarray(word, word + 1), enter);
+		const status = runLoop.shadow.subarray(word, word + 1);
+		this.transport = new MmioTransport(device, memory, line, status, enter, observers);
 		try {
 			this.#connect(point, word);
 		} catch (error) {
@@ -43,12 +49,14 @@ export class VirtioAttachment {
 		}
 	}
 
-	#connect({ vm, mmio, runLoop, enter = enterDirectly }: AttachmentPoint, word: number): void {
+	#connect({ vm, mmio, runLoop, enter = enterDirectly, observed = false }: AttachmentPoint, word: number): void {
 		const { slot, transport } = this;
 		mmio.add(slot.address, slot.sizeBytes, transport);
 		vm.irqfd(this.#interrupt.fd, slot.gsi);
-		runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
-		runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
+		if (!observed) {
+			runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
+			runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
+		}
 		for (let queue = 0; queue < transport.queueCount; queue++) {
 			const kick = new EventFd();
 			this.#kicks.push(kick);

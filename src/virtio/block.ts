@@ -16,6 +16,7 @@ import type { BlockBackend, BlockResult } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { UsageError } from "../base/errors.ts";
 import { limited } from "../base/log.ts";
+import type { Observers } from "../base/observer.ts";
 import {
 	BlockRequest,
 	blockConfig,
@@ -75,6 +76,7 @@ export class BlockDevice implements VirtioDevice {
 	readonly #requests: readonly BlockRequest[];
 	#queue: Virtqueue | undefined;
 	#enter: Enter = enterDirectly;
+	#observers: Observers | undefined;
 	readonly #later = () => this.notify();
 	#needsReset: Activation["needsReset"] | undefined;
 	#configChanged: Activation["configChanged"] | undefined;
@@ -128,8 +130,9 @@ export class BlockDevice implements VirtioDevice {
 		await old.close();
 	}
 
-	activate({ queues, features, needsReset, configChanged, enter }: Activation): void {
+	activate({ queues, features, needsReset, configChanged, enter, observers }: Activation): void {
 		this.#enter = enter;
+		this.#observers = observers;
 		this.#queue = queues[0];
 		this.#features = features;
 		this.#needsReset = needsReset;
@@ -292,6 +295,7 @@ export class BlockDevice implements VirtioDevice {
 	#complete(token: number, result: BlockResult): void {
 		const request = this.#requests[token];
 		if (request?.chain === undefined) return;
+		this.#observers?.observer?.complete?.(this.name, token, result);
 		if (request.stale) {
 			request.end();
 			this.#stale--;

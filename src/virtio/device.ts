@@ -5,6 +5,7 @@
  */
 import type { Enter } from "../base/enter.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
+import type { Observers } from "../base/observer.ts";
 import type { SavedState } from "../base/state.ts";
 import type { Virtqueue } from "./queue.ts";
 
@@ -18,6 +19,8 @@ export interface Activation {
 	readonly memory: GuestMemory;
 	/** The way into the machine: whatever the device does later, in a timer or at a stream's event, goes through it. */
 	readonly enter: Enter;
+	/** Who listens to this machine, for events that only the device knows. */
+	readonly observers: Observers;
 	/** Tells the driver that the config space changed (virtio 1.2 §2.5); bumps ConfigGeneration. */
 	configChanged(): void;
 	/** Sets DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2) and logs `why`, rate-limited. */

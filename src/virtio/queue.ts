@@ -11,6 +11,7 @@
  * nothing. What a driver must not do breaks the queue: `broken` is called once and `pop` gives nothing any more.
  */
 import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
+import { Observers } from "../base/observer.ts";
 import { Segments } from "../base/segments.ts";
 
 export const VIRTQ_DESC_F_NEXT = 1;
@@ -68,6 +69,15 @@ export interface QueueEvents {
 	more?(): void;
 }
 
+/** Who hears of chains that are popped and pushed, and by which names. */
+export interface QueueObservers {
+	readonly observers: Observers;
+	readonly device: string;
+	readonly index: number;
+}
+
+const NOBODY: QueueObservers = { observers: new Observers(), device: "", index: 0 };
+
 /** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
 export class Chain {
 	/** Index of its first descriptor; no other chain in flight has it. */
@@ -91,6 +101,8 @@ export class Virtqueue {
 	readonly size: number;
 	readonly #memory: GuestMemory;
 	readonly #events: QueueEvents;
+	readonly #observers: Observers;
+	readonly #names: QueueObservers;
 	readonly #eventIdx: boolean;
 	readonly #indirect: boolean;
 	readonly #chains: Chain[];
@@ -133,11 +145,19 @@ export class Virtqueue {
 	 * @param layout one that `refuses` found no fault with
 	 * @param position where a queue goes on that was saved
 	 */
-	constructor(memory: GuestMemory, layout: QueueLayout, events: QueueEvents, position?: QueuePosition) {
+	constructor(
+		memory: GuestMemory,
+		layout: QueueLayout,
+		events: QueueEvents,
+		position?: QueuePosition,
+		observers: QueueObservers = NOBODY,
+	) {
 		const { size, desc, avail, used } = layout;
 		this.size = size;
 		this.#memory = memory;
 		this.#events = events;
+		this.#observers = observers.observers;
+		this.#names = observers;
 		this.#eventIdx = layout.eventIdx;
 		this.#indirect = layout.indirect;
 		this.#chains = Array.from({ length: size }, (_, head) => new Chain(head));
@@ -212,6 +232,7 @@ export class Virtqueue {
 			return this.#break(`chain at head ${head} is longer than ${MAX_CHAIN_BYTES} bytes`);
 		}
 		chain.inFlight = true;
+		this.#observers.observer?.pop?.(this.#names.device, this.#names.index, chain);
 		return chain;
 	}
 
@@ -236,6 +257,7 @@ export class Virtqueue {
 		this.#used.view.setUint32(at, chain.head, true);
 		this.#used.view.setUint32(at + 4, written, true);
 		this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+		this.#observers.observer?.push?.(this.#names.device, this.#names.index, chain.head, written);
 	}
 
 	/** Publishes what was pushed since the last flush and interrupts the driver if it asked for that. */

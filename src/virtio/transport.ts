@@ -10,6 +10,7 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { StateError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { limited } from "../base/log.ts";
+import { Observers } from "../base/observer.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import { type QueuePosition, Virtqueue } from "./queue.ts";
@@ -55,6 +56,7 @@ export class Transport implements Stateful {
 	readonly #line: InterruptLine;
 	protected readonly interruptStatus: Int32Array;
 	readonly #enter: Enter;
+	readonly #observers: Observers;
 	/** What is offered. */
 	protected readonly features: bigint;
 	protected state: TransportState;
@@ -69,6 +71,7 @@ export class Transport implements Stateful {
 	/**
 	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
 	 * @param enter the way into the machine that the device belongs to
+	 * @param observers who hears of what passes between driver and device
 	 */
 	constructor(
 		device: VirtioDevice,
@@ -76,6 +79,7 @@ export class Transport implements Stateful {
 		line: InterruptLine,
 		interruptStatus: Int32Array,
 		enter: Enter = enterDirectly,
+		observers = new Observers(),
 	) {
 		this.name = device.name;
 		this.device = device;
@@ -84,6 +88,7 @@ export class Transport implements Stateful {
 		this.#line = line;
 		this.interruptStatus = interruptStatus;
 		this.#enter = enter;
+		this.#observers = observers;
 		this.features = device.features | TRANSPORT_FEATURES;
 		this.state = freshState(device.queueSizes.length);
 	}
@@ -98,6 +103,7 @@ export class Transport implements Stateful {
 		if ((this.state.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK || this.#quiesced) return;
 		const queue = this.#queues[index];
 		if (queue === undefined) return;
+		this.#observers.observer?.kick?.(this.name, index);
 		queue.beginTurn();
 		this.device.notify(index);
 	}
@@ -191,7 +197,13 @@ export class Transport implements Stateful {
 		this.#configStale = Buffer.compare(config, device.config) !== 0;
 	}
 
+	/** The driver writes Status; 0 is a reset. */
 	protected setStatus(value: number): void {
+		this.#follow(value);
+		this.#observers.observer?.status?.(this.name, this.state.status, this.state.driverFeatures);
+	}
+
+	#follow(value: number): void {
 		if (value === 0) {
 			this.#reset();
 			return;
@@ -244,7 +256,11 @@ export class Transport implements Stateful {
 				/* After other events had their turn. */
 				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
 			};
-			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, positions[index]);
+			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, positions[index], {
+				observers: this.#observers,
+				device: this.name,
+				index,
+			});
 			if (held) queue.hold();
 			return queue;
 		});
@@ -253,6 +269,7 @@ export class Transport implements Stateful {
 			features,
 			memory: this.#memory,
 			enter: this.#enter,
+			observers: this.#observers,
 			/* A device that outlives this activation (late completions) must not speak for the next one. */
 			configChanged: () => {
 				this.state.configGeneration = (this.state.configGeneration + 1) >>> 0;
@@ -284,6 +301,7 @@ export class Transport implements Stateful {
 	#interrupt(cause: number): void {
 		/* The bit first: the driver reads InterruptStatus as soon as the line rises. */
 		Atomics.or(this.interruptStatus, 0, cause);
+		this.#observers.observer?.interrupt?.(this.name, cause);
 		this.#line.raise();
 	}
 

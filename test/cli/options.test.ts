@@ -102,7 +102,7 @@ test("parseConsole takes stdio, none and a file", () => {
 
 test("parseTrace takes a list, or all", () => {
 	expect(parseTrace("exits,pio")).toEqual(["exits", "pio"]);
-	expect(parseTrace("all")).toEqual(["pio", "mmio", "exits"]);
+	expect(parseTrace("all")).toEqual(["pio", "mmio", "exits", "queues", "interrupts"]);
 	refuses(parseTrace, "ERR_OPTION_TRACE", ["", "PIO", "dma"]);
 	expect(() => parseTrace("pio,")).toThrow('Cannot trace ""');
 });

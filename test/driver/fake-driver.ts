@@ -10,6 +10,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Enter } from "../../src/base/enter.ts";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
+import { Observers } from "../../src/base/observer.ts";
 import type { SavedState } from "../../src/base/state.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { MmioTransport } from "../../src/virtio/mmio.ts";
@@ -51,6 +52,8 @@ export class FakeDriver {
 	/** The causes acknowledged by `acknowledge`, all ORed. */
 	causes = 0;
 	readonly options: DriverOptions;
+	/** Who hears of what passes between this driver and its device. */
+	readonly observers = new Observers();
 	#queues: FakeQueue[] = [];
 	#waiting: (() => void)[] = [];
 
@@ -63,13 +66,8 @@ export class FakeDriver {
 
 	/** A transport on this driver's RAM and interrupt line. */
 	transportFor(device: VirtioDevice): MmioTransport {
-		return new MmioTransport(
-			device,
-			this.ram.memory,
-			{ raise: () => this.#raised() },
-			new Int32Array(1),
-			this.options.enter,
-		);
+		const line = { raise: () => this.#raised() };
+		return new MmioTransport(device, this.memory, line, new Int32Array(1), this.options.enter, this.observers);
 	}
 
 	/**

@@ -125,11 +125,13 @@ async function wired(kernel: string, look: (parts: Wired) => void | Promise<void
 }
 
 test("VcpuThreads parks no vCPU in an access that KVM has not completed", () =>
-	wired(kernels.write("", POLL), async ({ threads, memory, pio }) => {
+	wired(kernels.write("", POLL), async ({ threads, memory, observers }) => {
 		let reads = 0;
-		pio.trace = (_device, write, address) => {
-			if (!write && address === 0x60) reads++;
-		};
+		observers.attach({
+			access: (_bus, _device, write, address) => {
+				if (!write && address === 0x60) reads++;
+			},
+		});
 		const inAt = TinyKernels.ENDING + 4;
 		threads.start();
 		for (let i = 0; i < 20; i++) {
