@@ -1,12 +1,18 @@
 /* Ending with words, and ending the machine, see agent.h. */
 #include "agent.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+/* How long killed processes may take to end, in ms. */
+#define END_MS 2000
 
 bool in_charge;
 
@@ -32,12 +38,47 @@ void die(const char *format, ...) {
     _exit(1);
 }
 
+/* The children have files open: without waiting for them nothing can be unmounted. */
+static void end_children(void) {
+    kill(-1, SIGKILL);
+    for (int i = 0; i < END_MS / 10; i++) {
+        pid_t pid;
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+            ;
+        if (pid < 0)
+            return;
+        poll(NULL, 0, 10);
+    }
+}
+
+/* Unmounts what is mounted, the last first; what is in use becomes read-only. A container's mounts went with
+ * it. */
+static void unmount_all(void) {
+    static char table[32768];
+    size_t length = 0;
+    int fd = open("/proc/mounts", O_RDONLY | O_CLOEXEC);
+    for (ssize_t n; fd >= 0 && (n = read(fd, table + length, sizeof table - 1 - length)) > 0;)
+        length += (size_t)n;
+    if (fd >= 0)
+        close(fd);
+    table[length] = 0;
+    while (length > 0) {
+        while (length > 0 && table[length - 1] != '\n')
+            length--;
+        char type[64], target[512];
+        if (sscanf(table + length, "%*s %511s %63s", target, type) == 2 && umount2(target, 0) < 0)
+            mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+        if (length > 0)
+            table[--length] = 0;
+    }
+}
+
 bool power_off(bool reset) {
     if (!in_charge)
         return false;
-    kill(-1, SIGKILL);
+    end_children();
     sync();
-    umount2("/", MNT_DETACH);
+    unmount_all();
     sync();
     reboot(reset ? RB_AUTOBOOT : RB_POWER_OFF);
     return false;

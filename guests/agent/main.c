@@ -5,6 +5,7 @@
  * Either way it answers frames (protocol.h) from one event loop until the host powers the machine off.
  */
 #include "agent.h"
+#include "container.h"
 #include "init.h"
 #include "loop.h"
 #include "process.h"
@@ -21,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +34,15 @@ static uint64_t start_ns;
 static bool end_with_stream;
 static bool ended;
 static struct watch children;
+/* A HELLO of this stream has found a version that both speak. */
+static bool greeted;
+
+/* What earlier hosts have left. */
+static void forget(void) {
+    sessions_forget();
+    setups_forget();
+    containers_forget();
+}
 
 static void answer_hello(const uint8_t *payload, uint32_t length) {
     struct hello hello;
@@ -40,10 +51,12 @@ static void answer_hello(const uint8_t *payload, uint32_t length) {
     memcpy(&hello, payload, sizeof hello);
     if (memcmp(hello.magic, HELLO_MAGIC, sizeof hello.magic) != 0)
         return;
-    if (hello.flags & HELLO_FORGET)
-        sessions_forget();
+    greeted = hello.min <= PROTOCOL_MAX && hello.max >= PROTOCOL_MIN;
+    if (greeted && (hello.flags & HELLO_FORGET))
+        forget();
+    uint32_t version = greeted && hello.max < PROTOCOL_MAX ? hello.max : PROTOCOL_MAX;
     struct hello_answer answer = {
-        .version = PROTOCOL_VERSION, .pid = (uint32_t)getpid(), .start_ns = start_ns, .now_ns = now_ns()};
+        .version = version, .pid = (uint32_t)getpid(), .start_ns = start_ns, .now_ns = now_ns()};
     memcpy(answer.magic, HELLO_MAGIC, sizeof answer.magic);
     memcpy(answer.nonce, hello.nonce, sizeof answer.nonce);
     stream_send(FRAME_HELLO, 0, 0, &answer, sizeof answer);
@@ -69,9 +82,18 @@ static int set_clock(const uint8_t *payload, uint32_t length) {
 }
 
 void stream_frame(const struct frame_header *header, const uint8_t *payload) {
+    if (!greeted && header->type != FRAME_HELLO && header->type != FRAME_PING)
+        return; /* left over from an earlier host, or of one that speaks another version */
     switch (header->type) {
     case FRAME_HELLO:
         answer_hello(payload, header->length);
+        break;
+    case FRAME_REMOVE:
+        container_remove_frame(header, payload);
+        break;
+    case FRAME_CLOSE:
+        setup_close(header->session);
+        session_frame(header, payload);
         break;
     case FRAME_SETUP:
         setup_frame(header, payload);
@@ -92,17 +114,34 @@ void stream_frame(const struct frame_header *header, const uint8_t *payload) {
 }
 
 void stream_lost(void) {
+    greeted = false;
     if (!end_with_stream)
         return;
-    sessions_forget();
+    forget();
     ended = true;
 }
 
 static void children_ready(struct watch *watch, uint32_t events) {
     struct signalfd_siginfo signals[8];
     (void)events;
-    if (read(watch->fd, signals, sizeof signals) > 0)
-        sessions_reap();
+    if (read(watch->fd, signals, sizeof signals) <= 0)
+        return;
+    for (siginfo_t child = {0};
+         waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0 && child.si_pid > 0; child.si_pid = 0) {
+        int wait_status;
+        sessions_ending(child.si_pid);
+        waitpid(child.si_pid, &wait_status, 0);
+        sessions_reaped(child.si_pid, wait_status);
+        setups_reaped(child.si_pid);
+        containers_reaped(child.si_pid);
+    }
+}
+
+static void turn(void) {
+    sessions_turn();
+    setups_turn();
+    containers_turn();
+    stream_turn();
 }
 
 static void watch_children(void) {
@@ -162,14 +201,13 @@ int main(int argc, char **argv) {
     if (fd >= 3)
         close(fd);
     loop_open();
+    containers_open();
     watch_children();
     end_with_stream = init || strncmp(spec, "fd:", 3) == 0;
     stream_open(init ? "vsock" : spec);
     while (!ended) {
-        sessions_turn();
-        stream_turn();
-        sessions_turn(); /* room that the write made */
-        stream_turn();
+        turn();
+        turn(); /* room that the write made */
         /* The host may have gone in one of these writes: then nothing will ever wake the loop. */
         if (!ended)
             loop_turn(sooner(sessions_timeout(), stream_timeout()));

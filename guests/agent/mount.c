@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The kernel takes a page of them. */
+#define MOUNT_DATA_BYTES 4096
+
 static const struct {
     const char *name;
     unsigned long set, clear;
@@ -41,8 +44,9 @@ int make_folders(const char *path, unsigned mode) {
     return 0;
 }
 
-/* Cuts the flags out of `options`; what is left is the file system's own. */
-static unsigned long read_options(const char *options, char *data, size_t size) {
+/* Cuts the flags out of `options`; what is left is the file system's own. @return 0; -1 when that is too long
+ */
+static int read_options(const char *options, unsigned long *set, char *data, size_t size) {
     unsigned long flags = 0;
     data[0] = 0;
     while (*options != 0) {
@@ -52,11 +56,15 @@ static unsigned long read_options(const char *options, char *data, size_t size) 
                 break;
         if (i < sizeof FLAGS / sizeof *FLAGS)
             flags = (flags | FLAGS[i].set) & ~FLAGS[i].clear;
-        else if (strlen(data) + length + 2 < size)
+        else if (strlen(data) + length + 2 > size) {
+            errno = ENAMETOOLONG;
+            return -1;
+        } else
             sprintf(data + strlen(data), "%s%.*s", data[0] == 0 ? "" : ",", (int)length, options);
         options += length + (options[length] == ',');
     }
-    return flags;
+    *set = flags;
+    return 0;
 }
 
 /* Finds the virtio disk whose serial number (VIRTIO_BLK_T_GET_ID) is `id`. */
@@ -81,7 +89,7 @@ static bool find_disk(const char *id, char *path, size_t size) {
 }
 
 int mount_at(const char *type, const char *source, const char *target, const char *options) {
-    char path[300], data[1024];
+    char path[300], data[MOUNT_DATA_BYTES];
     struct stat found;
     if (strncmp(source, "id:", 3) == 0) {
         bool there = false;
@@ -93,7 +101,9 @@ int mount_at(const char *type, const char *source, const char *target, const cha
         }
         source = path;
     }
-    unsigned long flags = read_options(options, data, sizeof data);
+    unsigned long flags;
+    if (read_options(options, &flags, data, sizeof data) < 0)
+        return -1;
     if (stat(target, &found) < 0 && make_folders(target, 0755) < 0)
         return -1;
     return mount(source, target, type, flags, data);

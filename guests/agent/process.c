@@ -1,10 +1,11 @@
 /*
- * Starting a payload, see process.h. Between fork and exec the child enters its root, opens its folder,
- * becomes its user and looks argv[0] up in its PATH; whatever fails there travels back through a
- * close-on-exec pipe.
+ * Starting a payload, see process.h. Between fork and exec the child enters its container and its root, opens
+ * its terminal and its folder, becomes its user and looks argv[0] up in its PATH; whatever fails there
+ * travels back through a close-on-exec socket.
  */
 #include "process.h"
 #include "agent.h"
+#include "container.h"
 #include "list.h"
 #include "mount.h"
 #include "user.h"
@@ -19,7 +20,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -30,7 +33,7 @@
 
 struct spec {
     char **argv, **envp;
-    const char *cwd, *user, *root;
+    const char *cwd, *user, *root, *container;
     bool tty, null_stdin, make_cwd;
     unsigned columns, rows;
 };
@@ -67,6 +70,8 @@ static bool read_spec(const char *list, size_t length, struct spec *spec) {
             spec->user = value;
         else if ((value = list_value(e, "root")) != NULL)
             spec->root = value;
+        else if ((value = list_value(e, "container")) != NULL)
+            spec->container = value;
         else if ((value = list_value(e, "stdin")) != NULL)
             spec->null_stdin = strcmp(value, "null") == 0;
         else if ((value = list_value(e, "mkcwd")) != NULL)
@@ -152,24 +157,101 @@ static void become_user(const struct spec *spec, int status, struct failure *fai
     }
 }
 
-__attribute__((noreturn)) static void child(const struct spec *spec, const int *stdio, int status) {
-    struct failure failure;
+static void default_signals(void) {
     sigset_t none;
+    for (int number = 1; number < 32; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int process_apart(int status) {
+    default_signals();
+    if (status != 3)
+        dup3(status, 3, O_CLOEXEC);
+    syscall(SYS_close_range, 4, ~0u, 0);
+    return 3;
+}
+
+/* Opens a pty in the payload's root, so that its name resolves there. @return the slave; -1 with errno */
+static int open_pty(const struct spec *spec, int *master) {
+    int off = 0;
+    *master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (*master < 0 || ioctl(*master, TIOCSPTLCK, &off) < 0)
+        return -1;
+    process_resize(*master, spec->columns, spec->rows);
+    return ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Hands the pty's master to the agent. */
+static int send_master(int status, int master) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    char byte = 't';
+    struct iovec data = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &master, sizeof master);
+    return sendmsg(status, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+enum process_said process_status(int status, int *master, struct failure *failure) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct failure said;
+    struct iovec data = {&said, sizeof said};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(status, &message, MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return SAID_NOTHING;
+    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
+        memcpy(master, CMSG_DATA(header), sizeof *master);
+        return SAID_TERMINAL;
+    }
+    if (n != sizeof said)
+        return SAID_END;
+    *failure = said;
+    return SAID_FAILURE;
+}
+
+__attribute__((noreturn)) static void child(const struct spec *spec, const struct container *container,
+                                            int *stdio, int status) {
+    struct failure failure;
+    in_charge = false;
     setsid();
+    if (container_enter(container) < 0) {
+        explain(&failure, 125, errno, "cannot enter container %s: %s", spec->container, strerror(errno));
+        give_up(status, &failure);
+    }
+    if (spec->root != NULL && (chroot(spec->root) < 0 || chdir("/") < 0)) {
+        explain(&failure, 125, errno, "cannot enter root %s: %s", spec->root, strerror(errno));
+        give_up(status, &failure);
+    }
+    if (spec->tty) {
+        int master, slave = open_pty(spec, &master);
+        if (slave < 0 || send_master(status, master) < 0) {
+            explain(&failure, 125, errno, "cannot open a terminal: %s", strerror(errno));
+            give_up(status, &failure);
+        }
+        stdio[0] = stdio[1] = stdio[2] = slave;
+    }
     /* None of them sits on 0 to 2: main keeps those open. */
     for (int fd = 0; fd < 3; fd++)
         dup2(stdio[fd], fd);
     if (spec->tty)
         ioctl(0, TIOCSCTTY, 0);
-    for (int number = 1; number < 32; number++)
-        signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    default_signals();
     setrlimit(RLIMIT_NOFILE, &payload_nofile);
-    if (spec->root != NULL && (chroot(spec->root) < 0 || chdir("/") < 0)) {
-        explain(&failure, 125, errno, "cannot enter root %s: %s", spec->root, strerror(errno));
-        give_up(status, &failure);
-    }
     umask(022);
     if ((spec->make_cwd && make_folders(spec->cwd, 0755) < 0) || chdir(spec->cwd) < 0) {
         explain(&failure, 126, errno, "cannot enter folder %s: %s", spec->cwd, strerror(errno));
@@ -190,73 +272,46 @@ void process_resize(int master, unsigned columns, unsigned rows) {
     ioctl(master, TIOCSWINSZ, &size);
 }
 
-/* Opens a pty in the root that the payload will see, so that its name resolves there. */
-static bool open_pty(const struct spec *spec, int *master, int *slave) {
-    char path[512];
-    int off = 0;
-    snprintf(path, sizeof path, "%s/dev/ptmx", spec->root == NULL ? "" : spec->root);
-    *master = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (*master < 0)
-        return false;
-    *slave = -1;
-    if (ioctl(*master, TIOCSPTLCK, &off) == 0)
-        *slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (*slave < 0) {
-        close(*master);
-        return false;
-    }
-    process_resize(*master, spec->columns, spec->rows);
-    return true;
-}
-
 bool process_start(const char *list, size_t length, struct process *process, struct failure *failure) {
     struct spec spec;
-    int pipes[4][2] = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
-    int stdio[3] = {-1, -1, -1};
-    *process = (struct process){.in = -1, .out = -1, .err = -1, .status = -1};
+    const struct container *container = NULL;
+    int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, status[2] = {-1, -1};
+    *process = (struct process){.pid = -1, .in = -1, .out = -1, .err = -1, .status = -1};
     if (!read_spec(list, length, &spec)) {
         explain(failure, 125, EINVAL, "cannot run nothing: no arg= in EXEC");
-        free(spec.argv);
-        free(spec.envp);
-        return false;
+        goto end;
     }
-    bool ready = pipe2(pipes[3], O_CLOEXEC) == 0;
-    if (ready && spec.tty) {
-        int slave;
-        ready = open_pty(&spec, &process->in, &slave);
-        if (ready) {
-            stdio[0] = stdio[1] = stdio[2] = slave;
-            process->out = fcntl(process->in, F_DUPFD_CLOEXEC, 3);
-        }
-    } else if (ready) {
+    process->tty = spec.tty;
+    if (spec.container != NULL && (container = container_find(spec.container)) == NULL) {
+        explain(failure, 125, ESRCH, "cannot enter container %s: there is none of that name", spec.container);
+        goto end;
+    }
+    bool ready = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) == 0;
+    if (ready && !spec.tty)
         ready = pipe2(pipes[1], O_CLOEXEC) == 0 && pipe2(pipes[2], O_CLOEXEC) == 0 &&
                 (spec.null_stdin ? (pipes[0][0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0
                                  : pipe2(pipes[0], O_CLOEXEC) == 0);
-        stdio[0] = pipes[0][0], stdio[1] = pipes[1][1], stdio[2] = pipes[2][1];
-        process->in = pipes[0][1], process->out = pipes[1][0], process->err = pipes[2][0];
-    }
-    process->status = pipes[3][0];
-    process->tty = spec.tty;
-    process->pid = ready ? fork() : -1;
+    int stdio[3] = {pipes[0][0], pipes[1][1], pipes[2][1]};
+    process->pid = ready ? container_fork(container) : -1;
     if (process->pid == 0)
-        child(&spec, stdio, pipes[3][1]);
-    int error = errno;
-    close(pipes[3][1]);
-    close(stdio[0]);
-    if (!spec.tty) {
-        close(stdio[1]);
-        close(stdio[2]);
-    }
-    free(spec.argv);
-    free(spec.envp);
-    int mine[4] = {process->in, process->out, process->err, process->status};
+        child(&spec, container, stdio, status[1]);
+    int error = errno, mine[4] = {pipes[0][1], pipes[1][0], pipes[2][0], status[0]};
+    close(status[1]);
+    for (int i = 0; i < 3; i++)
+        close(stdio[i]);
     for (int i = 0; i < 4; i++) {
         if (process->pid < 0)
             close(mine[i]);
         else if (mine[i] >= 0)
             fcntl(mine[i], F_SETFL, fcntl(mine[i], F_GETFL) | O_NONBLOCK);
     }
-    if (process->pid < 0)
+    if (process->pid < 0) {
         explain(failure, 125, error, "cannot start a process: %s", strerror(error));
+        goto end;
+    }
+    process->in = mine[0], process->out = mine[1], process->err = mine[2], process->status = mine[3];
+end:
+    free(spec.argv);
+    free(spec.envp);
     return process->pid > 0;
 }

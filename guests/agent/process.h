@@ -17,12 +17,15 @@ struct failure {
 
 struct process {
     pid_t pid;
-    bool tty;
-    int in;     /* write end of stdin, or the pty's master; -1: /dev/null */
-    int out;    /* read end of stdout, or a second descriptor of the master */
+    bool tty;   /* the pty is opened by the child, in its root; the master arrives through `status` */
+    int in;     /* write end of stdin; -1: /dev/null, or a pty */
+    int out;    /* read end of stdout; -1 with a pty */
     int err;    /* read end of stderr; -1 with a pty */
-    int status; /* at its end: exec has succeeded; else a struct failure arrives */
+    int status; /* for process_status */
 };
+
+/* What a child between fork and exec has said. */
+enum process_said { SAID_NOTHING, SAID_TERMINAL, SAID_FAILURE, SAID_END };
 
 /* The limit on open files that payloads get; the agent's own is as high as may be. */
 extern struct rlimit payload_nofile;
@@ -30,6 +33,13 @@ extern struct rlimit payload_nofile;
 /* Starts what the list of EXEC keys says. Every descriptor is close-on-exec and non-blocking.
  * @return false with `failure` filled in */
 bool process_start(const char *list, size_t length, struct process *process, struct failure *failure);
+/* Reads from `status`. SAID_TERMINAL: `master` is the pty's. SAID_END: there is nothing more, so exec has
+ * succeeded unless there was a failure before. */
+enum process_said process_status(int status, int *master, struct failure *failure);
+/* In a forked child that goes on as the agent: default signals, and no descriptor besides 0 to 2 and
+ * `status`.
+ * @return the number that `status` has now */
+int process_apart(int status);
 /* Sets the window size of a pty. */
 void process_resize(int master, unsigned columns, unsigned rows);
 

@@ -8,13 +8,15 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 1
+/* The versions that this agent speaks. */
+#define PROTOCOL_MIN 2
+#define PROTOCOL_MAX 2
 #define PAYLOAD_MAX 65536u
 #define VSOCK_AGENT_PORT 1024u
 
-/* What a session may send before it is granted more, in bytes: stdin by the agent, output by EXEC's window=.
- */
+/* What a session may send before it is granted more, in bytes: stdin, and each output. */
 #define STDIN_WINDOW 131072u
+#define OUTPUT_WINDOW 262144u
 
 struct frame_header {
     uint32_t length; /* of the payload, in bytes */
@@ -43,7 +45,8 @@ enum frame_type {
     FRAME_PONG = 16,       /* agent: the same bytes */
     FRAME_CLOCK = 17,      /* host: u64 nanoseconds since 1970; answered by DONE or FAILED */
     FRAME_POWEROFF = 18,   /* host: flags 1: reset instead; FAILED if the agent may not */
-    FRAME_CLOSE = 19,      /* host: hang up the session, then kill it; EXIT follows without further output */
+    FRAME_CLOSE = 19,      /* host: hang up the session, then kill it; EXIT or FAILED, no further output */
+    FRAME_REMOVE = 20,     /* host: container=ID; its processes are killed; answered by DONE or FAILED */
 };
 
 /* EXEC and SETUP: the list goes on in the next frame of this session. */
@@ -52,19 +55,20 @@ enum frame_type {
 #define FLAG_RESET 1
 
 #define HELLO_MAGIC "tsvmmAGT"
-/* HELLO asks the agent to kill and forget the sessions of earlier hosts. */
+/* HELLO asks the agent to kill and forget the sessions and containers of earlier hosts. */
 #define HELLO_FORGET 1u
 
 struct hello {
     char magic[8];
-    uint32_t version;
+    uint16_t min, max; /* versions that the host speaks */
     uint32_t flags;
     uint8_t nonce[8]; /* comes back in the answer, so that the host finds it behind stale bytes */
 };
 
 struct hello_answer {
     char magic[8];
-    uint32_t version;
+    uint32_t version; /* the one to speak; PROTOCOL_MAX when there is none in common, which the host then
+                         refuses */
     uint32_t pid;
     uint8_t nonce[8];
     uint64_t start_ns; /* CLOCK_BOOTTIME when the agent started */

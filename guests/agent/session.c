@@ -1,12 +1,12 @@
 /* Sessions, see session.h. */
 #include "session.h"
 #include "agent.h"
-#include "list.h"
 #include "loop.h"
 #include "process.h"
 #include "stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,6 @@
 #define HANGUP_MS 500
 /* How long a pty may still bring output after its session's leader has ended, while others hold it open. */
 #define PTY_LINGER_MS 100
-#define OUTPUT_WINDOW 262144u
 
 struct output {
     struct watch watch;
@@ -39,7 +38,6 @@ struct session {
     struct watch in;
     struct output output[2];
     struct failure failure;
-    size_t failure_length;
     uint8_t
         *pending; /* stdin that the child has not taken yet: STDIN_WINDOW bytes, there only while needed */
     uint32_t pending_start, pending_end;
@@ -174,27 +172,39 @@ static void output_ready(struct watch *watch, uint32_t events) {
     pass_output(s, watch == &s->output[1].watch);
 }
 
+static void adopt_terminal(struct session *s, int master) {
+    int out = fcntl(master, F_DUPFD_CLOEXEC, 3);
+    watch_close(&s->in);
+    watch_close(&s->output[0].watch);
+    watch_init(&s->in, master, in_ready, s);
+    watch_init(&s->output[0].watch, out, output_ready, s);
+}
+
 static void status_ready(struct watch *watch, uint32_t events) {
     struct session *s = watch->owner;
+    int master;
     (void)events;
-    ssize_t n =
-        read(watch->fd, (char *)&s->failure + s->failure_length, sizeof s->failure - s->failure_length);
-    if (n < 0)
+    switch (process_status(watch->fd, &master, &s->failure)) {
+    case SAID_NOTHING:
         return;
-    s->failure_length += (size_t)n;
-    if (n > 0 && s->failure_length < sizeof s->failure)
+    case SAID_TERMINAL:
+        if (s->tty && !s->closing)
+            adopt_terminal(s, master);
+        else
+            close(master);
         return;
+    case SAID_FAILURE:
+        s->failed = true;
+        break;
+    case SAID_END:
+        s->started_due = true;
+        break;
+    }
     watch_close(watch);
-    s->started_due = s->failure_length == 0;
-    s->failed = !s->started_due;
 }
 
 static void start(struct session *s) {
     struct process process;
-    uint32_t window = OUTPUT_WINDOW;
-    for (const char *e = NULL; (e = list_next(s->spec, s->spec_length, e)) != NULL;)
-        if (list_value(e, "window") != NULL)
-            window = (uint32_t)strtoul(list_value(e, "window"), NULL, 10);
     bool running = process_start(s->spec, s->spec_length, &process, &s->failure);
     free(s->spec);
     s->spec = NULL;
@@ -205,7 +215,7 @@ static void start(struct session *s) {
     }
     s->pid = process.pid;
     s->tty = process.tty;
-    s->output[0].credit = s->output[1].credit = window;
+    s->output[0].credit = s->output[1].credit = OUTPUT_WINDOW;
     watch_init(&s->status, process.status, status_ready, s);
     watch_init(&s->in, process.in, in_ready, s);
     watch_init(&s->output[0].watch, process.out, output_ready, s);
@@ -262,7 +272,9 @@ static void close_session(struct session *s) {
     close_stdin(s, false);
     for (int i = 0; i < 2; i++)
         watch_close(&s->output[i].watch);
-    if (s->pid > 0) {
+    if (s->pid > 0 && s->exited) {
+        s->deadline = 0; /* it was reaped: its number may be another's */
+    } else if (s->pid > 0) {
         kill(-s->pid, SIGHUP);
         kill(-s->pid, SIGCONT);
         s->deadline = now_ms() + HANGUP_MS;
@@ -311,18 +323,20 @@ void session_frame(const struct frame_header *header, const uint8_t *payload) {
     }
 }
 
-void sessions_reap(void) {
-    int wait_status;
-    for (pid_t pid; (pid = waitpid(-1, &wait_status, WNOHANG)) > 0;) {
-        for (struct session *s = sessions; s != NULL; s = s->next) {
-            if (s->pid != pid || s->exited)
-                continue;
-            s->exited = true;
-            s->wait_status = wait_status;
-            if (s->closing) /* whoever is left of it */
-                kill(-s->pid, SIGKILL);
-            s->deadline = s->tty && !s->closing ? now_ms() + PTY_LINGER_MS : 0;
-        }
+void sessions_ending(pid_t pid) {
+    for (struct session *s = sessions; s != NULL; s = s->next)
+        if (s->pid == pid && !s->exited && s->closing)
+            kill(-pid,
+                 SIGKILL); /* whoever is left of its group; until it is reaped the number is the group's */
+}
+
+void sessions_reaped(pid_t pid, int wait_status) {
+    for (struct session *s = sessions; s != NULL; s = s->next) {
+        if (s->pid != pid || s->exited)
+            continue;
+        s->exited = true;
+        s->wait_status = wait_status;
+        s->deadline = s->tty && !s->closing ? now_ms() + PTY_LINGER_MS : 0;
     }
 }
 
@@ -345,7 +359,7 @@ static void send_due(struct session *s) {
         for (int i = 0; i < 2; i++)
             while (pass_output(s, i))
                 ;
-    if (!stream_control_room())
+    if (!stream_control_room() || !s->started)
         return;
     for (int i = 0; i < 2; i++) {
         if (s->output[i].end_due && !s->closing)

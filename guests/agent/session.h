@@ -9,11 +9,14 @@
 #include "protocol.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* A frame of a session arrived: EXEC, STDIN, STDIN_CLOSE, SIGNAL, RESIZE, CREDIT or CLOSE. */
 void session_frame(const struct frame_header *header, const uint8_t *payload);
-/* Reaps every child that has ended. */
-void sessions_reap(void);
+/* The child `pid` has ended and is about to be reaped. */
+void sessions_ending(pid_t pid);
+/* The child `pid` was reaped. */
+void sessions_reaped(pid_t pid, int wait_status);
 /* Sends what is due and asks for what can be taken; frees what is over. */
 void sessions_turn(void);
 /* When sessions_turn wants to be called again, in ms from now; -1: not by time. */

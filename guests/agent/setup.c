@@ -1,216 +1,215 @@
 /* SETUP, see setup.h. */
 #include "setup.h"
 #include "agent.h"
+#include "container.h"
 #include "list.h"
-#include "mount.h"
-#include "network.h"
+#include "loop.h"
 #include "process.h"
+#include "steps.h"
 #include "stream.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define LIST_MAX (1u << 20)
-#define FIELDS 4
-#define WAIT_MS 10000
 
-/* The list while it is still arriving; SETUPs do not overlap. */
-static char *list;
-static size_t list_length;
-static uint32_t list_session;
-
-static int make_parent(const char *path) {
-    char parent[1024];
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL || slash == path)
-        return 0;
-    snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-    return make_folders(parent, 0755);
-}
-
-static int write_file(const char *path, int flags, mode_t mode, const char *text) {
-    int fd = open(path, flags | O_WRONLY | O_CLOEXEC, mode);
-    if (fd < 0)
-        return -1;
-    size_t length = strlen(text);
-    int result = write(fd, text, length) == (ssize_t)length ? 0 : -1;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return result;
-}
-
-static int step_mount(char **field) {
-    return mount_at(field[0], field[1], field[2], field[3]);
-}
-
-static int step_switch(char **field) {
-    return mount_switch(field[0]);
-}
-
-static int step_wait(char **field) {
-    for (int i = 0; access(field[0], F_OK) < 0; i++) {
-        if (i == WAIT_MS / 5)
-            return -1;
-        usleep(5000);
-    }
-    return 0;
-}
-
-static int step_hostname(char **field) {
-    return sethostname(field[0], strlen(field[0]));
-}
-
-static int step_folder(char **field) {
-    if (make_folders(field[0], 0755) < 0)
-        return -1;
-    return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
-}
-
-/* A link in its place (resolv.conf into a /run that is empty) gives way to the file. */
-static int step_file(char **field) {
-    mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
-    struct stat found;
-    if (make_parent(field[0]) < 0)
-        return -1;
-    if (lstat(field[0], &found) == 0 && S_ISLNK(found.st_mode))
-        unlink(field[0]);
-    return write_file(field[0], O_CREAT | O_TRUNC | O_NOFOLLOW, mode, field[2]);
-}
-
-static int step_node(char **field) {
-    mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
-    dev_t device = makedev(strtoul(field[2], NULL, 10), strtoul(field[3], NULL, 10));
-    if (mknod(field[0], S_IFCHR | mode, device) < 0 && errno != EEXIST)
-        return -1;
-    return chmod(field[0], mode);
-}
-
-static int step_link(char **field) {
-    return symlink(field[0], field[1]) < 0 && errno != EEXIST ? -1 : 0;
-}
-
-static int step_sysctl(char **field) {
-    char path[256];
-    snprintf(path, sizeof path, "/proc/sys/%s", field[0]);
-    return write_file(path, 0, 0, field[1]);
-}
-
-static int step_up(char **field) {
-    return network_up(field[0]);
-}
-
-static int step_address(char **field) {
-    return network_address(field[0], field[1]);
-}
-
-static int step_gateway(char **field) {
-    return network_gateway(field[0]);
-}
-
-static int step_mtu(char **field) {
-    return network_mtu(field[0], atoi(field[1]));
-}
-
-static const struct {
-    const char *name;
-    int fields; /* separated by tabs; the last one takes the rest */
-    int (*run)(char **field);
-} STEPS[] = {
-    {"mount", 4, step_mount},       /* type, source, target, options */
-    {"switch", 1, step_switch},     /* path */
-    {"wait", 1, step_wait},         /* path that is to appear */
-    {"hostname", 1, step_hostname}, /* name */
-    {"folder", 2, step_folder},     /* path, mode */
-    {"file", 3, step_file},         /* path, mode, content */
-    {"node", 4, step_node},         /* path, mode, major, minor */
-    {"link", 2, step_link},         /* target, path */
-    {"sysctl", 2, step_sysctl},     /* path below /proc/sys, value */
-    {"up", 1, step_up},             /* interface */
-    {"address", 2, step_address},   /* interface, address/bits */
-    {"gateway", 1, step_gateway},   /* address */
-    {"mtu", 2, step_mtu},           /* interface, bytes */
+struct setup {
+    struct setup *next;
+    uint32_t session;
+    char *list; /* while it is still arriving, and until the child has it */
+    size_t length;
+    bool too_long; /* the list; what still comes of it is dropped, its end is answered */
+    pid_t pid;     /* the child; 0: none yet, or reaped */
+    bool started;
+    bool creates; /* the child is a new container's init and stays */
+    struct watch status;
+    struct failure failure;
+    bool done, failed, forgotten;
 };
 
-/* Runs one "name=fields", or "name?=fields" whose failure is only reported on the console. */
-static bool run_step(char *entry, struct failure *failure) {
-    char *field[FIELDS] = {"", "", "", ""}, *value = strchr(entry, '=');
-    if (value != NULL)
-        *value++ = 0;
-    size_t length = strlen(entry);
-    bool optional = length > 0 && entry[length - 1] == '?';
-    if (optional)
-        entry[--length] = 0;
-    for (size_t i = 0; value != NULL && i < sizeof STEPS / sizeof *STEPS; i++) {
-        if (strcmp(STEPS[i].name, entry) != 0)
-            continue;
-        for (int f = 0; f < STEPS[i].fields; f++) {
-            field[f] = value != NULL ? value : "";
-            value = value != NULL && f + 1 < STEPS[i].fields ? strchr(value, '\t') : NULL;
-            if (value != NULL)
-                *value++ = 0;
-        }
-        if (STEPS[i].run(field) == 0)
-            return true;
-        failure->error = (uint32_t)errno;
-        snprintf(failure->text, sizeof failure->text, "cannot set up the guest: %s %s %s %s: %s", entry,
-                 field[0], STEPS[i].fields > 1 && STEPS[i].run != step_file ? field[1] : "",
-                 STEPS[i].fields > 2 && STEPS[i].run != step_file ? field[2] : "", strerror(errno));
-        if (optional)
-            complain("%s", failure->text);
-        return optional;
-    }
-    failure->error = EINVAL;
-    snprintf(failure->text, sizeof failure->text, "cannot set up the guest: no step is called \"%s\"", entry);
-    return false;
+static struct setup *setups;
+
+static struct setup *find(uint32_t session) {
+    for (struct setup *s = setups; s != NULL; s = s->next)
+        if (s->session == session && !s->done && !s->failed && !s->forgotten)
+            return s;
+    return NULL;
 }
 
-static void answer(uint32_t session, const struct failure *failure) {
-    if (failure == NULL)
-        stream_send(FRAME_DONE, 0, session, NULL, 0);
-    else
-        stream_send(FRAME_FAILED, 0, session, failure, 8 + strlen(failure->text));
+static void fail(struct setup *s, int error, const char *why) {
+    s->failure = (struct failure){.exit_status = 125, .error = (uint32_t)error};
+    snprintf(s->failure.text, sizeof s->failure.text, "cannot set up the guest: %s", why);
+    s->failed = true;
+}
+
+/* The child has said how it went, or ended without a word. */
+static void status_ready(struct watch *watch, uint32_t events) {
+    struct setup *s = watch->owner;
+    struct failure failure;
+    (void)events;
+    ssize_t n = recv(watch->fd, &failure, sizeof failure, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    watch_close(watch);
+    if (s->done || s->failed)
+        return;
+    if (n != sizeof failure) {
+        fail(s, 0, "its process was ended");
+    } else if (failure.exit_status == 0) {
+        s->done = true;
+    } else {
+        failure.text[sizeof failure.text - 1] = 0;
+        s->failure = failure;
+        s->failed = true;
+    }
+    if (s->failed && s->creates && s->pid > 0)
+        container_drop(s->pid);
+}
+
+__attribute__((noreturn)) static void child(struct setup *s, const struct container *container, int status) {
+    struct failure failure;
+    in_charge = false; /* whatever ends this process, it is not the machine's end */
+    int error = container_enter(container) == 0 ? 0 : errno;
+    status = process_apart(status);
+    bool good = error == 0;
+    if (good) {
+        good = steps_run(s->list, s->length, s->creates, &failure);
+    } else {
+        failure = (struct failure){.exit_status = 125, .error = (uint32_t)error};
+        snprintf(failure.text, sizeof failure.text, "cannot set up the guest: cannot enter its container: %s",
+                 strerror(error));
+    }
+    if (good)
+        failure = (struct failure){.exit_status = 0};
+    if (send(status, &failure, sizeof failure, MSG_NOSIGNAL) < 0)
+        _exit(1);
+    close(status);
+    if (good && s->creates)
+        container_stay();
+    _exit(0);
+}
+
+static void start(struct setup *s) {
+    const char *id = NULL, *namespaces = "uts,ipc";
+    s->started = true;
+    int status[2];
+    for (const char *e = NULL; (e = list_next(s->list, s->length, e)) != NULL;) {
+        if (list_value(e, "container") != NULL)
+            id = list_value(e, "container");
+        else if (list_value(e, "namespaces") != NULL)
+            namespaces = list_value(e, "namespaces");
+    }
+    if (id != NULL && !container_name(id)) {
+        fail(s, EINVAL, "that is no name of a container");
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, status) < 0) {
+        fail(s, errno, strerror(errno));
+        return;
+    }
+    const struct container *container = id == NULL ? NULL : container_find(id);
+    s->creates = id != NULL && container == NULL;
+    pid_t pid = s->creates ? container_create(id, namespaces) : container_fork(container);
+    if (pid == 0)
+        child(s, container, status[1]);
+    int error = errno;
+    close(status[1]);
+    free(s->list);
+    s->list = NULL;
+    if (pid < 0) {
+        close(status[0]);
+        fail(s, error, strerror(error));
+        return;
+    }
+    s->pid = pid;
+    watch_init(&s->status, status[0], status_ready, s);
+    watch_set(&s->status, EPOLLIN);
+}
+
+static struct setup *create(uint32_t session) {
+    struct setup *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    *s = (struct setup){.next = setups, .session = session};
+    watch_init(&s->status, -1, NULL, s);
+    setups = s;
+    return s;
 }
 
 void setup_frame(const struct frame_header *header, const uint8_t *payload) {
-    struct failure failure = {.exit_status = 125};
-    if (list_session != header->session) { /* the host gave an earlier one up */
-        list_length = 0;
-        list_session = header->session;
-    }
-    char *longer =
-        list_length + header->length > LIST_MAX ? NULL : realloc(list, list_length + header->length + 1);
-    if (longer == NULL) {
-        list_length = LIST_MAX + 1; /* what still comes of it is dropped, its end is answered */
-        if (header->flags & FLAG_MORE)
-            return;
-        failure.error = E2BIG;
-        snprintf(failure.text, sizeof failure.text, "cannot set up the guest: too many steps");
-        answer(header->session, &failure);
-        list_length = 0;
+    struct setup *s = find(header->session);
+    if (s != NULL && s->started)
+        return; /* runs already, or has ended and is about to be answered */
+    if (s == NULL && (s = create(header->session)) == NULL)
+        return;
+    size_t length = s->length + header->length;
+    char *list = s->too_long || length > LIST_MAX ? NULL : realloc(s->list, length + 1);
+    if (list == NULL) {
+        free(s->list);
+        s->list = NULL;
+        s->too_long = true;
+        if (!(header->flags & FLAG_MORE))
+            fail(s, E2BIG, "too many steps");
         return;
     }
-    list = longer;
-    memcpy(list + list_length, payload, header->length);
-    list_length += header->length;
-    list[list_length] = 0;
-    if (header->flags & FLAG_MORE)
+    memcpy(list + s->length, payload, header->length);
+    list[length] = 0;
+    s->list = list;
+    s->length = length;
+    if (!(header->flags & FLAG_MORE))
+        start(s);
+}
+
+static void stop(struct setup *s) {
+    if (s->pid > 0 && s->creates)
+        container_drop(s->pid);
+    else if (s->pid > 0)
+        kill(s->pid, SIGKILL);
+}
+
+void setup_close(uint32_t session) {
+    struct setup *s = find(session);
+    if (s == NULL)
         return;
-    bool good = true;
-    for (size_t at = 0; good && at < list_length;) {
-        size_t length = strlen(list + at); /* before the step cuts it */
-        good = run_step(list + at, &failure);
-        at += length + 1;
+    stop(s);
+    fail(s, 0, "closed");
+}
+
+void setups_reaped(pid_t pid) {
+    for (struct setup *s = setups; s != NULL; s = s->next)
+        if (s->pid == pid)
+            s->pid = 0;
+}
+
+void setups_turn(void) {
+    for (struct setup **at = &setups; *at != NULL;) {
+        struct setup *s = *at;
+        bool due = (s->done || s->failed) && !s->forgotten;
+        bool answerable = stream_connected() && stream_control_room();
+        if (!s->forgotten && (!due || !answerable)) {
+            at = &s->next;
+            continue;
+        }
+        if (due && s->done)
+            stream_send(FRAME_DONE, 0, s->session, NULL, 0);
+        else if (due)
+            stream_send(FRAME_FAILED, 0, s->session, &s->failure, 8 + strlen(s->failure.text));
+        *at = s->next;
+        watch_close(&s->status);
+        free(s->list);
+        free(s);
     }
-    answer(header->session, good ? NULL : &failure);
-    free(list);
-    list = NULL;
-    list_length = 0;
-    list_session = 0;
+}
+
+void setups_forget(void) {
+    for (struct setup *s = setups; s != NULL; s = s->next) {
+        stop(s);
+        s->forgotten = true;
+    }
 }

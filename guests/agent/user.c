@@ -3,9 +3,12 @@
 #include "user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool number(const char *text, unsigned *value) {
     char *end;
@@ -41,6 +44,17 @@ static void add_group(struct user *user, gid_t gid) {
         user->groups[user->group_count++] = gid;
 }
 
+/* A regular file only: an image may have a FIFO there, which would never open. */
+static FILE *open_table(const char *path) {
+    struct stat found;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode))
+        return fdopen(fd, "r");
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
 bool user_find(const char *spec, struct user *user, char *why, size_t why_size) {
     char name[256], wanted[256], *group, *line = NULL, *field[7] = {0};
     size_t size = 0;
@@ -56,7 +70,7 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
 
     bool numeric = name[0] == 0 || number(name, &value), found = false;
     user->uid = value;
-    FILE *file = fopen("/etc/passwd", "re");
+    FILE *file = open_table("/etc/passwd");
     while (file != NULL && !found && getline(&line, &size, file) >= 0) {
         unsigned uid, gid;
         if (fields(line, field, 7) < 6 || !number(field[2], &uid) || !number(field[3], &gid))
@@ -81,7 +95,7 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
     bool group_numeric = group != NULL && number(group, &value), group_found = group == NULL || group_numeric;
     if (group_numeric)
         user->gid = value;
-    file = fopen("/etc/group", "re");
+    file = open_table("/etc/group");
     while (file != NULL && getline(&line, &size, file) >= 0) {
         unsigned gid;
         size_t count = fields(line, field, 4);

@@ -27,6 +27,8 @@ interface Route {
 
 interface Client {
 	stream: Duplex;
+	/** It speaks no version that the agent does. */
+	refused: boolean;
 	/** Upstream ids by the client's own. */
 	sessions: Map<number, number>;
 }
@@ -71,7 +73,7 @@ export class AgentBroker {
 
 	/** Serves one more client until its stream ends. */
 	attach(stream: Duplex): void {
-		const client: Client = { stream, sessions: new Map() };
+		const client: Client = { stream, refused: false, sessions: new Map() };
 		const splitter = new FrameSplitter();
 		this.#clients.add(client);
 		stream.on("data", (chunk: Buffer) => {
@@ -108,6 +110,7 @@ export class AgentBroker {
 			void this.#greet(client, frame.payload);
 			return;
 		}
+		if (client.refused) return;
 		let id = client.sessions.get(frame.session);
 		if (id === undefined) {
 			if (!Exchange.begins(frame.type)) return; /* late, for a session that has ended */
@@ -150,6 +153,8 @@ export class AgentBroker {
 			const hello = await this.ready;
 			if (asked.forget) this.#hangUp(client);
 			if (this.#clients.has(client)) client.stream.write(encodeHelloAnswer(asked.nonce, hello));
+			/* Frames pass through as they are, so the client must speak what the agent and we have agreed on. */
+			client.refused = hello.version < asked.min || hello.version > asked.max;
 		} catch {
 			client.stream.destroy();
 		}

@@ -13,16 +13,7 @@ import type { Duplex } from "node:stream";
 import { TsvmmError } from "../base/errors.ts";
 import { connectionLost, FrameConnection } from "./connection.ts";
 import { Exchange, frameName, protocolError } from "./exchange.ts";
-import {
-	encodeList,
-	FLAG_MORE,
-	FLAG_RESET,
-	FRAME,
-	type Frame,
-	type Hello,
-	KEEPALIVE_SESSION,
-	OUTPUT_WINDOW,
-} from "./protocol.ts";
+import { encodeList, FLAG_MORE, FLAG_RESET, FRAME, type Frame, type Hello, KEEPALIVE_SESSION } from "./protocol.ts";
 import { Session } from "./session.ts";
 
 /** A process to run in the guest. */
@@ -36,6 +27,8 @@ export interface ExecSpec {
 	createCwd?: boolean;
 	/** "name", "uid", "name:group", "uid:gid"; the agent's own user (root) when missing. */
 	user?: string;
+	/** The container whose namespaces and root it gets; the agent's own when missing. */
+	container?: string;
 	/** chroot there first. */
 	root?: string;
 	/** A terminal of this size instead of pipes. */
@@ -120,10 +113,10 @@ export class AgentClient {
 		if (spec.cwd !== undefined) entries.push(["cwd", spec.cwd]);
 		if (spec.createCwd === false) entries.push(["mkcwd", "0"]);
 		if (spec.user !== undefined) entries.push(["user", spec.user]);
+		if (spec.container !== undefined) entries.push(["container", spec.container]);
 		if (spec.root !== undefined) entries.push(["root", spec.root]);
 		if (spec.tty !== undefined) entries.push(["tty", `${spec.tty.columns}x${spec.tty.rows}`]);
 		if (spec.stdin === "null") entries.push(["stdin", "null"]);
-		entries.push(["window", String(OUTPUT_WINDOW)]);
 		return this.#requestList(FRAME.EXEC, entries, (frame) => {
 			const { session: id, payload } = frame;
 			const session = new Session(id, payload.readUInt32LE(0), (type, flags, data) =>
@@ -134,9 +127,20 @@ export class AgentClient {
 		});
 	}
 
-	/** Carries out set-up steps in order (docs/agent.md). @throws ExecError naming the step that failed */
-	setup(steps: readonly (readonly [step: string, value: string])[]): Promise<void> {
-		return this.#requestList(FRAME.SETUP, steps, () => undefined);
+	/**
+	 * Carries out set-up steps in order (docs/agent.md).
+	 *
+	 * @param container where: made by its first SETUP, in namespaces of its own; the agent's own when missing
+	 * @throws ExecError naming the step that failed; a container that was to be made is gone then
+	 */
+	setup(steps: readonly (readonly [step: string, value: string])[], container?: string): Promise<void> {
+		const where = container === undefined ? [] : [["container", container] as const];
+		return this.#requestList(FRAME.SETUP, [...where, ...steps], () => undefined);
+	}
+
+	/** Kills a container's processes and forgets it. Resolves when all have ended. @throws ExecError when there is none */
+	remove(container: string): Promise<void> {
+		return this.#requestList(FRAME.REMOVE, [["container", container]], () => undefined);
 	}
 
 	/** Round trip to the agent in ms. */

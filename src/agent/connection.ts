@@ -13,7 +13,8 @@ import {
 	FRAME,
 	type Frame,
 	type Hello,
-	PROTOCOL_VERSION,
+	PROTOCOL_MAX,
+	PROTOCOL_MIN,
 } from "./protocol.ts";
 import { FrameSplitter } from "./splitter.ts";
 
@@ -123,8 +124,14 @@ export class FrameConnection {
 		}
 		const pending = this.#hellos.splice(at, 1)[0]!;
 		const hello = decodeHelloAnswer(payload, pending.nonce)!;
-		if (hello.version !== PROTOCOL_VERSION) {
-			throw protocolError(`it speaks version ${hello.version} of the protocol, we ${PROTOCOL_VERSION}`);
+		if (hello.version < PROTOCOL_MIN || hello.version > PROTOCOL_MAX) {
+			const ours = PROTOCOL_MIN === PROTOCOL_MAX ? `${PROTOCOL_MIN}` : `${PROTOCOL_MIN} to ${PROTOCOL_MAX}`;
+			const message = `Cannot talk to the guest agent: it speaks version ${hello.version} of the protocol, we ${ours}`;
+			const error = new TsvmmError("ERR_AGENT_VERSION", message, {
+				hint: "Where it outlived an update of tsvmm, end its machine (tsvmm lab down); npm run setup builds it anew",
+			});
+			pending.reject(error);
+			throw error;
 		}
 		this.#greeted = true;
 		pending.resolve(hello);

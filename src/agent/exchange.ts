@@ -3,7 +3,7 @@
  * is hostile: whatever is malformed, early, late or more than was granted is an error, which ends the connection.
  *
  *     EXEC  -> FAILED | STARTED -> { STDOUT STDERR until an empty one, CREDIT, STDIN_CLOSE once } -> EXIT
- *     SETUP, CLOCK -> DONE | FAILED      PING -> PONG      POWEROFF -> FAILED
+ *     SETUP, REMOVE, CLOCK -> DONE | FAILED      PING -> PONG      POWEROFF -> FAILED
  */
 import { TsvmmError } from "../base/errors.ts";
 import {
@@ -21,7 +21,16 @@ import {
 } from "./protocol.ts";
 
 /** Frames that begin a session. */
-const REQUESTS: ReadonlySet<number> = new Set([FRAME.EXEC, FRAME.SETUP, FRAME.PING, FRAME.CLOCK, FRAME.POWEROFF]);
+const REQUESTS: ReadonlySet<number> = new Set([
+	FRAME.EXEC,
+	FRAME.SETUP,
+	FRAME.REMOVE,
+	FRAME.PING,
+	FRAME.CLOCK,
+	FRAME.POWEROFF,
+]);
+/** Requests that are answered by DONE. */
+const DONE_FOR: ReadonlySet<number> = new Set([FRAME.SETUP, FRAME.REMOVE, FRAME.CLOCK]);
 
 /** Bytes of payload that the host's frames of a session may have: least and most. */
 const HOST_PAYLOAD: Readonly<Record<number, readonly [least: number, most: number]>> = {
@@ -62,7 +71,7 @@ export class Exchange {
 		return REQUESTS.has(type);
 	}
 
-	/** @param kind the request's type: EXEC, SETUP, PING, CLOCK or POWEROFF */
+	/** @param kind the request's type: EXEC, SETUP, REMOVE, PING, CLOCK or POWEROFF */
 	constructor(kind: number) {
 		this.#kind = kind;
 	}
@@ -112,7 +121,7 @@ export class Exchange {
 				this.#started = true;
 				return false;
 			case FRAME.DONE:
-				if (this.#kind !== FRAME.SETUP && this.#kind !== FRAME.CLOCK) break;
+				if (!DONE_FOR.has(this.#kind)) break;
 				if (payload.length !== 0) throw unexpected(type, `of ${payload.length} bytes`);
 				return true;
 			case FRAME.PONG:

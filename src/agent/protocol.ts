@@ -4,14 +4,16 @@
  * 64 KiB of payload.
  */
 
-export const PROTOCOL_VERSION = 1;
+/** The versions that this side speaks; HELLO finds the newest that the agent speaks too. */
+export const PROTOCOL_MIN = 2;
+export const PROTOCOL_MAX = 2;
 export const HEADER_BYTES = 12;
 export const PAYLOAD_MAX = 65536;
 /** Where the agent of a microVM connects to: vsock port of the host. */
 export const VSOCK_AGENT_PORT = 1024;
 /** Bytes of stdin that a session takes before it grants more. */
 export const STDIN_WINDOW = 131072;
-/** Bytes of stdout, and of stderr, that a session sends before we grant more. */
+/** Bytes of stdout, and of stderr, that a session sends before it is granted more. */
 export const OUTPUT_WINDOW = 262144;
 
 /** Bytes of a PING, and of the PONG that brings them back. */
@@ -41,6 +43,7 @@ export const FRAME = {
 	CLOCK: 17,
 	POWEROFF: 18,
 	CLOSE: 19,
+	REMOVE: 20,
 } as const;
 
 /** EXEC, SETUP: the list goes on in the next frame. */
@@ -69,6 +72,7 @@ export interface Frame {
 
 /** What the agent says about itself. */
 export interface Hello {
+	/** Of the protocol: the one to speak, or the agent's newest when none is in common. */
 	version: number;
 	pid: number;
 	/** The guest's CLOCK_BOOTTIME when the agent started and when it answered, in ms. */
@@ -114,16 +118,31 @@ export function encodeList(entries: readonly (readonly [key: string, value: stri
 export function encodeHello(nonce: Uint8Array, forget: boolean): Buffer {
 	const payload = Buffer.alloc(HELLO_BYTES);
 	payload.set(HELLO_MAGIC);
-	payload.writeUInt32LE(PROTOCOL_VERSION, 8);
+	payload.writeUInt16LE(PROTOCOL_MIN, 8);
+	payload.writeUInt16LE(PROTOCOL_MAX, 10);
 	payload.writeUInt32LE(forget ? HELLO_FORGET : 0, 12);
 	payload.set(nonce, 16);
 	return encodeFrame(FRAME.HELLO, 0, 0, payload);
 }
 
-/** What a HELLO that asks says, for a broker; undefined when it is malformed. */
-export function decodeHello(payload: Buffer): { nonce: Buffer; forget: boolean } | undefined {
+/** What a HELLO that asks says, for a broker. */
+export interface HelloQuestion {
+	nonce: Buffer;
+	forget: boolean;
+	/** Versions that the client speaks. */
+	min: number;
+	max: number;
+}
+
+/** Undefined when it is malformed. */
+export function decodeHello(payload: Buffer): HelloQuestion | undefined {
 	if (payload.length !== HELLO_BYTES || !payload.subarray(0, 8).equals(HELLO_MAGIC)) return undefined;
-	return { nonce: payload.subarray(16, 24), forget: (payload.readUInt32LE(12) & HELLO_FORGET) !== 0 };
+	return {
+		nonce: payload.subarray(16, 24),
+		forget: (payload.readUInt32LE(12) & HELLO_FORGET) !== 0,
+		min: payload.readUInt16LE(8),
+		max: payload.readUInt16LE(10),
+	};
 }
 
 /** The answer to a HELLO, for a broker. */

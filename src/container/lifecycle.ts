@@ -61,6 +61,8 @@ export interface ContainerResult {
 	times: PhaseTimes;
 }
 
+/** What the agent calls the machine's one container. */
+const CONTAINER = "container";
 const BOOT_TIMEOUT_MS = 120_000;
 const POWER_OFF_TIMEOUT_MS = 10_000;
 const SIGINT = 2;
@@ -92,7 +94,7 @@ export async function runOnMachine(
 		const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
 		const greeted = performance.now();
 		void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
-		await orEarly(client.setup(steps), early, machine);
+		await orEarly(client.setup(steps, CONTAINER), early, machine);
 		stdio.terminal?.raw();
 		const session = await orEarly(client.exec(terminalSpec(exec, stdio)), early, machine);
 		const started = performance.now();
@@ -125,8 +127,8 @@ export function exitStatus(exit: ExitStatus): number {
 }
 
 function terminalSpec(exec: ExecSpec, { stdin, terminal }: ContainerStdio): ExecSpec {
-	if (terminal !== undefined) return { ...exec, tty: terminal.size() };
-	return stdin === undefined ? { ...exec, stdin: "null" } : exec;
+	if (terminal !== undefined) return { ...exec, container: CONTAINER, tty: terminal.size() };
+	return { ...exec, container: CONTAINER, ...(stdin === undefined ? { stdin: "null" as const } : {}) };
 }
 
 async function agentStream(machine: GuestMachine): Promise<Duplex> {

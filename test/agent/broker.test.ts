@@ -1,11 +1,21 @@
 /*
  * AgentBroker between several clients and the real agent; and what the agent does with bytes that are no frames.
  */
+import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer, connect as netConnect, type Server, type Socket } from "node:net";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { AgentBroker } from "../../src/agent/broker.ts";
 import { AgentClient } from "../../src/agent/client.ts";
+import {
+	decodeHello,
+	decodeHelloAnswer,
+	encodeFrame,
+	encodeHello,
+	encodeHelloAnswer,
+	FRAME,
+} from "../../src/agent/protocol.ts";
+import { duplexPair } from "../../src/base/duplex-pair.ts";
 import { AGENT, buildAgent, NativeAgent } from "./native-agent.ts";
 
 const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
@@ -141,7 +151,7 @@ describe("agent", () => {
 		await works();
 	});
 	test("survives every frame type with random payloads", async () => {
-		for (let type = 1; type <= 19; type++) {
+		for (let type = 1; type <= 20; type++) {
 			if (type === 17 || type === 18) continue; /* CLOCK would set this machine's */
 			for (const length of [0, 1, 3, 4, 7, 300]) {
 				const frame = Buffer.alloc(12 + length, 0x41);
@@ -179,5 +189,49 @@ describe("agent", () => {
 		const rssKiB = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]);
 		expect(readFileSync(AGENT).length).toBeLessThan(200 * 1024);
 		expect(rssKiB).toBeLessThan(1126);
+	});
+});
+
+describe("versions of the protocol", () => {
+	/** A HELLO of a host that speaks `min` to `max`. */
+	function question(min: number, max: number): Buffer {
+		const frame = encodeHello(Buffer.from("12345678"), false);
+		frame.writeUInt16LE(min, 12 + 8);
+		frame.writeUInt16LE(max, 12 + 10);
+		return frame;
+	}
+
+	test.each([
+		[1, 9, 2],
+		[2, 2, 2],
+		[1, 0, 2] /* a host of before versions were ranges: it finds 2, which it does not know */,
+		[3, 4, 2],
+	])("the agent answers a host that speaks %d to %d with %d", async (min, max, version) => {
+		const agent = new NativeAgent();
+		const socket = await agent.connect();
+		try {
+			socket.write(question(min, max));
+			const [answer] = (await once(socket, "data")) as [Buffer];
+			expect(decodeHelloAnswer(answer.subarray(12), Buffer.from("12345678"))?.version).toBe(version);
+			socket.write(encodeFrame(FRAME.POWEROFF, 0, 1));
+			socket.write(encodeFrame(FRAME.PING, 0, 2));
+			const [frames] = (await once(socket, "data")) as [Buffer];
+			const common = min <= 2 && max >= 2;
+			expect(frames[4]).toBe(common ? FRAME.FAILED : FRAME.PONG); /* without a version only PING is answered */
+		} finally {
+			socket.destroy();
+			await agent.stop();
+		}
+	});
+	test.each([1, 3])("a host that meets an agent of version %d says so and hangs up", async (version) => {
+		const [ours, theirs] = duplexPair();
+		theirs.once("data", (chunk: Buffer) => {
+			const { nonce } = decodeHello(chunk.subarray(12))!;
+			theirs.write(encodeHelloAnswer(nonce, { version, pid: 1, startMs: 0, nowMs: 0 }));
+		});
+		const client = new AgentClient(ours);
+		await expect(client.hello()).rejects.toMatchObject({ code: "ERR_AGENT_VERSION" });
+		await client.closed;
+		await expect(client.ping()).rejects.toMatchObject({ code: "ERR_AGENT_VERSION" });
 	});
 });

@@ -15,7 +15,7 @@ import {
 	FRAME,
 	type Frame,
 	OUTPUT_WINDOW,
-	PROTOCOL_VERSION,
+	PROTOCOL_MAX,
 } from "../../src/agent/protocol.ts";
 import type { Session } from "../../src/agent/session.ts";
 import { FrameSplitter } from "../../src/agent/splitter.ts";
@@ -37,7 +37,7 @@ class FakeAgent {
 				this.received.push(frame);
 				if (frame.type !== FRAME.HELLO) continue;
 				const { nonce } = decodeHello(frame.payload)!;
-				this.write(encodeHelloAnswer(nonce, { version: PROTOCOL_VERSION, pid: 1, startMs: 0, nowMs: 1 }));
+				this.write(encodeHelloAnswer(nonce, { version: PROTOCOL_MAX, pid: 1, startMs: 0, nowMs: 1 }));
 			}
 		});
 	}

@@ -2,8 +2,8 @@
  * SETUP with the real agent in namespaces of its own: an overlay as new root, files, nodes and an interface, then a
  * process inside. Needs root, as the whole test suite does.
  */
-import { mkdirSync } from "node:fs";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { linkSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentClient } from "../../src/agent/client.ts";
 import { findTool, run } from "../../src/host/command.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
@@ -23,7 +23,12 @@ afterAll(async () => {
 });
 
 const sh = async (script: string) => {
-	const session = await client.exec({ args: ["/bin/sh", "-c", script], env: { PATH: "/bin" }, user: "guest" });
+	const session = await client.exec({
+		args: ["/bin/sh", "-c", script],
+		env: { PATH: "/bin" },
+		user: "guest",
+		container: "box",
+	});
 	let output = "";
 	session.stdout.on("data", (chunk) => {
 		output += chunk;
@@ -59,33 +64,158 @@ test("setup builds a root on an overlay, enters it, and processes see only that"
 	]);
 	const root = `${agent.folder}/root`;
 	const writable = `${agent.folder}/writable`;
-	await client.setup([
-		["mount", "\tnone\t/\trprivate"],
-		["mount", `tmpfs\ttmpfs\t${writable}\t`],
-		["folder", `${writable}/upper\t755`],
-		["folder", `${writable}/work\t755`],
-		["mount", `overlay\toverlay\t${root}\tlowerdir=${lower},upperdir=${writable}/upper,workdir=${writable}/work`],
-		["switch", root],
-		["mount", "proc\tproc\t/proc\tnosuid"],
-		["mount", "tmpfs\tdev\t/dev\tmode=755"],
-		["node", "/dev/null\t666\t1\t3"],
-		["folder", "/dev/pts\t755"],
-		["mount", "devpts\tdevpts\t/dev/pts\tnewinstance,ptmxmode=0666,mode=0620"],
-		["link", "pts/ptmx\t/dev/ptmx"],
-		["hostname", "box"],
-		["file", "/etc/resolv.conf\t644\tnameserver 10.0.2.3\n"],
-		["up", "lo"],
-		["address", "lo\t127.0.0.5/8"],
-		["gateway", "127.0.0.9"],
-		["sysctl", "net/ipv4/ping_group_range\t0 2147483647"],
-	]);
+	await client.setup(
+		[
+			["mount", `tmpfs\ttmpfs\t${writable}\t`],
+			["folder", `${writable}/upper\t755`],
+			["folder", `${writable}/work\t755`],
+			["mount", `overlay\toverlay\t${root}\tlowerdir=${lower},upperdir=${writable}/upper,workdir=${writable}/work`],
+			["switch", root],
+			["mount", "proc\tproc\t/proc\tnosuid"],
+			["mount", "tmpfs\tdev\t/dev\tmode=755"],
+			["node", "/dev/null\t666\t1\t3"],
+			["folder", "/dev/pts\t755"],
+			["mount", "devpts\tdevpts\t/dev/pts\tnewinstance,ptmxmode=0666,mode=0620"],
+			["link", "pts/ptmx\t/dev/ptmx"],
+			["hostname", "box"],
+			["file", "/etc/resolv.conf\t644\tnameserver 10.0.2.3\n"],
+			["up", "lo"],
+			["address", "lo\t127.0.0.5/8"],
+			["gateway", "127.0.0.9"],
+			["sysctl", "net/ipv4/ping_group_range\t0 2147483647"],
+		],
+		"box",
+	);
 	expect(await sh("hostname; id; echo $HOME; cat /etc/resolv.conf; ls /; echo x > /dev/null && echo fine")).toBe(
 		"box\nuid=7(guest) gid=8 groups=8\n/home/guest\nnameserver 10.0.2.3\nbin\ndev\netc\nproc\nusr\nfine\n",
 	);
 	expect(await sh("ip -o -4 addr show lo; cat /proc/sys/net/ipv4/ping_group_range")).toMatch(
 		/127\.0\.0\.5\/8.*\n0\t2147483647/s,
 	);
-	const session = await client.exec({ args: ["tty"], env: { PATH: "/bin" }, tty: { columns: 80, rows: 24 } });
+	const session = await client.exec({
+		args: ["tty"],
+		env: { PATH: "/bin" },
+		container: "box",
+		tty: { columns: 80, rows: 24 },
+	});
 	session.stdout.on("data", (chunk) => expect(String(chunk)).toBe("/dev/pts/0\r\n"));
 	expect(await session.exit).toEqual({ code: 0 });
+});
+
+const output = async (container: string, script: string): Promise<string> => {
+	const session = await client.exec({ args: ["/bin/sh", "-c", script], env: { PATH: "/usr/bin:/bin" }, container });
+	const chunks: Buffer[] = [];
+	session.stderr.resume();
+	for await (const chunk of session.stdout) chunks.push(chunk as Buffer);
+	return Buffer.concat(chunks).toString();
+};
+
+describe("containers of one agent", () => {
+	test("have names, mounts and processes of their own, and the agent keeps its own", async () => {
+		await client.setup(
+			[
+				["hostname", "one"],
+				["mount", "tmpfs\ttmpfs\t/mnt\t"],
+				["file", "/mnt/who\t644\tfirst"],
+			],
+			"one",
+		);
+		await client.setup(
+			[
+				["hostname", "two"],
+				["mount", "tmpfs\ttmpfs\t/mnt\t"],
+				["file", "/mnt/who\t644\tsecond"],
+			],
+			"two",
+		);
+		expect(await output("one", "hostname; cat /mnt/who; echo $$")).toMatch(/^one\nfirst[2-9]\n$/);
+		expect(await output("two", "hostname; cat /mnt/who")).toBe("two\nsecond");
+		const own = await client.exec({ args: ["/bin/sh", "-c", "hostname; ls /mnt/who"], env: { PATH: "/usr/bin:/bin" } });
+		const chunks = await own.stdout.toArray();
+		expect(Buffer.concat(chunks).toString()).not.toMatch(/one|two/);
+		own.stderr.resume();
+		await client.setup([["file", "/mnt/more\t600\tlater"]], "one");
+		expect(await output("one", "cat /mnt/more; stat -c %a /mnt/more")).toBe("later600\n");
+		await client.remove("one");
+		await client.remove("two");
+	});
+	test("end with everything in them when they are removed", async () => {
+		await client.setup([], "short");
+		const session = await client.exec({
+			args: ["/bin/sh", "-c", "trap '' HUP TERM; sleep 100 & sleep 100"],
+			env: { PATH: "/usr/bin:/bin" },
+			container: "short",
+		});
+		await client.remove("short");
+		expect(await session.exit).toEqual({ signal: 9 });
+		await expect(client.exec({ args: ["true"], container: "short" })).rejects.toThrow(/container short: there is none/);
+		await expect(client.remove("short")).rejects.toThrow(/Cannot remove the container: there is none of that name/);
+		await client.setup([], "short");
+		await client.remove("short");
+	});
+	test("are gone when their first set-up fails, and cannot have any name", async () => {
+		await expect(client.setup([["dance", ""]], "bad")).rejects.toThrow(/no step is called "dance"/);
+		await expect(client.exec({ args: ["true"], container: "bad" })).rejects.toThrow(/there is none of that name/);
+		await expect(client.setup([], "../x")).rejects.toThrow(/no name of a container/);
+		await expect(client.setup([["switch", "/"]])).rejects.toThrow(/switch \/.*Operation not permitted/);
+	});
+	test("have terminals of their own", async () => {
+		await client.setup([], "terminal");
+		const tty = { columns: 70, rows: 20 };
+		const session = await client.exec({
+			args: ["/bin/sh", "-c", "stty size; read x; echo $x"],
+			container: "terminal",
+			tty,
+		});
+		session.stdin.write("word\n");
+		const lines = Buffer.concat(await session.stdout.toArray())
+			.toString()
+			.split("\r\n");
+		expect(lines.sort()).toEqual(["", "20 70", "word", "word"]); /* the echo of what we type comes when it comes */
+		await client.remove("terminal");
+	});
+});
+
+test("setup replaces whatever is in a file's place, and follows no link there", async () => {
+	const there = `${agent.folder}/place`;
+	mkdirSync(`${there}/folder/deep`, { recursive: true });
+	writeFileSync(`${there}/folder/deep/file`, "");
+	writeFileSync(`${there}/other`, "untouched");
+	linkSync(`${there}/other`, `${there}/hard`);
+	symlinkSync("other", `${there}/soft`);
+	await run("mkfifo", [`${there}/fifo`]);
+	for (const name of ["folder", "hard", "soft", "fifo", "new"]) {
+		await client.setup([["file", `${there}/${name}\t640\tmine`]]);
+		expect(lstatSync(`${there}/${name}`).mode).toBe(0o100640);
+		expect(readFileSync(`${there}/${name}`, "utf8")).toBe("mine");
+	}
+	expect(readFileSync(`${there}/other`, "utf8")).toBe("untouched");
+});
+
+test("setup that waits leaves the agent free for everybody else", async () => {
+	const awaited = `${agent.folder}/awaited`;
+	let ready = false;
+	const waiting = client.setup([["wait", awaited]]).then(() => {
+		ready = true;
+	});
+	await client.setup([["hostname", "quick"]]);
+	expect(await client.ping()).toBeGreaterThan(0);
+	expect(ready).toBe(false);
+	writeFileSync(awaited, "");
+	await waiting;
+});
+
+test("setup refuses mount options that the kernel would not see whole", async () => {
+	const options = `size=1m,${"x".repeat(5000)}`;
+	await expect(client.setup([["mount", `tmpfs\ttmpfs\t/mnt\t${options}`]])).rejects.toThrow(/File ?name too long/);
+});
+
+test("exec does not wait for a passwd file that is a FIFO", async () => {
+	const root = `${agent.folder}/fifo-root`;
+	mkdirSync(`${root}/etc`, { recursive: true });
+	mkdirSync(`${root}/bin`);
+	await run("mkfifo", [`${root}/etc/passwd`, `${root}/etc/group`]);
+	await run("cp", ["-L", findTool("busybox")!, `${root}/bin/busybox`]);
+	const session = await client.exec({ args: ["/bin/busybox", "echo", "7"], root, user: "7:8" });
+	expect(Buffer.concat(await session.stdout.toArray()).toString()).toBe("7\n");
 });

@@ -1,0 +1,203 @@
+/* Containers, see container.h. */
+#define _GNU_SOURCE /* setns, CLONE_NEW* */
+#include "container.h"
+#include "agent.h"
+#include "list.h"
+#include "process.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NAME_MAX_BYTES 64
+
+struct container {
+    struct container *next;
+    char id[NAME_MAX_BYTES + 1];
+    pid_t init;
+    int pidfd;
+    int namespaces; /* CLONE_NEW* */
+    bool dying;
+    uint32_t removal; /* session of the REMOVE that waits; 0: none */
+    bool reaped, forgotten;
+};
+
+static const struct {
+    const char *name;
+    int flag;
+} NAMESPACES[] = {{"uts", CLONE_NEWUTS}, {"ipc", CLONE_NEWIPC}, {"net", CLONE_NEWNET}};
+
+static struct container *containers;
+/* The agent itself, to come back from a container's pid namespace. */
+static int own_pidfd = -1;
+
+static int pidfd_open(pid_t pid) {
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+void containers_open(void) {
+    own_pidfd = pidfd_open(getpid());
+}
+
+bool container_name(const char *id) {
+    size_t length = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return length > 0 && length <= NAME_MAX_BYTES && id[length] == 0;
+}
+
+struct container *container_find(const char *id) {
+    for (struct container *c = containers; c != NULL; c = c->next)
+        if (!c->dying && strcmp(c->id, id) == 0)
+            return c;
+    return NULL;
+}
+
+/* @return CLONE_NEW* flags; -1 for a name that is none */
+static int read_namespaces(const char *names) {
+    int flags = CLONE_NEWNS | CLONE_NEWPID;
+    while (*names != 0) {
+        size_t length = strcspn(names, ","), i = 0, count = sizeof NAMESPACES / sizeof *NAMESPACES;
+        while (i < count &&
+               (strlen(NAMESPACES[i].name) != length || strncmp(NAMESPACES[i].name, names, length) != 0))
+            i++;
+        if (i == count)
+            return -1;
+        flags |= NAMESPACES[i].flag;
+        names += length + (names[length] == ',');
+    }
+    return flags;
+}
+
+pid_t container_create(const char *id, const char *namespaces) {
+    int flags = read_namespaces(namespaces);
+    if (flags < 0 || !container_name(id)) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct container *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return -1;
+    /* As fork(2), but into the namespaces: the child is process 1 of the new pid namespace. */
+    pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0) {
+        free(c);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* no container outlives its agent */
+        /* EINVAL: the root is no mount, so there is nothing above that mounts could get out to. */
+        if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && errno != EINVAL)
+            complain("cannot keep a container's mounts apart: %s", strerror(errno));
+        return 0;
+    }
+    int error = errno;
+    int pidfd = pid < 0 ? -1 : pidfd_open(pid);
+    if (pidfd < 0) {
+        if (pid > 0) {
+            error = errno;
+            kill(pid, SIGKILL);
+        }
+        free(c);
+        errno = error;
+        return -1;
+    }
+    *c = (struct container){.next = containers, .init = pid, .pidfd = pidfd, .namespaces = flags};
+    snprintf(c->id, sizeof c->id, "%s", id);
+    containers = c;
+    return pid;
+}
+
+pid_t container_fork(const struct container *container) {
+    if (container == NULL)
+        return fork();
+    if (setns(container->pidfd, CLONE_NEWPID) < 0)
+        return -1;
+    pid_t pid = fork();
+    int error = errno;
+    if (pid != 0 && setns(own_pidfd, CLONE_NEWPID) < 0)
+        die("cannot come back from a container: %s", strerror(errno));
+    errno = error;
+    return pid;
+}
+
+int container_enter(const struct container *container) {
+    return container == NULL ? 0 : setns(container->pidfd, container->namespaces & ~CLONE_NEWPID);
+}
+
+void container_stay(void) {
+    prctl(PR_SET_NAME, "init");
+    signal(SIGCHLD, SIG_IGN); /* the kernel reaps */
+    for (;;)
+        pause();
+}
+
+static void end(struct container *c) {
+    c->dying = true;
+    kill(c->init,
+         SIGKILL); /* and with it everything in its pid namespace; it is ours to reap, so it is still it */
+}
+
+void container_drop(pid_t init) {
+    for (struct container *c = containers; c != NULL; c = c->next)
+        if (c->init == init && !c->reaped)
+            end(c);
+}
+
+static void fail(uint32_t session, int error, const char *what) {
+    struct failure failure = {.exit_status = 125, .error = (uint32_t)error};
+    snprintf(failure.text, sizeof failure.text, "cannot remove the container: %s", what);
+    stream_send(FRAME_FAILED, 0, session, &failure, 8 + strlen(failure.text));
+}
+
+void container_remove_frame(const struct frame_header *header, const uint8_t *payload) {
+    char list[NAME_MAX_BYTES + 16];
+    if (header->length >= sizeof list || (header->flags & FLAG_MORE)) {
+        if (!(header->flags & FLAG_MORE))
+            fail(header->session, E2BIG, "its name is too long");
+        return;
+    }
+    memcpy(list, payload, header->length);
+    list[header->length] = 0;
+    const char *id = list_value(list, "container");
+    struct container *c = id == NULL ? NULL : container_find(id);
+    if (c == NULL) {
+        fail(header->session, ESRCH, "there is none of that name");
+        return;
+    }
+    c->removal = header->session;
+    end(c);
+}
+
+void containers_reaped(pid_t pid) {
+    for (struct container *c = containers; c != NULL; c = c->next)
+        if (c->init == pid)
+            c->dying = c->reaped = true;
+}
+
+void containers_turn(void) {
+    for (struct container **at = &containers; *at != NULL;) {
+        struct container *c = *at;
+        bool due = c->removal != 0 && !c->forgotten;
+        if (!c->reaped || (due && (!stream_connected() || !stream_control_room()))) {
+            at = &c->next;
+            continue;
+        }
+        if (due)
+            stream_send(FRAME_DONE, 0, c->removal, NULL, 0);
+        *at = c->next;
+        close(c->pidfd);
+        free(c);
+    }
+}
+
+void containers_forget(void) {
+    for (struct container *c = containers; c != NULL; c = c->next) {
+        c->forgotten = true;
+        if (!c->reaped)
+            end(c);
+    }
+}

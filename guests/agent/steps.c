@@ -1,0 +1,214 @@
+/* The steps of SETUP, see steps.h. */
+#include "steps.h"
+#include "agent.h"
+#include "list.h"
+#include "mount.h"
+#include "network.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define FIELDS 4
+#define WAIT_MS 10000
+
+static int make_parent(const char *path) {
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return 0;
+    if ((size_t)(slash - path) >= sizeof parent) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(parent, path, (size_t)(slash - path));
+    parent[slash - path] = 0;
+    return make_folders(parent, 0755);
+}
+
+static int write_file(const char *path, int flags, mode_t mode, const char *text) {
+    int fd = open(path, flags | O_WRONLY | O_CLOEXEC, mode);
+    if (fd < 0)
+        return -1;
+    size_t length = strlen(text);
+    ssize_t written = write(fd, text, length);
+    int result = written == (ssize_t)length && (mode == 0 || fchmod(fd, mode) == 0) ? 0 : -1;
+    int error = written >= 0 && written < (ssize_t)length ? ENOSPC : errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+static int step_mount(char **field) {
+    return mount_at(field[0], field[1], field[2], field[3]);
+}
+
+/* Only a container's init may: its children get that root with the namespace. */
+static bool may_switch;
+
+static int step_switch(char **field) {
+    if (may_switch)
+        return mount_switch(field[0]);
+    errno = EPERM;
+    return -1;
+}
+
+static int step_wait(char **field) {
+    for (int i = 0; access(field[0], F_OK) < 0; i++) {
+        if (i == WAIT_MS / 5) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        usleep(5000);
+    }
+    return 0;
+}
+
+static int step_hostname(char **field) {
+    return sethostname(field[0], strlen(field[0]));
+}
+
+static int step_folder(char **field) {
+    if (make_folders(field[0], 0755) < 0)
+        return -1;
+    return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
+}
+
+static int remove_one(const char *path, const struct stat *found, int kind, struct FTW *at) {
+    (void)found;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+/*
+ * Whatever an image has in the file's place gives way to it: a link (resolv.conf into a /run that is empty),
+ * a FIFO that would block whoever opens it, a folder, and a file that may have other names.
+ */
+static int step_file(char **field) {
+    mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
+    struct stat found;
+    const char *name = strrchr(field[0], '/');
+    if (name == NULL || name[1] == 0 || strcmp(name, "/.") == 0 || strcmp(name, "/..") == 0) {
+        errno = EISDIR; /* no file's name; nothing that may be removed */
+        return -1;
+    }
+    if (make_parent(field[0]) < 0)
+        return -1;
+    if (lstat(field[0], &found) == 0 &&
+        (S_ISDIR(found.st_mode) ? nftw(field[0], remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
+                                : unlink(field[0])) != 0)
+        return -1;
+    return write_file(field[0], O_CREAT | O_EXCL | O_NOFOLLOW, mode, field[2]);
+}
+
+static int step_node(char **field) {
+    mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
+    dev_t device = makedev(strtoul(field[2], NULL, 10), strtoul(field[3], NULL, 10));
+    if (mknod(field[0], S_IFCHR | mode, device) < 0 && errno != EEXIST)
+        return -1;
+    return chmod(field[0], mode);
+}
+
+static int step_link(char **field) {
+    return symlink(field[0], field[1]) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+static int step_sysctl(char **field) {
+    char path[256];
+    if (snprintf(path, sizeof path, "/proc/sys/%s", field[0]) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return write_file(path, 0, 0, field[1]);
+}
+
+static int step_up(char **field) {
+    return network_up(field[0]);
+}
+
+static int step_address(char **field) {
+    return network_address(field[0], field[1]);
+}
+
+static int step_gateway(char **field) {
+    return network_gateway(field[0]);
+}
+
+static int step_mtu(char **field) {
+    return network_mtu(field[0], atoi(field[1]));
+}
+
+static const struct {
+    const char *name;
+    int fields; /* separated by tabs; the last one takes the rest */
+    int (*run)(char **field);
+} STEPS[] = {
+    {"mount", 4, step_mount},       /* type, source, target, options */
+    {"switch", 1, step_switch},     /* path */
+    {"wait", 1, step_wait},         /* path that is to appear */
+    {"hostname", 1, step_hostname}, /* name */
+    {"folder", 2, step_folder},     /* path, mode */
+    {"file", 3, step_file},         /* path, mode, content */
+    {"node", 4, step_node},         /* path, mode, major, minor */
+    {"link", 2, step_link},         /* target, path */
+    {"sysctl", 2, step_sysctl},     /* path below /proc/sys, value */
+    {"up", 1, step_up},             /* interface */
+    {"address", 2, step_address},   /* interface, address/bits */
+    {"gateway", 1, step_gateway},   /* address */
+    {"mtu", 2, step_mtu},           /* interface, bytes */
+};
+
+/* Runs one "name=fields", or "name?=fields" whose failure is only reported on the console. */
+static bool run_step(char *entry, struct failure *failure) {
+    char *field[FIELDS] = {"", "", "", ""}, *value = strchr(entry, '=');
+    if (value != NULL)
+        *value++ = 0;
+    size_t length = strlen(entry);
+    bool optional = length > 0 && entry[length - 1] == '?';
+    if (optional)
+        entry[--length] = 0;
+    for (size_t i = 0; value != NULL && i < sizeof STEPS / sizeof *STEPS; i++) {
+        if (strcmp(STEPS[i].name, entry) != 0)
+            continue;
+        for (int f = 0; f < STEPS[i].fields; f++) {
+            field[f] = value != NULL ? value : "";
+            value = value != NULL && f + 1 < STEPS[i].fields ? strchr(value, '\t') : NULL;
+            if (value != NULL)
+                *value++ = 0;
+        }
+        if (STEPS[i].run(field) == 0)
+            return true;
+        failure->error = (uint32_t)errno;
+        snprintf(failure->text, sizeof failure->text, "cannot set up the guest: %s %s %s %s: %s", entry,
+                 field[0], STEPS[i].fields > 1 && STEPS[i].run != step_file ? field[1] : "",
+                 STEPS[i].fields > 2 && STEPS[i].run != step_file ? field[2] : "", strerror(errno));
+        if (optional)
+            complain("%s", failure->text);
+        return optional;
+    }
+    failure->error = EINVAL;
+    snprintf(failure->text, sizeof failure->text, "cannot set up the guest: no step is called \"%s\"", entry);
+    return false;
+}
+
+bool steps_run(char *list, size_t length, bool contained, struct failure *failure) {
+    may_switch = contained;
+    *failure = (struct failure){.exit_status = 125};
+    for (size_t at = 0; at < length;) {
+        size_t entry = strlen(list + at); /* before the step cuts it */
+        bool option =
+            list_value(list + at, "container") != NULL || list_value(list + at, "namespaces") != NULL;
+        if (!option && !run_step(list + at, failure))
+            return false;
+        at += entry + 1;
+    }
+    return true;
+}
