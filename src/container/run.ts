@@ -6,6 +6,7 @@ import type { Duplex } from "node:stream";
 import { VSOCK_AGENT_PORT } from "../agent/protocol.ts";
 import { FileConsole, type HostConsole } from "../backends/console.ts";
 import { userNetwork } from "../backends/passt.ts";
+import type { UnixVsock } from "../backends/unix-vsock.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import type { MachineConfig, NetConfig } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
@@ -97,9 +98,7 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 async function createMachine(config: MachineConfig, consoleFile: string | undefined): Promise<GuestMachine> {
 	const console = new TailConsole(consoleFile);
 	const machine = await Machine.create({ ...config, console: { kind: "own", console } });
-	const agent = new Promise<Duplex>((resolve) => {
-		machine.vsock!.listen(VSOCK_AGENT_PORT, resolve);
-	});
+	const agent = firstConnection(machine.vsock!, VSOCK_AGENT_PORT);
 	return {
 		start: () => machine.start(),
 		stop: () => machine.stop(),
@@ -107,6 +106,16 @@ async function createMachine(config: MachineConfig, consoleFile: string | undefi
 		agent,
 		consoleTail: () => console.tail(),
 	};
+}
+
+/** The first stream that the guest opens to `port`; it then finds nobody there any more. */
+export function firstConnection(vsock: Pick<UnixVsock, "listen">, port: number): Promise<Duplex> {
+	return new Promise((resolve) => {
+		const stop = vsock.listen(port, (stream) => {
+			stop();
+			resolve(stream);
+		});
+	});
 }
 
 /** Keeps the last lines of the console for messages; they go to a file too when one is asked for. */

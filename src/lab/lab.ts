@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { AgentClient } from "../agent/client.ts";
 import type { Session } from "../agent/session.ts";
-import { HostError } from "../base/errors.ts";
+import { HostError, TsvmmError } from "../base/errors.ts";
 import { findTool, toolMissing } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
@@ -83,9 +83,10 @@ export class Lab {
 		const client = new AgentClient(socket);
 		try {
 			await client.hello();
-		} catch {
-			// A keeper on its way out.
+		} catch (error) {
 			client.close();
+			if (error instanceof TsvmmError && error.code === "ERR_AGENT_VERSION") throw error;
+			// A keeper on its way out.
 			return undefined;
 		}
 		return new Lab(name, client);

@@ -2,13 +2,16 @@
  * runOnMachine with the real agent and no VM: stdio, signals, exit statuses, early ends. The "machine" is the agent's
  * process; it ends with its stream, as a VM does after power-off.
  */
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { type Duplex, PassThrough, Readable, Writable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { ExecSpec } from "../../src/agent/client.ts";
+import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { type ContainerStdio, type GuestMachine, runOnMachine } from "../../src/container/lifecycle.ts";
+import { firstConnection } from "../../src/container/run.ts";
 import type { MachineEnd } from "../../src/machine/ending.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
@@ -216,4 +219,17 @@ test("a folder for the payload is made where it is missing", async () => {
 	await run(["pwd"], made, { cwd: `${folder}/a/b/c` });
 	expect(made.stdout.bytes.toString()).toBe(`${folder}/a/b/c\n`);
 	rmSync(folder, { recursive: true });
+});
+
+test("firstConnection takes one connection of the guest; the port is closed to the next", async () => {
+	const vsock = await UnixVsock.open();
+	try {
+		const first = firstConnection(vsock, 1024);
+		const guest = await vsock.open(1024);
+		guest!.write("hello");
+		expect(String((await once(await first, "data"))[0])).toBe("hello");
+		expect(await vsock.open(1024)).toBe(undefined);
+	} finally {
+		await vsock.close();
+	}
 });
