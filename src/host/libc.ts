@@ -10,7 +10,7 @@ import { packageRoot } from "./native.ts";
 
 interface Libc {
 	openFile(path: string, flags: number): number;
-	closeFd(fd: number): number;
+	closeFd: ((fd: number) => number) & { async(fd: number, done: () => void): void };
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array): number;
 	ioctlNumber(fd: number, request: number, argument: number): number;
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
@@ -67,6 +67,13 @@ export function open(path: string, flags: number): number {
 /** close(2); errors are of no use to anyone and are ignored. */
 export function close(fd: number): void {
 	libc().closeFd(fd);
+}
+
+/** As `close`, on a thread of libuv: for a descriptor whose end takes the kernel long. Resolves once it is closed. */
+export function closeOffThread(fd: number): Promise<void> {
+	return new Promise((resolve) => {
+		libc().closeFd.async(fd, resolve);
+	});
 }
 
 /** ioctl(2) with a structure, an address as number, or a plain number. Its result, or a negative errno. */

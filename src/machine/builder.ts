@@ -1,6 +1,7 @@
 /*
  * From host resources to a machine that is ready to start, top-down in boot order. Each step is named, and says by
- * `teardown` how it is undone; failure half-way and an orderly end take the same way back:
+ * `teardown` how it is undone; failure half-way and an orderly end take the same way back. Some steps take KVM
+ * milliseconds: between them other machines of this process get their turn.
  *
  *     run loop -> VM -> RAM -> platform devices -> virtio devices -> kernel and tables -> vCPUs
  *
@@ -28,6 +29,7 @@ import { IDENTITY_MAP_ADDRESS, type MemoryMap, memoryMap, TSS_ADDRESS, virtioSlo
 import { attachPlatform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
 import { traceObserver } from "./trace.ts";
+import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus } from "./vcpus.ts";
@@ -99,10 +101,10 @@ export async function build(
 	teardown.add(() => runLoop.close());
 
 	const vm = kvm.createVm();
-	teardown.add(() => vm.close());
-	createInterruptControllers(vm);
+	teardown.add(() => vm.release());
+	await createInterruptControllers(vm);
 	const memory = new GuestMemory(ram.regions);
-	placeRam(vm, map, resources);
+	await placeRam(vm, map, resources);
 	const observed = observers.observer?.access !== undefined;
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown, observers, observed };
 
@@ -115,7 +117,7 @@ export async function build(
 	const attachments = attachDevices(site, [...devices.values()]);
 	const booted = await loadBoot(config, map, memory, resources, attachments);
 
-	vcpus.push(...bootVcpus(kvm, vm, config.cpus, booted.kernel));
+	vcpus.push(...(await bootVcpus(kvm, vm, config.cpus, booted.kernel)));
 	teardown.add(() => {
 		for (const vcpu of vcpus) vcpu.close();
 	});
@@ -128,10 +130,12 @@ export async function build(
 	return { vm, memory, pio, mmio, observers, serial, devices, attachments, threads, cmdline: booted.cmdline };
 }
 
-function createInterruptControllers(vm: Vm): void {
+async function createInterruptControllers(vm: Vm): Promise<void> {
+	await turn();
 	vm.setTssAddr(TSS_ADDRESS);
 	vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
 	vm.createIrqchip();
+	await turn();
 	vm.createPit2(KVM_PIT_SPEAKER_DUMMY);
 	maskPics(vm);
 }
@@ -149,11 +153,13 @@ function maskPics(vm: Vm): void {
 }
 
 /** One memory slot per range of the map. */
-function placeRam(vm: Vm, map: MemoryMap, { ram }: Resources): void {
-	map.ram.forEach(({ gpa, sizeBytes }, slot) => {
+async function placeRam(vm: Vm, map: MemoryMap, { ram }: Resources): Promise<void> {
+	for (const [slot, { gpa, sizeBytes }] of map.ram.entries()) {
+		await turn();
 		const first = ram.regions.find((region) => region.gpa === gpa)!;
 		vm.setUserMemoryRegion({ slot, gpa, hva: first.hva, sizeBytes });
-	});
+	}
+	await turn();
 }
 
 /** What a run loop's exits lead to. */

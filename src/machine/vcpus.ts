@@ -16,14 +16,16 @@ import type { LoadedKernel } from "../boot/loaded.ts";
 import type { Kvm } from "../kvm/system.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
+import { turn } from "./turn.ts";
 
 /** Creates `cpus` vCPUs, ready to run. When one fails those before it are closed. */
-export function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel): Vcpu[] {
+export async function bootVcpus(kvm: Kvm, vm: Vm, cpus: number, kernel: LoadedKernel): Promise<Vcpu[]> {
 	const supported = kvm.getSupportedCpuid();
 	const tscDeadlineTimer = kvm.checkExtension("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
 	const vcpus: Vcpu[] = [];
 	try {
 		for (let index = 0; index < cpus; index++) {
+			await turn();
 			const vcpu = vm.createVcpu(index);
 			vcpus.push(vcpu);
 			const tscKhz = kvm.checkExtension("KVM_CAP_GET_TSC_KHZ") > 0 ? vcpu.getTscKhz() : undefined;
