@@ -51,6 +51,7 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 export async function main(argv: readonly string[]): Promise<number> {
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
 	const named = first === "help" ? second : first;
+	if (first !== "run" || argv.includes("--help")) watchOutput();
 	try {
 		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
@@ -62,5 +63,4 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 watchDefects();
-watchOutput();
 process.exitCode = withOutput(await main(process.argv.slice(2)));

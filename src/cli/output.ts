@@ -9,19 +9,25 @@ import { reportError } from "./report.ts";
 
 let failure: number | undefined;
 
-/** Call once, before anything is written. */
+/**
+ * Call before anything is written. Node opens standard output here, and makes what it leads to non-blocking for whoever
+ * shares it, so `run`, whose output may wait for long, opens it in its own way (host/output.ts) and does not call this.
+ */
 export function watchOutput(): void {
-	process.stdout.on("error", (error) => {
-		if (failure !== undefined) return;
-		failure =
-			errnoName(error) === "EPIPE"
-				? 128 + constants.signals.SIGPIPE
-				: reportError(new HostError("ERR_OUTPUT", `Cannot write standard output: ${explain(error)}`, { cause: error }));
-		/* The command may have ended already. */
-		process.exitCode = withOutput(Number(process.exitCode ?? 0));
-	});
+	process.stdout.on("error", outputFailed);
 	/* There is nobody left to tell. */
 	process.stderr.on("error", () => undefined);
+}
+
+/** Standard output cannot be written. */
+export function outputFailed(error: Error): void {
+	if (failure !== undefined) return;
+	failure =
+		errnoName(error) === "EPIPE"
+			? 128 + constants.signals.SIGPIPE
+			: reportError(new HostError("ERR_OUTPUT", `Cannot write standard output: ${explain(error)}`, { cause: error }));
+	/* The command may have ended already. */
+	process.exitCode = withOutput(Number(process.exitCode ?? 0));
 }
 
 /** `status`, unless it claims success although output was lost. */

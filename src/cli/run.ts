@@ -6,8 +6,10 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { isatty } from "node:tty";
 import { Command } from "commander";
 import { explain, UsageError } from "../base/errors.ts";
+import { FORWARDED_SIGNALS } from "../base/signals.ts";
 import type { RootfsOptions } from "../container/image/rootfs.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { initramfs } from "../container/initramfs.ts";
@@ -15,11 +17,17 @@ import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container
 import { processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
 import type { ContainerNetwork, ContainerOptions } from "../container/run.ts";
 import { findTool } from "../host/command.ts";
+import { openOutput } from "../host/output.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { type PortForward, validateSize } from "../machine/config.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
+import { outputFailed, watchOutput } from "./output.ts";
+
+interface HostStdio extends ContainerStdio {
+	close(): void;
+}
 
 interface RunFlags {
 	cpus: string;
@@ -84,23 +92,30 @@ export function runCommand(): Command {
 async function run(imageName: string, command: string[], flags: RunFlags): Promise<number> {
 	const options = await prepare(imageName, command, flags);
 	if (needsLab()) {
+		watchOutput();
 		const device = options.network?.device;
 		const ports = device?.kind === "user" ? (device.ports ?? []) : [];
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
 	}
 	const { runContainer } = await import("../container/run.ts");
+	const stdio = hostStdio(flags);
 	try {
-		const { status, times } = await runContainer(options);
+		const { status, times } = await runContainer({ ...options, stdio });
 		if (flags.timings) process.stderr.write(`tsvmm: ${describeTimes(times)}\n`);
 		return status;
 	} finally {
 		/* A read that still waits on standard input would keep this process alive. */
 		if (flags.interactive) process.stdin.destroy();
+		stdio.close();
 	}
 }
 
 /** Everything that can be wrong is found here, before a lab or a machine is started. */
-async function prepare(imageName: string, command: string[], flags: RunFlags): Promise<ContainerOptions> {
+async function prepare(
+	imageName: string,
+	command: string[],
+	flags: RunFlags,
+): Promise<Omit<ContainerOptions, "stdio">> {
 	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
@@ -143,7 +158,6 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 		hostname,
 		cpus,
 		memoryMiB,
-		stdio: hostStdio(flags),
 		...(network === undefined ? {} : { network }),
 		...(consoleFile === undefined ? {} : { consoleFile }),
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
@@ -223,22 +237,29 @@ function readTextFile(path: string): string {
 	}
 }
 
-/* SIGPIPE: in the lab the reader of our output is far away, and its going is told by this signal. */
-const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
-
-/** This process's own streams, terminal and signals. */
-function hostStdio({ interactive, tty }: RunFlags): ContainerStdio {
+/** This process's own streams, terminal and signals. The caller closes the streams that it opened. */
+function hostStdio({ interactive, tty }: RunFlags): HostStdio {
+	const opened = [openOutput(1), openOutput(2)];
+	const [stdout, stderr] = opened;
+	stdout?.on("error", outputFailed);
+	stderr?.on("error", () => undefined); /* there is nobody left to tell */
+	if (stdout === undefined) watchOutput();
+	/* SIGPIPE: in the lab the reader of our output is far away, and its going is told by this signal. */
+	const forwarded = [...FORWARDED_SIGNALS, "SIGPIPE" as const, ...(tty ? [] : ["SIGWINCH" as const])];
 	return {
-		stdout: process.stdout,
-		stderr: process.stderr,
+		stdout: stdout ?? process.stdout,
+		stderr: stderr ?? process.stderr,
 		...(interactive ? { stdin: process.stdin } : {}),
 		...(tty ? { terminal: hostTerminal(interactive) } : {}),
 		onSignal: (handler) => {
-			const handlers = FORWARDED.map((name) => [name, () => handler(constants.signals[name])] as const);
+			const handlers = forwarded.map((name) => [name, () => handler(constants.signals[name])] as const);
 			for (const [name, one] of handlers) process.on(name, one);
 			return () => {
 				for (const [name, one] of handlers) process.off(name, one);
 			};
+		},
+		close: () => {
+			for (const stream of opened) stream?.destroy();
 		},
 	};
 }
@@ -247,7 +268,7 @@ function hostTerminal(interactive: boolean): ContainerTerminal {
 	const raw = interactive && process.stdin.isTTY === true;
 	return {
 		size: () => {
-			const { columns = 80, rows = 24 } = process.stdout.isTTY ? process.stdout : process.stderr;
+			const { columns = 80, rows = 24 } = isatty(1) ? process.stdout : process.stderr;
 			return { columns, rows };
 		},
 		raw: () => {

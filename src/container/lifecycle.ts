@@ -202,7 +202,7 @@ async function copyOutput(from: Readable, to: Writable, session: Session): Promi
 	from.pipe(to, { end: false });
 	try {
 		await finished(from);
-		if (to.writableNeedDrain) await new Promise<void>((resolve) => to.write("", () => resolve()));
+		await new Promise<void>((resolve) => to.write("", () => resolve())); /* all of it is written */
 	} catch {
 		/* cut off by `failed` */
 	} finally {

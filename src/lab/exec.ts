@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Session } from "../agent/session.ts";
 import { HostError } from "../base/errors.ts";
+import { FORWARDED_SIGNALS } from "../base/signals.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
@@ -20,7 +21,6 @@ export interface ForegroundOptions {
 	stdin: boolean;
 }
 
-const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 const FROM_TERMINAL: ReadonlySet<string> = new Set(["SIGINT", "SIGHUP", "SIGQUIT"]);
 
 /** Asked of the kernel each time: Node's own idea of it may be older than our SIGWINCH. */
@@ -54,7 +54,8 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 		const { columns, rows } = terminalSize();
 		session.resize(columns, rows);
 	};
-	for (const signal of FORWARDED) process.on(signal, forward);
+	const forwarded = tty ? FORWARDED_SIGNALS : [...FORWARDED_SIGNALS, "SIGWINCH" as const];
+	for (const signal of forwarded) process.on(signal, forward);
 	if (tty) process.on("SIGWINCH", resize);
 	if (raw) rawTerminal(0);
 	try {
@@ -62,7 +63,7 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 	} finally {
 		if (raw) restoreTerminal();
 		process.off("SIGWINCH", resize);
-		for (const signal of FORWARDED) process.off(signal, forward);
+		for (const signal of forwarded) process.off(signal, forward);
 		// A read that still waits on standard input would keep this process alive.
 		if (stdin) {
 			process.stdin.unpipe();

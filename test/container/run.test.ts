@@ -154,6 +154,18 @@ describe("runOnMachine", () => {
 		}, 10);
 		await expect(run(["sh", "-c", script], made)).rejects.toMatchObject({ code: "ERR_INTERRUPTED", exitStatus: 130 });
 	});
+	test("a reader that reads nothing holds up the payload's output, not signals", async () => {
+		const { made, send } = stdio();
+		let ready: () => void = () => undefined;
+		const stalled = new Promise<void>((resolve) => {
+			ready = resolve;
+		});
+		const stdout = new Writable({ write: () => ready() });
+		const running = run(["yes"], { ...made, stdout });
+		await stalled;
+		for (let i = 0; i < 3; i++) send(15);
+		await expect(running).rejects.toMatchObject({ code: "ERR_INTERRUPTED", exitStatus: 143 });
+	});
 	test("127 and 126 are those of the agent", async () => {
 		await expect(run(["nowhere"], stdio().made)).rejects.toMatchObject({ exitStatus: 127 });
 		await expect(run(["/etc/passwd"], stdio().made)).rejects.toMatchObject({ exitStatus: 126 });

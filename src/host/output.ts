@@ -1,0 +1,91 @@
+/*
+ * Standard output that never blocks this thread, whoever reads it. A guest's output may wait for hours in `| less` or
+ * behind Ctrl-S, and this thread has devices and signals to serve.
+ *
+ * The pipe or terminal is opened once more, by its name in /proc: O_NONBLOCK belongs to the open file, which other
+ * processes share (`(tsvmm run a & make) | less`), and whoever expects a blocking one fails with EAGAIN.
+ */
+import { closeSync, constants, fstatSync, openSync, writeSync } from "node:fs";
+import { Writable } from "node:stream";
+import { isatty } from "node:tty";
+import { errnoName } from "../base/errors.ts";
+import { type Watch, WRITABLE, watch } from "./reactor.ts";
+
+/** A timer that only keeps the process alive while something waits to be written. */
+const LONG_MS = 2 ** 31 - 1;
+
+/**
+ * A stream to the pipe or terminal that `fd` is. Undefined where there is nothing to gain (a file never blocks for long)
+ * or it cannot be opened again (a socket, another user's pipe): then use Node's own. The caller destroys it.
+ */
+export function openOutput(fd: number): Writable | undefined {
+	try {
+		const found = fstatSync(fd);
+		if (!found.isFIFO() && !(found.isCharacterDevice() && isatty(fd))) return undefined;
+		const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+		return new Output(openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));
+	} catch {
+		return undefined;
+	}
+}
+
+class Output extends Writable {
+	readonly #fd: number;
+	#watch: Watch | undefined;
+	#waiting: { data: Buffer; done: (error?: Error | null) => void } | undefined;
+	#alive: NodeJS.Timeout | undefined;
+
+	/** @param fd non-blocking, its own from now on */
+	constructor(fd: number) {
+		super({ decodeStrings: true });
+		this.#fd = fd;
+	}
+
+	override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+		this.#waiting = { data: chunk, done };
+		this.#pass();
+	}
+
+	override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+		this.#idle();
+		this.#watch?.close();
+		closeSync(this.#fd);
+		const { done } = this.#waiting ?? {};
+		this.#waiting = undefined;
+		done?.(error ?? new Error("the stream was destroyed"));
+		callback(error);
+	}
+
+	#pass(): void {
+		const waiting = this.#waiting;
+		if (waiting === undefined) return;
+		try {
+			while (waiting.data.length > 0) waiting.data = waiting.data.subarray(writeSync(this.#fd, waiting.data));
+		} catch (error) {
+			const name = errnoName(error);
+			if (name === "EAGAIN" || name === "EINTR") this.#wait();
+			else this.#settle(error as Error);
+			return;
+		}
+		this.#settle();
+	}
+
+	#wait(): void {
+		this.#alive ??= setInterval(() => undefined, LONG_MS);
+		if (this.#watch === undefined) this.#watch = watch(this.#fd, WRITABLE, () => this.#pass());
+		else this.#watch.set(WRITABLE);
+	}
+
+	#settle(error?: Error): void {
+		const done = this.#waiting?.done;
+		this.#waiting = undefined;
+		this.#idle();
+		done?.(error);
+	}
+
+	#idle(): void {
+		clearInterval(this.#alive);
+		this.#alive = undefined;
+		this.#watch?.set(0);
+	}
+}
