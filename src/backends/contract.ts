@@ -92,9 +92,11 @@ export interface VsockGuest {
 
 /** What the guest's vsock reaches on the host (context ID 2). */
 export interface VsockBackend {
+	/** Called once, before anything else. */
 	start(guest: VsockGuest): void;
 	/** The guest connects to `port` of the host. The stream must allow half-open use; undefined refuses. */
 	open(port: number): Promise<Duplex | undefined>;
+	/** Releases the host resources. A second call does nothing. */
 	close(): Promise<void>;
 }
 
@@ -112,10 +114,12 @@ export interface ConsoleEvents {
 export interface ConsoleBackend {
 	/** Size of the terminal in characters; undefined when it has none. */
 	readonly size: { readonly columns: number; readonly rows: number } | undefined;
+	/** Called once, before anything else. */
 	start(events: ConsoleEvents): void;
 	/** Takes output. `bytes` are guest memory, valid during the call only: copy them. False: no more before `writable`. */
 	write(bytes: Uint8Array): boolean;
 	/** False: keep input for now, the guest reads too slowly. True: go on. */
 	setInputWanted(wanted: boolean): void;
+	/** Releases the host resources. A second call does nothing. */
 	close(): Promise<void>;
 }

@@ -24,7 +24,9 @@ const REQUIRED: readonly (keyof typeof KVM_CAP)[] = [
 const O_RDWR = 2;
 const MAX_CPUID_ENTRIES = 256;
 
+/** /dev/kvm. Every method throws IoctlError; its owner closes it. */
 export class Kvm {
+	/** Open until `close`. */
 	readonly fd: number;
 	/** Size of the mapping of struct kvm_run, in bytes. */
 	readonly vcpuMmapSize: number;

@@ -24,62 +24,81 @@ import {
 	kvm_xsave,
 } from "./structs.ts";
 
+/** The file descriptor of one vCPU. Every method throws IoctlError; its owner closes it. */
 export class Vcpu {
+	/** Open until `close`. */
 	readonly fd: number;
 	/** APIC ID. */
 	readonly id: number;
 	#open = true;
 
+	/** Made by Vm.createVcpu, which gives it the descriptor. */
 	constructor(fd: number, id: number) {
 		this.fd = fd;
 		this.id = id;
 	}
 
+	/** KVM_GET_REGS: a struct kvm_regs. */
 	getRegs(): Buffer {
 		return this.#get("KVM_GET_REGS", kvm_regs.sizeof);
 	}
+	/** KVM_SET_REGS: a struct kvm_regs. */
 	setRegs(regs: Buffer): void {
 		call(this.fd, "KVM_SET_REGS", regs);
 	}
+	/** KVM_GET_SREGS: a struct kvm_sregs. */
 	getSregs(): Buffer {
 		return this.#get("KVM_GET_SREGS", kvm_sregs.sizeof);
 	}
+	/** KVM_SET_SREGS: a struct kvm_sregs. */
 	setSregs(sregs: Buffer): void {
 		call(this.fd, "KVM_SET_SREGS", sregs);
 	}
+	/** KVM_GET_FPU: a struct kvm_fpu. */
 	getFpu(): Buffer {
 		return this.#get("KVM_GET_FPU", kvm_fpu.sizeof);
 	}
+	/** KVM_SET_FPU: a struct kvm_fpu. */
 	setFpu(fpu: Buffer): void {
 		call(this.fd, "KVM_SET_FPU", fpu);
 	}
+	/** KVM_GET_LAPIC: a struct kvm_lapic_state. */
 	getLapic(): Buffer {
 		return this.#get("KVM_GET_LAPIC", kvm_lapic_state.sizeof);
 	}
+	/** KVM_SET_LAPIC: a struct kvm_lapic_state. */
 	setLapic(lapic: Buffer): void {
 		call(this.fd, "KVM_SET_LAPIC", lapic);
 	}
+	/** KVM_GET_VCPU_EVENTS: a struct kvm_vcpu_events. */
 	getVcpuEvents(): Buffer {
 		return this.#get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events.sizeof);
 	}
+	/** KVM_SET_VCPU_EVENTS: a struct kvm_vcpu_events. */
 	setVcpuEvents(events: Buffer): void {
 		call(this.fd, "KVM_SET_VCPU_EVENTS", events);
 	}
+	/** KVM_GET_XSAVE: a struct kvm_xsave. */
 	getXsave(): Buffer {
 		return this.#get("KVM_GET_XSAVE", kvm_xsave.sizeof);
 	}
+	/** KVM_SET_XSAVE: a struct kvm_xsave. */
 	setXsave(xsave: Buffer): void {
 		call(this.fd, "KVM_SET_XSAVE", xsave);
 	}
+	/** KVM_GET_XCRS: a struct kvm_xcrs. */
 	getXcrs(): Buffer {
 		return this.#get("KVM_GET_XCRS", kvm_xcrs.sizeof);
 	}
+	/** KVM_SET_XCRS: a struct kvm_xcrs. */
 	setXcrs(xcrs: Buffer): void {
 		call(this.fd, "KVM_SET_XCRS", xcrs);
 	}
+	/** KVM_GET_DEBUGREGS: a struct kvm_debugregs. */
 	getDebugregs(): Buffer {
 		return this.#get("KVM_GET_DEBUGREGS", kvm_debugregs.sizeof);
 	}
+	/** KVM_SET_DEBUGREGS: a struct kvm_debugregs. */
 	setDebugregs(debugregs: Buffer): void {
 		call(this.fd, "KVM_SET_DEBUGREGS", debugregs);
 	}
@@ -88,6 +107,7 @@ export class Vcpu {
 	getMpState(): number {
 		return this.#get("KVM_GET_MP_STATE", kvm_mp_state.sizeof).readUInt32LE(kvm_mp_state.mp_state);
 	}
+	/** KVM_SET_MP_STATE to KVM_MP_STATE_*. */
 	setMpState(state: number): void {
 		const argument = Buffer.alloc(kvm_mp_state.sizeof);
 		argument.writeUInt32LE(state, kvm_mp_state.mp_state);
@@ -133,6 +153,7 @@ export class Vcpu {
 	getTscKhz(): number {
 		return call(this.fd, "KVM_GET_TSC_KHZ");
 	}
+	/** KVM_SET_TSC_KHZ. */
 	setTscKhz(kHz: number): void {
 		call(this.fd, "KVM_SET_TSC_KHZ", kHz);
 	}

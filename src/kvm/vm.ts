@@ -32,11 +32,15 @@ import {
 } from "./structs.ts";
 import { Vcpu } from "./vcpu.ts";
 
+/** A part of the guest's address space that is memory of this process. */
 export interface MemorySlot {
+	/** Number of the slot, from 0. */
 	readonly slot: number;
-	/** Guest-physical address, host address and size: multiples of 4096. Size 0 removes the slot. */
+	/** Guest-physical address, a multiple of 4096. */
 	readonly gpa: number;
+	/** Host address, a multiple of 4096. The memory must stay mapped as long as the slot is there. */
 	readonly hva: number;
+	/** A multiple of 4096; 0 removes the slot. */
 	readonly sizeBytes: number;
 	/** KVM_MEM_*. */
 	readonly flags?: number;
@@ -44,10 +48,13 @@ export interface MemorySlot {
 
 /** A guest write that signals `fd` instead of stopping the vCPU. */
 export interface IoEventFd {
+	/** An eventfd. */
 	readonly fd: number;
+	/** A guest-physical address, or a port. */
 	readonly address: number;
 	/** Bytes of the access, 1, 2, 4 or 8; 0 for any. */
 	readonly size: number;
+	/** `address` is a port; false when missing. */
 	readonly pio?: boolean;
 	/** Only writes of this value; any other stops the vCPU. */
 	readonly datamatch?: number;
@@ -58,12 +65,15 @@ export type GsiRoute =
 	| { readonly gsi: number; readonly irqchip: number; readonly pin: number }
 	| { readonly gsi: number; readonly address: number; readonly data: number };
 
+/** The file descriptor of one VM. Every method throws IoctlError; its owner closes it. */
 export class Vm {
+	/** Open until `close`. */
 	readonly fd: number;
 	/** Size of the mapping of struct kvm_run, in bytes. */
 	readonly vcpuMmapSize: number;
 	#open = true;
 
+	/** Made by Kvm.createVm, which gives it the descriptor. */
 	constructor(fd: number, vcpuMmapSize: number) {
 		this.fd = fd;
 		this.vcpuMmapSize = vcpuMmapSize;
