@@ -17,6 +17,7 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { UsageError } from "../base/errors.ts";
 import { limited } from "../base/log.ts";
 import type { Observers } from "../base/observer.ts";
+import { type SavedState, StateReader } from "../base/state.ts";
 import {
 	BlockRequest,
 	blockConfig,
@@ -86,6 +87,8 @@ export class BlockDevice implements VirtioDevice {
 	#closed = false;
 	/** Something was queued at the backend since its last `submit`. */
 	#queued = false;
+	/** Who waits in `quiesce`. */
+	#onIdle: (() => void) | undefined;
 	/** `#publish` will run: at the end of `notify`, or in a microtask. */
 	#staged = false;
 
@@ -157,6 +160,36 @@ export class BlockDevice implements VirtioDevice {
 			request.stale = true;
 			this.#stale++;
 		}
+	}
+
+	/** Waits for the backend's answers, those that nobody wants any more included. */
+	async quiesce(): Promise<void> {
+		while (this.#requests.some(({ chain }) => chain !== undefined)) {
+			await new Promise<void>((resolve) => {
+				const others = this.#onIdle;
+				this.#onIdle = () => {
+					others?.();
+					resolve();
+				};
+			});
+		}
+	}
+
+	/** What the driver relies on; data and position are the backend's and the queue's. */
+	save(): SavedState {
+		return { version: 1, capacitySectors: this.#capacitySectors, readOnly: this.#readOnly };
+	}
+
+	/** The disk may have grown. @throws SnapshotError ERR_STATE_MISMATCH when it is smaller, or read-only and was not */
+	restore(state: unknown, activation: Activation | undefined): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const capacity = reader.integer("capacitySectors", 0, Number.MAX_SAFE_INTEGER);
+		const readOnly = reader.boolean("readOnly");
+		if (capacity > this.#capacitySectors) {
+			throw reader.mismatch(`its disk had ${capacity} sectors, the new one has ${this.#capacitySectors}`);
+		}
+		if (this.#readOnly && !readOnly) throw reader.mismatch("its disk was writable, the new one is read-only");
+		if (activation !== undefined) this.activate(activation);
 	}
 
 	async close(): Promise<void> {
@@ -300,13 +333,22 @@ export class BlockDevice implements VirtioDevice {
 			request.end();
 			this.#stale--;
 			if (this.#stale === 0) this.#stage();
-			this.#replace();
+			this.#settled();
 			return;
 		}
 		if (result === "ok" && this.#continue(request)) this.#queued = true;
 		else this.#answer(request, STATUS[result], result === "ok" ? request.written : 0);
 		this.#stage();
+		this.#settled();
+	}
+
+	/** A request has ended: one that waits for the last may go on. */
+	#settled(): void {
 		this.#replace();
+		const onIdle = this.#onIdle;
+		if (onIdle === undefined || this.#requests.some(({ chain }) => chain !== undefined)) return;
+		this.#onIdle = undefined;
+		onIdle();
 	}
 
 	/** Starts what is left of a request that has gone well so far; false when nothing is. */

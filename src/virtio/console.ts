@@ -4,6 +4,7 @@
  * backend has no room for waits in its queue.
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
+import { type SavedState, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 import { VIRTIO_ID_CONSOLE } from "./spec.ts";
@@ -21,6 +22,8 @@ const RECEIVEQ = 0;
 const TRANSMITQ = 1;
 /** Input kept for the guest before the backend is asked to wait, in bytes. */
 const MAX_INPUT_BYTES = 64 * 1024;
+/** Most input that a saved state can hold: a backend may give more at once than it is asked to keep to. */
+const MAX_SAVED_INPUT_BYTES = 1 << 24;
 /** Most bytes taken of one buffer; the rest of a longer one, which no real driver sends, is dropped. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
@@ -82,6 +85,19 @@ export class ConsoleDevice implements VirtioDevice {
 		this.#receiveq = undefined;
 		this.#transmitq = undefined;
 		this.#configChanged = undefined;
+	}
+
+	/** What was typed and not read; output is the backend's as soon as it was taken from the queue. */
+	save(): SavedState {
+		const [first, ...rest] = this.#input;
+		const input = first === undefined ? [] : [first.subarray(this.#inputAt), ...rest];
+		return { version: 1, input: new Uint8Array(Buffer.concat(input)) };
+	}
+
+	restore(state: unknown, activation: Activation | undefined): void {
+		const input = new StateReader(this.name, state).version(1).bytes("input", 0, MAX_SAVED_INPUT_BYTES);
+		if (activation !== undefined) this.activate(activation);
+		this.#takeInput(input);
 	}
 
 	async close(): Promise<void> {

@@ -13,6 +13,7 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { limited } from "../base/log.ts";
 import type { MacAddress } from "../base/mac.ts";
 import { Segments } from "../base/segments.ts";
+import { type SavedState, StateReader } from "../base/state.ts";
 import { struct } from "../base/struct.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
@@ -58,6 +59,8 @@ const ETHERNET_HEADER_BYTES = 14;
 const GSO_BYTES = 65_535;
 /** Frames per turn and direction, so that other devices get theirs. */
 const BATCH = 128;
+/** How long the link is down after a restore: long enough for a driver to see it. */
+const BOUNCE_MS = 100;
 const TSO = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
 
 /** The network device (virtio 1.2 §5.1): one pair of queues on a NetBackend, which it owns. */
@@ -88,6 +91,9 @@ export class NetDevice implements VirtioDevice {
 	readonly #parkedSource: { bytes: Uint8Array; hva: number };
 	#sending: Chain | undefined;
 	#turn: NodeJS.Immediate | undefined;
+	/** The link goes up again. */
+	#bounce: NodeJS.Timeout | undefined;
+	#configChanged: Activation["configChanged"] | undefined;
 	#busy = false;
 	readonly #target = new Segments();
 	readonly #frame = new Segments();
@@ -111,8 +117,8 @@ export class NetDevice implements VirtioDevice {
 		if (offloads.guestCsum && offloads.guestTso) features |= TSO;
 		this.features = features;
 		this.config.set(mac.bytes, virtio_net_config.mac0);
+		this.#setLink(true);
 		const view = new DataView(this.config.buffer);
-		view.setUint16(virtio_net_config.status, VIRTIO_NET_S_LINK_UP, true);
 		view.setUint16(virtio_net_config.max_virtqueue_pairs, 1, true);
 		view.setUint16(virtio_net_config.mtu, mtu ?? 1500, true);
 		backend.start({
@@ -124,8 +130,9 @@ export class NetDevice implements VirtioDevice {
 		});
 	}
 
-	activate({ queues, features, enter }: Activation): void {
+	activate({ queues, features, enter, configChanged }: Activation): void {
 		this.#enter = enter;
+		this.#configChanged = configChanged;
 		this.#rx = queues[RX];
 		this.#tx = queues[TX];
 		this.#mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
@@ -150,11 +157,53 @@ export class NetDevice implements VirtioDevice {
 		this.#sending = undefined;
 		if (this.#turn !== undefined) clearImmediate(this.#turn);
 		this.#turn = undefined;
+		clearTimeout(this.#bounce);
+		this.#setLink(true);
+		this.#configChanged = undefined;
+	}
+
+	/** Chains that wait for a frame, or for room at the backend, go back. */
+	async quiesce(): Promise<void> {
+		if (this.#turn !== undefined) clearImmediate(this.#turn);
+		this.#turn = undefined;
+		for (const chain of this.#held.splice(0).reverse()) this.#rx?.unpop(chain);
+		this.#heldBytes = 0;
+		if (this.#sending !== undefined) this.#tx?.unpop(this.#sending);
+		this.#sending = undefined;
+	}
+
+	/** The frame that waits for buffers. */
+	save(): SavedState {
+		return { version: 1, parked: this.#parked.slice(0, this.#parkedBytes) };
+	}
+
+	/**
+	 * The network behind the device is another one, even if it looks the same: the link goes down for a moment, so that
+	 * the guest renews its leases and neighbours.
+	 */
+	restore(state: unknown, activation: Activation | undefined): void {
+		const parked = new StateReader(this.name, state).version(1).bytes("parked", 0, this.#parked.length);
+		if (activation === undefined) return;
+		this.activate(activation);
+		this.#parked.set(parked);
+		this.#parkedBytes = parked.length;
+		if ((activation.features & VIRTIO_NET_F_STATUS) === 0n) return;
+		this.#setLink(false);
+		const up = () => {
+			this.#setLink(true);
+			this.#configChanged?.();
+		};
+		this.#bounce = setTimeout(() => this.#enter(this.name, up), BOUNCE_MS);
 	}
 
 	async close(): Promise<void> {
 		this.reset();
 		await this.#backend.close();
+	}
+
+	#setLink(up: boolean): void {
+		const status = up ? VIRTIO_NET_S_LINK_UP : 0;
+		new DataView(this.config.buffer).setUint16(virtio_net_config.status, status, true);
 	}
 
 	#transmit(): void {

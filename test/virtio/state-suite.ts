@@ -4,6 +4,7 @@
  */
 import { expect, test } from "vitest";
 import { setLogLevel } from "../../src/base/log.ts";
+import type { SavedState } from "../../src/base/state.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { DRIVER_OK, VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import { FakeDriver } from "../driver/fake-driver.ts";
@@ -20,6 +21,9 @@ export interface StatefulDevice {
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** The config space is the new host's to say. */
+const withoutConfig = ({ config: _, ...rest }: SavedState) => rest;
 
 export function stateSuite({ name, make, busy }: StatefulDevice): void {
 	setLogLevel("error");
@@ -39,7 +43,7 @@ export function stateSuite({ name, make, busy }: StatefulDevice): void {
 		const transport = driver.transportFor(device);
 		transport.restore(state);
 		await transport.quiesce();
-		expect(transport.save()).toEqual(state);
+		expect(withoutConfig(transport.save())).toEqual(withoutConfig(state));
 		await device.close();
 	});
 
@@ -86,7 +90,7 @@ export function stateSuite({ name, make, busy }: StatefulDevice): void {
 			} catch (error) {
 				/* It is as fresh as before. */
 				transport.restore(state);
-				expect(transport.save()).toEqual(state);
+				expect(withoutConfig(transport.save())).toEqual(withoutConfig(state));
 				void device.close();
 				throw error;
 			}

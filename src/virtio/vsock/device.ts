@@ -3,7 +3,7 @@
  * switchboard: it reads the guest's packets, finds the connection they belong to, and deals out the receive buffers
  * to the connections that have something to say, one packet each in turn.
  *
- *     queue 0 rx: we write packets     queue 1 tx: we read packets     queue 2 events: unused without snapshots
+ *     queue 0 rx: we write packets     queue 1 tx: we read packets     queue 2 events: a restore resets all streams
  *
  * A stream that its reader neglects runs out of credit and stalls alone; the queues always move on.
  */
@@ -11,6 +11,7 @@ import type { Duplex } from "node:stream";
 import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { limited } from "../../base/log.ts";
+import { type SavedState, StateReader } from "../../base/state.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
 import { VIRTIO_ID_VSOCK } from "../spec.ts";
@@ -28,11 +29,16 @@ import {
 	VIRTIO_VSOCK_TYPE_STREAM,
 	VMADDR_CID_HOST,
 } from "./packet.ts";
+import { Schedule } from "./schedule.ts";
 
 export const VIRTIO_VSOCK_F_STREAM = 0n;
 
 const RX = 0;
 const TX = 1;
+const EVENTS = 2;
+/** virtio 1.2 §5.10.6.7: the le32 in front of an event. */
+const EVENT_BYTES = 4;
+const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 
 /** Connections at once, those included that still deliver the last bytes of a guest that has closed. */
 const MAX_CONNECTIONS = 1024;
@@ -74,6 +80,9 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	};
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
+	#eventq: Virtqueue | undefined;
+	/** The guest has streams from before a restore, and has not been told that they are gone. */
+	#resetDue = false;
 	/** By host port, then by guest port: no key object per packet. */
 	readonly #table = new Map<number, Map<number, Connection>>();
 	#count = 0;
@@ -82,9 +91,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly #lingering = new Set<Duplex>();
 	/** Resets to be sent, as pairs of host port and guest port. */
 	#resets: number[] = [];
-	/** Connections with something to say, first come first served. */
-	#head: Connection | undefined;
-	#tail: Connection | undefined;
+	readonly #schedule = new Schedule();
 	#nextHostPort = FIRST_HOST_PORT;
 	readonly #in = new Packet();
 	readonly #out = new Packet();
@@ -109,16 +116,20 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#enter = activation.enter;
 		this.#rx = activation.queues[RX];
 		this.#tx = activation.queues[TX];
+		this.#eventq = activation.queues[EVENTS];
 	}
 
 	notify(index: number): void {
 		if (index === RX) this.#speak();
 		else if (index === TX) this.#listen();
+		else this.#announceReset();
 	}
 
 	reset(): void {
 		this.#rx = undefined;
 		this.#tx = undefined;
+		this.#eventq = undefined;
+		this.#resetDue = false;
 		if (this.#turn !== undefined) clearImmediate(this.#turn);
 		this.#turn = undefined;
 		for (const ports of [...this.#table.values()]) {
@@ -127,10 +138,42 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		for (const stream of this.#lingering) stream.destroy();
 		this.#lingering.clear();
 		this.#resets = [];
-		this.#head = undefined;
-		this.#tail = undefined;
 		this.#txStalled = false;
 		this.#turnTx = false;
+	}
+
+	/** Packets are moved whole, so nothing is in flight between two turns; streams stay with this device. */
+	async quiesce(): Promise<void> {
+		if (this.#turn !== undefined) clearImmediate(this.#turn);
+		this.#turn = undefined;
+		this.#turnTx = false;
+	}
+
+	/** Streams cannot be saved: their other ends are not ours. */
+	save(): SavedState {
+		return { version: 1 };
+	}
+
+	/** Every stream of the guest ends by a transport reset (§5.10.6.7); the guest reads its context ID again. */
+	restore(state: unknown, activation: Activation | undefined): void {
+		new StateReader(this.name, state).version(1);
+		if (activation === undefined) return;
+		this.activate(activation);
+		this.#resetDue = true;
+	}
+
+	#announceReset(): void {
+		const queue = this.#eventq;
+		if (queue === undefined || !this.#resetDue) return;
+		while (this.#resetDue) {
+			const chain = queue.pop();
+			if (chain === undefined) break;
+			const fits = chain.writable.totalBytes >= EVENT_BYTES;
+			if (fits) chain.writable.copyFrom(Uint8Array.of(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, 0, 0, 0));
+			this.#resetDue = !fits;
+			queue.push(chain, fits ? EVENT_BYTES : 0);
+		}
+		queue.flush();
 	}
 
 	async close(): Promise<void> {
@@ -160,7 +203,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	#ready(connection: Connection): void {
 		if (!connection.wants()) return;
-		this.#schedule(connection);
+		this.#schedule.add(connection);
 		if (!this.#receiving) this.#speak();
 	}
 
@@ -284,7 +327,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		const rx = this.#rx;
 		if (rx === undefined || this.#receiving) return;
 		let left = BATCH;
-		for (; left > 0 && (this.#resets.length > 0 || this.#first() !== undefined); left--) {
+		for (; left > 0 && (this.#resets.length > 0 || this.#schedule.first !== undefined); left--) {
 			const chain = rx.pop();
 			if (chain === undefined) break;
 			rx.push(chain, chain.writable.totalBytes < HEADER_BYTES ? 0 : this.#packetInto(chain));
@@ -292,12 +335,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		rx.flush();
 		if (left === 0) this.#again(false);
 		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#again(true);
-	}
-
-	/** The connection whose turn it is, past those that have lost their say since they came. */
-	#first(): Connection | undefined {
-		while (this.#head !== undefined && !this.#head.wants()) this.#unschedule(this.#head);
-		return this.#head;
 	}
 
 	#packetInto(chain: Chain): number {
@@ -309,11 +346,11 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			out.credit(0, 0);
 			return chain.writable.copyFrom(out.bytes);
 		}
-		const connection = this.#head!;
-		this.#unschedule(connection);
+		const connection = this.#schedule.first!;
+		this.#schedule.remove(connection);
 		out.address(VMADDR_CID_HOST, connection.hostPort, this.#cid, connection.guestPort);
 		const written = connection.fill(out, chain.writable);
-		if (connection.wants()) this.#schedule(connection);
+		if (connection.wants()) this.#schedule.add(connection);
 		return written;
 	}
 
@@ -326,26 +363,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			this.#turnTx = false;
 			this.#entered(() => (listen ? this.#listen() : this.#speak()));
 		});
-	}
-
-	#schedule(connection: Connection): void {
-		if (connection.scheduled) return;
-		connection.scheduled = true;
-		if (this.#tail === undefined) this.#head = connection;
-		else this.#tail.next = connection;
-		this.#tail = connection;
-	}
-
-	/** Takes a connection off the list, so that a closed one costs no receive buffer. */
-	#unschedule(connection: Connection): void {
-		if (!connection.scheduled) return;
-		let before: Connection | undefined;
-		for (let at = this.#head; at !== undefined && at !== connection; at = at.next) before = at;
-		if (before === undefined) this.#head = connection.next;
-		else before.next = connection.next;
-		if (this.#tail === connection) this.#tail = before;
-		connection.next = undefined;
-		connection.scheduled = false;
 	}
 
 	#full(): boolean {
@@ -381,7 +398,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		ports.delete(guestPort);
 		if (ports.size === 0) this.#table.delete(hostPort);
 		this.#count--;
-		this.#unschedule(connection);
+		this.#schedule.remove(connection);
 		if (tell) this.#resets.push(hostPort, guestPort);
 		const stream = connection.close();
 		if (stream !== undefined) this.#linger(stream);

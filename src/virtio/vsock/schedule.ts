@@ -1,0 +1,37 @@
+/*
+ * Connections that have something to say, first come first served: a list through the connections themselves, so that
+ * a packet allocates nothing.
+ */
+import type { Connection } from "./connection.ts";
+
+export class Schedule {
+	#head: Connection | undefined;
+	#tail: Connection | undefined;
+
+	/** The connection whose turn it is, past those that have lost their say since they came. */
+	get first(): Connection | undefined {
+		while (this.#head !== undefined && !this.#head.wants()) this.remove(this.#head);
+		return this.#head;
+	}
+
+	/** Puts a connection last, unless it waits already. */
+	add(connection: Connection): void {
+		if (connection.scheduled) return;
+		connection.scheduled = true;
+		if (this.#tail === undefined) this.#head = connection;
+		else this.#tail.next = connection;
+		this.#tail = connection;
+	}
+
+	/** Takes a connection off the list, so that a closed one costs no receive buffer. */
+	remove(connection: Connection): void {
+		if (!connection.scheduled) return;
+		let before: Connection | undefined;
+		for (let at = this.#head; at !== undefined && at !== connection; at = at.next) before = at;
+		if (before === undefined) this.#head = connection.next;
+		else before.next = connection.next;
+		if (this.#tail === connection) this.#tail = before;
+		connection.next = undefined;
+		connection.scheduled = false;
+	}
+}
