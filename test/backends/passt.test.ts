@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { PasstBackend, userNetwork } from "../../src/backends/passt.ts";
 import type { Forward } from "../../src/backends/passt-ports.ts";
+import { RecordedEnter } from "../driver/recorded-enter.ts";
 import { bytesOf, segmentsOf } from "./segments-of.ts";
 
 const closers: (() => unknown)[] = [];
@@ -160,6 +161,20 @@ async function gone(pid: number): Promise<void> {
 }
 
 describe("PasstBackend", () => {
+	test("what a receiver of frames throws is its machine's to catch", async () => {
+		const recorded = new RecordedEnter();
+		const backend = await PasstBackend.open([], { enter: recorded.enter });
+		closers.push(() => backend.close());
+		backend.start({
+			readable: () => {
+				throw new Error("of the test");
+			},
+			writable: () => undefined,
+		});
+		backend.send(segmentsOf(Buffer.from(`ffffffffffff${macHex(userNetwork.mac)}0806${ARP_QUESTION}`, "hex"), 1500));
+		await expect.poll(() => recorded.failures).toEqual(["passt: of the test"]);
+	});
+
 	test("the gateway answers ARP with its own address", async () => {
 		const { wire } = await wired();
 		wire.send(Buffer.from(`ffffffffffff${macHex(userNetwork.mac)}0806${ARP_QUESTION}`, "hex"));

@@ -6,6 +6,7 @@ import { TapBackend } from "../../src/backends/tap.ts";
 import { GuestMemory } from "../../src/base/guest-memory.ts";
 import { Segments } from "../../src/base/segments.ts";
 import { GuestRam } from "../../src/host/ram.ts";
+import { RecordedEnter } from "../driver/recorded-enter.ts";
 import { bytesOf, segmentsOf } from "./segments-of.ts";
 
 const TAP = `tst${process.pid % 100_000}`;
@@ -110,6 +111,20 @@ const isUdpTo = (port: number) => (frame: Buffer) =>
 	frame.readUInt16BE(HEADER + 36) === port;
 
 describe("TapBackend", () => {
+	test("what a receiver of frames throws is its machine's to catch", async () => {
+		const recorded = new RecordedEnter();
+		const tap = TapBackend.open(TAP, { enter: recorded.enter });
+		closers.push(() => tap.close());
+		tap.start({
+			readable: () => {
+				throw new Error("of the test");
+			},
+			writable: () => undefined,
+		});
+		(await bound()).send(randomBytes(100), 4321, GUEST);
+		await expect.poll(() => recorded.failures[0]).toBe(`tap ${TAP}: of the test`);
+	});
+
 	test("receive gives what the host sends to the guest", async () => {
 		const { next } = opened();
 		const socket = await bound();
