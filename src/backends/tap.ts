@@ -133,7 +133,7 @@ export class TapBackend implements NetBackend {
 		limited(`tap ${this.name}`, "warn", `reading frames fails with ${errnoNameOf(errno)}`);
 		this.#retry ??= setTimeout(() => {
 			this.#retry = undefined;
-			this.#wait(this.#waiting | READABLE);
+			this.#enter(`tap ${this.name}`, () => this.#wait(this.#waiting | READABLE));
 		}, RETRY_MS);
 		this.#retry.unref();
 	}

@@ -145,7 +145,7 @@ export class IoRing {
 	#watch(): void {
 		if (this.#watchdog !== undefined || this.engine === "threads") return;
 		this.#seen = this.#completed;
-		this.#watchdog = setInterval(() => {
+		const look = () => {
 			if (this.#inFlight === 0) {
 				clearInterval(this.#watchdog);
 				this.#watchdog = undefined;
@@ -153,7 +153,8 @@ export class IoRing {
 				this.#nudge();
 			}
 			this.#seen = this.#completed;
-		}, STALL_MS);
+		};
+		this.#watchdog = setInterval(() => this.#enter(this.#name, look), STALL_MS);
 		this.#watchdog.unref();
 	}
 
