@@ -5,6 +5,9 @@
  *
  * Devices and virtqueues are in tsvmm/virtio, ioctls in tsvmm/kvm.
  */
+
+export { ExecError } from "./agent/client.ts";
+export type { ExitStatus, Session } from "./agent/session.ts";
 export type { HostConsole } from "./backends/console.ts";
 export type { BlockBackend, BlockResult, NetBackend, NetEvents, NetOffloads } from "./backends/contract.ts";
 export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
@@ -24,8 +27,10 @@ export {
 } from "./base/errors.ts";
 export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ObservedChain, Observer } from "./base/observer.ts";
-export type { ContainerResult, ContainerStdio, ContainerTerminal, PhaseTimes } from "./container/lifecycle.ts";
-export { type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
+export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
+export type { RootfsImage } from "./container/image/rootfs.ts";
+export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
+export type { GuestNetwork } from "./container/setup-steps.ts";
 export type {
 	ConsoleConfig,
 	DiskConfig,

@@ -2,17 +2,18 @@
 #include "agent.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How long killed processes may take to end, in ms. */
 #define END_MS 2000
+#define END_STEP_MS 50
 
 bool in_charge;
 
@@ -38,16 +39,21 @@ void die(const char *format, ...) {
     _exit(1);
 }
 
-/* The children have files open: without waiting for them nothing can be unmounted. */
+/* The children have files open: without waiting for them nothing can be unmounted. SIGCHLD is blocked
+ * (main.c). */
 static void end_children(void) {
+    struct timespec step = {.tv_nsec = END_STEP_MS * 1000000};
+    sigset_t child_ended;
+    sigemptyset(&child_ended);
+    sigaddset(&child_ended, SIGCHLD);
     kill(-1, SIGKILL);
-    for (int i = 0; i < END_MS / 10; i++) {
+    for (int i = 0; i < END_MS / END_STEP_MS; i++) {
         pid_t pid;
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             ;
         if (pid < 0)
             return;
-        poll(NULL, 0, 10);
+        sigtimedwait(&child_ended, NULL, &step);
     }
 }
 

@@ -14,8 +14,8 @@ import type { RootfsOptions } from "../container/image/rootfs.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { initramfs } from "../container/initramfs.ts";
 import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
-import { processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
-import type { ContainerNetwork, ContainerOptions } from "../container/run.ts";
+import { type ProcessSpec, processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
+import type { ContainerMachine, ContainerNetwork } from "../container/run.ts";
 import { findTool } from "../host/command.ts";
 import { openOutput } from "../host/output.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
@@ -24,6 +24,8 @@ import { needsLab, reexecInLab } from "../lab/host.ts";
 import { type PortForward, validateSize } from "../machine/config.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 import { outputFailed, watchOutput } from "./output.ts";
+
+type ContainerRun = ContainerMachine & { process: ProcessSpec };
 
 interface HostStdio extends ContainerStdio {
 	close(): void;
@@ -97,10 +99,10 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 		const ports = device?.kind === "user" ? (device.ports ?? []) : [];
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
 	}
-	const { runContainer } = await import("../container/run.ts");
+	const { runInForeground } = await import("../container/run.ts");
 	const stdio = hostStdio(flags);
 	try {
-		const { status, times } = await runContainer({ ...options, stdio });
+		const { status, times } = await runInForeground(options, stdio);
 		if (flags.timings) process.stderr.write(`tsvmm: ${describeTimes(times)}\n`);
 		return status;
 	} finally {
@@ -111,11 +113,7 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 }
 
 /** Everything that can be wrong is found here, before a lab or a machine is started. */
-async function prepare(
-	imageName: string,
-	command: string[],
-	flags: RunFlags,
-): Promise<Omit<ContainerOptions, "stdio">> {
+async function prepare(imageName: string, command: string[], flags: RunFlags): Promise<ContainerRun> {
 	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);

@@ -1,28 +1,32 @@
 /*
- * `runContainer`: an image's root file system, a kernel and what the user asked for -> a microVM that runs one process.
- * The machine gets the image as read-only disk "root", vsock for the agent, and the network if one is wanted.
+ * `runContainer`: an image or a root file system, and what the caller asked for -> a microVM that runs one process. The
+ * machine gets the image as read-only disk "root", vsock for the agent, and the network if one is wanted.
  */
+import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
 import type { Duplex } from "node:stream";
 import { VSOCK_AGENT_PORT } from "../agent/protocol.ts";
 import { FileConsole, type HostConsole } from "../backends/console.ts";
 import { userNetwork } from "../backends/passt.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
+import { UsageError } from "../base/errors.ts";
 import type { GuestKernel } from "../kernel/store.ts";
-import type { MachineConfig, NetConfig } from "../machine/config.ts";
+import { type MachineConfig, type NetConfig, validateSize } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
+import { Container, type ContainerPlan, type GuestMachine } from "./container.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
-import { type ContainerResult, type ContainerStdio, type GuestMachine, runOnMachine } from "./lifecycle.ts";
-import type { ProcessSpec } from "./process-spec.ts";
+import { type ContainerResult, type ContainerStdio, runOnMachine } from "./lifecycle.ts";
+import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
 import { type GuestNetwork, setupSteps } from "./setup-steps.ts";
 
 /** The network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
-export interface ContainerOptions {
+/** The machine of a container. */
+export interface ContainerMachine {
 	rootfs: RootfsImage;
 	kernel: Pick<GuestKernel, "name" | "vmlinux" | "modulesFolder">;
-	process: ProcessSpec;
 	hostname: string;
 	cpus: number;
 	memoryMiB: number;
@@ -31,7 +35,28 @@ export interface ContainerOptions {
 	consoleFile?: string;
 	/** More kernel parameters. */
 	cmdline?: string;
-	stdio: ContainerStdio;
+}
+
+/** What `runContainer` runs, and in what. One of `image` and `rootfs` is needed. */
+export interface ContainerOptions extends Partial<ContainerMachine> {
+	/** An imported image: NAME[:TAG], NAME@DIGEST or the beginning of an image ID. */
+	image?: string;
+	/** The command, in place of the image's; its first word is looked up in PATH. */
+	args?: readonly string[];
+	/** In place of the image's entrypoint; "" removes it. */
+	entrypoint?: string;
+	/** Added to the image's, or in place of it, by name. */
+	env?: Readonly<Record<string, string>>;
+	/** Absolute; the image's or "/" when missing. Made if it is not there. */
+	cwd?: string;
+	/** "name", "uid", "name:group", "uid:gid"; the image's or root when missing. */
+	user?: string;
+	/** A terminal of this size as the process's standard streams. */
+	tty?: { columns: number; rows: number };
+	/** "pipe": what is written to `stdin`; "null", the default: /dev/null. A terminal is always one's own. */
+	stdin?: "pipe" | "null";
+	/** Ends the machine; what waits then fails with its reason. */
+	signal?: AbortSignal;
 }
 
 /** Serial number of the disk with the image. */
@@ -40,26 +65,80 @@ const TAIL_LINES = 15;
 const TAIL_CHARACTERS = 8192;
 
 /**
- * Runs a container in a microVM of its own.
+ * Starts a container in a microVM of its own. Resolves when its process runs.
+ *
+ * @param options `kernel`: tsvmm's own or Debian's cloud kernel, fetched if need be; `cpus`: 1; `memoryMiB`: 512;
+ * `hostname`: a random one; no network
+ * @returns the container, which is the caller's to end: `stop`, or `await using`
+ * @throws UsageError for options that make no sense, ImageError for an image that is not there, ExecError when the
+ * process cannot be started, GuestError when the machine ends before, HostError for what the host lacks, the signal's
+ * reason. Nothing is left then.
+ */
+export async function runContainer(options: ContainerOptions): Promise<Container> {
+	const { hostname = randomBytes(6).toString("hex"), cpus = 1, memoryMiB = 512, tty, signal } = options;
+	validateSize(cpus, memoryMiB);
+	const { rootfs, image, stopSignal } = await rootOf(options);
+	const spec = processSpec(image, {
+		command: options.args ?? [],
+		env: Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`),
+		tty: tty !== undefined,
+		hostname,
+		...(options.entrypoint === undefined ? {} : { entrypoint: options.entrypoint }),
+		...(options.cwd === undefined ? {} : { workdir: options.cwd }),
+		...(options.user === undefined ? {} : { user: options.user }),
+	});
+	signal?.throwIfAborted();
+	const kernel = options.kernel ?? (await (await import("../kernel/default.ts")).defaultKernel());
+	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
+	const { guest, steps } = await createMachine(machine, signal);
+	const stdin = options.stdin ?? "null";
+	const process = () => ({ ...spec, ...(tty === undefined ? { stdin } : { tty }) });
+	return Container.start(guest, { steps, process, stopSignal, signal });
+}
+
+/**
+ * Runs a container in the foreground: with these streams, to its end.
  *
  * @throws ExecError (125, 126, 127), GuestError, and what Machine.create and initramfs throw
  */
-export async function runContainer(options: ContainerOptions): Promise<ContainerResult> {
-	const { rootfs, hostname, network, process: spec } = options;
-	const initrd = await initramfs({ kernel: options.kernel, fstype: rootfs.fstype, network: network !== undefined });
-	const guestNetwork = network === undefined ? undefined : addresses(network);
-	const steps = setupSteps({
-		rootDisk: ROOT_DISK,
-		fstype: rootfs.fstype,
-		hostname,
-		...(guestNetwork === undefined ? {} : { network: guestNetwork }),
-	});
-	const machine = await createMachine(machineConfig(options, initrd), options.consoleFile);
-	return runOnMachine(machine, steps, spec, options.stdio);
+export async function runInForeground(
+	options: ContainerMachine & { process: ProcessSpec },
+	stdio: ContainerStdio,
+): Promise<ContainerResult> {
+	const { guest, steps } = await createMachine(options);
+	return runOnMachine(guest, { steps, process: options.process }, stdio);
+}
+
+/** The root file system, and what its image says about the process. */
+async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promise<{
+	rootfs: RootfsImage;
+	image: ImageProcess;
+	stopSignal?: number | undefined;
+}> {
+	if ((name === undefined) === (rootfs === undefined)) {
+		throw new UsageError("ERR_RUN_ROOT", "Cannot run a container: either an image or a rootfs is wanted");
+	}
+	if (rootfs !== undefined) return { rootfs, image: { env: [], entrypoint: [], cmd: [], workingDir: "", user: "" } };
+	const [{ ImageStore }, { rootfsImage }] = await Promise.all([
+		import("./image/store.ts"),
+		import("./image/rootfs.ts"),
+	]);
+	const store = new ImageStore();
+	const image = store.find(name!);
+	const built = await rootfsImage(store, image, signal === undefined ? {} : { signal });
+	return { rootfs: built, image: image.config, stopSignal: signalNumber(image.config.stopSignal) };
+}
+
+/** "SIGTERM", "TERM" or "15"; undefined for anything else. */
+export function signalNumber(text: string | undefined): number | undefined {
+	if (text === undefined) return undefined;
+	if (/^[0-9]{1,2}$/.test(text)) return Number(text);
+	const signals: Readonly<Record<string, number>> = constants.signals;
+	return signals[text] ?? signals[`SIG${text}`];
 }
 
 /** The machine of a container, as configuration. */
-export function machineConfig(options: ContainerOptions, initrd: string): MachineConfig {
+export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
 	const { kernel, rootfs, cpus, memoryMiB, network, cmdline } = options;
 	return {
 		kernel: kernel.vmlinux,
@@ -95,17 +174,34 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 	};
 }
 
-async function createMachine(config: MachineConfig, consoleFile: string | undefined): Promise<GuestMachine> {
+/** The machine, not yet started, and the steps that make it a container's. */
+async function createMachine(
+	options: ContainerMachine,
+	signal?: AbortSignal,
+): Promise<Pick<ContainerPlan, "steps"> & { guest: GuestMachine }> {
+	const { rootfs, hostname, network, kernel, consoleFile } = options;
+	const initrd = await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
+	const steps = setupSteps({
+		rootDisk: ROOT_DISK,
+		fstype: rootfs.fstype,
+		hostname,
+		...(network === undefined ? {} : { network: addresses(network) }),
+	});
 	const console = new TailConsole(consoleFile);
-	const machine = await Machine.create({ ...config, console: { kind: "own", console } });
+	const machine = await Machine.create({
+		...machineConfig(options, initrd),
+		console: { kind: "own", console },
+		...(signal === undefined ? {} : { signal }),
+	});
 	const agent = firstConnection(machine.vsock!, VSOCK_AGENT_PORT);
-	return {
+	const guest = {
 		start: () => machine.start(),
 		stop: () => machine.stop(),
 		ended: machine.ended,
 		agent,
 		consoleTail: () => console.tail(),
 	};
+	return { guest, steps };
 }
 
 /** The first stream that the guest opens to `port`; it then finds nobody there any more. */

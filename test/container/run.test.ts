@@ -10,8 +10,10 @@ import { type Duplex, PassThrough, Readable, Writable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { ExecSpec } from "../../src/agent/client.ts";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
-import { type ContainerStdio, type GuestMachine, runOnMachine } from "../../src/container/lifecycle.ts";
-import { firstConnection } from "../../src/container/run.ts";
+import { TsvmmError } from "../../src/base/errors.ts";
+import { Container, type GuestMachine } from "../../src/container/container.ts";
+import { type ContainerStdio, runOnMachine } from "../../src/container/lifecycle.ts";
+import { firstConnection, runContainer, signalNumber } from "../../src/container/run.ts";
 import type { MachineEnd } from "../../src/machine/ending.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
@@ -88,7 +90,7 @@ function stdio(stdin?: Readable) {
 
 /** The agent refuses to power this machine off, so the fake ends once the payload is done. */
 function run(args: string[], io: ContainerStdio, spec: Partial<ExecSpec> = {}, machine = new FakeMachine()) {
-	return runOnMachine(endsWhenRefused(machine), [], { args, env, ...spec }, io);
+	return runOnMachine(endsWhenRefused(machine), { steps: [], process: { args, env, ...spec } }, io);
 }
 
 function endsWhenRefused(machine: FakeMachine): FakeMachine {
@@ -244,4 +246,71 @@ test("firstConnection takes one connection of the guest; the port is closed to t
 	} finally {
 		await vsock.close();
 	}
+});
+
+describe("Container", () => {
+	const start = (args: string[], more: { signal?: AbortSignal; stopSignal?: number } = {}) =>
+		Container.start(endsWhenRefused(new FakeMachine()), { steps: [], process: () => ({ args, env }), ...more });
+	const text = async (stream: Readable) => Buffer.concat(await stream.toArray()).toString();
+
+	test("has streams, an exit status, and ends with its process", async () => {
+		const container = await start(["sh", "-c", "cat; echo err >&2; exit 3"]);
+		container.stdin.end("in");
+		expect(await Promise.all([text(container.stdout), text(container.stderr)])).toEqual(["in", "err\n"]);
+		expect(await container.exit).toEqual({ code: 3 });
+		expect(await container.ended).toEqual({ reason: "power-off" });
+	});
+	test("runs more processes, in its own namespaces and with its environment", async () => {
+		await using container = await start(["sleep", "100"]);
+		const one = await container.exec({ args: ["sh", "-c", "echo $$; exit 5"] });
+		expect(Number(await text(one.stdout))).toBeLessThan(20);
+		expect(await one.exit).toEqual({ code: 5 });
+		await expect(container.exec({ args: ["nowhere"] })).rejects.toMatchObject({ exitStatus: 127 });
+		const long = await container.exec({ args: ["sleep", "100"] });
+		container.kill("SIGTERM");
+		expect(await container.exit).toEqual({ signal: 15 });
+		await expect(long.exit).rejects.toMatchObject({ code: "ERR_AGENT_LOST" });
+		await container.ended;
+		await expect(container.exec({ args: ["true"] })).rejects.toBeInstanceOf(TsvmmError);
+	});
+	test("stop sends the stop signal, and kills what does not mind", async () => {
+		const orderly = await start(["sh", "-c", "trap 'exit 9' USR1; echo ready; while :; do sleep 0.02; done"], {
+			stopSignal: 10,
+		});
+		await once(orderly.stdout, "data");
+		await orderly.stop();
+		expect(await orderly.exit).toEqual({ code: 9 });
+		const stubborn = await start(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"]);
+		await once(stubborn.stdout, "data");
+		await stubborn.stop({ timeoutMs: 50 });
+		expect(await stubborn.exit).toEqual({ signal: 9 });
+	});
+	test("an abort ends it with the reason, before its process runs and after", async () => {
+		const reason = new Error("enough");
+		await expect(start(["true"], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+		const abort = new AbortController();
+		const container = await start(["sleep", "100"], { signal: abort.signal });
+		abort.abort(reason);
+		await expect(container.exit).rejects.toBe(reason);
+		await container.ended;
+	});
+	test("a slow reader gets all output after the machine is gone", async () => {
+		const container = await start(["sh", "-c", "head -c 200000 /dev/zero"]);
+		await container.ended;
+		expect((await text(container.stdout)).length).toBe(200_000);
+	});
+});
+
+test("runContainer wants an image or a root file system", async () => {
+	await expect(runContainer({ args: ["true"] })).rejects.toMatchObject({ code: "ERR_RUN_ROOT" });
+});
+
+test.each([
+	["SIGQUIT", 3],
+	["QUIT", 3],
+	["15", 15],
+	["SIGNONE", undefined],
+	[undefined, undefined],
+])("signalNumber reads %s as %s", (words, number) => {
+	expect(signalNumber(words)).toBe(number);
 });

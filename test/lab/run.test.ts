@@ -127,3 +127,49 @@ describe("tsvmm run", () => {
 		);
 	});
 });
+
+/** Runs a program on the lab's side. */
+function inLab(argv: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+	const child = spawn(process.execPath, [program, "lab", "exec", "--", ...argv], { env, stdio: "pipe" });
+	let stdout = "";
+	let stderr = "";
+	child.stdout.on("data", (chunk) => {
+		stdout += chunk;
+	});
+	child.stderr.on("data", (chunk) => {
+		stderr += chunk;
+	});
+	child.stdin.end();
+	return new Promise((resolve) => child.once("close", (status) => resolve({ status, stdout, stderr })));
+}
+
+test("run with an output that nobody reads hears signals all the same", async () => {
+	await run(["--net", "none"], ["true"]); /* prepares what takes writing */
+	const command = `${process.execPath} ${program} run -q --net none ${image} yes`;
+	/* The pipe's other end is open, and nobody ever reads from it. */
+	const script = `cd /run; mkfifo full; exec 9<>full; ${command} >&9 & pid=$!; sleep 10; kill $pid; sleep 1; kill $pid; sleep 1; kill $pid; wait $pid; echo $? >&2`;
+	const { stderr } = await inLab(["bash", "-c", script]);
+	expect(stderr).toMatch(/^143$/m);
+});
+
+test("runContainer gives streams, more processes and an end", async () => {
+	await run(["--net", "none"], ["true"]);
+	execFileSync(process.execPath, [join(packageRoot(), "scripts/build-library.mjs")]);
+	const source = `
+		import { runContainer } from "${join(packageRoot(), "dist/lib/index.js")}";
+		const text = async (stream) => Buffer.concat(await stream.toArray()).toString();
+		const container = await runContainer({ image: "${image}", args: ["cat"], stdin: "pipe", env: { A: "1" } });
+		const ps = await container.exec({ args: ["sh", "-c", "echo $A; ps | wc -l; exit 4"] });
+		console.log(JSON.stringify([await text(ps.stdout), await ps.exit]));
+		container.stdin.end("through");
+		console.log(JSON.stringify([await text(container.stdout), await container.exit, (await container.ended).reason]));
+	`;
+	const { stdout, stderr } = await inLab([process.execPath, "--input-type=module", "-e", source]);
+	expect(stderr).toBe("");
+	const [exec, main] = stdout
+		.trim()
+		.split("\n")
+		.map((line) => JSON.parse(line) as unknown[]);
+	expect(exec).toEqual([expect.stringMatching(/^1\n[3-8]\n$/), { code: 4 }]);
+	expect(main).toEqual(["through", { code: 0 }, "power-off"]);
+});

@@ -1,0 +1,270 @@
+/*
+ * A container: a machine of its own, the agent in it, and the one process that it exists for. It is an object apart from
+ * the command that started it: streams, an end, more processes, signals. Machines are known only as GuestMachine, so
+ * that tests run this with the real agent and no VM.
+ *
+ *     start: machine boots -> agent connects -> SETUP -> EXEC      then: streams, exec, kill, stop
+ *     the process's EXIT -> power off -> the machine ends: `ended`
+ */
+import { constants } from "node:os";
+import type { Duplex, Readable, Writable } from "node:stream";
+import { AgentClient, type ExecSpec } from "../agent/client.ts";
+import type { ExitStatus, Session } from "../agent/session.ts";
+import { GuestError, TsvmmError } from "../base/errors.ts";
+import { describeEnd, endError, type MachineEnd } from "../machine/ending.ts";
+import type { SetupStep } from "./setup-steps.ts";
+
+/** A machine as a container sees it. */
+export interface GuestMachine {
+	start(): void;
+	stop(): Promise<MachineEnd>;
+	/** Never rejects. */
+	readonly ended: Promise<MachineEnd>;
+	/** The agent's connection. */
+	readonly agent: Promise<Duplex>;
+	/** The last lines of the guest's console. */
+	consoleTail(): string;
+}
+
+/** What a container runs, and how. */
+export interface ContainerPlan {
+	steps: readonly SetupStep[];
+	/** Called when everything is ready for the process. */
+	process: () => ExecSpec;
+	/** What `stop` sends; SIGTERM when missing. */
+	stopSignal?: number | undefined;
+	/** Ends the machine, whatever it does. */
+	signal?: AbortSignal | undefined;
+}
+
+/** How long each phase of a container's start took, in ms. */
+export interface StartTimes {
+	/** This process, from its start to the first instruction of the guest. */
+	host: number;
+	/** To the first instruction of the agent. */
+	kernel: number;
+	/** The agent, to the payload's start. */
+	init: number;
+}
+
+/** A process to run in a container that runs already; what is missing is as the container's own process has it. */
+export type ContainerExec = Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin">;
+
+/** What the agent calls the machine's one container. */
+const NAME = "container";
+const BOOT_TIMEOUT_MS = 120_000;
+const POWER_OFF_TIMEOUT_MS = 10_000;
+/** As docker stop. */
+const STOP_TIMEOUT_MS = 10_000;
+
+/**
+ * A running container. It owns its machine, which ends when the container's process does.
+ *
+ * @example
+ * await using container = await runContainer({ image: "alpine", args: ["cat"], stdin: "pipe" });
+ * container.stdin.end("hello");
+ * for await (const chunk of container.stdout) process.stdout.write(chunk);
+ * console.log(await container.exit); // { code: 0 }
+ */
+export class Container implements AsyncDisposable {
+	/** How the container's process ended. Rejects when the machine ended before it: GuestError, or the signal's reason. */
+	readonly exit: Promise<ExitStatus>;
+	/** Resolves when the machine is gone, however that came; never rejects. */
+	readonly ended: Promise<MachineEnd>;
+	readonly startTimes: StartTimes;
+	readonly #machine: GuestMachine;
+	readonly #client: AgentClient;
+	readonly #session: Session;
+	readonly #plan: ContainerPlan;
+	readonly #spec: ExecSpec;
+	readonly #early: Promise<never>;
+
+	/**
+	 * Boots `machine`, which is the container's from now on, and starts the process in it.
+	 *
+	 * @throws ExecError when the process cannot be started, GuestError when the machine ends before, TsvmmError
+	 * ERR_AGENT_TIMEOUT when the agent does not answer, the signal's reason. The machine has ended then.
+	 */
+	static async start(machine: GuestMachine, plan: ContainerPlan): Promise<Container> {
+		const starting = performance.now();
+		const { signal } = plan;
+		let client: AgentClient | undefined;
+		const abort = () => void machine.stop();
+		/* Whatever waits for the agent also waits for the end of the machine, which makes waiting pointless. */
+		const early = machine.ended.then((end): never => {
+			signal?.removeEventListener("abort", abort);
+			throw signal?.aborted ? signal.reason : endedEarly(end, machine);
+		});
+		early.catch(() => undefined);
+		try {
+			signal?.throwIfAborted();
+			signal?.addEventListener("abort", abort, { once: true });
+			machine.start();
+			client = new AgentClient(await Promise.race([agentStream(machine), early]));
+			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
+			const greeted = performance.now();
+			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
+			await orEarly(client.setup(plan.steps, NAME), early, machine);
+			const spec = { ...plan.process(), container: NAME };
+			const session = await orEarly(client.exec(spec), early, machine);
+			const inAgent = hello.nowMs - hello.startMs;
+			const times = {
+				host: starting,
+				kernel: greeted - starting - inAgent,
+				init: performance.now() - greeted + inAgent,
+			};
+			return new Container(machine, client, session, plan, spec, early, times);
+		} catch (error) {
+			client?.close();
+			await machine.stop();
+			throw error;
+		}
+	}
+
+	private constructor(
+		machine: GuestMachine,
+		client: AgentClient,
+		session: Session,
+		plan: ContainerPlan,
+		spec: ExecSpec,
+		early: Promise<never>,
+		times: StartTimes,
+	) {
+		this.#machine = machine;
+		this.#client = client;
+		this.#session = session;
+		this.#plan = plan;
+		this.#spec = spec;
+		this.#early = early;
+		this.startTimes = times;
+		this.exit = orEarly(session.exit, early, machine);
+		this.exit.catch(() => undefined); /* whoever awaits it is told */
+		this.ended = machine.ended;
+		session.stdin.on("error", () => undefined);
+		void this.exit.then(
+			() => this.#powerOff(),
+			() => this.#client.close(),
+		);
+	}
+
+	/** Input of the container's process; what is written when nobody reads it vanishes. */
+	get stdin(): Writable {
+		return this.#session.stdin;
+	}
+
+	/** Its output. At most 256 KiB wait here for a reader, more waits in the guest. */
+	get stdout(): Readable {
+		return this.#session.stdout;
+	}
+
+	/** Its standard error; empty where it has a terminal. */
+	get stderr(): Readable {
+		return this.#session.stderr;
+	}
+
+	/**
+	 * Starts one more process in the container. It ends with the container's own process at the latest.
+	 *
+	 * @throws ExecError when it cannot be started, TsvmmError ERR_AGENT_LOST or GuestError when the container has ended
+	 */
+	exec(spec: ContainerExec): Promise<Session> {
+		const { env, cwd, user } = this.#spec;
+		const own: Partial<ExecSpec> = {
+			...(env === undefined ? {} : { env }),
+			...(cwd === undefined ? {} : { cwd }),
+			...(user === undefined ? {} : { user }),
+		};
+		return orEarly(this.#client.exec({ ...own, ...spec, container: NAME }), this.#early, this.#machine);
+	}
+
+	/**
+	 * Sends a signal to the container's process. Nothing happens once that has ended.
+	 *
+	 * @param signal by name or number (default SIGKILL)
+	 * @param options.group to its whole process group, as a terminal does (default false)
+	 */
+	kill(signal: NodeJS.Signals | number = "SIGKILL", { group = false }: { group?: boolean } = {}): void {
+		this.#session.signal(typeof signal === "number" ? signal : constants.signals[signal], group);
+	}
+
+	/** Tells the process's terminal its new size. */
+	resize(columns: number, rows: number): void {
+		this.#session.resize(columns, rows);
+	}
+
+	/**
+	 * Asks the process to end, with the image's stop signal or SIGTERM, and kills it when it takes too long. Resolves when
+	 * the machine is gone.
+	 *
+	 * @param options.timeoutMs how long it may take (default 10000)
+	 */
+	async stop({ timeoutMs = STOP_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<MachineEnd> {
+		this.kill(this.#plan.stopSignal ?? "SIGTERM");
+		if (await within(this.exit, timeoutMs)) return this.ended;
+		this.kill("SIGKILL");
+		if (!(await within(this.exit, POWER_OFF_TIMEOUT_MS))) await this.#machine.stop();
+		return this.ended;
+	}
+
+	/** Ends the machine at once, and with it whatever runs in it. */
+	async [Symbol.asyncDispose](): Promise<void> {
+		this.#client.close();
+		await this.#machine.stop();
+	}
+
+	/** The process has ended: an orderly end of the machine, or none, if that takes too long. */
+	async #powerOff(): Promise<void> {
+		const off = this.#client.powerOff().then(() => this.ended);
+		await within(off, POWER_OFF_TIMEOUT_MS);
+		this.#client.close();
+		await this.#machine.stop();
+	}
+}
+
+/** Whether `work` settled within `timeoutMs`, however it did. */
+async function within(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+	let timer: NodeJS.Timeout | undefined;
+	const late = new Promise<false>((resolve) => {
+		timer = setTimeout(() => resolve(false), timeoutMs);
+	});
+	const settled = work.then(
+		() => true,
+		() => true,
+	);
+	try {
+		return await Promise.race([settled, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+async function agentStream(machine: GuestMachine): Promise<Duplex> {
+	const stream = machine.agent;
+	if (await within(Promise.race([stream, machine.ended]), BOOT_TIMEOUT_MS)) return await stream;
+	const message = `Cannot reach the guest agent: it did not connect within ${BOOT_TIMEOUT_MS / 1000} s`;
+	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));
+}
+
+/** When the agent is lost, the machine's end, which follows at once, explains it better. */
+async function orEarly<T>(work: Promise<T>, early: Promise<never>, machine: GuestMachine): Promise<T> {
+	try {
+		return await Promise.race([work, early]);
+	} catch (error) {
+		if (!(error instanceof TsvmmError) || error.code !== "ERR_AGENT_LOST") throw error;
+		const grace = new Promise<void>((resolve) => setTimeout(resolve, 2000).unref());
+		await Promise.race([machine.ended, grace]);
+		await Promise.race([early, Promise.resolve()]);
+		throw new GuestError("ERR_AGENT_LOST", withConsole(error.message, machine), { cause: error });
+	}
+}
+
+function endedEarly(end: MachineEnd, machine: GuestMachine): TsvmmError {
+	const known = endError(end);
+	const message = `Cannot run the container to its end: ${describeEnd(end)}`;
+	return new GuestError(known?.code ?? "ERR_GUEST_ENDED", withConsole(message, machine));
+}
+
+function withConsole(message: string, machine: GuestMachine): string {
+	const tail = machine.consoleTail();
+	return tail === "" ? message : `${message}\n  last lines of the guest's console:\n${tail.replace(/^/gm, "  | ")}`;
+}
