@@ -48,7 +48,10 @@ export interface StartTimes {
 }
 
 /** A process to run in a container that runs already; what is missing is as the container's own process has it. */
-export type ContainerExec = Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin">;
+export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin"> {
+	/** Hangs the process up and kills it soon after, if it still runs. */
+	signal?: AbortSignal;
+}
 
 /** What the agent calls the machine's one container. */
 const NAME = "container";
@@ -165,16 +168,26 @@ export class Container implements AsyncDisposable {
 	/**
 	 * Starts one more process in the container. It ends with the container's own process at the latest.
 	 *
-	 * @throws ExecError when it cannot be started, TsvmmError ERR_AGENT_LOST or GuestError when the container has ended
+	 * @throws ExecError when it cannot be started, TsvmmError ERR_AGENT_LOST or GuestError when the container has ended,
+	 * the reason of a signal that is aborted already
 	 */
-	exec(spec: ContainerExec): Promise<Session> {
+	async exec({ signal, ...spec }: ContainerExec): Promise<Session> {
+		signal?.throwIfAborted();
 		const { env, cwd, user } = this.#spec;
 		const own: Partial<ExecSpec> = {
 			...(env === undefined ? {} : { env }),
 			...(cwd === undefined ? {} : { cwd }),
 			...(user === undefined ? {} : { user }),
 		};
-		return orEarly(this.#client.exec({ ...own, ...spec, container: NAME }), this.#early, this.#machine);
+		const starting = this.#client.exec({ ...own, ...spec, container: NAME });
+		const session = await orEarly(starting, this.#early, this.#machine);
+		if (signal === undefined) return session;
+		const close = () => session.close();
+		if (signal.aborted) close();
+		signal.addEventListener("abort", close, { once: true });
+		const settled = () => signal.removeEventListener("abort", close);
+		void session.exit.then(settled, settled);
+		return session;
 	}
 
 	/**

@@ -88,7 +88,7 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 		...(options.user === undefined ? {} : { user: options.user }),
 	});
 	signal?.throwIfAborted();
-	const kernel = options.kernel ?? (await (await import("../kernel/default.ts")).defaultKernel());
+	const kernel = options.kernel ?? (await kernelOf(signal));
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
 	const { guest, steps } = await createMachine(machine, signal);
 	const stdin = options.stdin ?? "null";
@@ -107,6 +107,11 @@ export async function runInForeground(
 ): Promise<ContainerResult> {
 	const { guest, steps } = await createMachine(options);
 	return runOnMachine(guest, { steps, process: options.process }, stdio);
+}
+
+async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
+	const { defaultKernel } = await import("../kernel/default.ts");
+	return defaultKernel(signal === undefined ? {} : { signal });
 }
 
 /** The root file system, and what its image says about the process. */

@@ -6,6 +6,6 @@ import { findMinimalKernel } from "./build.ts";
 import { type FetchOptions, fetchKernel, type GuestKernel } from "./store.ts";
 
 /** @throws what fetchKernel throws */
-export async function defaultKernel(options: Pick<FetchOptions, "onStep"> = {}): Promise<GuestKernel> {
+export async function defaultKernel(options: Pick<FetchOptions, "onStep" | "signal"> = {}): Promise<GuestKernel> {
 	return (await findMinimalKernel()) ?? (await fetchKernel("6.1-cloud", options));
 }

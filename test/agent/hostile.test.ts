@@ -4,7 +4,7 @@
  */
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { AgentBroker } from "../../src/agent/broker.ts";
 import { AgentClient } from "../../src/agent/client.ts";
 import {
@@ -157,6 +157,31 @@ describe("AgentClient answers a broken protocol with ERR_AGENT_PROTOCOL", () => 
 		await turn();
 		agent.send(FRAME.FAILED, 1, failed(127, "cannot \x1b[2J\u202e run\r\n"));
 		await expect(pending).rejects.toMatchObject({ message: "Cannot ?[2J? run??", exitStatus: 127 });
+	});
+});
+
+describe("AgentClient and an agent that does not answer", () => {
+	afterEach(() => vi.useRealTimers());
+
+	test("waits a minute, then closes what it asked for; an answer that comes late does no harm", async () => {
+		const { agent, client } = await connected();
+		vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+		const asked = [client.exec({ args: ["a"] }), client.setup([["wait", "/x"]]), client.ping(), client.remove("x")];
+		const failed = Promise.all(asked.map((one) => expect(one).rejects.toMatchObject({ code: "ERR_AGENT_TIMEOUT" })));
+		await vi.advanceTimersByTimeAsync(60_000);
+		await failed;
+		await turn();
+		expect(agent.received.filter(({ type }) => type === FRAME.CLOSE).map(({ session }) => session)).toEqual([1, 2]);
+		agent.start(1);
+		agent.send(FRAME.STDOUT, 1, Buffer.from("late"));
+		agent.send(FRAME.EXIT, 1, encodeU32(9));
+		agent.send(FRAME.DONE, 2);
+		agent.send(FRAME.PONG, 3);
+		agent.send(FRAME.DONE, 4);
+		const ping = client.ping();
+		await turn();
+		agent.send(FRAME.PONG, 5);
+		expect(await ping).toBeGreaterThanOrEqual(0);
 	});
 });
 

@@ -273,6 +273,15 @@ describe("Container", () => {
 		await container.ended;
 		await expect(container.exec({ args: ["true"] })).rejects.toBeInstanceOf(TsvmmError);
 	});
+	test("an abort ends a process that exec started, and nothing else", async () => {
+		await using container = await start(["sleep", "100"]);
+		const abort = new AbortController();
+		const session = await container.exec({ args: ["sleep", "100"], signal: abort.signal });
+		abort.abort();
+		expect(await session.exit).toEqual({ signal: 1 });
+		await expect(container.exec({ args: ["true"], signal: abort.signal })).rejects.toBe(abort.signal.reason);
+		expect(await (await container.exec({ args: ["true"] })).exit).toEqual({ code: 0 });
+	});
 	test("stop sends the stop signal, and kills what does not mind", async () => {
 		const orderly = await start(["sh", "-c", "trap 'exit 9' USR1; echo ready; while :; do sleep 0.02; done"], {
 			stopSignal: 10,
