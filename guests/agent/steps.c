@@ -5,9 +5,9 @@
 #include "mount.h"
 #include "network.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,8 @@
 
 #define FIELDS 4
 #define WAIT_MS 10000
+/* Deeper than an image needs: a folder in the way of a file. */
+#define FOLDERS_MAX 200
 
 static int make_parent(const char *path) {
     char parent[PATH_MAX];
@@ -81,11 +83,34 @@ static int step_folder(char **field) {
     return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
 }
 
-static int remove_one(const char *path, const struct stat *found, int kind, struct FTW *at) {
-    (void)found;
-    (void)kind;
-    (void)at;
-    return remove(path);
+/* Removes a folder and all in it, but nothing of what is mounted there. Only a folder's device tells of a
+ * mount: a file on an overlay has that of its layer. @return 0; -1 with errno */
+static int remove_folder(int parent, const char *name, dev_t device, int depth) {
+    struct stat found;
+    struct dirent *entry;
+    int error = 0, fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (folder == NULL)
+        return -1;
+    if (fstat(fd, &found) < 0)
+        error = errno;
+    else if (found.st_dev != device)
+        error = EBUSY;
+    else if (depth == FOLDERS_MAX)
+        error = ELOOP;
+    while (error == 0 && (entry = readdir(folder)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (fstatat(fd, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) < 0 ||
+            (S_ISDIR(found.st_mode) ? remove_folder(fd, entry->d_name, device, depth + 1)
+                                    : unlinkat(fd, entry->d_name, 0)) < 0)
+            error = errno;
+    }
+    closedir(folder);
+    if (error == 0 && unlinkat(parent, name, AT_REMOVEDIR) == 0)
+        return 0;
+    errno = error != 0 ? error : errno;
+    return -1;
 }
 
 /*
@@ -103,8 +128,7 @@ static int step_file(char **field) {
     if (make_parent(field[0]) < 0)
         return -1;
     if (lstat(field[0], &found) == 0 &&
-        (S_ISDIR(found.st_mode) ? nftw(field[0], remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
-                                : unlink(field[0])) != 0)
+        (S_ISDIR(found.st_mode) ? remove_folder(AT_FDCWD, field[0], found.st_dev, 0) : unlink(field[0])) < 0)
         return -1;
     return write_file(field[0], O_CREAT | O_EXCL | O_NOFOLLOW, mode, field[2]);
 }

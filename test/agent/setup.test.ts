@@ -192,6 +192,33 @@ test("setup replaces whatever is in a file's place, and follows no link there", 
 	expect(readFileSync(`${there}/other`, "utf8")).toBe("untouched");
 });
 
+test("setup removes a folder of an overlay that is in a file's place, but nothing that is mounted in it", async () => {
+	const there = `${agent.folder}/layers`;
+	for (const name of ["lower/etc/hosts/deep", "writable", "root"]) mkdirSync(`${there}/${name}`, { recursive: true });
+	writeFileSync(`${there}/lower/etc/hosts/deep/file`, "");
+	writeFileSync(`${there}/lower/etc/hosts/file`, "");
+	const upper = `${there}/writable`;
+	await client.setup(
+		[
+			["mount", `tmpfs\ttmpfs\t${upper}\t`],
+			["folder", `${upper}/upper\t755`],
+			["folder", `${upper}/work\t755`],
+			[
+				"mount",
+				`overlay\toverlay\t${there}/root\tlowerdir=${there}/lower,upperdir=${upper}/upper,workdir=${upper}/work`,
+			],
+			["file", `${there}/root/etc/hosts\t644\tmine`],
+			["folder", `${there}/root/etc/volume/data\t755`],
+			["mount", `tmpfs\ttmpfs\t${there}/root/etc/volume/data\t`],
+			["file", `${there}/root/etc/volume/data/kept\t644\tkept`],
+		],
+		"layers",
+	);
+	await expect(client.setup([["file", `${there}/root/etc/volume\t644\t`]], "layers")).rejects.toThrow(/busy/);
+	expect(await output("layers", `cat ${there}/root/etc/hosts ${there}/root/etc/volume/data/kept`)).toBe("minekept");
+	await client.remove("layers");
+});
+
 test("setup that waits leaves the agent free for everybody else", async () => {
 	const awaited = `${agent.folder}/awaited`;
 	let ready = false;
