@@ -57,6 +57,13 @@ export class Bus {
 		this.#ranges.push({ start, end, device });
 	}
 
+	/** Takes a device away again; accesses to its addresses find nothing. */
+	remove(device: BusDevice): void {
+		const at = this.#ranges.findIndex((range) => range.device === device);
+		if (at >= 0) this.#ranges.splice(at, 1);
+		this.#last = undefined;
+	}
+
 	/** Reads 1 to 8 bytes into `data` (little endian), as the kernel's exit structure wants them. */
 	read(address: number, data: Uint8Array): void {
 		const part = partBytes(data.length);

@@ -40,3 +40,7 @@ export const I8042_PORT = 0x60;
 export const PVPANIC_PORT = 0x505;
 /** ACPI sleep control, sleep status and reset registers: one byte each, in this order. */
 export const ACPI_REGISTERS_PORT = 0x600;
+/** Which slots of virtio-mmio devices are taken and which have changed: two words of 32 bits. */
+export const HOT_PLUG_PORT = 0x610;
+/** The event device's interrupt: ACPI's own on other machines, free where there is no SCI. */
+export const HOT_PLUG_GSI = 9;

@@ -25,7 +25,10 @@ export interface BootPlan {
 	readonly cpus: number;
 	readonly e820: readonly E820Entry[];
 	readonly lowRamEnd: number;
+	/** The virtio-mmio devices that are there, for a kernel without ACPI. */
 	readonly virtioMmio: readonly MmioDevice[];
+	/** Where such devices can be, now or later. */
+	readonly virtioSlots: readonly MmioDevice[];
 }
 
 /** What was put in place; `kernel.protocol` and `kernel.entry` are what the boot CPU needs. */
@@ -47,7 +50,7 @@ export async function prepareBoot(memory: GuestMemory, plan: BootPlan): Promise<
 	const kernel = await loadKernel(memory, plan.kernel, lowRamEnd);
 	const initrd = plan.initrd === undefined ? undefined : await loadInitrd(memory, plan.initrd, kernel, lowRamEnd);
 	writeCmdline(memory, cmdline, kernel.cmdlineBytes);
-	const rsdp = acpi ? writeAcpiTables(memory, cpus, virtioMmio) : 0;
+	const rsdp = acpi ? writeAcpiTables(memory, cpus, plan.virtioSlots) : 0;
 	writeMpTable(memory, cpus);
 	writeResetVector(memory);
 	if (kernel.protocol === "pvh") writeStartInfo(memory, initrd, e820, rsdp);

@@ -20,12 +20,19 @@ import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } 
 import { kvm_irqchip, kvm_pic_state, kvm_regs, kvm_run } from "../kvm/structs.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
-import type { VirtioDevice } from "../virtio/device.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import { type CompleteConfig, deviceIds } from "./config.ts";
+import { DeviceSlots } from "./device-slots.ts";
 import { createDevices } from "./devices.ts";
 import type { Entry } from "./entry.ts";
-import { IDENTITY_MAP_ADDRESS, type MemoryMap, memoryMap, TSS_ADDRESS, virtioSlot } from "./memory-map.ts";
+import {
+	IDENTITY_MAP_ADDRESS,
+	type MemoryMap,
+	memoryMap,
+	TSS_ADDRESS,
+	VIRTIO_SLOTS,
+	virtioSlot,
+} from "./memory-map.ts";
 import { attachPlatform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
 import { traceObserver } from "./trace.ts";
@@ -33,7 +40,6 @@ import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus } from "./vcpus.ts";
-import { VirtioAttachment } from "./virtio-attachment.ts";
 
 /** A wired machine. All of it lives until the teardown has run. */
 export interface Wired {
@@ -43,9 +49,8 @@ export interface Wired {
 	readonly mmio: Bus;
 	readonly observers: Observers;
 	readonly serial: Serial;
-	/** By id, in the order in which the guest finds them. */
-	readonly devices: ReadonlyMap<string, VirtioDevice>;
-	readonly attachments: readonly VirtioAttachment[];
+	/** The virtio devices. */
+	readonly slots: DeviceSlots;
 	readonly threads: VcpuThreads;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
@@ -108,14 +113,13 @@ export async function build(
 	const observed = observers.observer?.access !== undefined;
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown, observers, observed };
 
-	const serial = attachPlatform(site, console);
+	const { serial, hotPlug } = attachPlatform(site, console);
 	teardown.add(() => serial.flush());
-	const ids = deviceIds(config);
-	const devices = new Map(
-		createDevices(config, resources, entry.enter).map((device, i) => [ids[i]!, teardown.owns(device)]),
-	);
-	const attachments = attachDevices(site, [...devices.values()]);
-	const booted = await loadBoot(config, map, memory, resources, attachments);
+	const devices = createDevices(config, resources, entry.enter).map((device) => teardown.owns(device));
+	const slots = new DeviceSlots(site, hotPlug);
+	teardown.add(() => slots.close());
+	for (const [i, id] of deviceIds(config).entries()) slots.place(id, devices[i]!);
+	const booted = await loadBoot(config, map, memory, resources, slots);
 
 	vcpus.push(...(await bootVcpus(kvm, vm, config.cpus, booted.kernel)));
 	teardown.add(() => {
@@ -127,7 +131,7 @@ export async function build(
 	teardown.add(() => threads.leaveGuest());
 
 	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
-	return { vm, memory, pio, mmio, observers, serial, devices, attachments, threads, cmdline: booted.cmdline };
+	return { vm, memory, pio, mmio, observers, serial, slots, threads, cmdline: booted.cmdline };
 }
 
 async function createInterruptControllers(vm: Vm): Promise<void> {
@@ -203,21 +207,13 @@ function createRunLoop(cpus: number, pio: Bus, mmio: Bus, entry: Entry, path: Ex
 	});
 }
 
-function attachDevices(site: Site, devices: readonly VirtioDevice[]): VirtioAttachment[] {
-	return devices.map((device, index) => {
-		const attachment = new VirtioAttachment(device, virtioSlot(index), { ...site, enter: site.entry.enter });
-		site.teardown.add(() => attachment.close());
-		return attachment;
-	});
-}
-
 /** Fills RAM with the kernel and all that it reads at its start. */
 async function loadBoot(
 	config: CompleteConfig,
 	map: MemoryMap,
 	memory: GuestMemory,
 	{ kernel, initrd }: Resources,
-	attachments: readonly VirtioAttachment[],
+	slots: DeviceSlots,
 ): Promise<Booted> {
 	const booted = await prepareBoot(memory, {
 		kernel,
@@ -226,7 +222,8 @@ async function loadBoot(
 		cpus: config.cpus,
 		e820: map.e820,
 		lowRamEnd: map.lowRamEnd,
-		virtioMmio: attachments.map((attachment) => attachment.slot),
+		virtioMmio: slots.slots,
+		virtioSlots: Array.from({ length: VIRTIO_SLOTS }, (_, index) => virtioSlot(index)),
 	});
 	kernel.close();
 	initrd?.close();

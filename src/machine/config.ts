@@ -211,6 +211,14 @@ export function deviceIds(config: CompleteConfig): string[] {
 	];
 }
 
+/** @throws UsageError ERR_CONFIG_ID */
+export function validateId(id: string): void {
+	if (/^[\w.:-]{1,64}$/.test(id)) return;
+	throw new UsageError("ERR_CONFIG_ID", `Cannot use device id ${JSON.stringify(id)}: it is no plain name`, {
+		hint: "1 to 64 letters, digits and . _ : - make an id",
+	});
+}
+
 /** @throws UsageError ERR_CONFIG_DISK, ERR_CONFIG_ID, ERR_TOO_MANY_DEVICES */
 function validateIds(config: CompleteConfig): void {
 	for (const { id } of config.disks) {
@@ -220,11 +228,7 @@ function validateIds(config: CompleteConfig): void {
 	const taken = new Set<string>();
 	for (const [i, id] of deviceIds(config).entries()) {
 		virtioSlot(i); /* is there */
-		if (!/^[\w.:-]{1,64}$/.test(id)) {
-			throw new UsageError("ERR_CONFIG_ID", `Cannot use device id ${JSON.stringify(id)}: it is no plain name`, {
-				hint: "1 to 64 letters, digits and . _ : - make an id",
-			});
-		}
+		validateId(id);
 		if (taken.has(id)) throw new UsageError("ERR_CONFIG_ID", `Cannot use device id "${id}" for two devices`);
 		taken.add(id);
 	}

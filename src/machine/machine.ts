@@ -16,6 +16,7 @@ import { Teardown } from "../base/teardown.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
 import { completeConfig, type MachineConfig } from "./config.ts";
+import type { RemoveOptions } from "./device-slots.ts";
 import { describeEnd, endError, type MachineEnd } from "./ending.ts";
 import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
@@ -170,7 +171,7 @@ export class Machine {
 
 	/** The ids of all virtio devices, in the order in which the guest finds them. */
 	get deviceIds(): string[] {
-		return [...this.#wired.devices.keys()];
+		return [...this.#wired.slots.devices.keys()];
 	}
 
 	/**
@@ -181,7 +182,7 @@ export class Machine {
 	 * @throws UsageError ERR_DEVICE_ID when there is none, or of another class
 	 */
 	device<T extends VirtioDevice = VirtioDevice>(id: string, kind?: abstract new (...args: never[]) => T): T {
-		const device = this.#wired.devices.get(id);
+		const device = this.#wired.slots.devices.get(id);
 		if (device === undefined) {
 			const known = this.deviceIds.join(", ") || "none";
 			throw new UsageError("ERR_DEVICE_ID", `Cannot find device ${JSON.stringify(id)}: the machine has ${known}`);
@@ -190,6 +191,32 @@ export class Machine {
 			throw new UsageError("ERR_DEVICE_ID", `Cannot use device "${id}" as ${kind.name}: it is ${device.name}`);
 		}
 		return device as T;
+	}
+
+	/**
+	 * Adds a virtio device to the machine, which owns it from then on. A guest with ACPI and its driver finds it within
+	 * moments, before the start as well; one without never does.
+	 *
+	 * @param id its name on this machine, 1 to 64 letters, digits and . _ : -
+	 * @throws UsageError ERR_CONFIG_ID for an id that is taken or no plain name, ERR_TOO_MANY_DEVICES when no slot is left;
+	 * StateError ERR_MACHINE_STATE when the machine has ended. Then the device stays the caller's
+	 */
+	addDevice(id: string, device: VirtioDevice): void {
+		this.#mustLive("add a device to");
+		this.#wired.slots.add(id, device);
+	}
+
+	/**
+	 * Tells the guest that a device goes, waits until its driver has let go of it, and closes it; or until the machine's
+	 * end. Linux hears of it but does not unbind a virtio-mmio driver by itself: something in the guest has to
+	 * (docs/limitations.md).
+	 *
+	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_DEVICE_LEAVING when that was asked before,
+	 * ERR_MACHINE_STATE when the machine has ended, the reason of `signal`
+	 */
+	async removeDevice(id: string, options: RemoveOptions = {}): Promise<void> {
+		this.#mustLive("remove a device from");
+		await this.#wired.slots.remove(id, options);
 	}
 
 	/**

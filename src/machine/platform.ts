@@ -3,8 +3,18 @@
  * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
  */
 import type { HostConsole } from "../backends/console.ts";
-import { ACPI_REGISTERS_PORT, COM1_GSI, COM1_PORT, I8042_PORT, PVPANIC_PORT, RTC_PORT } from "../boot/addresses.ts";
+import {
+	ACPI_REGISTERS_PORT,
+	COM1_GSI,
+	COM1_PORT,
+	HOT_PLUG_GSI,
+	HOT_PLUG_PORT,
+	I8042_PORT,
+	PVPANIC_PORT,
+	RTC_PORT,
+} from "../boot/addresses.ts";
 import { AcpiRegisters } from "../devices/acpi-registers.ts";
+import { HotPlug } from "../devices/hot-plug.ts";
 import { I8042 } from "../devices/i8042.ts";
 import { PciHole } from "../devices/pci-hole.ts";
 import { Pvpanic } from "../devices/pvpanic.ts";
@@ -15,8 +25,15 @@ import { PanicWatch } from "./ending.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 
-/** Puts the platform's devices on the port bus. Returns the serial port, which `end` has flushed first. */
-export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }: Site, console: HostConsole): Serial {
+/** Those devices of the platform that the machine has to do with later. */
+export interface Platform {
+	/** The end has it flushed first. */
+	readonly serial: Serial;
+	readonly hotPlug: HotPlug;
+}
+
+/** Puts the platform's devices on the port bus. */
+export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }: Site, console: HostConsole): Platform {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));
 	const lsr = runLoop.allocateWord();
 	const serial = new Serial({
@@ -61,5 +78,12 @@ export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }:
 			entry.end({ reason: "panic", ...(panic.detail === undefined ? {} : { detail: panic.detail }) });
 		}),
 	);
-	return serial;
+	const pulse = () => {
+		observers.observer?.interrupt?.("hot-plug", undefined);
+		vm.irqLine(HOT_PLUG_GSI, true);
+		vm.irqLine(HOT_PLUG_GSI, false);
+	};
+	const hotPlug = new HotPlug(pulse);
+	pio.add(HOT_PLUG_PORT, HotPlug.SIZE, hotPlug);
+	return { serial, hotPlug };
 }

@@ -31,29 +31,34 @@ export interface AttachmentPoint {
 export class VirtioAttachment {
 	readonly transport: MmioTransport;
 	readonly slot: VirtioSlot;
+	/** The shadow word that is InterruptStatus; it stays with the slot. */
+	readonly word: number;
+	readonly #point: AttachmentPoint;
 	readonly #interrupt = new EventFd();
 	readonly #kicks: EventFd[] = [];
 
-	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint) {
+	/** @param word of a slot that had another device before: the run loop answers its two registers already */
+	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint, word?: number) {
 		this.slot = slot;
+		this.#point = point;
 		const { memory, runLoop, enter = enterDirectly, observers } = point;
-		const word = runLoop.allocateWord();
+		this.word = word ?? runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		const status = runLoop.shadow.subarray(word, word + 1);
+		const status = runLoop.shadow.subarray(this.word, this.word + 1);
 		this.transport = new MmioTransport(device, memory, line, status, enter, observers);
 		try {
-			this.#connect(point, word);
+			this.#connect(point, word === undefined);
 		} catch (error) {
 			this.close();
 			throw error;
 		}
 	}
 
-	#connect({ vm, mmio, runLoop, enter = enterDirectly, observed = false }: AttachmentPoint, word: number): void {
-		const { slot, transport } = this;
+	#connect({ vm, mmio, runLoop, enter = enterDirectly, observed = false }: AttachmentPoint, fresh: boolean): void {
+		const { slot, transport, word } = this;
 		mmio.add(slot.address, slot.sizeBytes, transport);
 		vm.irqfd(this.#interrupt.fd, slot.gsi);
-		if (!observed) {
+		if (!observed && fresh) {
 			runLoop.registerShadowRead(false, slot.address + MmioTransport.interruptStatusOffset, 4, word);
 			runLoop.registerAck(false, slot.address + MmioTransport.interruptAckOffset, 4, word);
 		}
@@ -63,6 +68,19 @@ export class VirtioAttachment {
 			vm.ioeventfd({ fd: kick.fd, address: slot.address + MmioTransport.queueNotifyOffset, size: 4, datamatch: queue });
 			kick.watch(() => transport.notify(queue), enter, transport.name);
 		}
+	}
+
+	/** Takes the device off a machine that runs on. Its driver should have let go of it. */
+	detach(): void {
+		const { vm, mmio } = this.#point;
+		const address = this.slot.address + MmioTransport.queueNotifyOffset;
+		mmio.remove(this.transport);
+		for (const [queue, { fd }] of this.#kicks.entries()) {
+			vm.ioeventfd({ fd, address, size: 4, datamatch: queue }, true);
+		}
+		this.transport.detach();
+		vm.irqfdDeassign(this.#interrupt.fd, this.slot.gsi);
+		this.close();
 	}
 
 	/** Takes the device off the machine: no notification reaches it any more. Only after the vCPUs have stopped. */

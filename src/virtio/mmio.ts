@@ -134,3 +134,21 @@ export class MmioTransport extends Transport implements BusDevice {
 		device.writeConfig?.(offset, data);
 	}
 }
+
+/**
+ * What a slot shows whose device was removed: a placeholder (virtio 1.2 §4.2.2, DeviceID). A driver that lets go of a
+ * device reads its Status and QueueReady once more after the reset, and finds 0.
+ */
+export class MmioPlaceholder implements BusDevice {
+	readonly name = "removed";
+
+	read(offset: number, size: number): number {
+		if (size !== 4) return 0;
+		if (offset === VIRTIO_MMIO.MagicValue) return VIRTIO_MMIO_MAGIC;
+		return offset === VIRTIO_MMIO.Version ? VIRTIO_MMIO_VERSION : 0;
+	}
+
+	write(): void {
+		/* Nobody is there. */
+	}
+}

@@ -65,6 +65,7 @@ export class Transport implements Stateful {
 	/** Between `quiesce` or `restore` and `resume`. */
 	#quiesced = false;
 	#onResume: (() => void) | undefined;
+	#onReset: (() => void) | undefined;
 	/** The config space is not what the driver knows: `resume` tells it. */
 	#configStale = false;
 
@@ -106,6 +107,30 @@ export class Transport implements Stateful {
 		this.#observers.observer?.kick?.(this.name, index);
 		queue.beginTurn();
 		this.device.notify(index);
+	}
+
+	/** Resolves once the driver has reset the device, or had never touched it; also at `release`. */
+	async released(): Promise<void> {
+		if (this.state.status === 0) return;
+		await new Promise<void>((resolve) => {
+			const others = this.#onReset;
+			this.#onReset = () => {
+				others?.();
+				resolve();
+			};
+		});
+	}
+
+	/** Whoever waits in `released` need not wait any more. */
+	release(): void {
+		const onReset = this.#onReset;
+		this.#onReset = undefined;
+		onReset?.();
+	}
+
+	/** Takes the device away from its driver, as a reset does that nobody asked for. */
+	detach(): void {
+		this.#reset();
 	}
 
 	/**
@@ -288,6 +313,7 @@ export class Transport implements Stateful {
 		this.#queues = [];
 		this.state = { ...freshState(this.queueCount), configGeneration: this.state.configGeneration };
 		Atomics.store(this.interruptStatus, 0, 0);
+		this.release();
 	}
 
 	#needsReset(why: string): void {

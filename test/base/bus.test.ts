@@ -66,3 +66,19 @@ test("Bus.add refuses a range that overlaps another's", () => {
 	bus.add(0x1010, 16, new Bytes());
 	expect(() => bus.add(0x100f, 1, new Bytes())).toThrow(expect.objectContaining({ code: "ERR_BUS_OVERLAP" }));
 });
+
+test("Bus.remove leaves nothing at a device's addresses, which another may take then", () => {
+	const bus = new Bus();
+	const first = new Bytes();
+	bus.add(0x100, 16, first);
+	bus.write(0x100, Uint8Array.of(7));
+	bus.remove(first);
+	bus.remove(first);
+	const data = new Uint8Array(1);
+	bus.read(0x100, data);
+	expect(data[0]).toBe(0xff);
+	bus.add(0x100, 16, new Bytes());
+	bus.read(0x100, data);
+	expect(data[0]).toBe(0);
+	expect(first.accesses).toEqual([[0, 1]]);
+});

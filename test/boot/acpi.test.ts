@@ -74,6 +74,11 @@ describe("writeAcpiTables", () => {
 		expect(flat.match(/Name \(_HID, "ACPI0007" ?\)/g)).toHaveLength(3);
 		expect(flat).toContain("Memory32Fixed (ReadWrite, 0xD0008000, 0x00001000, )");
 		expect(flat).toMatch(/Interrupt \(ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, \) \{ 0x00000005, \}/);
+		expect(flat).toContain("OperationRegion (HPRG, SystemIO, 0x0610, 0x08)");
+		expect(flat).toContain("Field (HPRG, DWordAcc, NoLock, Preserve) { PRES, 32, CHNG, 32 }");
+		expect(flat).toMatch(/Device \(V002\).*?If \(\(PRES & 0x04\)\) \{ Return \(0x0F\) \} Return \(Zero\)/);
+		expect(flat).toContain("Local0 = CHNG CHNG = Local0 If ((Local0 & One)) { Notify (S000, Zero");
+		expect(flat).toMatch(/If \(\(Local0 & 0x04\)\) \{ Notify \(S002, Zero/);
 		const path = join(folder, "again.dsl");
 		writeFileSync(path, source);
 		const said = execFileSync("iasl", ["-tc", path], { cwd: folder, encoding: "utf8" });
@@ -102,7 +107,7 @@ describe("writeAcpiTables", () => {
 		const full = fakeMemory(2);
 		const slots = Array.from({ length: 16 }, (_, i) => virtioSlot(i));
 		writeAcpiTables(full, 32, slots);
-		expect(disassemble(findTables(full).get("DSDT")!).match(/Device \(/g)).toHaveLength(3 + 16 + 32);
+		expect(disassemble(findTables(full).get("DSDT")!).match(/Device \(/g)).toHaveLength(3 + 2 * 16 + 1 + 32);
 	});
 });
 

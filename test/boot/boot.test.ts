@@ -29,6 +29,7 @@ async function boot(image: Buffer, cmdline: string): Promise<{ memory: GuestMemo
 		e820,
 		lowRamEnd,
 		virtioMmio: [virtioSlot(0), virtioSlot(8)],
+		virtioSlots: [virtioSlot(0), virtioSlot(8)],
 	});
 	kernel.close();
 	initrd.close();

@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import type { BusDevice } from "../../src/base/bus.ts";
 import type { Stateful } from "../../src/base/state.ts";
 import { AcpiRegisters } from "../../src/devices/acpi-registers.ts";
+import { HotPlug } from "../../src/devices/hot-plug.ts";
 import { I8042 } from "../../src/devices/i8042.ts";
 import { PciHole } from "../../src/devices/pci-hole.ts";
 import { Pvpanic } from "../../src/devices/pvpanic.ts";
@@ -137,6 +138,7 @@ const DEVICES: [string, () => Device][] = [
 	["I8042", () => new I8042(nothing)],
 	["Rtc", () => new Rtc(() => 0)],
 	["AcpiRegisters", () => new AcpiRegisters({ onPowerOff: nothing, onReset: nothing })],
+	["HotPlug", () => new HotPlug(nothing)],
 	["PciHole", () => new PciHole(nothing)],
 	["Pvpanic", () => new Pvpanic(nothing)],
 ];

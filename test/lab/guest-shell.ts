@@ -5,7 +5,7 @@
 import type { BootOptions, BootResult, Linux, RunningLinux } from "./linux.ts";
 
 /** Reads commands until "exit". Nothing is echoed, so that the console shows results only. */
-const LOOP = `
+export const LOOP = `
 stty -echo
 echo "=0=0="
 while read -r line; do eval "$line"; done

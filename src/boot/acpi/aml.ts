@@ -11,7 +11,16 @@ const STRING_PREFIX = 0x0d;
 const SCOPE_OP = 0x10;
 const BUFFER_OP = 0x11;
 const PACKAGE_OP = 0x12;
+const METHOD_OP = 0x14;
+const LOCAL0_OP = 0x60;
+const STORE_OP = 0x70;
+const AND_OP = 0x7b;
+const NOTIFY_OP = 0x86;
+const IF_OP = 0xa0;
+const RETURN_OP = 0xa4;
 const EXT_OP = 0x5b;
+const REGION_OP = 0x80;
+const FIELD_OP = 0x81;
 const DEVICE_OP = 0x82;
 const ROOT_CHAR = 0x5c;
 
@@ -72,6 +81,54 @@ export function scope(scopeName: string, ...terms: Buffer[]): Buffer {
 /** Device (`deviceName`) { ... } */
 export function device(deviceName: string, ...terms: Buffer[]): Buffer {
 	return Buffer.concat([Buffer.from([EXT_OP, DEVICE_OP]), withLength([path(deviceName), ...terms])]);
+}
+
+/** OperationRegion (`regionName`, SystemIO, `port`, `sizeBytes`) */
+export function operationRegion(regionName: string, port: number, sizeBytes: number): Buffer {
+	const SYSTEM_IO = 1;
+	const head = Buffer.concat([Buffer.from([EXT_OP, REGION_OP]), path(regionName), Buffer.from([SYSTEM_IO])]);
+	return Buffer.concat([head, integer(port), integer(sizeBytes)]);
+}
+
+/** Field (`regionName`, DWordAcc, NoLock, Preserve) { `fields`, each with its bits, below 64 } */
+export function field(regionName: string, fields: readonly (readonly [fieldName: string, bits: number])[]): Buffer {
+	const DWORD_ACCESS = 3;
+	const units = fields.map(([fieldName, bits]) => Buffer.concat([path(fieldName), Buffer.from([bits])]));
+	const body = withLength([path(regionName), Buffer.from([DWORD_ACCESS]), ...units]);
+	return Buffer.concat([Buffer.from([EXT_OP, FIELD_OP]), body]);
+}
+
+/** Method (`methodName`, `args`, NotSerialized) { ... } */
+export function method(methodName: string, args: number, ...terms: Buffer[]): Buffer {
+	return Buffer.concat([Buffer.from([METHOD_OP]), withLength([path(methodName), Buffer.from([args]), ...terms])]);
+}
+
+/** The method's first local variable. */
+export const LOCAL0 = Buffer.from([LOCAL0_OP]);
+
+/** If (`condition`) { ... } */
+export function ifTrue(condition: Buffer, ...terms: Buffer[]): Buffer {
+	return Buffer.concat([Buffer.from([IF_OP]), withLength([condition, ...terms])]);
+}
+
+/** And (`left`, `right`), its value not stored. */
+export function and(left: Buffer, right: Buffer): Buffer {
+	return Buffer.concat([Buffer.from([AND_OP]), left, right, Buffer.from([0])]);
+}
+
+/** Store (`value`, `target`) */
+export function store(value: Buffer, target: Buffer): Buffer {
+	return Buffer.concat([Buffer.from([STORE_OP]), value, target]);
+}
+
+/** Notify (`objectName`, `value`) */
+export function notify(objectName: string, value: number): Buffer {
+	return Buffer.concat([Buffer.from([NOTIFY_OP]), path(objectName), integer(value)]);
+}
+
+/** Return (`value`) */
+export function returns(value: Buffer): Buffer {
+	return Buffer.concat([Buffer.from([RETURN_OP]), value]);
 }
 
 /** ResourceTemplate () { ... }: a buffer of descriptors, closed by an end tag. */

@@ -4,31 +4,20 @@
  */
 import { COM1_GSI, COM1_PORT, PVPANIC_PORT, RTC_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
-import {
-	device,
-	eisaId,
-	integer,
-	interrupt,
-	ioPorts,
-	memory32Fixed,
-	name,
-	pkg,
-	resourceTemplate,
-	scope,
-	string,
-} from "./aml.ts";
+import { device, eisaId, integer, interrupt, ioPorts, name, pkg, resourceTemplate, scope, string } from "./aml.ts";
+import { hotPlugSlots } from "./hot-plug.ts";
 import { table } from "./table.ts";
 
 /** SLP_TYP of the soft-off state, as \_S5 tells the guest and the sleep control register gets it back. */
 export const S5_SLEEP_TYPE = 5;
 
-/** The DSDT of a machine with these processors and virtio-mmio devices. */
-export function dsdt(cpus: number, devices: readonly MmioDevice[]): Buffer {
+/** The DSDT of a machine with these processors and slots of virtio-mmio devices. */
+export function dsdt(cpus: number, slots: readonly MmioDevice[]): Buffer {
 	const soft_off = name("\\_S5", pkg(integer(S5_SLEEP_TYPE), integer(0), integer(0), integer(0)));
 	const processors = Array.from({ length: cpus }, (_, cpu) =>
 		device(`C${hex3(cpu)}`, name("_HID", string("ACPI0007")), name("_UID", integer(cpu))),
 	);
-	const system = scope("\\_SB", com1(), clock(), pvpanic(), ...devices.map(virtioMmio), ...processors);
+	const system = scope("\\_SB", com1(), clock(), pvpanic(), ...hotPlugSlots(slots), ...processors);
 	return table("DSDT", 2, Buffer.concat([soft_off, system]));
 }
 
@@ -52,16 +41,6 @@ function pvpanic(): Buffer {
 		name("_HID", string("QEMU0001")),
 		name("_STA", integer(0xf)),
 		name("_CRS", resourceTemplate(ioPorts(PVPANIC_PORT, 1))),
-	);
-}
-
-function virtioMmio({ address, sizeBytes, gsi }: MmioDevice, index: number): Buffer {
-	return device(
-		`V${hex3(index)}`,
-		name("_HID", string("LNRO0005")),
-		name("_UID", integer(index)),
-		name("_CCA", integer(1)),
-		name("_CRS", resourceTemplate(memory32Fixed(address, sizeBytes), interrupt(gsi))),
 	);
 }
 

@@ -46,10 +46,10 @@ const PCIE_ASPM_CONTROLS = 1 << 4;
 /**
  * Writes all tables to guest memory.
  *
- * @param devices the virtio-mmio devices, which become LNRO0005
+ * @param slots where virtio-mmio devices can be, now or later, at most 32; they become LNRO0005
  * @returns the address of the RSDP
  */
-export function writeAcpiTables(memory: GuestMemory, cpus: number, devices: readonly MmioDevice[]): number {
+export function writeAcpiTables(memory: GuestMemory, cpus: number, slots: readonly MmioDevice[]): number {
 	const rsdp = ACPI_ADDRESS;
 	let next = rsdp + 64;
 	const place = (bytes: Buffer): number => {
@@ -59,7 +59,7 @@ export function writeAcpiTables(memory: GuestMemory, cpus: number, devices: read
 		memory.write(at, bytes);
 		return at;
 	};
-	const dsdtAt = place(dsdt(cpus, devices));
+	const dsdtAt = place(dsdt(cpus, slots));
 	const tables = [place(fadt(dsdtAt)), place(madt(cpus))];
 	const entries = Buffer.alloc(8 * tables.length);
 	for (const [i, at] of tables.entries()) entries.writeBigUInt64LE(BigInt(at), 8 * i);

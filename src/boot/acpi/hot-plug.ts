@@ -1,0 +1,83 @@
+/*
+ * Slots of virtio-mmio devices in AML, each of which may be empty at the kernel's start:
+ *
+ *     OperationRegion (HPRG, SystemIO, ...)  Field { PRES, 32, CHNG, 32 }       devices/hot-plug.ts
+ *     Device (S003)  ACPI0004, a container                                      Notify (S003, 0): bus check
+ *       Device (V003)  LNRO0005, _STA by bit 3 of PRES
+ *     Device (GED)   ACPI0013: its interrupt runs _EVT, which notifies the containers of CHNG's bits
+ *
+ * Each slot has a container of its own, because Linux takes a notification only for devices that a scan handler knows
+ * (drivers/acpi/scan.c, acpi_scan_init_hotplug), which LNRO0005 is not; a bus check of the container scans its child. It attaches and detaches ACPI devices; the platform
+ * device of an LNRO0005 stays once it is made, so that its driver must be unbound by the guest.
+ */
+import { HOT_PLUG_GSI, HOT_PLUG_PORT } from "../addresses.ts";
+import type { MmioDevice } from "../cmdline.ts";
+import {
+	and,
+	device,
+	field,
+	ifTrue,
+	integer,
+	interrupt,
+	LOCAL0,
+	memory32Fixed,
+	method,
+	name,
+	notify,
+	operationRegion,
+	path,
+	resourceTemplate,
+	returns,
+	store,
+	string,
+} from "./aml.ts";
+
+const BUS_CHECK = 0;
+/** Present, enabled, shown, working. */
+const STA_PRESENT = 0xf;
+
+/** All slots and the event device, for the scope \_SB. */
+export function hotPlugSlots(slots: readonly MmioDevice[]): Buffer[] {
+	const registers = [
+		operationRegion("HPRG", HOT_PLUG_PORT, 8),
+		field("HPRG", [
+			["PRES", 32],
+			["CHNG", 32],
+		]),
+	];
+	return [...registers, ...slots.map(slotOf), eventDevice(slots.length)];
+}
+
+function slotOf({ address, sizeBytes, gsi }: MmioDevice, index: number): Buffer {
+	const virtio = device(
+		`V${hex3(index)}`,
+		name("_HID", string("LNRO0005")),
+		name("_UID", integer(index)),
+		name("_CCA", integer(1)),
+		name("_CRS", resourceTemplate(memory32Fixed(address, sizeBytes), interrupt(gsi))),
+		method(
+			"_STA",
+			0,
+			ifTrue(and(path("PRES"), integer(1 << index)), returns(integer(STA_PRESENT))),
+			returns(integer(0)),
+		),
+	);
+	return device(`S${hex3(index)}`, name("_HID", string("ACPI0004")), name("_UID", integer(index)), virtio);
+}
+
+/** What has changed is cleared before it is told, so that a change in between is an interrupt of its own. */
+function eventDevice(slots: number): Buffer {
+	const told = Array.from({ length: slots }, (_, index) =>
+		ifTrue(and(LOCAL0, integer(1 << index)), notify(`S${hex3(index)}`, BUS_CHECK)),
+	);
+	return device(
+		"GED",
+		name("_HID", string("ACPI0013")),
+		name("_CRS", resourceTemplate(interrupt(HOT_PLUG_GSI))),
+		method("_EVT", 1, store(path("CHNG"), LOCAL0), store(LOCAL0, path("CHNG")), ...told),
+	);
+}
+
+function hex3(value: number): string {
+	return value.toString(16).toUpperCase().padStart(3, "0");
+}

@@ -1,0 +1,73 @@
+/*
+ * Slots of devices that come and go while the machine runs, as an ACPI Generic Event Device tells of them (ACPI 6.5
+ * §5.6.9): two registers of 32 bits with a bit per slot, and an edge interrupt at each change. The AML that reads them is
+ * boot/acpi/hot-plug.ts:
+ *
+ *     +0 PRES  there is a device in the slot: what its _STA says                          read
+ *     +4 CHNG  the slot has changed since the guest looked: a bus check for its container  read; write 1 to clear
+ */
+import type { BusDevice } from "../base/bus.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
+
+const PRES = 0;
+const CHNG = 4;
+
+/** The registers. */
+export class HotPlug implements BusDevice, Stateful {
+	readonly name = "hot-plug";
+	/** Bytes of port space. */
+	static readonly SIZE = 8;
+	readonly #raise: () => void;
+	#present = 0;
+	#changed = 0;
+
+	/** @param raise one edge of the event device's interrupt */
+	constructor(raise: () => void) {
+		this.#raise = raise;
+	}
+
+	/** A slot that is taken from the start: the guest finds it by itself. */
+	occupy(slot: number): void {
+		this.#present = (this.#present | (1 << slot)) >>> 0;
+	}
+
+	/** Tells the guest that a device has come into a slot. */
+	insert(slot: number): void {
+		this.occupy(slot);
+		this.#change(slot);
+	}
+
+	/** Tells the guest that the device of a slot goes. */
+	remove(slot: number): void {
+		this.#present = (this.#present & ~(1 << slot)) >>> 0;
+		this.#change(slot);
+	}
+
+	read(offset: number, size: number): number {
+		if (size !== 4) return 0;
+		return offset === PRES ? this.#present : offset === CHNG ? this.#changed : 0;
+	}
+
+	write(offset: number, size: number, value: number): void {
+		if (offset === CHNG && size === 4) this.#changed = (this.#changed & ~value) >>> 0;
+	}
+
+	save(): SavedState {
+		return { version: 1, present: this.#present, changed: this.#changed };
+	}
+
+	/** A change that the guest has not looked at is told again. */
+	restore(state: unknown): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const present = reader.u32("present");
+		const changed = reader.u32("changed");
+		this.#present = present;
+		this.#changed = changed;
+		if (changed !== 0) this.#raise();
+	}
+
+	#change(slot: number): void {
+		this.#changed = (this.#changed | (1 << slot)) >>> 0;
+		this.#raise();
+	}
+}

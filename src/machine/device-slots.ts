@@ -1,0 +1,150 @@
+/*
+ * The virtio devices of a machine by id, each in a slot of the MMIO bus. Slots that are empty at the start can be filled
+ * while the machine runs, and emptied again: the guest hears of it by ACPI (devices/hot-plug.ts).
+ */
+import { StateError, UsageError } from "../base/errors.ts";
+import type { HotPlug } from "../devices/hot-plug.ts";
+import type { VirtioDevice } from "../virtio/device.ts";
+import { MmioPlaceholder } from "../virtio/mmio.ts";
+import type { Site } from "./builder.ts";
+import { validateId } from "./config.ts";
+import { VIRTIO_SLOTS, type VirtioSlot, virtioSlot } from "./memory-map.ts";
+import { VirtioAttachment } from "./virtio-attachment.ts";
+
+/** How `removeDevice` goes about it. */
+export interface RemoveOptions {
+	/** Does not wait for the driver: its requests are never answered. False when missing. */
+	force?: boolean | undefined;
+	/** Aborting gives the device back to the guest; the call then fails with the signal's reason. */
+	signal?: AbortSignal | undefined;
+}
+
+interface Placed {
+	readonly device: VirtioDevice;
+	readonly index: number;
+	readonly attachment: VirtioAttachment;
+	/** Came while the machine ran: nobody else closes it. */
+	readonly added: boolean;
+	leaving: boolean;
+}
+
+export class DeviceSlots {
+	readonly #site: Site;
+	readonly #hotPlug: HotPlug;
+	readonly #placed = new Map<string, Placed>();
+	/** Shadow words of slots that have had a device. */
+	readonly #words = new Map<number, number>();
+	/** What is in slots whose device was removed. */
+	readonly #placeholders = new Map<number, MmioPlaceholder>();
+	#closed = false;
+
+	constructor(site: Site, hotPlug: HotPlug) {
+		this.#site = site;
+		this.#hotPlug = hotPlug;
+	}
+
+	/** By id, in the order in which they came. */
+	get devices(): ReadonlyMap<string, VirtioDevice> {
+		return new Map([...this.#placed].map(([id, { device }]) => [id, device]));
+	}
+
+	/** Where devices are now. */
+	get slots(): VirtioSlot[] {
+		return [...this.#placed.values()].map(({ attachment }) => attachment.slot);
+	}
+
+	/** Attaches a device that the guest will find at its start; it stays the caller's to close. */
+	place(id: string, device: VirtioDevice): void {
+		this.#hotPlug.occupy(this.#attach(id, device, false).index);
+	}
+
+	/**
+	 * Attaches a device to the running machine and tells the guest. From then on it is closed here.
+	 *
+	 * @throws UsageError ERR_CONFIG_ID, ERR_TOO_MANY_DEVICES; IoctlError. Then it is the caller's still
+	 */
+	add(id: string, device: VirtioDevice): void {
+		validateId(id);
+		if (this.#placed.has(id)) {
+			throw new UsageError("ERR_CONFIG_ID", `Cannot use device id "${id}" for two devices`);
+		}
+		this.#hotPlug.insert(this.#attach(id, device, true).index);
+	}
+
+	/**
+	 * Asks the guest to let go of a device and closes it once the driver has reset it.
+	 *
+	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_DEVICE_LEAVING when that was asked before
+	 */
+	async remove(id: string, { force = false, signal }: RemoveOptions = {}): Promise<void> {
+		signal?.throwIfAborted();
+		const placed = this.#find(id);
+		if (placed.leaving && !force) {
+			throw new StateError("ERR_DEVICE_LEAVING", `Cannot remove device "${id}": the guest has been asked before`);
+		}
+		placed.leaving = true;
+		this.#hotPlug.remove(placed.index);
+		if (!force) await this.#released(placed, signal);
+		if (this.#closed || this.#placed.get(id) !== placed) return;
+		this.#placed.delete(id);
+		placed.attachment.detach();
+		this.#vacate(placed);
+		await placed.device.close();
+	}
+
+	/** Takes all devices off the machine, after the vCPUs have stopped. */
+	async close(): Promise<void> {
+		this.#closed = true;
+		for (const { attachment } of this.#placed.values()) attachment.close();
+		for (const { attachment } of this.#placed.values()) attachment.transport.release();
+		for (const { device, added } of this.#placed.values()) if (added) await device.close();
+	}
+
+	/** The device with this id. @throws UsageError ERR_DEVICE_ID */
+	#find(id: string): Placed {
+		const placed = this.#placed.get(id);
+		if (placed !== undefined) return placed;
+		const known = [...this.#placed.keys()].join(", ") || "none";
+		throw new UsageError("ERR_DEVICE_ID", `Cannot find device ${JSON.stringify(id)}: the machine has ${known}`);
+	}
+
+	#attach(id: string, device: VirtioDevice, added: boolean): Placed {
+		const index = this.#freeSlot();
+		const placeholder = this.#placeholders.get(index);
+		if (placeholder !== undefined) this.#site.mmio.remove(placeholder);
+		const point = { ...this.#site, enter: this.#site.entry.enter };
+		const attachment = new VirtioAttachment(device, virtioSlot(index), point, this.#words.get(index));
+		this.#words.set(index, attachment.word);
+		const placed = { device, index, attachment, added, leaving: false };
+		this.#placed.set(id, placed);
+		return placed;
+	}
+
+	#vacate({ index, attachment: { slot } }: Placed): void {
+		const placeholder = this.#placeholders.get(index) ?? new MmioPlaceholder();
+		this.#placeholders.set(index, placeholder);
+		this.#site.mmio.add(slot.address, slot.sizeBytes, placeholder);
+	}
+
+	/**
+	 * A slot without a device, one that never had any if possible: Linux keeps the platform device of an emptied slot and
+	 * does not probe it again by itself. @throws UsageError ERR_TOO_MANY_DEVICES
+	 */
+	#freeSlot(): number {
+		const taken = new Set([...this.#placed.values()].map(({ index }) => index));
+		const free = Array.from({ length: VIRTIO_SLOTS }, (_, index) => index).filter((index) => !taken.has(index));
+		const index = free.find((candidate) => !this.#words.has(candidate)) ?? free[0] ?? VIRTIO_SLOTS;
+		virtioSlot(index); /* is there */
+		return index;
+	}
+
+	/** Waits until the driver has let go. When `signal` aborts the device is back, and this throws its reason. */
+	async #released(placed: Placed, signal: AbortSignal | undefined): Promise<void> {
+		const aborted = new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));
+		await Promise.race([placed.attachment.transport.released(), aborted]);
+		if (!(signal?.aborted ?? false) || this.#closed) return;
+		placed.leaving = false;
+		this.#hotPlug.insert(placed.index);
+		signal?.throwIfAborted();
+	}
+}
