@@ -33,7 +33,7 @@ import {
 	VIRTIO_SLOTS,
 	virtioSlot,
 } from "./memory-map.ts";
-import { attachPlatform } from "./platform.ts";
+import { attachPlatform, type Platform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
 import { traceObserver } from "./trace.ts";
 import { turn } from "./turn.ts";
@@ -48,7 +48,7 @@ export interface Wired {
 	readonly pio: Bus;
 	readonly mmio: Bus;
 	readonly observers: Observers;
-	readonly serial: Serial;
+	readonly platform: Platform;
 	/** The virtio devices. */
 	readonly slots: DeviceSlots;
 	readonly threads: VcpuThreads;
@@ -113,7 +113,8 @@ export async function build(
 	const observed = observers.observer?.access !== undefined;
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown, observers, observed };
 
-	const { serial, hotPlug } = attachPlatform(site, console);
+	const platform = attachPlatform(site, console);
+	const { serial, hotPlug } = platform;
 	teardown.add(() => serial.flush());
 	const devices = createDevices(config, resources, entry.enter).map((device) => teardown.owns(device));
 	const slots = new DeviceSlots(site, hotPlug);
@@ -131,7 +132,7 @@ export async function build(
 	teardown.add(() => threads.leaveGuest());
 
 	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
-	return { vm, memory, pio, mmio, observers, serial, slots, threads, cmdline: booted.cmdline };
+	return { vm, memory, pio, mmio, observers, platform, slots, threads, cmdline: booted.cmdline };
 }
 
 async function createInterruptControllers(vm: Vm): Promise<void> {

@@ -6,6 +6,7 @@ import { StateError, UsageError } from "../base/errors.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioPlaceholder } from "../virtio/mmio.ts";
+import type { Transport } from "../virtio/transport.ts";
 import type { Site } from "./builder.ts";
 import { validateId } from "./config.ts";
 import { VIRTIO_SLOTS, type VirtioSlot, virtioSlot } from "./memory-map.ts";
@@ -46,6 +47,15 @@ export class DeviceSlots {
 	/** By id, in the order in which they came. */
 	get devices(): ReadonlyMap<string, VirtioDevice> {
 		return new Map([...this.#placed].map(([id, { device }]) => [id, device]));
+	}
+
+	/** Each with its id and the number of its slot, in the order in which they came. */
+	get transports(): { id: string; slot: number; transport: Transport }[] {
+		return [...this.#placed].map(([id, { index, attachment }]) => ({
+			id,
+			slot: index,
+			transport: attachment.transport,
+		}));
 	}
 
 	/** Where devices are now. */

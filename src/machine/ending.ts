@@ -3,6 +3,7 @@
  */
 import { GuestError, TsvmmError } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
+import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 /**
  * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
@@ -69,8 +70,9 @@ export function endError(end: MachineEnd): TsvmmError | undefined {
  * Looks for the line "Kernel panic - not syncing: WHY" in the bytes of a serial console. It is how a panic is told
  * from an ordinary reset with kernels that have no pvpanic driver.
  */
-export class PanicWatch {
+export class PanicWatch implements Stateful {
 	static readonly #MARK = "Kernel panic - not syncing: ";
+	static readonly #LINE_CHARS = 512;
 	readonly #onPanic: (why: string) => void;
 	#line = "";
 	/** Why the kernel panicked, once it has: printable text. */
@@ -85,12 +87,27 @@ export class PanicWatch {
 	write(bytes: Uint8Array): void {
 		for (const byte of bytes) {
 			if (byte !== 10) {
-				if (this.#line.length < 512) this.#line += String.fromCharCode(byte);
+				if (this.#line.length < PanicWatch.#LINE_CHARS) this.#line += String.fromCharCode(byte);
 				continue;
 			}
 			this.#inspect();
 			this.#line = "";
 		}
+	}
+
+	/** The line that has begun, and a panic that has been seen. */
+	save(): SavedState {
+		const { detail } = this;
+		return { version: 1, line: this.#line, ...(detail === undefined ? {} : { detail }) };
+	}
+
+	restore(state: unknown): void {
+		const reader = new StateReader("panic-watch", state).version(1);
+		const line = reader.string("line", PanicWatch.#LINE_CHARS);
+		/* Printable text is at most four times as long. */
+		const detail = reader.has("detail") ? reader.string("detail", 4 * PanicWatch.#LINE_CHARS) : undefined;
+		this.#line = line;
+		this.detail = detail === undefined ? undefined : printable(detail);
 	}
 
 	#inspect(): void {

@@ -3,6 +3,8 @@
  * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
  */
 import type { HostConsole } from "../backends/console.ts";
+import type { BusDevice } from "../base/bus.ts";
+import type { Stateful } from "../base/state.ts";
 import {
 	ACPI_REGISTERS_PORT,
 	COM1_GSI,
@@ -30,6 +32,8 @@ export interface Platform {
 	/** The end has it flushed first. */
 	readonly serial: Serial;
 	readonly hotPlug: HotPlug;
+	/** All that has state, by name. */
+	readonly stateful: ReadonlyMap<string, Stateful>;
 }
 
 /** Puts the platform's devices on the port bus. */
@@ -58,18 +62,23 @@ export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }:
 		entry.end(panic.detail === undefined ? { reason } : { reason: "panic", detail: panic.detail });
 	};
 	const reset = () => stop("reset");
-	pio.add(COM1_PORT, 8, serial);
+	const stateful = new Map<string, Stateful>([["panic-watch", panic]]);
+	const place = (port: number, sizeBytes: number, device: BusDevice & Stateful) => {
+		pio.add(port, sizeBytes, device);
+		stateful.set(device.name, device);
+	};
+	place(COM1_PORT, 8, serial);
 	runLoop.registerPosted(true, COM1_PORT, 1);
 	if (!observed) runLoop.registerShadowRead(true, COM1_LSR, 1, lsr);
-	pio.add(I8042_PORT, 5, new I8042(reset));
-	pio.add(RTC_PORT, 2, new Rtc());
-	pio.add(
+	place(I8042_PORT, 5, new I8042(reset));
+	place(RTC_PORT, 2, new Rtc());
+	place(
 		ACPI_REGISTERS_PORT,
 		AcpiRegisters.SIZE,
 		new AcpiRegisters({ onPowerOff: () => stop("power-off"), onReset: reset }),
 	);
-	pio.add(PciHole.PORT, PciHole.SIZE, new PciHole(reset));
-	pio.add(
+	place(PciHole.PORT, PciHole.SIZE, new PciHole(reset));
+	place(
 		PVPANIC_PORT,
 		1,
 		new Pvpanic(() => {
@@ -84,6 +93,6 @@ export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }:
 		vm.irqLine(HOT_PLUG_GSI, false);
 	};
 	const hotPlug = new HotPlug(pulse);
-	pio.add(HOT_PLUG_PORT, HotPlug.SIZE, hotPlug);
-	return { serial, hotPlug };
+	place(HOT_PLUG_PORT, HotPlug.SIZE, hotPlug);
+	return { serial, hotPlug, stateful };
 }

@@ -5,17 +5,14 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import type { HostConsole } from "../../src/backends/console.ts";
-import { Teardown } from "../../src/base/teardown.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../../src/kvm/structs.ts";
 import type { Vcpu } from "../../src/kvm/vcpu.ts";
-import { build, type Wired } from "../../src/machine/builder.ts";
-import { completeConfig, type MachineConfig } from "../../src/machine/config.ts";
+import type { MachineConfig } from "../../src/machine/config.ts";
 import { endError, endStatus } from "../../src/machine/ending.ts";
-import { Entry } from "../../src/machine/entry.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { acquire } from "../../src/machine/resources.ts";
 import { COUNT, COUNTER, POLL, POWER_OFF, SPIN, TinyKernels } from "./tiny-kernel.ts";
+import { wired } from "./wired.ts";
 
 const kernels = new TinyKernels();
 afterAll(() => kernels.remove());
@@ -111,21 +108,8 @@ test("Machine.pause taken back before start lets start run the vCPUs", async () 
 	expect(await machine.ended).toEqual({ reason: "power-off" });
 });
 
-/** Runs `look` on the parts of a machine. */
-async function wired(kernel: string, look: (parts: Wired) => void | Promise<void>): Promise<void> {
-	const plan = completeConfig(config(kernel));
-	const teardown = new Teardown();
-	const entry = new Entry();
-	try {
-		const resources = await acquire(plan, entry, teardown);
-		await look(await build(plan, resources, entry, teardown));
-	} finally {
-		await teardown.run();
-	}
-}
-
 test("VcpuThreads parks no vCPU in an access that KVM has not completed", () =>
-	wired(kernels.write("", POLL), async ({ threads, memory, observers }) => {
+	wired(config(kernels.write("", POLL)), async ({ threads, memory, observers }) => {
 		let reads = 0;
 		observers.attach({
 			access: (_bus, _device, write, address) => {
@@ -147,7 +131,7 @@ test("VcpuThreads parks no vCPU in an access that KVM has not completed", () =>
 	}));
 
 test("build leaves the PICs masked and the rest of MISC_ENABLE as KVM gave it", () =>
-	wired(kernels.write("x", SPIN), ({ vm, threads }) => {
+	wired(config(kernels.write("x", SPIN)), ({ vm, threads }) => {
 		const masks = [0, 1].map((chip) => vm.getIrqchip(chip)[kvm_irqchip.chip + kvm_pic_state.imr]);
 		expect(masks).toEqual([0xff, 0xff]);
 		const fresh = vm.createVcpu(9);
