@@ -102,6 +102,44 @@ export class DeviceSlots {
 		await placed.device.close();
 	}
 
+	/**
+	 * Puts another device in the place of one, with its state, and closes the old one. The guest notices nothing.
+	 *
+	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_STATE_UNSUPPORTED; SnapshotError ERR_STATE_MISMATCH and others when
+	 * the new device does not take the state. Then the old one goes on, and the new one is the caller's still
+	 */
+	async replace(id: string, device: VirtioDevice): Promise<void> {
+		const placed = this.#find(id);
+		const { transport } = placed.attachment;
+		await transport.quiesce();
+		if (this.#closed || this.#placed.get(id) !== placed) throw gone(id);
+		/* No await until the new one runs: the guest's accesses are served before or after. */
+		try {
+			this.#swap(id, placed, device);
+		} finally {
+			transport.resume();
+		}
+		await placed.device.close();
+	}
+
+	#swap(id: string, placed: Placed, device: VirtioDevice): void {
+		const state = placed.attachment.transport.save();
+		placed.attachment.detach();
+		const attach = (next: VirtioDevice, added: boolean) => {
+			const attachment = this.#attachTo(placed.index, next);
+			this.#placed.set(id, { ...placed, device: next, attachment, added });
+			attachment.transport.restore(state);
+			attachment.transport.resume();
+		};
+		try {
+			attach(device, true);
+		} catch (error) {
+			this.#placed.get(id)!.attachment.detach();
+			attach(placed.device, placed.added);
+			throw error;
+		}
+	}
+
 	/** Takes all devices off the machine, after the vCPUs have stopped. */
 	async close(): Promise<void> {
 		this.#closed = true;
@@ -120,14 +158,19 @@ export class DeviceSlots {
 
 	#attach(id: string, device: VirtioDevice, added: boolean): Placed {
 		const index = this.#freeSlot();
+		const attachment = this.#attachTo(index, device);
+		const placed = { device, index, attachment, added, leaving: false };
+		this.#placed.set(id, placed);
+		return placed;
+	}
+
+	#attachTo(index: number, device: VirtioDevice): VirtioAttachment {
 		const placeholder = this.#placeholders.get(index);
 		if (placeholder !== undefined) this.#site.mmio.remove(placeholder);
 		const point = { ...this.#site, enter: this.#site.entry.enter };
 		const attachment = new VirtioAttachment(device, virtioSlot(index), point, this.#words.get(index));
 		this.#words.set(index, attachment.word);
-		const placed = { device, index, attachment, added, leaving: false };
-		this.#placed.set(id, placed);
-		return placed;
+		return attachment;
 	}
 
 	#vacate({ index, attachment: { slot } }: Placed): void {
@@ -157,4 +200,8 @@ export class DeviceSlots {
 		this.#hotPlug.insert(placed.index);
 		signal?.throwIfAborted();
 	}
+}
+
+function gone(id: string): StateError {
+	return new StateError("ERR_MACHINE_STATE", `Cannot replace device "${id}": it is gone meanwhile`);
 }

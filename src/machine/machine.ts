@@ -220,6 +220,19 @@ export class Machine {
 	}
 
 	/**
+	 * Puts another device of the same kind in the place of one: requests in flight are answered first, then the new device
+	 * takes over the state of the old one, which is closed. The guest notices nothing. The machine owns the new device.
+	 *
+	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_STATE_UNSUPPORTED for a device that cannot be
+	 * saved, ERR_MACHINE_STATE when the machine has ended; SnapshotError when the new device does not take the old one's
+	 * state. Then the old one goes on and the new one stays the caller's
+	 */
+	async replaceDevice(id: string, device: VirtioDevice): Promise<void> {
+		this.#mustLive("replace a device of");
+		await this.#wired.slots.replace(id, device);
+	}
+
+	/**
 	 * Lets `observer` see what this machine does from now on. What native code answers by itself stays invisible; an
 	 * observer in the configuration sees that too.
 	 *

@@ -120,3 +120,27 @@ test("Machine closes devices that came while it ran, and ends while one waits fo
 	expect(closed.sort()).toEqual(["stays", "waits"]);
 	expect(() => machine.addDevice("late", new RngDevice())).toThrow("Cannot add a device to the machine: it has ended");
 });
+
+test("Machine.replaceDevice keeps slot, id and the driver's state, and gives up when the new device is of another kind", async () => {
+	const { machine, seen } = await started(WATCH);
+	const closed: string[] = [];
+	const rng = (name: string) => {
+		const device = new RngDevice(name);
+		device.close = async () => void closed.push(name);
+		return device;
+	};
+	machine.addDevice("late", rng("first"));
+	await expect.poll(seen).toEqual([RNG, RNG, 3, 2]);
+	await machine.replaceDevice("late", rng("second"));
+	expect([closed, machine.deviceIds, machine.device("late").name]).toEqual([["first"], ["rng", "late"], "second"]);
+	const disk = new BlockDevice(new MemoryDisk(4096));
+	await expect(machine.replaceDevice("late", disk)).rejects.toMatchObject({ code: "ERR_STATE_MISMATCH" });
+	const plain = rng("plain");
+	Object.assign(plain, { restore: undefined });
+	await expect(machine.replaceDevice("late", plain)).rejects.toMatchObject({ code: "ERR_STATE_UNSUPPORTED" });
+	await expect(machine.replaceDevice("none", disk)).rejects.toMatchObject({ code: "ERR_DEVICE_ID" });
+	expect([closed, machine.device("late").name]).toEqual([["first"], "second"]);
+	await machine.removeDevice("late");
+	await expect.poll(seen).toEqual([RNG, 0, 1, 2]);
+	expect(closed).toEqual(["first", "second"]);
+});

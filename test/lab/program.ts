@@ -1,0 +1,54 @@
+/*
+ * Programs of the tests that run in the lab and hold a machine themselves: bundled beside the command line's bundle, from
+ * where the native helper and koffi are found.
+ */
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { packageRoot } from "../../src/host/native.ts";
+import { LOOP } from "./guest-shell.ts";
+import { testInitrd } from "./initrd.ts";
+import { type KernelChoice, type Linux, testKernel } from "./linux.ts";
+
+export class LabProgram {
+	readonly #path: string;
+
+	private constructor(path: string) {
+		this.#path = path;
+	}
+
+	/** Bundles test/lab/`name`.ts. */
+	static async bundle(name: string): Promise<LabProgram> {
+		const outfile = join(packageRoot(), `dist/${name}-${process.pid}.mjs`);
+		await build({
+			entryPoints: [join(import.meta.dirname, `${name}.ts`)],
+			outfile,
+			bundle: true,
+			platform: "node",
+			format: "esm",
+			target: "node20",
+			external: ["koffi", "node-gyp-build", "*.node"],
+			banner: {
+				js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
+			},
+			logLevel: "warning",
+		});
+		return new LabProgram(outfile);
+	}
+
+	/** Runs it with kernel, initrd and a disk whose script reads commands. @returns the JSON that it printed */
+	async run(linux: Linux, choice: KernelChoice): Promise<Record<string, string>> {
+		const kernel = await testKernel(choice);
+		const text = Buffer.from(LOOP);
+		const script = join(linux.folder, `loop-${choice}`);
+		writeFileSync(script, Buffer.concat([text, Buffer.alloc(512 - (text.length % 512))]));
+		const command = [process.execPath, this.#path, kernel.vmlinux, await testInitrd(kernel), script];
+		const { status, stdout, stderr } = await linux.lab.exec(command, { cwd: linux.folder, timeoutMs: 240_000 });
+		if (status !== 0 || stderr.length > 0) throw new Error(`status ${status}: ${stdout}${stderr}`);
+		return JSON.parse(String(stdout)) as Record<string, string>;
+	}
+
+	remove(): void {
+		rmSync(this.#path, { force: true });
+	}
+}

@@ -1,0 +1,43 @@
+/*
+ * The serial console of a guest whose script reads commands (LOOP of guest-shell.ts), for programs that hold the machine
+ * themselves.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { HostConsole } from "../../src/backends/console.ts";
+
+export class ShellConsole implements HostConsole {
+	/** All that was shown. */
+	text = "";
+	#type: (bytes: Uint8Array) => boolean = () => false;
+	#count = 0;
+
+	start(type: (bytes: Uint8Array) => boolean): void {
+		this.#type = type;
+	}
+	write(bytes: Uint8Array): boolean {
+		this.text += Buffer.from(bytes).toString("latin1").replaceAll("\r", "");
+		return true;
+	}
+	close(): void {
+		/* nothing was opened */
+	}
+
+	/** Waits until the console shows `what`. @throws Error after a minute */
+	async shows(what: string | RegExp): Promise<void> {
+		for (let i = 0; i < 600; i++) {
+			if (typeof what === "string" ? this.text.includes(what) : what.test(this.text)) return;
+			await sleep(100);
+		}
+		throw new Error(`the guest has not shown ${what}: ${this.text.slice(-3000)}`);
+	}
+
+	/** Runs a command in the guest. @returns what it printed */
+	async sh(command: string): Promise<string> {
+		const mark = ++this.#count;
+		const start = this.text.length;
+		this.#type(Buffer.from(`${command}; echo "=${mark}=$?="\n`));
+		const end = new RegExp(`=${mark}=(\\d+)=\n`);
+		await this.shows(end);
+		return this.text.slice(start, end.exec(this.text)!.index).trim();
+	}
+}
