@@ -18,17 +18,22 @@ export class HotPlug implements BusDevice, Stateful {
 	/** Bytes of port space. */
 	static readonly SIZE = 8;
 	readonly #raise: () => void;
-	#present = 0;
+	/** Element 0 is PRES, which a kernel reads several times per slot at its start: the run loop may answer it. */
+	readonly #present: Int32Array;
 	#changed = 0;
 
-	/** @param raise one edge of the event device's interrupt */
-	constructor(raise: () => void) {
+	/**
+	 * @param raise one edge of the event device's interrupt
+	 * @param presentWord where PRES is kept for the native run loop; a word of its own when missing
+	 */
+	constructor(raise: () => void, presentWord: Int32Array = new Int32Array(1)) {
 		this.#raise = raise;
+		this.#present = presentWord;
 	}
 
 	/** A slot that is taken from the start: the guest finds it by itself. */
 	occupy(slot: number): void {
-		this.#present = (this.#present | (1 << slot)) >>> 0;
+		Atomics.or(this.#present, 0, 1 << slot);
 	}
 
 	/** Tells the guest that a device has come into a slot. */
@@ -39,13 +44,13 @@ export class HotPlug implements BusDevice, Stateful {
 
 	/** Tells the guest that the device of a slot goes. */
 	remove(slot: number): void {
-		this.#present = (this.#present & ~(1 << slot)) >>> 0;
+		Atomics.and(this.#present, 0, ~(1 << slot));
 		this.#change(slot);
 	}
 
 	read(offset: number, size: number): number {
 		if (size !== 4) return 0;
-		return offset === PRES ? this.#present : offset === CHNG ? this.#changed : 0;
+		return offset === PRES ? this.#slots : offset === CHNG ? this.#changed : 0;
 	}
 
 	write(offset: number, size: number, value: number): void {
@@ -53,7 +58,7 @@ export class HotPlug implements BusDevice, Stateful {
 	}
 
 	save(): SavedState {
-		return { version: 1, present: this.#present, changed: this.#changed };
+		return { version: 1, present: this.#slots, changed: this.#changed };
 	}
 
 	/** A change that the guest has not looked at is told again. */
@@ -61,9 +66,13 @@ export class HotPlug implements BusDevice, Stateful {
 		const reader = new StateReader(this.name, state).version(1);
 		const present = reader.u32("present");
 		const changed = reader.u32("changed");
-		this.#present = present;
+		Atomics.store(this.#present, 0, present | 0);
 		this.#changed = changed;
 		if (changed !== 0) this.#raise();
+	}
+
+	get #slots(): number {
+		return Atomics.load(this.#present, 0) >>> 0;
 	}
 
 	#change(slot: number): void {

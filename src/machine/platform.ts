@@ -92,7 +92,9 @@ export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }:
 		vm.irqLine(HOT_PLUG_GSI, true);
 		vm.irqLine(HOT_PLUG_GSI, false);
 	};
-	const hotPlug = new HotPlug(pulse);
+	const present = runLoop.allocateWord();
+	const hotPlug = new HotPlug(pulse, runLoop.shadow.subarray(present, present + 1));
+	if (!observed) runLoop.registerShadowRead(true, HOT_PLUG_PORT, 4, present);
 	place(HOT_PLUG_PORT, HotPlug.SIZE, hotPlug);
 	return { serial, hotPlug, stateful };
 }
