@@ -103,7 +103,7 @@ export class DeviceSlots {
 	}
 
 	/**
-	 * Puts another device in the place of one, with its state, and closes the old one. The guest notices nothing.
+	 * Puts another device in the place of one, with its state, and closes the old one.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_STATE_UNSUPPORTED; SnapshotError ERR_STATE_MISMATCH and others when
 	 * the new device does not take the state. Then the old one goes on, and the new one is the caller's still

@@ -221,7 +221,8 @@ export class Machine {
 
 	/**
 	 * Puts another device of the same kind in the place of one: requests in flight are answered first, then the new device
-	 * takes over the state of the old one, which is closed. The guest notices nothing. The machine owns the new device.
+	 * takes over the state of the old one, which is closed. The guest goes on; what cannot move it is told: vsock's streams
+	 * are reset, a network's link goes down for 100 ms. The machine owns the new device.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_STATE_UNSUPPORTED for a device that cannot be
 	 * saved, ERR_MACHINE_STATE when the machine has ended; SnapshotError when the new device does not take the old one's
