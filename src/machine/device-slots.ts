@@ -89,9 +89,7 @@ export class DeviceSlots {
 	async remove(id: string, { force = false, signal }: RemoveOptions = {}): Promise<void> {
 		signal?.throwIfAborted();
 		const placed = this.#find(id);
-		if (placed.leaving && !force) {
-			throw new StateError("ERR_DEVICE_LEAVING", `Cannot remove device "${id}": the guest has been asked before`);
-		}
+		if (placed.leaving && !force) throw leaving("remove", id);
 		placed.leaving = true;
 		this.#hotPlug.remove(placed.index);
 		if (!force) await this.#released(placed, signal);
@@ -105,13 +103,18 @@ export class DeviceSlots {
 	/**
 	 * Puts another device in the place of one, with its state, and closes the old one.
 	 *
-	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_STATE_UNSUPPORTED; SnapshotError ERR_STATE_MISMATCH and others when
+	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_DEVICE_LEAVING, ERR_STATE_UNSUPPORTED; SnapshotError ERR_STATE_MISMATCH and others when
 	 * the new device does not take the state. Then the old one goes on, and the new one is the caller's still
 	 */
 	async replace(id: string, device: VirtioDevice): Promise<void> {
 		const placed = this.#find(id);
 		const { transport } = placed.attachment;
+		if (placed.leaving) throw leaving("replace", id);
 		await transport.quiesce();
+		if (placed.leaving) {
+			transport.resume();
+			throw leaving("replace", id);
+		}
 		if (this.#closed || this.#placed.get(id) !== placed) throw gone(id);
 		/* No await until the new one runs: the guest's accesses are served before or after. */
 		try {
@@ -204,4 +207,11 @@ export class DeviceSlots {
 
 function gone(id: string): StateError {
 	return new StateError("ERR_MACHINE_STATE", `Cannot replace device "${id}": it is gone meanwhile`);
+}
+
+function leaving(what: string, id: string): StateError {
+	return new StateError(
+		"ERR_DEVICE_LEAVING",
+		`Cannot ${what} device "${id}": the guest has been asked to let go of it`,
+	);
 }

@@ -225,7 +225,7 @@ export class Machine {
 	 * are reset, a network's link goes down for 100 ms. The machine owns the new device.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_STATE_UNSUPPORTED for a device that cannot be
-	 * saved, ERR_MACHINE_STATE when the machine has ended; SnapshotError when the new device does not take the old one's
+	 * saved, ERR_DEVICE_LEAVING for one that is being removed, ERR_MACHINE_STATE when the machine has ended; SnapshotError when the new device does not take the old one's
 	 * state. Then the old one goes on and the new one stays the caller's
 	 */
 	async replaceDevice(id: string, device: VirtioDevice): Promise<void> {

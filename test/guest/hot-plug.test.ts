@@ -69,6 +69,7 @@ test("Machine.removeDevice waits for the driver unless it is forced, and an abor
 	const removal = machine.removeDevice("late", { signal: abort.signal });
 	const again = machine.removeDevice("late").catch((error: { code: string }) => error.code);
 	expect(await again).toBe("ERR_DEVICE_LEAVING");
+	await expect(machine.replaceDevice("late", new RngDevice())).rejects.toMatchObject({ code: "ERR_DEVICE_LEAVING" });
 	abort.abort(new Error("enough"));
 	await expect(removal).rejects.toThrow("enough");
 	expect(machine.deviceIds).toEqual(["rng", "late"]);
@@ -131,7 +132,8 @@ test("Machine.replaceDevice keeps slot, id and the driver's state, and gives up 
 	};
 	machine.addDevice("late", rng("first"));
 	await expect.poll(seen).toEqual([RNG, RNG, 3, 2]);
-	await machine.replaceDevice("late", rng("second"));
+	const twice = [machine.replaceDevice("late", rng("second")), machine.replaceDevice("late", rng("third"))];
+	expect((await Promise.allSettled(twice)).map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
 	expect([closed, machine.deviceIds, machine.device("late").name]).toEqual([["first"], ["rng", "late"], "second"]);
 	const disk = new BlockDevice(new MemoryDisk(4096));
 	await expect(machine.replaceDevice("late", disk)).rejects.toMatchObject({ code: "ERR_STATE_MISMATCH" });
