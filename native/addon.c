@@ -3,9 +3,15 @@
  */
 #include "addon.h"
 
-double arg_number(napi_env env, napi_value value) {
+uint64_t arg_size(napi_env env, napi_value value) {
     double result = 0;
     napi_get_value_double(env, value, &result);
+    return result >= 0 && result <= 0x1p53 ? (uint64_t)result : 0;
+}
+
+int32_t arg_int(napi_env env, napi_value value) {
+    int32_t result = 0;
+    napi_get_value_int32(env, value, &result);
     return result;
 }
 
@@ -15,15 +21,56 @@ bool arg_bool(napi_env env, napi_value value) {
     return result;
 }
 
-void *arg_handle(napi_env env, napi_value value) {
-    void *result = NULL;
-    if (napi_get_value_external(env, value, &result) != napi_ok)
-        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "Cannot use an argument that is no handle");
-    return result;
+#define MAGIC 0x7473766d6d00a2b1 /* tells our externals from those of other addons */
+static const char *const KINDS[] = {
+    [KIND_ram] = "guest RAM", [KIND_loop] = "run loop", [KIND_poll] = "watch", [KIND_io] = "I/O ring"};
+
+struct handle {
+    uint64_t magic;
+    enum kind kind;
+    void *object;
+};
+
+static void free_handle(napi_env env, void *handle, void *hint) {
+    (void)env, (void)hint;
+    free(handle);
+}
+
+napi_value handle(napi_env env, enum kind kind, void *object) {
+    struct handle *handle = malloc(sizeof *handle);
+    napi_value result = NULL;
+    if (handle == NULL)
+        return NULL;
+    *handle = (struct handle){MAGIC, kind, object};
+    if (napi_create_external(env, handle, free_handle, NULL, &result) == napi_ok)
+        return result;
+    free(handle);
+    return NULL;
+}
+
+void *arg_handle(napi_env env, napi_value value, enum kind kind, bool empty) {
+    struct handle *handle = NULL;
+    char message[64];
+    if (napi_get_value_external(env, value, (void **)&handle) != napi_ok || handle == NULL ||
+        handle->magic != MAGIC || handle->kind != kind) {
+        snprintf(message, sizeof message, "Cannot use an argument that is no %s", KINDS[kind]);
+        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+        return NULL;
+    }
+    void *object = handle->object;
+    if (object == NULL) {
+        snprintf(message, sizeof message, "Cannot use this %s: it was destroyed", KINDS[kind]);
+        napi_throw_error(env, "ERR_INVALID_STATE", message);
+    }
+    if (empty)
+        handle->object = NULL;
+    return object;
 }
 
 napi_value throw_errno(napi_env env, const char *attempt, int error) {
     char message[256];
+    napi_value other;
+    napi_get_and_clear_last_exception(env, &other); /* what a failed call has left, or undefined */
     snprintf(message, sizeof message, "Cannot %s: %s", attempt, uv_strerror(-error));
     napi_throw_error(env, uv_err_name(-error), message);
     return NULL;
@@ -35,14 +82,14 @@ napi_value number(napi_env env, double value) {
     return result;
 }
 
-napi_value handle(napi_env env, void *pointer) {
+napi_value object(napi_env env, const char *const *names, const napi_value *values, size_t count) {
     napi_value result = NULL;
-    napi_create_external(env, pointer, NULL, NULL, &result);
+    if (napi_create_object(env, &result) != napi_ok)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (values[i] == NULL || napi_set_named_property(env, result, names[i], values[i]) != napi_ok)
+            return NULL;
     return result;
-}
-
-void set(napi_env env, napi_value object, const char *name, napi_value value) {
-    napi_set_named_property(env, object, name, value);
 }
 
 napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference) {
@@ -50,8 +97,10 @@ napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference)
     *reference = NULL;
     if (napi_create_external_arraybuffer(env, memory, bytes, NULL, NULL, &result) != napi_ok)
         return NULL;
-    napi_create_reference(env, result, 1, reference);
-    return result;
+    if (napi_create_reference(env, result, 1, reference) == napi_ok)
+        return result;
+    napi_detach_arraybuffer(env, result);
+    return NULL;
 }
 
 void buffer_detach(napi_env env, napi_ref *reference) {
@@ -104,12 +153,18 @@ void off_thread(napi_env env, void (*run)(void *data), void *data) {
     run(data);
 }
 
-void callback_create(struct callback *callback, napi_env env, napi_value function) {
+bool callback_create(struct callback *callback, napi_env env, napi_value function) {
     napi_value name;
+    napi_valuetype type;
     callback->env = env;
-    napi_create_reference(env, function, 1, &callback->function);
-    napi_create_string_utf8(env, "tsvmm", NAPI_AUTO_LENGTH, &name);
-    napi_async_init(env, NULL, name, &callback->context);
+    if (napi_typeof(env, function, &type) != napi_ok || type != napi_function ||
+        napi_create_string_utf8(env, "tsvmm", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+        napi_create_reference(env, function, 1, &callback->function) != napi_ok)
+        return false;
+    if (napi_async_init(env, NULL, name, &callback->context) == napi_ok)
+        return true;
+    napi_delete_reference(env, callback->function);
+    return false;
 }
 
 void callback_call(struct callback *callback, size_t argc, const int32_t *arguments) {
@@ -138,6 +193,6 @@ NAPI_MODULE_INIT() {
 #define PROPERTY(name) {#name, NULL, native_##name, NULL, NULL, NULL, napi_enumerable, NULL},
     napi_property_descriptor functions[] = {FUNCTIONS(PROPERTY)};
     napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
-    set(env, exports, "abiVersion", number(env, ABI_VERSION));
+    napi_set_named_property(env, exports, "abiVersion", number(env, ABI_VERSION));
     return exports;
 }

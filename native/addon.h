@@ -25,16 +25,28 @@
     size_t argc = count;                                                                                     \
     napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
 
-/* Argument `i` of the call; 0 or false when it is of another type. */
-#define NUMBER(i) arg_number(env, argv[i])
-#define INT(i) ((int32_t)NUMBER(i))
+/* Argument `i` of the call; 0 or false when it is of another type or, with SIZE, no address or size. */
+#define SIZE(i) arg_size(env, argv[i])
+#define INT(i) arg_int(env, argv[i])
 #define BOOL(i) arg_bool(env, argv[i])
-double arg_number(napi_env env, napi_value value);
+uint64_t arg_size(napi_env env, napi_value value);
+int32_t arg_int(napi_env env, napi_value value);
 bool arg_bool(napi_env env, napi_value value);
-void *arg_handle(napi_env env, napi_value value);
-/* Declares `name`, a `struct name *`, which is argument 0; throws when that is no handle. */
-#define HANDLE(name)                                                                                         \
-    struct name *name = arg_handle(env, argv[0]);                                                            \
+
+/* What JavaScript may hold a handle of. */
+enum kind { KIND_ram = 1, KIND_loop, KIND_poll, KIND_io };
+
+/* A handle: all that JavaScript gets of an object of ours. It lives as long as JavaScript can reach it, and
+ * is emptied when its object is destroyed: a call that comes too late finds no freed memory. */
+napi_value handle(napi_env env, enum kind kind, void *object);
+/* The object of a handle; NULL and an exception when it is none, of another kind, or empty. */
+void *arg_handle(napi_env env, napi_value value, enum kind kind, bool empty);
+/* Declares `name`, a `struct name *`, which is argument 0; returns when arg_handle has thrown. */
+#define HANDLE(name) DECLARE_HANDLE(name, false)
+/* As HANDLE; the handle is empty from now on. For whoever destroys the object. */
+#define TAKE_HANDLE(name) DECLARE_HANDLE(name, true)
+#define DECLARE_HANDLE(name, empty)                                                                          \
+    struct name *name = arg_handle(env, argv[0], KIND_##name, empty);                                        \
     if (name == NULL)                                                                                        \
     return NULL
 
@@ -42,10 +54,11 @@ void *arg_handle(napi_env env, napi_value value);
 napi_value throw_errno(napi_env env, const char *attempt, int error);
 
 napi_value number(napi_env env, double value);
-napi_value handle(napi_env env, void *pointer);
-void set(napi_env env, napi_value object, const char *name, napi_value value);
+/* An object with these properties; NULL when there is no memory, or when one of the values is NULL. */
+napi_value object(napi_env env, const char *const *names, const napi_value *values, size_t count);
 
-/* An ArrayBuffer on memory of ours. `reference` lets `buffer_detach` empty it before the memory goes. */
+/* An ArrayBuffer on memory of ours; NULL when there can be none. `reference` lets `buffer_detach` empty it
+ * before the memory goes. */
 napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference);
 void buffer_detach(napi_env env, napi_ref *reference);
 
@@ -59,7 +72,8 @@ struct callback {
     napi_ref function;
     napi_async_context context;
 };
-void callback_create(struct callback *callback, napi_env env, napi_value function);
+/* False when there is no memory, or `function` is none; then nothing is to be destroyed. */
+bool callback_create(struct callback *callback, napi_env env, napi_value function);
 void callback_call(struct callback *callback, size_t argc, const int32_t *arguments);
 void callback_destroy(struct callback *callback);
 

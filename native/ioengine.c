@@ -267,17 +267,18 @@ NATIVE(ioCreate) {
     uv_unref((uv_handle_t *)&io->poll); /* keeps the process alive only while something is in flight */
     napi_add_env_cleanup_hook(env, destroy, io);
 
-    napi_value result, engine;
+    napi_value engine;
     size_t submissions = io->entries * sizeof *io->submissions,
            completions = io->entries * sizeof *io->completions;
-    napi_create_object(env, &result);
     napi_create_string_utf8(env, uring ? "io_uring" : "threads", NAPI_AUTO_LENGTH, &engine);
-    set(env, result, "io", handle(env, io));
-    set(env, result, "submissions", buffer(env, io->submissions, submissions, &io->buffers[0]));
-    set(env, result, "iovecs", buffer(env, io->iovecs, IO_IOVECS * sizeof *io->iovecs, &io->buffers[1]));
-    set(env, result, "completions", buffer(env, io->completions, completions, &io->buffers[2]));
-    set(env, result, "engine", engine);
-    return result;
+    napi_value values[] = {
+        handle(env, KIND_io, io),
+        buffer(env, io->submissions, submissions, &io->buffers[0]),
+        buffer(env, io->iovecs, IO_IOVECS * sizeof *io->iovecs, &io->buffers[1]),
+        buffer(env, io->completions, completions, &io->buffers[2]),
+        engine,
+    };
+    return object(env, (const char *[]){"io", "submissions", "iovecs", "completions", "engine"}, values, 5);
 }
 
 static void queue_job(struct io *io, const struct io_submission *s) {
@@ -329,7 +330,7 @@ NATIVE(ioReap) {
 
 NATIVE(ioDestroy) {
     ARGUMENTS(1);
-    HANDLE(io);
+    TAKE_HANDLE(io);
     napi_remove_env_cleanup_hook(env, destroy, io);
     destroy(io);
     return NULL;

@@ -36,41 +36,51 @@ static void destroy(void *argument) {
     uv_close((uv_handle_t *)&poll->poll, free_poll);
 }
 
+static int start(struct poll *poll, int events) {
+    return events == 0 ? uv_poll_stop(&poll->poll) : uv_poll_start(&poll->poll, events, on_poll);
+}
+
 NATIVE(pollCreate) {
     ARGUMENTS(4);
     uv_loop_t *loop;
     struct poll *poll = calloc(1, sizeof *poll);
-    napi_get_uv_event_loop(env, &loop);
+    int error = ENOMEM;
+    if (poll == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok)
+        goto failed;
     poll->fd = INT(0);
     poll->drain = BOOL(2);
     poll->poll.data = poll;
-    int error = uv_poll_init(loop, &poll->poll, poll->fd);
-    if (error < 0) {
-        free(poll);
-        return throw_errno(env, "watch a file descriptor", -error);
+    if (!callback_create(&poll->callback, env, argv[3]))
+        goto failed;
+    error = -uv_poll_init(loop, &poll->poll, poll->fd);
+    if (error != 0) {
+        callback_destroy(&poll->callback);
+        goto failed;
     }
     uv_unref((uv_handle_t *)&poll->poll);
-    callback_create(&poll->callback, env, argv[3]);
+    error = -start(poll, INT(1));
+    napi_value result = error == 0 ? handle(env, KIND_poll, poll) : NULL;
+    if (result == NULL) {
+        destroy(poll);
+        return throw_errno(env, "watch a file descriptor", error == 0 ? ENOMEM : error);
+    }
     napi_add_env_cleanup_hook(env, destroy, poll);
-    if (INT(1) != 0)
-        uv_poll_start(&poll->poll, INT(1), on_poll);
-    return handle(env, poll);
+    return result;
+failed:
+    free(poll);
+    return throw_errno(env, "watch a file descriptor", error);
 }
 
 NATIVE(pollSet) {
     ARGUMENTS(2);
     HANDLE(poll);
-    int events = INT(1);
-    if (events == 0)
-        uv_poll_stop(&poll->poll);
-    else
-        uv_poll_start(&poll->poll, events, on_poll);
-    return NULL;
+    int error = start(poll, INT(1));
+    return error == 0 ? NULL : throw_errno(env, "watch a file descriptor", -error);
 }
 
 NATIVE(pollDestroy) {
     ARGUMENTS(1);
-    HANDLE(poll);
+    TAKE_HANDLE(poll);
     napi_remove_env_cleanup_hook(env, destroy, poll);
     destroy(poll);
     return NULL;

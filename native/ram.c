@@ -29,7 +29,7 @@ static void unmap(napi_env env, struct ram *ram) {
 
 NATIVE(ramMap) {
     ARGUMENTS(2);
-    size_t bytes = (size_t)NUMBER(0), window = (size_t)NUMBER(1);
+    size_t bytes = SIZE(0), window = SIZE(1);
     if (bytes == 0 || window == 0 || (bytes - 1) / window >= MAX_WINDOWS)
         return throw_errno(env, "map guest RAM", EINVAL);
     void *memory =
@@ -39,11 +39,14 @@ NATIVE(ramMap) {
     madvise(memory, bytes, MADV_DONTDUMP);
     madvise(memory, bytes, MADV_DONTFORK);
     struct ram *ram = calloc(1, sizeof *ram);
+    if (ram == NULL) {
+        munmap(memory, bytes);
+        return throw_errno(env, "map guest RAM", ENOMEM);
+    }
     ram->memory = memory;
     ram->bytes = bytes;
 
-    napi_value result, windows;
-    napi_create_object(env, &result);
+    napi_value windows;
     napi_create_array(env, &windows);
     for (size_t at = 0, i = 0; at < bytes; at += window, i++) {
         size_t length = bytes - at < window ? bytes - at : window;
@@ -54,15 +57,18 @@ NATIVE(ramMap) {
         }
         napi_set_element(env, windows, (uint32_t)i, view);
     }
-    set(env, result, "ram", handle(env, ram));
-    set(env, result, "hva", number(env, (double)(uintptr_t)memory));
-    set(env, result, "windows", windows);
+    napi_value values[] = {handle(env, KIND_ram, ram), number(env, (double)(uintptr_t)memory), windows};
+    napi_value result = object(env, (const char *[]){"ram", "hva", "windows"}, values, 3);
+    if (result == NULL) {
+        unmap(env, ram);
+        return throw_errno(env, "map guest RAM", ENOMEM);
+    }
     return result;
 }
 
 NATIVE(ramUnmap) {
     ARGUMENTS(1);
-    HANDLE(ram);
+    TAKE_HANDLE(ram);
     unmap(env, ram);
     return NULL;
 }

@@ -9,6 +9,7 @@
  * after it has seen the state keeps the guest's order. Threads never call into JavaScript; uv_async does.
  */
 #include "addon.h"
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -29,7 +30,7 @@ struct reg {
 struct vcpu {
     struct loop *loop;
     uint32_t index;
-    int fd;
+    int fd; /* our duplicate: nobody else can close it and make its number that of another file */
     pthread_t thread;
     bool started;       /* thread exists and is not joined; JavaScript thread only */
     atomic_bool done;   /* thread touches nothing of ours any more */
@@ -58,6 +59,14 @@ static void futex_wait(_Atomic int32_t *word, int32_t value) {
 }
 static void futex_wake(_Atomic int32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Wakes JavaScript. What it shall see was stored before; uv_async_send looks at its own flag by a relaxed
+ * load, which arm64 may do before those stores: then a wake-up would be lost. Pairs with the exchange of that
+ * flag in libuv, before on_async. */
+static void wake(struct loop *loop) {
+    atomic_thread_fence(memory_order_seq_cst);
+    uv_async_send(&loop->async);
 }
 
 static const struct reg *find(struct loop *loop, bool pio, bool write, uint64_t address, uint32_t size) {
@@ -90,7 +99,7 @@ static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, 
     }
     pthread_mutex_unlock(&loop->posting);
     if (fits)
-        uv_async_send(&loop->async);
+        wake(loop);
     return fits;
 }
 
@@ -157,12 +166,12 @@ static void *vcpu_thread(void *argument) {
             continue;
         }
         atomic_store(state, VCPU_EXITED);
-        uv_async_send(&loop->async);
+        wake(loop);
         while (atomic_load(state) == VCPU_EXITED && !atomic_load(&loop->stop))
             futex_wait(state, VCPU_EXITED);
     }
     atomic_store(state, last);
-    uv_async_send(&loop->async);
+    wake(loop);
     atomic_store(&vcpu->done, true);
     return NULL;
 }
@@ -200,9 +209,12 @@ static void stop_threads(struct loop *loop) {
             usleep(100);
     }
     for (uint32_t i = 0; i < loop->max_vcpus; i++) {
-        if (loop->vcpus[i].started)
-            pthread_join(loop->vcpus[i].thread, NULL);
-        loop->vcpus[i].started = false;
+        struct vcpu *vcpu = &loop->vcpus[i];
+        if (!vcpu->started)
+            continue;
+        pthread_join(vcpu->thread, NULL);
+        close(vcpu->fd);
+        vcpu->started = false;
     }
     uv_unref((uv_handle_t *)&loop->async);
 }
@@ -245,38 +257,62 @@ static void destroy(void *argument) {
     uv_close((uv_handle_t *)&loop->async, free_loop);
 }
 
-NATIVE(loopCreate) {
-    ARGUMENTS(2);
+static struct loop *create(napi_env env, uint32_t max_vcpus, napi_value on_wake) {
     uv_loop_t *uv;
-    struct sigaction action = {.sa_handler = on_kick};
-    if (NUMBER(0) < 1 || NUMBER(0) > MAX_VCPUS)
-        return throw_errno(env, "create a run loop", EINVAL);
     struct loop *loop = aligned_alloc(64, (sizeof *loop + 63) / 64 * 64);
+    if (loop == NULL)
+        return NULL;
     memset(loop, 0, sizeof *loop);
-    loop->max_vcpus = (uint32_t)INT(0);
-    pthread_mutex_init(&loop->posting, NULL);
-    for (uint32_t i = 0; i < loop->max_vcpus; i++) {
+    loop->max_vcpus = max_vcpus;
+    for (uint32_t i = 0; i < max_vcpus; i++) {
         loop->vcpus[i].loop = loop;
         loop->vcpus[i].index = i;
         loop->states[i] = VCPU_STOPPED;
     }
-    callback_create(&loop->callback, env, argv[1]);
-    napi_get_uv_event_loop(env, &uv);
-    uv_async_init(uv, &loop->async, on_async);
-    uv_unref((uv_handle_t *)&loop->async); /* until a vCPU runs */
+    if (pthread_mutex_init(&loop->posting, NULL) != 0)
+        goto no_mutex;
+    if (!callback_create(&loop->callback, env, on_wake))
+        goto no_callback;
     loop->async.data = loop;
-    sigaction(KICK_SIGNAL, &action, NULL);
+    if (napi_get_uv_event_loop(env, &uv) != napi_ok || uv_async_init(uv, &loop->async, on_async) != 0)
+        goto no_async;
+    uv_unref((uv_handle_t *)&loop->async); /* until a vCPU runs */
     napi_add_env_cleanup_hook(env, destroy, loop);
+    return loop;
+no_async:
+    callback_destroy(&loop->callback);
+no_callback:
+    pthread_mutex_destroy(&loop->posting);
+no_mutex:
+    free(loop);
+    return NULL;
+}
 
-    napi_value result;
+NATIVE(loopCreate) {
+    ARGUMENTS(2);
+    struct sigaction action = {.sa_handler = on_kick};
+    if (INT(0) < 1 || INT(0) > MAX_VCPUS)
+        return throw_errno(env, "create a run loop", EINVAL);
+    struct loop *loop = create(env, (uint32_t)INT(0), argv[1]);
+    if (loop == NULL)
+        return throw_errno(env, "create a run loop", ENOMEM);
+    sigaction(KICK_SIGNAL, &action, NULL);
+
     size_t words = loop->max_vcpus * sizeof(int32_t);
-    napi_create_object(env, &result);
-    set(env, result, "loop", handle(env, loop));
-    set(env, result, "states", buffer(env, (void *)loop->states, words, &loop->buffers[0]));
-    set(env, result, "errnos", buffer(env, (void *)loop->errnos, words, &loop->buffers[1]));
-    set(env, result, "shadow", buffer(env, (void *)loop->shadow, SHADOW_WORDS * 4, &loop->buffers[2]));
-    set(env, result, "posted", buffer(env, &loop->posted, sizeof loop->posted, &loop->buffers[3]));
-    return result;
+    napi_value values[] = {
+        handle(env, KIND_loop, loop),
+        buffer(env, (void *)loop->states, words, &loop->buffers[0]),
+        buffer(env, (void *)loop->errnos, words, &loop->buffers[1]),
+        buffer(env, (void *)loop->shadow, SHADOW_WORDS * 4, &loop->buffers[2]),
+        buffer(env, &loop->posted, sizeof loop->posted, &loop->buffers[3]),
+    };
+    napi_value result =
+        object(env, (const char *[]){"loop", "states", "errnos", "shadow", "posted"}, values, 5);
+    if (result != NULL)
+        return result;
+    napi_remove_env_cleanup_hook(env, destroy, loop);
+    destroy(loop);
+    return throw_errno(env, "create a run loop", ENOMEM);
 }
 
 NATIVE(loopRegister) {
@@ -284,7 +320,7 @@ NATIVE(loopRegister) {
     HANDLE(loop);
     struct reg reg = {
         .pio = BOOL(1),
-        .address = (uint64_t)NUMBER(2),
+        .address = SIZE(2),
         .size = (uint32_t)INT(3),
         .kind = (uint8_t)INT(4),
         .word = (uint16_t)INT(5),
@@ -298,6 +334,36 @@ NATIVE(loopRegister) {
     return NULL;
 }
 
+/* Undoes map_run. */
+static void unmap_run(napi_env env, struct vcpu *vcpu) {
+    buffer_detach(env, &vcpu->run_buffer);
+    munmap(vcpu->run, vcpu->run_bytes);
+    vcpu->run = NULL;
+    close(vcpu->fd);
+}
+
+/* Takes the vCPU `fd`: kvm_run as JavaScript sees it, or NULL with errno set and nothing taken. */
+static napi_value map_run(napi_env env, struct vcpu *vcpu, int fd, size_t bytes) {
+    vcpu->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (vcpu->fd < 0)
+        return NULL;
+    vcpu->run_bytes = bytes;
+    vcpu->run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (vcpu->run == MAP_FAILED) {
+        int error = errno;
+        vcpu->run = NULL;
+        close(vcpu->fd);
+        errno = error;
+        return NULL;
+    }
+    napi_value view = buffer(env, vcpu->run, bytes, &vcpu->run_buffer);
+    if (view == NULL) {
+        unmap_run(env, vcpu);
+        errno = ENOMEM;
+    }
+    return view;
+}
+
 NATIVE(vcpuStart) {
     ARGUMENTS(4);
     HANDLE(loop);
@@ -305,13 +371,12 @@ NATIVE(vcpuStart) {
     if (index >= loop->max_vcpus || loop->vcpus[index].run != NULL || atomic_load(&loop->stop))
         return throw_errno(env, "start a vCPU", EINVAL);
     struct vcpu *vcpu = &loop->vcpus[index];
-    vcpu->fd = INT(2);
-    vcpu->run_bytes = (size_t)NUMBER(3);
-    void *run = mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-    if (run == MAP_FAILED)
+    napi_value view = map_run(env, vcpu, INT(2), SIZE(3));
+    if (view == NULL)
         return throw_errno(env, "map kvm_run of a vCPU", errno);
-    vcpu->run = run;
     atomic_store(&loop->states[index], VCPU_RUNNING);
+    if (atomic_load(&vcpu->kicked)) /* before there was a thread */
+        vcpu->run->immediate_exit = 1;
 
     /* The thread inherits a mask that leaves every signal to the others. */
     sigset_t all, before;
@@ -320,8 +385,7 @@ NATIVE(vcpuStart) {
     int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {
-        munmap(run, vcpu->run_bytes);
-        vcpu->run = NULL;
+        unmap_run(env, vcpu);
         atomic_store(&loop->states[index], VCPU_STOPPED);
         return throw_errno(env, "start the thread of a vCPU", error);
     }
@@ -330,7 +394,7 @@ NATIVE(vcpuStart) {
     pthread_setname_np(vcpu->thread, name);
     vcpu->started = true;
     uv_ref((uv_handle_t *)&loop->async);
-    return buffer(env, run, vcpu->run_bytes, &vcpu->run_buffer);
+    return view;
 }
 
 NATIVE(vcpuResume) {
@@ -348,10 +412,11 @@ NATIVE(vcpuKick) {
     ARGUMENTS(2);
     HANDLE(loop);
     uint32_t index = (uint32_t)INT(1);
-    if (index >= loop->max_vcpus || !loop->vcpus[index].started)
-        return NULL;
-    atomic_store(&loop->vcpus[index].kicked, true);
-    kick(&loop->vcpus[index]);
+    if (index >= loop->max_vcpus)
+        return throw_errno(env, "kick a vCPU", EINVAL);
+    atomic_store(&loop->vcpus[index].kicked, true); /* without a thread yet: vcpuStart sees it */
+    if (loop->vcpus[index].started)
+        kick(&loop->vcpus[index]);
     return NULL;
 }
 
@@ -364,7 +429,7 @@ NATIVE(loopStop) {
 
 NATIVE(loopDestroy) {
     ARGUMENTS(1);
-    HANDLE(loop);
+    TAKE_HANDLE(loop);
     napi_remove_env_cleanup_hook(env, destroy, loop);
     struct runs *runs = calloc(1, sizeof *runs);
     for (uint32_t i = 0; runs != NULL && i < loop->max_vcpus; i++) {

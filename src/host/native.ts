@@ -15,10 +15,13 @@ import { HostError } from "../base/errors.ts";
 import { array, struct } from "../base/struct.ts";
 import { loadAddon } from "./addon.ts";
 
-/** An opaque handle of the helper. */
+/**
+ * An opaque handle of the helper. It knows what it leads to, and is emptied when that is destroyed: a wrong one throws
+ * ERR_INVALID_ARG_TYPE, a late one ERR_INVALID_STATE.
+ */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** How an address is treated by the vCPU run loop without asking TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -101,11 +104,11 @@ export interface Native {
 		posted: ArrayBuffer;
 	};
 	loopRegister(loop: Handle, pio: boolean, address: number, size: number, kind: number, word: number): void;
-	/** Maps kvm_run and starts the thread. Returns kvm_run. */
+	/** Duplicates the fd, maps kvm_run and starts the thread. Returns kvm_run. */
 	vcpuStart(loop: Handle, index: number, vcpuFd: number, runBytes: number): ArrayBuffer;
 	/** Hands a VCPU_EXITED vCPU back to its thread. */
 	vcpuResume(loop: Handle, index: number): void;
-	/** Makes a running vCPU exit with KVM_EXIT_INTR soon, wherever it is. */
+	/** Makes a vCPU exit with KVM_EXIT_INTR soon, wherever it is; before vcpuStart, at once when it is there. */
 	vcpuKick(loop: Handle, index: number): void;
 	/** Stops all threads and waits for their end; onWake is not called any more. */
 	loopStop(loop: Handle): void;
@@ -192,9 +195,10 @@ function load(): Native {
 		});
 	}
 	if (addon.abiVersion !== ABI_VERSION) {
+		const found = Number.isInteger(addon.abiVersion) ? addon.abiVersion : "unknown";
 		throw new HostError(
 			"ERR_NATIVE_ABI",
-			`Cannot use the native helper: its ABI version is ${addon.abiVersion}, ${ABI_VERSION} is needed`,
+			`Cannot use the native helper: its ABI version is ${found}, ${ABI_VERSION} is needed`,
 			{ hint },
 		);
 	}

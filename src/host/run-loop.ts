@@ -6,7 +6,7 @@
  *            -> vCPU 1 exited? -> ...
  *            -> drain posted ring
  */
-
+import { StateError, UsageError } from "../base/errors.ts";
 import { errnoNameOf } from "./libc.ts";
 import {
 	type Handle,
@@ -35,6 +35,10 @@ export interface RunLoopEvents {
 const HEAD = posted_ring.head >>> 2;
 const TAIL = posted_ring.tail >>> 2;
 
+/**
+ * One run loop per VM, in three states: its vCPUs may run; `stop` has ended all threads for good; `close` has released
+ * it. A call that comes too late is StateError ERR_RUN_LOOP_STATE, but `stop` and `close` may be repeated.
+ */
 export class RunLoop {
 	/** Shadow words for `registerShadowRead` and `registerAck`; use Atomics. Index 0 is never handed out. */
 	readonly shadow: Int32Array;
@@ -48,6 +52,7 @@ export class RunLoop {
 	readonly #failed = new Set<number>();
 	/** vCPUs whose exit was handled and which wait for `resume`: their exit must not be handled again. */
 	readonly #held = new Set<number>();
+	readonly #maxVcpus: number;
 	#words = 1;
 	#running = true;
 	#open = true;
@@ -55,6 +60,7 @@ export class RunLoop {
 	/** @param maxVcpus how many vCPUs `start` will be called for, at most */
 	constructor(maxVcpus: number, events: RunLoopEvents) {
 		this.#events = events;
+		this.#maxVcpus = maxVcpus;
 		const made = native().loopCreate(maxVcpus, () => this.#wake());
 		this.#loop = made.loop;
 		this.#states = new Int32Array(made.states);
@@ -64,8 +70,9 @@ export class RunLoop {
 		this.#indices = new Int32Array(made.posted);
 	}
 
-	/** The struct kvm_run of vCPU `index`; only while it is stopped at an exit. */
+	/** The struct kvm_run of vCPU `index`; only while it is stopped at an exit. Undefined before `start`. */
 	run(index: number): DataView | undefined {
+		this.#check("look at", index, this.#open);
 		return this.#runs[index];
 	}
 
@@ -77,38 +84,49 @@ export class RunLoop {
 
 	/** From now on writes of `size` bytes to `address` arrive by onPosted, without stopping the vCPU. */
 	registerPosted(pio: boolean, address: number, size: number): void {
+		this.#check("register an address for");
 		native().loopRegister(this.#loop, pio, address, size, REGISTER_POSTED_WRITE, 0);
 	}
 
 	/** From now on reads of `size` bytes at `address` give shadow[word], without stopping the vCPU. */
 	registerShadowRead(pio: boolean, address: number, size: number, word: number): void {
+		this.#check("register an address for");
 		native().loopRegister(this.#loop, pio, address, size, REGISTER_SHADOW_READ, word);
 	}
 
 	/** From now on writes of `size` bytes to `address` clear the written bits in shadow[word], atomically. */
 	registerAck(pio: boolean, address: number, size: number, word: number): void {
+		this.#check("register an address for");
 		native().loopRegister(this.#loop, pio, address, size, REGISTER_ACK_WRITE, word);
 	}
 
 	/**
-	 * Starts the thread of vCPU `index`.
+	 * Starts the thread of vCPU `index`. When it fails nothing was started, and the others run on.
 	 *
-	 * @param fd the vCPU's fd, which must stay open until `stop`
+	 * @param fd the vCPU's fd; the run loop has a duplicate of it until `stop`
 	 * @param runBytes what KVM_GET_VCPU_MMAP_SIZE says
+	 * @throws Error with the errno as `code`, such as EAGAIN when the host refuses a thread
 	 */
 	start(index: number, fd: number, runBytes: number): void {
+		this.#check("start", index);
+		if (this.#runs[index] !== undefined) throw stateError(`Cannot start vCPU ${index}: it was started before`);
 		this.#runs[index] = new DataView(native().vcpuStart(this.#loop, index, fd, runBytes));
 	}
 
 	/** Lets a vCPU run on whose onExit returned false. */
 	resume(index: number): void {
-		this.#held.delete(index);
-		if (this.#running) native().vcpuResume(this.#loop, index);
+		this.#check("resume", index);
+		if (this.#runs[index] === undefined) throw stateError(`Cannot resume vCPU ${index}: it was not started`);
+		this.#resume(index);
 	}
 
-	/** Makes vCPU `index` exit with KVM_EXIT_INTR soon, even out of a tight loop of the guest. */
+	/**
+	 * Makes vCPU `index` exit with KVM_EXIT_INTR soon, even out of a tight loop of the guest; one that has no thread yet
+	 * as soon as it has, before its first instruction.
+	 */
 	kick(index: number): void {
-		if (this.#running) native().vcpuKick(this.#loop, index);
+		this.#check("kick", index);
+		native().vcpuKick(this.#loop, index);
 	}
 
 	/** Ends all threads and waits for them; no event follows. Posted writes that were under way are delivered first. */
@@ -127,6 +145,19 @@ export class RunLoop {
 		native().loopDestroy(this.#loop);
 	}
 
+	#resume(index: number): void {
+		this.#held.delete(index);
+		native().vcpuResume(this.#loop, index);
+	}
+
+	/** @throws StateError ERR_RUN_LOOP_STATE, UsageError ERR_RUN_LOOP_VCPU */
+	#check(what: string, index?: number, fits = this.#running): void {
+		const vcpu = index === undefined ? "a run loop" : `vCPU ${index}`;
+		if (!fits) throw stateError(`Cannot ${what} ${vcpu}: the run loop was ${this.#open ? "stopped" : "closed"}`);
+		if (index === undefined || (Number.isInteger(index) && index >= 0 && index < this.#maxVcpus)) return;
+		throw new UsageError("ERR_RUN_LOOP_VCPU", `Cannot ${what} ${vcpu}: the run loop has ${this.#maxVcpus}`);
+	}
+
 	#wake(): void {
 		for (let index = 0; index < this.#runs.length && this.#running; index++) {
 			const state = Atomics.load(this.#states, index);
@@ -136,7 +167,7 @@ export class RunLoop {
 				if (run === undefined || !this.#running) continue;
 				/* Held first: a handler that throws must not see the exit twice either. */
 				this.#held.add(index);
-				if (this.#events.onExit(index, run)) this.resume(index);
+				if (this.#events.onExit(index, run) && this.#running) this.#resume(index);
 			} else if (state === VCPU_FAILED && !this.#failed.has(index)) {
 				this.#failed.add(index);
 				this.#drain();
@@ -169,4 +200,8 @@ export class RunLoop {
 			if (!this.#open) return;
 		}
 	}
+}
+
+function stateError(message: string): StateError {
+	return new StateError("ERR_RUN_LOOP_STATE", message);
 }

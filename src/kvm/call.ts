@@ -2,7 +2,7 @@
  * One KVM ioctl: the only place where a failure becomes an IoctlError that names the ioctl and the errno.
  */
 import { constants } from "node:os";
-import { IoctlError } from "../base/errors.ts";
+import { IoctlError, StateError } from "../base/errors.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
 import { IOCTL, type IoctlName } from "./ioctls.ts";
 
@@ -37,4 +37,32 @@ export function call(fd: number, name: IoctlName, argument: Uint8Array | number 
 	if (result >= 0) return result;
 	const errno = errnoNameOf(-result);
 	throw new IoctlError(name, errno, MEANINGS[errno] ?? "see errno(3)");
+}
+
+/**
+ * A file descriptor of KVM's that is closed once. Afterwards its number may be another file's, another VM's even, so
+ * that nobody gets it any more.
+ */
+export class KvmFd {
+	readonly #what: string;
+	#fd: number;
+
+	/** @param what whose it is, for the message: "vCPU 0" */
+	constructor(fd: number, what: string) {
+		this.#fd = fd;
+		this.#what = what;
+	}
+
+	/** @throws StateError ERR_KVM_CLOSED */
+	get number(): number {
+		if (this.#fd < 0) throw new StateError("ERR_KVM_CLOSED", `Cannot use ${this.#what}: it is closed`);
+		return this.#fd;
+	}
+
+	/** The number for the one who closes it; undefined when somebody has done so before. */
+	take(): number | undefined {
+		const fd = this.#fd;
+		this.#fd = -1;
+		return fd < 0 ? undefined : fd;
+	}
 }

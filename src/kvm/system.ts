@@ -3,7 +3,7 @@
  */
 import { HostError, IoctlError } from "../base/errors.ts";
 import { close, errnoNameOf, open } from "../host/libc.ts";
-import { call } from "./call.ts";
+import { call, KvmFd } from "./call.ts";
 import { KVM_API_VERSION, KVM_CAP } from "./constants.ts";
 import { kvm_cpuid_entry2, kvm_cpuid2, kvm_msr_list } from "./structs.ts";
 import { Vm } from "./vm.ts";
@@ -24,16 +24,14 @@ const REQUIRED: readonly (keyof typeof KVM_CAP)[] = [
 const O_RDWR = 2;
 const MAX_CPUID_ENTRIES = 256;
 
-/** /dev/kvm. Every method throws IoctlError; its owner closes it. */
+/** /dev/kvm. Every method throws IoctlError, and StateError ERR_KVM_CLOSED after `close`; its owner closes it. */
 export class Kvm {
-	/** Open until `close`. */
-	readonly fd: number;
+	readonly #fd: KvmFd;
 	/** Size of the mapping of struct kvm_run, in bytes. */
 	readonly vcpuMmapSize: number;
-	#open = true;
 
 	private constructor(fd: number) {
-		this.fd = fd;
+		this.#fd = new KvmFd(fd, "/dev/kvm");
 		this.vcpuMmapSize = call(fd, "KVM_GET_VCPU_MMAP_SIZE");
 	}
 
@@ -58,6 +56,11 @@ export class Kvm {
 			close(fd);
 			throw error;
 		}
+	}
+
+	/** The file descriptor. @throws StateError ERR_KVM_CLOSED after `close` */
+	get fd(): number {
+		return this.#fd.number;
 	}
 
 	/** KVM_CHECK_EXTENSION: 0 when the capability is missing, else 1 or its value. */
@@ -115,9 +118,8 @@ export class Kvm {
 
 	/** Closes /dev/kvm; its VMs live on. */
 	close(): void {
-		if (!this.#open) return;
-		this.#open = false;
-		close(this.fd);
+		const fd = this.#fd.take();
+		if (fd !== undefined) close(fd);
 	}
 }
 

@@ -4,7 +4,7 @@
  * vCPU that has not started or is stopped at an exit; KVM makes callers wait while it runs.
  */
 import { close } from "../host/libc.ts";
-import { call } from "./call.ts";
+import { call, KvmFd } from "./call.ts";
 import type { IoctlName } from "./ioctls.ts";
 import {
 	kvm_cpuid_entry2,
@@ -24,18 +24,24 @@ import {
 	kvm_xsave,
 } from "./structs.ts";
 
-/** The file descriptor of one vCPU. Every method throws IoctlError; its owner closes it. */
+/**
+ * The file descriptor of one vCPU. Every method throws IoctlError, and StateError ERR_KVM_CLOSED after `close`; its owner
+ * closes it.
+ */
 export class Vcpu {
-	/** Open until `close`. */
-	readonly fd: number;
+	readonly #fd: KvmFd;
 	/** APIC ID. */
 	readonly id: number;
-	#open = true;
 
 	/** Made by Vm.createVcpu, which gives it the descriptor. */
 	constructor(fd: number, id: number) {
-		this.fd = fd;
+		this.#fd = new KvmFd(fd, `vCPU ${id}`);
 		this.id = id;
+	}
+
+	/** The file descriptor. @throws StateError ERR_KVM_CLOSED after `close` */
+	get fd(): number {
+		return this.#fd.number;
 	}
 
 	/** KVM_GET_REGS: a struct kvm_regs. */
@@ -182,11 +188,10 @@ export class Vcpu {
 		call(this.fd, "KVM_SET_GUEST_DEBUG", argument);
 	}
 
-	/** Closes the vCPU, once its thread has ended. */
+	/** Closes the vCPU; a run loop has a descriptor of its own. */
 	close(): void {
-		if (!this.#open) return;
-		this.#open = false;
-		close(this.fd);
+		const fd = this.#fd.take();
+		if (fd !== undefined) close(fd);
 	}
 
 	#get(name: IoctlName, sizeBytes: number): Buffer {

@@ -3,7 +3,7 @@
  * (KVM api.rst §4). Structures that come and go as a whole are Buffers packed with the layouts of structs.ts.
  */
 import { close, closeOffThread } from "../host/libc.ts";
-import { call } from "./call.ts";
+import { call, KvmFd } from "./call.ts";
 import {
 	KVM_CAP,
 	KVM_IOEVENTFD_FLAG_DATAMATCH,
@@ -65,18 +65,24 @@ export type GsiRoute =
 	| { readonly gsi: number; readonly irqchip: number; readonly pin: number }
 	| { readonly gsi: number; readonly address: number; readonly data: number };
 
-/** The file descriptor of one VM. Every method throws IoctlError; its owner closes it. */
+/**
+ * The file descriptor of one VM. Every method throws IoctlError, and StateError ERR_KVM_CLOSED after `close`; its owner
+ * closes it.
+ */
 export class Vm {
-	/** Open until `close`. */
-	readonly fd: number;
+	readonly #fd: KvmFd;
 	/** Size of the mapping of struct kvm_run, in bytes. */
 	readonly vcpuMmapSize: number;
-	#open = true;
 
 	/** Made by Kvm.createVm, which gives it the descriptor. */
 	constructor(fd: number, vcpuMmapSize: number) {
-		this.fd = fd;
+		this.#fd = new KvmFd(fd, "this VM");
 		this.vcpuMmapSize = vcpuMmapSize;
+	}
+
+	/** The file descriptor. @throws StateError ERR_KVM_CLOSED after `close` */
+	get fd(): number {
+		return this.#fd.number;
 	}
 
 	/** KVM_CREATE_VCPU; `id` becomes its APIC ID. */
@@ -244,16 +250,14 @@ export class Vm {
 
 	/** As `close`, without holding up the JavaScript thread: KVM takes 20 ms and more to destroy a VM. */
 	async release(): Promise<void> {
-		if (!this.#open) return;
-		this.#open = false;
-		await closeOffThread(this.fd);
+		const fd = this.#fd.take();
+		if (fd !== undefined) await closeOffThread(fd);
 	}
 
 	/** Closes the VM; its memory and vCPUs live until their last user is gone. */
 	close(): void {
-		if (!this.#open) return;
-		this.#open = false;
-		close(this.fd);
+		const fd = this.#fd.take();
+		if (fd !== undefined) close(fd);
 	}
 }
 

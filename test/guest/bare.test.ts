@@ -209,8 +209,6 @@ describe("RunLoop with a bare-metal guest", () => {
 		vm.runLoop.stop();
 		vm.runLoop.stop();
 		vm.runLoop.close();
-		vm.runLoop.resume(0);
-		vm.runLoop.kick(0);
 		const unstarted = new BareGuest("hello");
 		unstarted.close();
 		unstarted.close();
@@ -246,7 +244,9 @@ describe("RunLoop with a bare-metal guest", () => {
 		const vm = create("hello");
 		const other = new EventFd();
 		expect(() => vm.runLoop.start(0, other.fd, 4096)).toThrow(expect.objectContaining({ code: "ENODEV" }));
-		expect(() => vm.runLoop.start(1, vm.vcpus[0]!.fd, 4096)).toThrow(expect.objectContaining({ code: "EINVAL" }));
+		expect(() => vm.runLoop.start(1, vm.vcpus[0]!.fd, 4096)).toThrow(
+			expect.objectContaining({ code: "ERR_RUN_LOOP_VCPU" }),
+		);
 		expect(await vm.run()).toEqual({ kind: "finished", status: 0 });
 		other.close();
 	});

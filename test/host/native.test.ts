@@ -1,29 +1,86 @@
 /*
  * The native helper's functions, called as no wrapper of src/host calls them.
  */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { type Handle, native } from "../../src/host/native.ts";
 
+const CALLS = [
+	["ramUnmap", []],
+	["loopRegister", [true, 0x3f8, 1, 0, 0]],
+	["vcpuStart", [0, 0, 4096]],
+	["vcpuResume", [0]],
+	["vcpuKick", [0]],
+	["loopStop", []],
+	["loopDestroy", []],
+	["pollSet", [1]],
+	["pollDestroy", []],
+	["ioSubmit", [1]],
+	["ioReap", []],
+	["ioDestroy", []],
+] as const;
+
+const call = (name: (typeof CALLS)[number][0], handle: unknown, rest: readonly unknown[]) =>
+	(native()[name] as (handle: Handle, ...rest: unknown[]) => unknown)(handle as Handle, ...rest);
+
+const ignore = () => undefined;
+const MAKERS = {
+	ram: { make: () => native().ramMap(4096, 4096).ram, destroy: "ramUnmap" },
+	loop: { make: () => native().loopCreate(1, ignore).loop, destroy: "loopDestroy" },
+	poll: { make: () => native().pollCreate(native().eventfdCreate(), 1, true, ignore), destroy: "pollDestroy" },
+	io: { make: () => native().ioCreate(4, false, ignore).io, destroy: "ioDestroy" },
+} as const;
+const kindOf = (name: string) =>
+	name.startsWith("ram") ? "ram" : name.startsWith("io") ? "io" : name.startsWith("poll") ? "poll" : "loop";
+
 describe("native", () => {
-	it.each([
-		["ramUnmap", []],
-		["loopRegister", [true, 0x3f8, 1, 0, 0]],
-		["vcpuStart", [0, 0, 4096]],
-		["vcpuResume", [0]],
-		["vcpuKick", [0]],
-		["loopStop", []],
-		["loopDestroy", []],
-		["pollSet", [1]],
-		["pollDestroy", []],
-		["ioSubmit", [1]],
-		["ioReap", []],
-		["ioDestroy", []],
-	] as const)("%s throws when its handle is none", (name, rest) => {
-		const call = native()[name] as (handle: Handle | undefined, ...rest: unknown[]) => unknown;
-		for (const wrong of [undefined, 42, {}, "handle"]) {
-			expect(() => call(wrong as Handle | undefined, ...rest)).toThrow(
-				expect.objectContaining({ code: "ERR_INVALID_ARG_TYPE" }),
-			);
+	it.each(CALLS)("%s throws when its handle is none, or one of another kind", (name, rest) => {
+		const { make, destroy } = MAKERS[name.startsWith("poll") ? "ram" : "poll"];
+		const other = make();
+		for (const wrong of [undefined, 42, {}, "handle", other]) {
+			expect(() => call(name, wrong, rest)).toThrow(expect.objectContaining({ code: "ERR_INVALID_ARG_TYPE" }));
 		}
+		call(destroy, other, []);
 	});
+
+	it.each(CALLS)("%s throws when what its handle leads to was destroyed", (name, rest) => {
+		const { make, destroy } = MAKERS[kindOf(name)];
+		const handle = make();
+		call(destroy, handle, []);
+		expect(() => call(name, handle, rest)).toThrow(
+			expect.objectContaining({ code: "ERR_INVALID_STATE", message: expect.stringMatching(/: it was destroyed$/) }),
+		);
+	});
+
+	it.each([
+		["loopCreate", [1, undefined]],
+		["loopCreate", [0, ignore]],
+		["loopCreate", [65, ignore]],
+		["pollCreate", [-1, 1, false, ignore]],
+		["pollCreate", [0, 1, false, undefined]],
+		["ramMap", [Number.NaN, 4096]],
+		["ramMap", [-4096, 4096]],
+	] as const)("%s of %j throws an errno and leaves nothing behind", (name, rest) => {
+		const make = native()[name] as (...rest: unknown[]) => unknown;
+		expect(() => make(...rest)).toThrow(expect.objectContaining({ code: expect.stringMatching(/^E[A-Z]+$/) }));
+	});
+});
+
+it("native refuses a helper of another version, whatever it says its version is", async () => {
+	vi.resetModules();
+	for (const [abiVersion, said] of [
+		[1, "1"],
+		[3.2e-319, "unknown"],
+		[undefined, "unknown"],
+	] as const) {
+		vi.doMock("../../src/host/addon.ts", () => ({ loadAddon: () => ({ abiVersion }) }));
+		const fresh = await import("../../src/host/native.ts");
+		expect(() => fresh.native()).toThrow(
+			expect.objectContaining({
+				code: "ERR_NATIVE_ABI",
+				message: `Cannot use the native helper: its ABI version is ${said}, ${fresh.ABI_VERSION} is needed`,
+			}),
+		);
+		vi.resetModules();
+	}
+	vi.doUnmock("../../src/host/addon.ts");
 });

@@ -112,11 +112,33 @@ describe("Vm", () => {
 		});
 	});
 
-	it("a closed VM is EBADF, and close may be called twice", () => {
-		const other = kvm.createVm();
+	it("what is closed says so, also when its number is another VM's, and may be closed again", async () => {
+		const [first, second] = [kvm.createVm(), kvm.createVm()];
+		const vcpu = first.createVcpu(3);
+		const { fd } = vcpu;
+		vcpu.close();
+		first.close();
+		await second.release();
+		const third = kvm.createVm();
+		const heirs = [3, 4].map((id) => third.createVcpu(id));
+		expect(heirs.map((heir) => heir.fd)).toContain(fd);
+		const closed = (what: string) =>
+			expect.objectContaining({ code: "ERR_KVM_CLOSED", message: `Cannot use ${what}: it is closed` });
+		expect(() => vcpu.getRegs()).toThrow(closed("vCPU 3"));
+		expect(() => first.irqLine(1, true)).toThrow(closed("this VM"));
+		expect(() => second.createVcpu(0)).toThrow(closed("this VM"));
+		vcpu.close();
+		first.close();
+		await second.release();
+		for (const heir of heirs) {
+			expect(heir.getMpState()).toBe(KVM_MP_STATE_RUNNABLE);
+			heir.close();
+		}
+		third.close();
+		const other = Kvm.open();
 		other.close();
 		other.close();
-		expect(() => other.irqLine(1, true)).toThrow(/KVM_IRQ_LINE: E(BADF|NXIO|INVAL|NOTTY)/);
+		expect(() => other.createVm()).toThrow(closed("/dev/kvm"));
 	});
 
 	it("setUserMemoryRegion takes memory above 4 GiB and gives it back", () => {
