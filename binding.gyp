@@ -8,6 +8,8 @@
         "native/runloop.c",
         "native/poll.c",
         "native/ioengine.c",
+        "native/uring.c",
+        "native/iothreads.c",
         "native/terminal.c"
       ],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],

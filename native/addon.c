@@ -138,18 +138,24 @@ static void errand_complete(napi_env env, napi_status status, void *data) {
 
 void off_thread(napi_env env, void (*run)(void *data), void *data) {
     struct errand *errand = malloc(sizeof *errand);
+    napi_handle_scope scope;
     napi_value name;
+    bool queued = false;
+    napi_open_handle_scope(env, &scope); /* a callback of libuv has none */
     if (errand != NULL) {
         *errand = (struct errand){.run = run, .data = data};
         if (napi_create_string_utf8(env, "tsvmm", NAPI_AUTO_LENGTH, &name) == napi_ok &&
             napi_create_async_work(env, NULL, name, errand_execute, errand_complete, errand, &errand->work) ==
                 napi_ok) {
-            if (napi_queue_async_work(env, errand->work) == napi_ok)
-                return;
-            napi_delete_async_work(env, errand->work);
+            queued = napi_queue_async_work(env, errand->work) == napi_ok;
+            if (!queued)
+                napi_delete_async_work(env, errand->work);
         }
-        free(errand);
     }
+    napi_close_handle_scope(env, scope);
+    if (queued)
+        return;
+    free(errand);
     run(data);
 }
 

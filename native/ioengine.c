@@ -1,182 +1,84 @@
 /*
- * Asynchronous file I/O on guest memory. A batch of submissions goes to the host in one io_uring_enter;
- * completions come through an eventfd that libuv watches. Where io_uring is refused (seccomp, sysctl, an old
- * kernel), two threads do the same with preadv and pwritev: same contract, same order of events.
+ * Asynchronous file I/O on guest memory. A batch of submissions goes to the host in one call; completions
+ * come through the event loop. By io_uring (uring.c), or where that is refused by libuv's threads
+ * (iothreads.c).
  *
- *     submissions[] --ioSubmit--> SQ ... CQ --eventfd, uv_poll--> onComplete --ioReap--> completions[]
+ *     submissions[] --ioSubmit--> host --event loop--> onComplete --ioReap--> completions[]
  *
  * The caller also reaps after each submit: what the page cache could answer is there already, without a turn
- * of the event loop. IORING_REGISTER_EVENTFD_ASYNC would spare the late eventfd, but loses those of buffered
- * reads that the kernel finishes in the submitter's context.
+ * of the event loop.
+ *
+ * Nothing here waits. An engine that is destroyed with requests in flight loses its JavaScript side at once,
+ * and goes when the last request has ended; each keeps the guest RAM that it may touch. One that never ends
+ * keeps it for good.
  */
-#include "addon.h"
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/io_uring.h>
+#include "ioengine.h"
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 
-#define DESTROY_SECONDS 30
+#define MAX_ENTRIES 4096
+#define PATIENCE_MS 5000 /* of an environment that ends with requests in flight */
 
-/* A request on its way through libuv's threads. */
-struct job {
-    uv_work_t work;
-    struct io *io;
-    struct job *next; /* among the finished ones */
-    struct io_submission submission;
-    int32_t result;
-    struct iovec iovecs[];
-};
-
-struct io {
-    uv_poll_t poll;
-    uv_loop_t *loop;
-    struct callback callback;
-    uint32_t entries, in_flight;
-    bool destroyed;
-    int event_fd, ring_fd; /* ring_fd is -1 with threads */
-    struct io_submission *submissions;
-    struct iovec *iovecs;
-    struct io_completion *completions;
-    napi_ref buffers[3];
-    /* io_uring */
-    void *ring;
-    size_t ring_bytes, sqes_bytes;
-    struct io_uring_sqe *sqes;
-    unsigned *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask;
-    struct io_uring_cqe *cqes;
-    /* threads: raised when a request has touched guest memory for the last time */
-    uv_sem_t performed;
-    struct job *done;
-    uint32_t references; /* jobs whose on_performed is to come, and the uv_poll */
-};
-
-static const int FALLOCATE_MODE[] = {
-    [IO_PUNCH_HOLE] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-    [IO_ZERO_RANGE] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-};
-
-static int32_t perform(const struct io_submission *s, const struct iovec *iovecs) {
-    ssize_t result;
-    if (s->op == IO_READV)
-        result = preadv((int)s->fd, iovecs, (int)s->iov_count, (off_t)s->offset);
-    else if (s->op == IO_WRITEV)
-        result = pwritev((int)s->fd, iovecs, (int)s->iov_count, (off_t)s->offset);
-    else if (s->op == IO_FDATASYNC)
-        result = fdatasync((int)s->fd);
-    else
-        result = fallocate((int)s->fd, FALLOCATE_MODE[s->op], (off_t)s->offset, (off_t)s->length);
-    return result < 0 ? -errno : (int32_t)result;
+uint32_t request_begin(struct io *io, uint32_t token, struct ram *ram) {
+    uint32_t number = io->free;
+    struct request *request = &io->requests[number];
+    io->free = request->next;
+    *request = (struct request){.token = token, .ram = ram};
+    if (io->in_flight++ == 0 && !io->detached)
+        uv_ref((uv_handle_t *)&io->poll); /* keeps the process alive only while something is in flight */
+    return number;
 }
 
-static void on_work(uv_work_t *work) {
-    struct job *job = work->data;
-    job->result = perform(&job->submission, job->iovecs);
-    uv_sem_post(&job->io->performed);
-}
-
-static int enter(struct io *io, unsigned submit) {
-    return (int)syscall(SYS_io_uring_enter, io->ring_fd, submit, 0, 0, NULL, 0);
-}
-
-/* Waits for a completion, at most a second: then -1 with ETIME. */
-static int await_completion(struct io *io) {
-    struct __kernel_timespec second = {.tv_sec = 1};
-    struct io_uring_getevents_arg argument = {.ts = (uintptr_t)&second};
-    return (int)syscall(SYS_io_uring_enter, io->ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-                        &argument, sizeof argument);
-}
-
-static void *map_ring(struct io *io, size_t bytes, off_t what) {
-    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd, what);
-}
-
-/* Sets up io_uring; false when the kernel has none for us, or too old a one. */
-static bool start_uring(struct io *io) {
-    struct io_uring_params p = {.flags = IORING_SETUP_CLAMP};
-    io->ring_fd = (int)syscall(SYS_io_uring_setup, io->entries, &p);
-    if (io->ring_fd < 0)
-        return false;
-    /* The last came with Linux 5.11, IORING_OP_FALLOCATE before. */
-    unsigned features =
-        IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
-    size_t sq_bytes = p.sq_off.array + p.sq_entries * sizeof(unsigned);
-    size_t cq_bytes = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
-    io->ring_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
-    io->sqes_bytes = p.sq_entries * sizeof(struct io_uring_sqe);
-    if ((p.features & features) != features || p.sq_entries < io->entries ||
-        syscall(SYS_io_uring_register, io->ring_fd, IORING_REGISTER_EVENTFD, &io->event_fd, 1) < 0)
-        goto refused;
-    io->ring = map_ring(io, io->ring_bytes, IORING_OFF_SQ_RING);
-    if (io->ring == MAP_FAILED)
-        goto refused;
-    io->sqes = map_ring(io, io->sqes_bytes, IORING_OFF_SQES);
-    if (io->sqes == MAP_FAILED) {
-        munmap(io->ring, io->ring_bytes);
-        goto refused;
-    }
-    char *ring = io->ring;
-    io->sq_tail = (unsigned *)(ring + p.sq_off.tail);
-    io->sq_mask = (unsigned *)(ring + p.sq_off.ring_mask);
-    io->sq_array = (unsigned *)(ring + p.sq_off.array);
-    io->cq_head = (unsigned *)(ring + p.cq_off.head);
-    io->cq_tail = (unsigned *)(ring + p.cq_off.tail);
-    io->cq_mask = (unsigned *)(ring + p.cq_off.ring_mask);
-    io->cqes = (struct io_uring_cqe *)(ring + p.cq_off.cqes);
-    return true;
-refused:
-    close(io->ring_fd);
-    io->ring_fd = -1;
-    return false;
-}
-
-static void fill_sqe(struct io *io, const struct io_submission *s) {
-    unsigned tail = *io->sq_tail, slot = tail & *io->sq_mask;
-    struct io_uring_sqe *sqe = &io->sqes[slot];
-    *sqe = (struct io_uring_sqe){.fd = (int)s->fd, .off = s->offset, .user_data = s->token};
-    switch (s->op) {
-    case IO_READV:
-    case IO_WRITEV:
-        sqe->opcode = s->op == IO_READV ? IORING_OP_READV : IORING_OP_WRITEV;
-        sqe->addr = (uint64_t)(uintptr_t)&io->iovecs[s->iov_start];
-        sqe->len = s->iov_count;
-        break;
-    case IO_FDATASYNC:
-        sqe->opcode = IORING_OP_FSYNC;
-        sqe->off = 0;
-        sqe->fsync_flags = IORING_FSYNC_DATASYNC;
-        break;
-    default:
-        sqe->opcode = IORING_OP_FALLOCATE;
-        sqe->addr = s->length;
-        sqe->len = (uint32_t)FALLOCATE_MODE[s->op];
-    }
-    io->sq_array[slot] = slot;
-    __atomic_store_n(io->sq_tail, tail + 1, __ATOMIC_RELEASE);
-}
-
-/* Moves finished requests to `completions`; how many. */
-static uint32_t reap(struct io *io) {
-    uint32_t count = 0;
-    if (io->ring_fd >= 0) {
-        unsigned head = *io->cq_head, tail = __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE);
-        for (; head != tail && count < io->entries; head++, count++) {
-            const struct io_uring_cqe *cqe = &io->cqes[head & *io->cq_mask];
-            io->completions[count] = (struct io_completion){(uint32_t)cqe->user_data, cqe->res};
-        }
-        __atomic_store_n(io->cq_head, head, __ATOMIC_RELEASE);
-    }
-    for (struct job *job; count < io->entries && (job = io->done) != NULL; count++) {
-        io->completions[count] = (struct io_completion){job->submission.token, job->result};
-        io->done = job->next;
-        free(job);
-    }
-    io->in_flight -= count;
-    if (io->in_flight == 0)
+void request_end(struct io *io, uint32_t number) {
+    struct request *request = &io->requests[number];
+    struct ram *ram = request->ram;
+    *request = (struct request){.next = io->free};
+    io->free = number;
+    if (--io->in_flight == 0)
         uv_unref((uv_handle_t *)&io->poll);
-    return count;
+    ram_release(ram, io->exiting ? NULL : io->env);
+}
+
+static uint32_t reap(struct io *io) {
+    return io->ring_fd >= 0 ? uring_reap(io) : threads_reap(io);
+}
+
+void io_unreference(struct io *io) {
+    if (--io->references > 0)
+        return;
+    close(io->event_fd);
+    if (io->hook != NULL)
+        napi_remove_async_cleanup_hook(io->hook);
+    free(io->submissions);
+    free(io->iovecs);
+    free(io->completions);
+    free(io->requests);
+    free(io);
+}
+
+static void on_closed(uv_handle_t *handle) {
+    io_unreference(handle->data);
+}
+
+static void close_engine(struct io *io) {
+    if (io->closing)
+        return;
+    io->closing = true;
+    if (io->ring_fd >= 0)
+        uring_stop(io);
+    uv_close((uv_handle_t *)&io->poll, on_closed);
+    uv_close((uv_handle_t *)&io->patience, on_closed);
+}
+
+/* Something may have finished. */
+static void proceed(struct io *io) {
+    if (!io->detached) {
+        callback_call(&io->callback, 0, NULL);
+        return;
+    }
+    while (reap(io) > 0)
+        ;
+    if (io->in_flight == 0)
+        close_engine(io);
 }
 
 static void on_event(uv_poll_t *poll, int status, int events) {
@@ -185,92 +87,120 @@ static void on_event(uv_poll_t *poll, int status, int events) {
     (void)status, (void)events;
     if (read(io->event_fd, &signals, sizeof signals) < 0)
         return;
-    /* An empty queue was reaped right after its submit. */
-    if (*io->cq_head != __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE))
-        callback_call(&io->callback, 0, NULL);
+    if (io->ring_fd >= 0 && uring_has_completions(io)) /* else it was reaped right after its submit */
+        proceed(io);
 }
 
-static void release(struct io *io) {
-    if (--io->references > 0)
+void io_performed(struct io *io) {
+    proceed(io);
+}
+
+/* Takes the JavaScript side away. */
+static void detach(struct io *io) {
+    io->detached = true;
+    for (size_t i = 0; i < 3; i++)
+        buffer_detach(io->env, &io->buffers[i]);
+    callback_destroy(&io->callback);
+    uv_unref((uv_handle_t *)&io->poll);
+    if (io->ring_fd < 0)
+        threads_cancel(io); /* whoever comes late would use a descriptor that is another file's by then */
+    proceed(io);
+}
+
+static void on_impatient(uv_timer_t *patience) {
+    close_engine(patience->data);
+}
+
+/* The environment ends: its event loop runs on until we say so, by the end of io_unreference. */
+static void on_exit_env(napi_async_cleanup_hook_handle hook, void *argument) {
+    struct io *io = argument;
+    (void)hook;
+    io->exiting = true;
+    if (!io->detached)
+        detach(io);
+    if (io->closing)
         return;
-    uv_sem_destroy(&io->performed);
-    close(io->event_fd);
+    uv_timer_start(&io->patience, on_impatient, PATIENCE_MS, 0);
+    uv_ref((uv_handle_t *)&io->patience);
+}
+
+static void free_engine(struct io *io) {
+    if (io == NULL)
+        return;
+    if (io->event_fd >= 0)
+        close(io->event_fd);
     free(io->submissions);
     free(io->iovecs);
     free(io->completions);
+    free(io->requests);
     free(io);
 }
 
-static void on_closed(uv_handle_t *poll) {
-    release(poll->data);
+/* Memory and eventfd; NULL when there is not enough. */
+static struct io *allocate(napi_env env, uint32_t entries) {
+    struct io *io = calloc(1, sizeof *io);
+    if (io == NULL)
+        return NULL;
+    io->env = env;
+    io->entries = entries;
+    io->ring_fd = -1;
+    io->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    io->submissions = calloc(entries, sizeof *io->submissions);
+    io->iovecs = calloc(IO_IOVECS, sizeof *io->iovecs);
+    io->completions = calloc(entries, sizeof *io->completions);
+    io->requests = calloc(entries, sizeof *io->requests);
+    if (io->event_fd >= 0 && io->submissions != NULL && io->iovecs != NULL && io->completions != NULL &&
+        io->requests != NULL) {
+        for (uint32_t i = 0; i < entries; i++)
+            io->requests[i].next = i + 1;
+        return io;
+    }
+    free_engine(io);
+    return NULL;
 }
 
-static void on_performed(uv_work_t *work, int status) {
-    struct job *job = work->data;
-    struct io *io = job->io;
-    (void)status;
-    if (io->destroyed) {
-        free(job);
-    } else {
-        uv_sem_wait(&io->performed);
-        job->next = io->done;
-        io->done = job;
-        callback_call(&io->callback, 0, NULL);
+/* Ties the engine to the event loop, which owns it from then on; or false. */
+static bool attach(struct io *io, napi_value on_complete) {
+    if (!callback_create(&io->callback, io->env, on_complete))
+        return false;
+    io->poll.data = io->patience.data = io;
+    if (napi_get_uv_event_loop(io->env, &io->loop) != napi_ok ||
+        uv_poll_init(io->loop, &io->poll, io->event_fd) != 0) {
+        callback_destroy(&io->callback);
+        return false;
     }
-    release(io);
-}
-
-/* Also the environment's cleanup hook. Waits: afterwards no request touches guest memory any more. One that
- * takes longer than our patience is cancelled with its ring. */
-static void destroy(void *argument) {
-    struct io *io = argument;
-    io->destroyed = true;
-    if (io->ring_fd >= 0) {
-        for (int patience = DESTROY_SECONDS; io->in_flight > 0; reap(io))
-            if (await_completion(io) < 0 && errno != EINTR && (errno != ETIME || --patience == 0))
-                break;
-        munmap(io->ring, io->ring_bytes);
-        munmap(io->sqes, io->sqes_bytes);
-        close(io->ring_fd);
-    } else {
-        while (io->done != NULL) /* told but not reaped: those have taken their semaphore */
-            reap(io);
-        for (; io->in_flight > 0; io->in_flight--)
-            uv_sem_wait(&io->performed);
-    }
-    for (size_t i = 0; i < 3; i++)
-        buffer_detach(io->callback.env, &io->buffers[i]);
-    callback_destroy(&io->callback);
-    uv_close((uv_handle_t *)&io->poll, on_closed);
+    uv_timer_init(io->loop, &io->patience); /* cannot fail */
+    io->references = 2;
+    uv_unref((uv_handle_t *)&io->poll);
+    uv_unref((uv_handle_t *)&io->patience);
+    if (uv_poll_start(&io->poll, UV_READABLE, on_event) == 0 &&
+        napi_add_async_cleanup_hook(io->env, on_exit_env, io, &io->hook) == napi_ok)
+        return true;
+    detach(io);
+    return false;
 }
 
 NATIVE(ioCreate) {
     ARGUMENTS(3);
-    int event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (event_fd < 0)
+    if (INT(0) < 1 || INT(0) > MAX_ENTRIES)
+        return throw_errno(env, "set up asynchronous I/O", EINVAL);
+    struct io *io = allocate(env, (uint32_t)INT(0));
+    if (io == NULL)
         return throw_errno(env, "set up asynchronous I/O", errno);
-    struct io *io = calloc(1, sizeof *io);
-    io->event_fd = event_fd;
-    io->ring_fd = -1;
-    io->references = 1;
-    io->entries = (uint32_t)INT(0);
-    io->submissions = calloc(io->entries, sizeof *io->submissions);
-    io->iovecs = calloc(IO_IOVECS, sizeof *io->iovecs);
-    io->completions = calloc(io->entries, sizeof *io->completions);
-    io->poll.data = io;
-    uv_sem_init(&io->performed, 0);
-    bool uring = !BOOL(1) && start_uring(io);
-    callback_create(&io->callback, env, argv[2]);
-    napi_get_uv_event_loop(env, &io->loop);
-    uv_poll_init(io->loop, &io->poll, io->event_fd);
-    uv_poll_start(&io->poll, UV_READABLE, on_event);
-    uv_unref((uv_handle_t *)&io->poll); /* keeps the process alive only while something is in flight */
-    napi_add_env_cleanup_hook(env, destroy, io);
-
-    napi_value engine;
-    size_t submissions = io->entries * sizeof *io->submissions,
-           completions = io->entries * sizeof *io->completions;
-    napi_create_string_utf8(env, uring ? "io_uring" : "threads", NAPI_AUTO_LENGTH, &engine);
+    if (!BOOL(1))
+        uring_start(io);
+    if (!attach(io, argv[2])) {
+        if (io->references == 0) { /* else the event loop frees it */
+            if (io->ring_fd >= 0)
+                uring_stop(io);
+            free_engine(io);
+        }
+        return throw_errno(env, "set up asynchronous I/O", EINVAL);
+    }
+    size_t submissions = io->entries * sizeof *io->submissions;
+    size_t completions = io->entries * sizeof *io->completions;
+    napi_value engine = NULL;
+    napi_create_string_utf8(env, io->ring_fd < 0 ? "threads" : "io_uring", NAPI_AUTO_LENGTH, &engine);
     napi_value values[] = {
         handle(env, KIND_io, io),
         buffer(env, io->submissions, submissions, &io->buffers[0]),
@@ -278,48 +208,46 @@ NATIVE(ioCreate) {
         buffer(env, io->completions, completions, &io->buffers[2]),
         engine,
     };
-    return object(env, (const char *[]){"io", "submissions", "iovecs", "completions", "engine"}, values, 5);
+    const char *const names[] = {"io", "submissions", "iovecs", "completions", "engine"};
+    napi_value result = object(env, names, values, 5);
+    if (result != NULL)
+        return result;
+    detach(io);
+    return throw_errno(env, "set up asynchronous I/O", ENOMEM);
 }
 
-static void queue_job(struct io *io, const struct io_submission *s) {
-    struct job *job = malloc(sizeof *job + s->iov_count * sizeof *job->iovecs);
-    job->work.data = job;
-    job->io = io;
-    job->submission = *s;
-    memcpy(job->iovecs, &io->iovecs[s->iov_start], s->iov_count * sizeof *job->iovecs);
-    io->references++;
-    uv_queue_work(io->loop, &job->work, on_work, on_performed);
+static bool is_valid(const struct io_submission *s) {
+    return s->op <= IO_ZERO_RANGE && s->iov_start <= IO_IOVECS && s->iov_count <= IO_IOVECS - s->iov_start;
+}
+
+/* Holds what the submissions touch; how many could be begun, in `requests`. */
+static uint32_t begin(struct io *io, uint32_t *requests, uint32_t count) {
+    uint32_t begun = 0;
+    ram_lock();
+    for (; begun < count; begun++) {
+        const struct io_submission *s = &io->submissions[begun];
+        struct ram *ram;
+        if (!is_valid(s) || !ram_hold(&io->iovecs[s->iov_start], s->iov_count, &ram))
+            break;
+        requests[begun] = request_begin(io, s->token, ram);
+    }
+    ram_unlock();
+    return begun;
 }
 
 NATIVE(ioSubmit) {
     ARGUMENTS(2);
     HANDLE(io);
-    uint32_t count = (uint32_t)INT(1);
-    if (count > io->entries || count > io->entries - io->in_flight)
-        return throw_errno(env, "submit I/O", EBUSY);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct io_submission *s = &io->submissions[i];
-        if (s->op > IO_ZERO_RANGE || s->iov_start > IO_IOVECS || s->iov_count > IO_IOVECS - s->iov_start)
-            return throw_errno(env, "submit I/O", EINVAL);
-    }
-    if (io->in_flight == 0 && count > 0)
-        uv_ref((uv_handle_t *)&io->poll);
-    io->in_flight += count;
-    for (uint32_t i = 0; i < count; i++)
-        if (io->ring_fd < 0)
-            queue_job(io, &io->submissions[i]);
-        else
-            fill_sqe(io, &io->submissions[i]);
-    for (uint32_t left = io->ring_fd < 0 ? 0 : count; left > 0;) {
-        int taken = enter(io, left);
-        if (taken < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY) {
-            io->in_flight -= left;
-            return throw_errno(env, "submit I/O", errno);
-        }
-        if (taken > 0)
-            left -= (uint32_t)taken;
-    }
-    return NULL;
+    uint32_t count = (uint32_t)INT(1), requests[MAX_ENTRIES];
+    if (count > io->entries - io->in_flight)
+        return number(env, -EBUSY);
+    uint32_t begun = begin(io, requests, count);
+    if (begun == 0 && count > 0)
+        return number(env, -EINVAL);
+    int taken = io->ring_fd >= 0 ? uring_submit(io, requests, begun) : threads_submit(io, requests, begun);
+    for (uint32_t i = taken < 0 ? 0 : (uint32_t)taken; i < begun; i++)
+        request_end(io, requests[i]);
+    return number(env, taken);
 }
 
 NATIVE(ioReap) {
@@ -331,7 +259,6 @@ NATIVE(ioReap) {
 NATIVE(ioDestroy) {
     ARGUMENTS(1);
     TAKE_HANDLE(io);
-    napi_remove_env_cleanup_hook(env, destroy, io);
-    destroy(io);
+    detach(io);
     return NULL;
 }

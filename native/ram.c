@@ -1,17 +1,65 @@
 /*
- * Guest RAM: one anonymous mapping, seen by TypeScript through windows. Pages appear when they are touched,
- * so unused RAM costs nothing; it stays out of core dumps and out of children's address spaces.
+ * Guest RAM: one mapping, seen by TypeScript through windows. Pages appear when they are touched, so unused
+ * RAM costs nothing; it stays out of core dumps and out of children's address spaces. It starts at a multiple
+ * of 2 MiB and asks for transparent huge pages, so that KVM can map it by 2 MiB, too.
+ *
+ * A mapping is counted: its owner has one reference, each I/O request in flight another. Pages that the
+ * host's kernel may still write are thus never given back, and never become another machine's.
  */
-#include "addon.h"
+#include "ram.h"
+#include <pthread.h>
 #include <sys/mman.h>
 
 #define MAX_WINDOWS 1024
+#define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
 
 struct ram {
-    void *memory;
+    napi_env env;
+    char *memory;
     size_t bytes;
-    napi_ref windows[MAX_WINDOWS];
+    int fd; /* of the memfd; -1 for private memory */
+    uint32_t references, count;
+    struct ram *next;
+    napi_ref windows[];
 };
+
+/* All mappings of this process: a worker's requests may be in flight when it has ended. Guards `references`.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct ram *all;
+
+void ram_lock(void) {
+    pthread_mutex_lock(&lock);
+}
+
+void ram_unlock(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+static bool contains(const struct ram *ram, const struct iovec *part) {
+    size_t at = (size_t)((uintptr_t)part->iov_base - (uintptr_t)ram->memory);
+    return at < ram->bytes && part->iov_len <= ram->bytes - at;
+}
+
+bool ram_hold(const struct iovec *parts, size_t count, struct ram **held) {
+    *held = NULL;
+    if (count == 0)
+        return true;
+    struct ram *ram = all;
+    while (ram != NULL && !contains(ram, &parts[0]))
+        ram = ram->next;
+    if (ram == NULL)
+        return true;
+    for (size_t i = 1; i < count; i++)
+        if (!contains(ram, &parts[i]))
+            return false;
+    ram->references++;
+    *held = ram;
+    return true;
+}
 
 static void free_pages(void *data) {
     struct ram *ram = data;
@@ -19,56 +67,155 @@ static void free_pages(void *data) {
     free(ram);
 }
 
-/* Nobody reaches the memory any more when this returns. Giving its pages back takes a millisecond for each
- * 16 MiB that were in use: not on the JavaScript thread, which has other machines to run. */
-static void unmap(napi_env env, struct ram *ram) {
-    for (size_t i = 0; i < MAX_WINDOWS; i++)
-        buffer_detach(env, &ram->windows[i]);
-    off_thread(env, free_pages, ram);
+void ram_release(struct ram *ram, napi_env env) {
+    if (ram == NULL)
+        return;
+    ram_lock();
+    bool last = --ram->references == 0;
+    for (struct ram **link = &all; last && *link != NULL; link = &(*link)->next)
+        if (*link == ram) {
+            *link = ram->next;
+            break;
+        }
+    ram_unlock();
+    if (!last)
+        return;
+    /* Giving pages back takes a millisecond for each 16 MiB that were in use. */
+    if (env != NULL)
+        off_thread(env, free_pages, ram);
+    else
+        free_pages(ram);
+}
+
+/* Nobody reaches the memory by JavaScript any more when this returns. */
+static void disown(struct ram *ram, napi_env env) {
+    for (size_t i = 0; i < ram->count; i++)
+        buffer_detach(ram->env, &ram->windows[i]);
+    if (ram->fd >= 0)
+        close(ram->fd);
+    ram_release(ram, env);
+}
+
+/* The environment's cleanup hook: its threads are gone, so the pages are given back here. */
+static void on_exit_env(void *ram) {
+    disown(ram, NULL);
+}
+
+/* A memfd whose size nobody can change: a page that is gone would be SIGBUS for all who have it mapped. */
+static int create_memfd(size_t bytes) {
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    int fd = memfd_create("tsvmm-ram", flags | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("tsvmm-ram", flags);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)bytes) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Maps at a multiple of HUGE_PAGE: a larger range is reserved, the mapping put into it, the rest given back.
+ */
+static char *map_aligned(size_t bytes, int fd) {
+    int flags = MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    size_t room = bytes + HUGE_PAGE;
+    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED)
+        return NULL;
+    char *memory = (char *)(((uintptr_t)start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    if (mmap(memory, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        int error = errno;
+        munmap(start, room);
+        errno = error;
+        return NULL;
+    }
+    if (memory > start)
+        munmap(start, (size_t)(memory - start));
+    munmap(memory + bytes, (size_t)(start + room - memory) - bytes);
+    return memory;
+}
+
+/* A mapping with no windows yet; NULL with errno. */
+static struct ram *create(napi_env env, size_t bytes, bool shared, size_t windows) {
+    struct ram *ram = calloc(1, sizeof *ram + windows * sizeof *ram->windows);
+    if (ram == NULL)
+        return NULL;
+    ram->env = env;
+    ram->bytes = bytes;
+    ram->references = 1;
+    ram->fd = shared ? create_memfd(bytes) : -1;
+    if (!shared || ram->fd >= 0)
+        ram->memory = map_aligned(bytes, ram->fd);
+    if (ram->memory == NULL) {
+        int error = errno;
+        if (ram->fd >= 0)
+            close(ram->fd);
+        free(ram);
+        errno = error;
+        return NULL;
+    }
+    madvise(ram->memory, bytes, MADV_DONTDUMP);
+    madvise(ram->memory, bytes, MADV_DONTFORK);
+    madvise(ram->memory, bytes, MADV_HUGEPAGE); /* EINVAL: this kernel has none */
+    ram_lock();
+    ram->next = all;
+    all = ram;
+    ram_unlock();
+    return ram;
+}
+
+/* An array of the windows, given as pairs of offset and length; NULL when one cannot be. */
+static napi_value make_windows(struct ram *ram, const double *pairs, size_t count) {
+    napi_value windows;
+    if (napi_create_array_with_length(ram->env, count, &windows) != napi_ok)
+        return NULL;
+    for (; ram->count < count; ram->count++, pairs += 2) {
+        char *start = ram->memory + (size_t)pairs[0];
+        napi_value view = buffer(ram->env, start, (size_t)pairs[1], &ram->windows[ram->count]);
+        if (view == NULL || napi_set_element(ram->env, windows, ram->count, view) != napi_ok)
+            return NULL;
+    }
+    return windows;
 }
 
 NATIVE(ramMap) {
-    ARGUMENTS(2);
-    size_t bytes = SIZE(0), window = SIZE(1);
-    if (bytes == 0 || window == 0 || (bytes - 1) / window >= MAX_WINDOWS)
+    ARGUMENTS(3);
+    size_t bytes = SIZE(0), entries = 0, page = (size_t)sysconf(_SC_PAGESIZE);
+    double *pairs = NULL;
+    napi_typedarray_type type = napi_uint8_array;
+    napi_get_typedarray_info(env, argv[1], &type, &entries, (void **)&pairs, NULL, NULL);
+    bool fits = type == napi_float64_array && entries % 2 == 0 && entries <= 2 * MAX_WINDOWS &&
+                bytes >= page && bytes % page == 0;
+    for (size_t i = 0; fits && i < entries; i += 2)
+        fits = pairs[i] >= 0 && pairs[i + 1] > 0 && pairs[i] + pairs[i + 1] <= (double)bytes;
+    if (!fits)
         return throw_errno(env, "map guest RAM", EINVAL);
-    void *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    struct ram *ram = create(env, bytes, BOOL(2), entries / 2);
+    if (ram == NULL)
         return throw_errno(env, "map guest RAM", errno);
-    madvise(memory, bytes, MADV_DONTDUMP);
-    madvise(memory, bytes, MADV_DONTFORK);
-    struct ram *ram = calloc(1, sizeof *ram);
-    if (ram == NULL) {
-        munmap(memory, bytes);
-        return throw_errno(env, "map guest RAM", ENOMEM);
-    }
-    ram->memory = memory;
-    ram->bytes = bytes;
-
-    napi_value windows;
-    napi_create_array(env, &windows);
-    for (size_t at = 0, i = 0; at < bytes; at += window, i++) {
-        size_t length = bytes - at < window ? bytes - at : window;
-        napi_value view = buffer(env, (char *)memory + at, length, &ram->windows[i]);
-        if (view == NULL) {
-            unmap(env, ram);
-            return throw_errno(env, "make a window on guest RAM", ENOMEM);
-        }
-        napi_set_element(env, windows, (uint32_t)i, view);
-    }
-    napi_value values[] = {handle(env, KIND_ram, ram), number(env, (double)(uintptr_t)memory), windows};
-    napi_value result = object(env, (const char *[]){"ram", "hva", "windows"}, values, 3);
+    napi_value values[] = {
+        handle(env, KIND_ram, ram),
+        number(env, (double)(uintptr_t)ram->memory),
+        make_windows(ram, pairs, entries / 2),
+        number(env, ram->fd),
+    };
+    napi_value result = object(env, (const char *[]){"ram", "hva", "windows", "fd"}, values, 4);
     if (result == NULL) {
-        unmap(env, ram);
-        return throw_errno(env, "map guest RAM", ENOMEM);
+        disown(ram, NULL);
+        return throw_errno(env, "make a window on guest RAM", ENOMEM);
     }
+    napi_add_env_cleanup_hook(env, on_exit_env, ram);
     return result;
 }
 
 NATIVE(ramUnmap) {
     ARGUMENTS(1);
     TAKE_HANDLE(ram);
-    unmap(env, ram);
+    napi_remove_env_cleanup_hook(env, on_exit_env, ram);
+    disown(ram, env);
     return NULL;
 }

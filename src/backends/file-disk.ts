@@ -141,7 +141,7 @@ export class FileDisk implements BlockBackend {
 	async close(): Promise<void> {
 		if (!this.#open) return;
 		this.#open = false;
-		this.#ring.close();
+		await this.#ring.close();
 		this.#zeroes?.close();
 		closeSync(this.#fd);
 	}
@@ -222,8 +222,8 @@ export class FileDisk implements BlockBackend {
 	#failed(token: number, pending: Pending, errno: number): void {
 		const { operation } = pending;
 		const { EINTR, EAGAIN, EOPNOTSUPP, ENOSYS, ENODEV } = os.errno;
-		if ((errno === EINTR || errno === EAGAIN) && (operation === "read" || operation === "write")) {
-			this.#again(() => this.#transfer(token, pending));
+		if (errno === EINTR || errno === EAGAIN) {
+			this.#again(() => this.#repeat(token, pending));
 			return;
 		}
 		const cannot = errno === EOPNOTSUPP || errno === ENOSYS || errno === ENODEV;
@@ -239,6 +239,15 @@ export class FileDisk implements BlockBackend {
 		}
 		limited(`disk ${this.path}`, "warn", `${operation} has failed: ${errnoNameOf(errno)}`);
 		this.#end(token, pending, "io");
+	}
+
+	/** Queues a request as it was, or what is left of it. */
+	#repeat(token: number, pending: Pending): void {
+		const { operation, offsetBytes, lengthBytes } = pending;
+		if (operation === "read" || operation === "write") this.#transfer(token, pending);
+		else if (operation === "flush") this.#ring.fsync(token, this.#fd);
+		else if (operation === "discard") this.#ring.punchHole(token, this.#fd, offsetBytes, lengthBytes);
+		else this.#zero(token, pending);
 	}
 
 	#end(token: number, pending: Pending, result: BlockResult): void {

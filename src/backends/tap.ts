@@ -156,6 +156,9 @@ function mtuOf(name: string): number {
 	try {
 		return Number.parseInt(readFileSync(`/sys/class/net/${name}/mtu`, "latin1"), 10);
 	} catch (error) {
+		if (errnoName(error) !== "ENOENT") {
+			throw new HostError("ERR_TAP", `Cannot read the MTU of tap ${name}: ${explain(error)}`, { cause: error });
+		}
 		throw new HostError("ERR_TAP_MISSING", `Cannot use tap ${name}: there is no such interface`, {
 			hint: `ip tuntap add ${name} mode tap`,
 			cause: error,

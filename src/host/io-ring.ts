@@ -8,8 +8,13 @@
  * A request that the page cache can answer completes from inside `submit`, without a turn of the event loop. Others go
  * to worker threads of the kernel; when none of them has come back for a second, one more request makes the kernel look
  * for a worker again: on Linux 6.18 a request was seen to wait for ever with no worker there.
+ *
+ * What the host does not take now (EAGAIN, EBUSY) waits in order and is offered again by a timer; with any other errno
+ * the request has failed, and its token is told so.
  */
+import { constants } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
+import { log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import {
 	type Handle,
@@ -29,6 +34,10 @@ const IOVEC_BYTES = 16;
 const STALL_MS = 1000;
 /** The token of the request that does so. */
 const NUDGE = 0xffff_ffff;
+/** When what the host did not take is offered again. */
+const RETRY_MS = 1;
+const CLOSE_MS = 30_000;
+const { EAGAIN, EBUSY, EINTR } = constants.errno;
 
 export interface IoRingOptions {
 	/** Requests in flight at most, 1 to 4096; 1024 when missing. What is queued beyond waits in order. */
@@ -38,9 +47,11 @@ export interface IoRingOptions {
 	/** The way into the machine that `onComplete` belongs to, on behalf of `name`. */
 	enter?: Enter;
 	name?: string;
+	/** How long `close` waits for what is in flight, in ms; 30 s when missing. */
+	closeMs?: number;
 }
 
-/** A request that found all entries taken. */
+/** A request that found all entries taken, or was not taken by the host. */
 interface Waiting {
 	op: number;
 	token: number;
@@ -77,13 +88,22 @@ export class IoRing {
 	#nudged = false;
 	/** Any file that requests are in flight for. */
 	#lastFd = -1;
+	#failure: { cause: unknown } | undefined;
+	#retry: NodeJS.Timeout | undefined;
+	/** Tokens that the host refused, with the errno, not told yet. */
+	readonly #refused: { token: number; result: number }[] = [];
+	readonly #closeMs: number;
+	#closed: Promise<void> | undefined;
+	/** Called when nothing is in flight any more after `close`. */
+	#onIdle: (() => void) | undefined;
 
-	/** @throws Error when the host has neither io_uring nor threads for us */
+	/** @throws Error with an errno as `code` when the host has neither io_uring nor threads for us */
 	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
 		this.#enter = options.enter ?? enterDirectly;
 		this.#name = options.name ?? "I/O ring";
 		this.#tell = () => onComplete(this.#token, this.#result);
 		this.#entries = options.entries ?? 1024;
+		this.#closeMs = options.closeMs ?? CLOSE_MS;
 		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, () => this.#deliver());
 		this.#io = made.io;
 		this.engine = made.engine;
@@ -130,15 +150,41 @@ export class IoRing {
 		if (this.#inFlight > 0) this.#watch();
 	}
 
-	/** Waits until nothing touches guest memory any more; completions not yet told are dropped. */
-	close(): void {
-		if (!this.#open) return;
+	/**
+	 * Tells nothing any more, and resolves once nothing is in flight, or when `closeMs` are over: then the memory that
+	 * the rest may touch stays mapped until it has ended, be it for ever. Later calls give the same promise.
+	 */
+	close(): Promise<void> {
+		this.#closed ??= this.#end();
+		return this.#closed;
+	}
+
+	async #end(): Promise<void> {
 		this.#open = false;
 		this.#waiting.length = 0;
+		this.#refused.length = 0;
 		this.#queued = 0;
+		clearTimeout(this.#retry);
+		if (this.#inFlight > 0) await this.#idle();
 		clearInterval(this.#watchdog);
-		if (this.#inFlight > 0) this.#nudge();
+		if (this.#inFlight > 0) {
+			log("warn", `${this.#name}: ${this.#inFlight} requests do not end; the memory that they may touch is kept`);
+		}
 		native().ioDestroy(this.#io);
+	}
+
+	/** Resolves when nothing is in flight, or after #closeMs. */
+	#idle(): Promise<void> {
+		this.#nudge();
+		const nudging = setInterval(() => this.#nudge(), STALL_MS);
+		let timer: NodeJS.Timeout | undefined;
+		return new Promise<void>((resolve) => {
+			timer = setTimeout(resolve, this.#closeMs);
+			this.#onIdle = resolve;
+		}).finally(() => {
+			clearTimeout(timer);
+			clearInterval(nudging);
+		});
 	}
 
 	/** Looks once a second, while anything is in flight, whether anything has completed. */
@@ -166,13 +212,55 @@ export class IoRing {
 		this.#send();
 	}
 
-	/** Hands what is queued to the host. */
+	/** Hands what is queued to the host; what it does not take waits or has failed. */
 	#send(): void {
 		const count = this.#queued;
+		const result = native().ioSubmit(this.#io, count);
+		const taken = Math.max(result, 0);
+		this.#inFlight += taken;
+		if (taken < count) this.#notTaken(taken, count, result);
 		this.#queued = 0;
 		this.#iovecsUsed = 0;
-		this.#inFlight += count;
-		native().ioSubmit(this.#io, count);
+	}
+
+	/** @param result of ioSubmit: a number of requests, when the host took some, or a negative errno */
+	#notTaken(first: number, end: number, result: number): void {
+		const later = result >= 0 || result === -EAGAIN || result === -EBUSY || result === -EINTR;
+		const rest: Waiting[] = [];
+		for (let i = first; i < end; i++) {
+			const request = this.#unput(i);
+			if (request.token === NUDGE) this.#nudged = false;
+			else if (later) rest.push(request);
+			else this.#refused.push({ token: request.token, result });
+		}
+		this.#waiting.unshift(...rest);
+		if (rest.length > 0 && this.#open) {
+			this.#retry ??= setTimeout(() => this.#enter(this.#name, this.#sendAgain), RETRY_MS);
+		}
+	}
+
+	readonly #sendAgain = (): void => {
+		this.#retry = undefined;
+		this.#sendWaiting();
+		this.#deliver();
+	};
+
+	/** What #put has written for the submission at `index`. */
+	#unput(index: number): Waiting {
+		const view = this.#submissions;
+		const at = index * io_submission.sizeof;
+		const start = view.getUint32(at + io_submission.iov_start, true);
+		const count = view.getUint32(at + io_submission.iov_count, true);
+		const parts = Array.from({ length: count }, (_, i) => (start + i) * IOVEC_BYTES);
+		return {
+			op: view.getUint32(at + io_submission.op, true),
+			token: view.getUint32(at + io_submission.token, true),
+			fd: view.getUint32(at + io_submission.fd, true),
+			offset: getU64(view, at + io_submission.offset),
+			length: getU64(view, at + io_submission.length),
+			hvas: parts.map((part) => getU64(this.#iovecs, part)),
+			lengths: parts.map((part) => getU64(this.#iovecs, part + 8)),
+		};
 	}
 
 	#queue(op: number, token: number, fd: number, offset: number, length: number, list: Segments | undefined): void {
@@ -224,42 +312,52 @@ export class IoRing {
 	#deliver(): void {
 		if (this.#delivering) return;
 		this.#delivering = true;
-		let failure: { cause: unknown } | undefined;
 		try {
-			for (let count = this.#reap(); count > 0; count = this.#reap()) {
+			for (let count = this.#reap(); count > 0 || this.#refused.length > 0; count = this.#reap()) {
 				this.#inFlight -= count;
 				this.#completed += count;
 				for (let i = 0; i < count && this.#open; i++) {
 					const at = i * io_completion.sizeof;
 					const token = this.#completions.getUint32(at + io_completion.token, true);
-					if (token === NUDGE) {
-						this.#nudged = false;
-						continue;
-					}
-					this.#token = token;
-					this.#result = this.#completions.getInt32(at + io_completion.result, true);
-					try {
-						this.#enter(this.#name, this.#tell);
-					} catch (cause) {
-						failure ??= { cause };
-					}
+					if (token === NUDGE) this.#nudged = false;
+					else this.#complete(token, this.#completions.getInt32(at + io_completion.result, true));
+				}
+				while (this.#refused.length > 0) {
+					const { token, result } = this.#refused.shift()!;
+					this.#complete(token, result);
 				}
 				this.#sendWaiting();
 			}
 		} finally {
 			this.#delivering = false;
 		}
-		if (failure !== undefined) throw failure.cause;
+		if (!this.#open && this.#inFlight === 0) this.#onIdle?.();
+		if (this.#failure === undefined) return;
+		const { cause } = this.#failure;
+		this.#failure = undefined;
+		throw cause;
+	}
+
+	/** What the receiver throws is thrown once all completions are told. */
+	#complete(token: number, result: number): void {
+		this.#token = token;
+		this.#result = result;
+		try {
+			this.#enter(this.#name, this.#tell);
+		} catch (cause) {
+			this.#failure ??= { cause };
+		}
 	}
 
 	#reap(): number {
-		return this.#open ? native().ioReap(this.#io) : 0;
+		return this.#inFlight > 0 ? native().ioReap(this.#io) : 0;
 	}
 
+	/** Not while the host takes nothing: #retry will. */
 	#sendWaiting(): void {
-		if (!this.#open || this.#waiting.length === 0) return;
-		while (this.#waiting.length > 0 && this.#inFlight + this.#queued < this.#entries) {
-			const w = this.#waiting.shift()!;
+		const waiting = this.#waiting;
+		while (waiting.length > 0 && this.#retry === undefined && this.#inFlight + this.#queued < this.#entries) {
+			const w = waiting.shift()!;
 			this.#put(w.op, w.token, w.fd, w.offset, w.length, w.hvas, w.lengths, w.hvas.length);
 		}
 		this.submit();
@@ -269,4 +367,8 @@ export class IoRing {
 function setU64(view: DataView, at: number, value: number): void {
 	view.setUint32(at, value % 0x1_0000_0000, true);
 	view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+}
+
+function getU64(view: DataView, at: number): number {
+	return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x1_0000_0000;
 }

@@ -83,8 +83,14 @@ export const io_completion = struct("io_completion", { token: "u32", result: "s3
 export interface Native {
 	readonly abiVersion: number;
 
-	/* Guest RAM: one private anonymous mapping, seen through windows of at most `windowBytes` each. */
-	ramMap(sizeBytes: number, windowBytes: number): { ram: Handle; hva: number; windows: ArrayBuffer[] };
+	/* Guest RAM: one mapping at a multiple of 2 MiB, seen through windows: pairs of offset and length. `shared`: of a
+	 * memfd `fd`, which is the mapping's; else private, and `fd` is -1. ramUnmap empties the windows at once; the memory
+	 * stays until no request of an I/O engine may touch it. */
+	ramMap(
+		sizeBytes: number,
+		windows: Float64Array,
+		shared: boolean,
+	): { ram: Handle; hva: number; windows: ArrayBuffer[]; fd: number };
 	ramUnmap(ram: Handle): void;
 
 	/* The run loop: one thread per vCPU in KVM_RUN. `onWake` runs on the JavaScript thread when a vCPU has exited or
@@ -143,10 +149,11 @@ export interface Native {
 		completions: ArrayBuffer;
 		engine: "io_uring" | "threads";
 	};
-	ioSubmit(io: Handle, count: number): void;
+	/** How many the host took, the first ones; a negative errno when it took none. The others were not submitted. */
+	ioSubmit(io: Handle, count: number): number;
 	/** Moves what is finished to `completions`; how many, 0 when nothing is. */
 	ioReap(io: Handle): number;
-	/** Waits for everything in flight; completions not yet delivered are dropped. */
+	/** Does not wait: what is in flight ends by itself, untold. */
 	ioDestroy(io: Handle): void;
 
 	/* Terminal: raw mode, restored by terminalRestore, at exit and on fatal signals. */

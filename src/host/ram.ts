@@ -2,12 +2,22 @@
  * Guest RAM on the host: one mapping for all of it, cut into windows of at most 2 GiB because an ArrayBuffer is
  * limited. The windows are what GuestMemory and KVM's memory slots are made of; `close` empties them, so that a late
  * access throws instead of touching unmapped memory.
+ *
+ *     guest-physical   0        3 GiB       4 GiB    5 GiB        hva = gpa modulo 2 MiB: where the host gives huge
+ *                      |=========|  hole    |=========|           pages, KVM maps the guest by 2 MiB, too
+ *     host-virtual     |=========|=========|
+ *
+ * The memory stays mapped while the host's kernel may still write there (native/ram.c): a disk read that comes late
+ * never meets another machine's memory.
  */
-import { HostError } from "../base/errors.ts";
+import { constants } from "node:os";
+import { errnoName, HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
 import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
+const HUGE_PAGE_BYTES = 2 ** 21;
+const PAGE_BYTES = 4096;
 
 /** A part of the guest's address space that shall be RAM; both multiples of 4096. */
 export interface RamRange {
@@ -15,49 +25,88 @@ export interface RamRange {
 	readonly sizeBytes: number;
 }
 
+/**
+ * What the RAM is made of. "anonymous": private memory, with transparent huge pages on nearly every host. "memfd": a
+ * file without a name that other processes can map by its descriptor; on most hosts it has no huge pages, since they
+ * have /sys/kernel/mm/transparent_hugepage/shmem_enabled at "never". docs/hot-path.md has the whole table.
+ */
+export type RamBacking = "anonymous" | "memfd";
+
+export interface RamOptions {
+	/** "anonymous" when missing. */
+	backing?: RamBacking;
+}
+
 export class GuestRam {
 	/** Adjacent ranges of more than 2 GiB are several regions. */
 	readonly regions: readonly MemoryRegion[];
-	readonly #mappings: Handle[];
+	/** With a memfd: where each range begins in it, in the order of the ranges. The bytes between them are unused. */
+	readonly offsets: readonly number[];
+	/** The memfd, open until `close`; its size is sealed. Undefined for anonymous memory. */
+	readonly fd: number | undefined;
+	readonly #mapping: Handle;
 	#open = true;
 
-	private constructor(regions: MemoryRegion[], mappings: Handle[]) {
+	private constructor(regions: MemoryRegion[], offsets: number[], fd: number | undefined, mapping: Handle) {
 		this.regions = regions;
-		this.#mappings = mappings;
+		this.offsets = offsets;
+		this.fd = fd;
+		this.#mapping = mapping;
 	}
 
 	/**
 	 * Maps RAM for all ranges. Pages take room only once they are touched.
 	 *
-	 * @throws HostError ERR_RAM_MAP when the host refuses
+	 * @throws HostError ERR_RAM_MAP when the host refuses, ERR_NATIVE_MISSING, ERR_NATIVE_ABI
 	 */
-	static map(ranges: readonly RamRange[]): GuestRam {
-		const regions: MemoryRegion[] = [];
-		const mappings: Handle[] = [];
+	static map(ranges: readonly RamRange[], { backing = "anonymous" }: RamOptions = {}): GuestRam {
+		const { offsets, sizeBytes } = layOut(ranges);
+		const cuts = ranges.flatMap((range, i) => cut(range, offsets[i]!));
+		const pairs = Float64Array.from(cuts.flatMap((window) => [window.offset, window.sizeBytes]));
+		const { ramMap } = native();
 		try {
-			for (const { gpa, sizeBytes } of ranges) {
-				const { ram, hva, windows } = native().ramMap(sizeBytes, WINDOW_BYTES);
-				mappings.push(ram);
-				windows.forEach((buffer, i) => {
-					const at = i * WINDOW_BYTES;
-					regions.push({ gpa: gpa + at, sizeBytes: buffer.byteLength, hva: hva + at, buffer });
-				});
-			}
-		} catch (cause) {
-			for (const mapping of mappings) native().ramUnmap(mapping);
-			const mib = ranges.reduce((sum, range) => sum + range.sizeBytes, 0) / 2 ** 20;
-			throw new HostError("ERR_RAM_MAP", `Cannot map ${mib} MiB of guest memory: ${(cause as Error).message}`, {
-				hint: "give the machine less --memory, or the host more memory or swap",
-				cause,
+			const { ram, hva, windows, fd } = ramMap(sizeBytes, pairs, backing === "memfd");
+			const regions = cuts.map(({ gpa, offset, sizeBytes }, i) => {
+				return { gpa, sizeBytes, hva: hva + offset, buffer: windows[i]! };
 			});
+			return new GuestRam(regions, offsets, fd < 0 ? undefined : fd, ram);
+		} catch (cause) {
+			throw mapError(ranges, cause);
 		}
-		return new GuestRam(regions, mappings);
 	}
 
-	/** Unmaps everything; only when no vCPU runs and no I/O is in flight. */
+	/** Gives the memory back, once no I/O is in flight there; the windows are empty at once. No vCPU may run. */
 	close(): void {
 		if (!this.#open) return;
 		this.#open = false;
-		for (const mapping of this.#mappings) native().ramUnmap(mapping);
+		native().ramUnmap(this.#mapping);
 	}
+}
+
+/** One range after the other, each as far from a multiple of 2 MiB as its guest-physical address. */
+function layOut(ranges: readonly RamRange[]): { offsets: number[]; sizeBytes: number } {
+	let end = 0;
+	const offsets = ranges.map(({ gpa, sizeBytes }) => {
+		const offset = Math.ceil(end / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES + (gpa % HUGE_PAGE_BYTES);
+		end = offset + sizeBytes;
+		return offset;
+	});
+	return { offsets, sizeBytes: Math.ceil(end / PAGE_BYTES) * PAGE_BYTES };
+}
+
+function cut({ gpa, sizeBytes }: RamRange, offset: number) {
+	return Array.from({ length: Math.ceil(sizeBytes / WINDOW_BYTES) }, (_, i) => {
+		const at = i * WINDOW_BYTES;
+		return { gpa: gpa + at, offset: offset + at, sizeBytes: Math.min(WINDOW_BYTES, sizeBytes - at) };
+	});
+}
+
+function mapError(ranges: readonly RamRange[], cause: unknown): unknown {
+	const errno = errnoName(cause);
+	if (errno === undefined || !(errno in constants.errno)) return cause;
+	const mib = ranges.reduce((sum, range) => sum + range.sizeBytes, 0) / 2 ** 20;
+	return new HostError("ERR_RAM_MAP", `Cannot map ${mib} MiB of guest memory: ${(cause as Error).message}`, {
+		hint: errno === "ENOMEM" ? "give the machine less --memory, or the host more memory or swap" : undefined,
+		cause,
+	});
 }

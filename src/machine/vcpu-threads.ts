@@ -7,7 +7,7 @@
  * KVM_RUN is entered again (KVM api.rst §5, "pending operations"). The kick has set immediate_exit, so such a vCPU runs
  * on, completes the access, and comes back with KVM_EXIT_INTR before the guest's next instruction.
  */
-import { HostError, IoctlError } from "../base/errors.ts";
+import { errnoName, HostError, IoctlError, TsvmmError } from "../base/errors.ts";
 import type { RunLoop } from "../host/run-loop.ts";
 import { KVM_EXIT_INTR } from "../kvm/constants.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -122,7 +122,9 @@ export class VcpuThreads {
 			} catch (cause) {
 				const count = this.vcpus.length;
 				const message = `Cannot start vCPU ${index} of ${count}: ${(cause as Error).message}`;
-				const hint = "each vCPU is a thread: see ulimit -u and the control group's pids.max";
+				if (cause instanceof TsvmmError) throw cause;
+				const limited = errnoName(cause) === "EAGAIN";
+				const hint = limited ? "each vCPU is a thread: see ulimit -u and the control group's pids.max" : undefined;
 				throw new HostError("ERR_VCPU_THREAD", message, { cause, hint });
 			}
 		});

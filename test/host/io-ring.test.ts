@@ -199,12 +199,12 @@ describe.each([
 		for (let i = 0; i < 20; i++) ring.ring.writev(i, fd, i << 20, segments([0, 1 << 20]));
 		ring.ring.submit();
 		const told = ring.results.size;
-		ring.ring.close();
+		await ring.ring.close();
 		expect(statSync(join(folder, "disk")).size).toBe(20 << 20);
 		await new Promise((resolve) => setTimeout(resolve, 20));
 		expect(ring.results.size).toBe(told);
 		ring.ring.submit();
-		ring.ring.close();
+		await ring.ring.close();
 		closeSync(fd);
 	});
 });

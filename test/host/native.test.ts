@@ -24,7 +24,7 @@ const call = (name: (typeof CALLS)[number][0], handle: unknown, rest: readonly u
 
 const ignore = () => undefined;
 const MAKERS = {
-	ram: { make: () => native().ramMap(4096, 4096).ram, destroy: "ramUnmap" },
+	ram: { make: () => native().ramMap(4096, Float64Array.of(0, 4096), false).ram, destroy: "ramUnmap" },
 	loop: { make: () => native().loopCreate(1, ignore).loop, destroy: "loopDestroy" },
 	poll: { make: () => native().pollCreate(native().eventfdCreate(), 1, true, ignore), destroy: "pollDestroy" },
 	io: { make: () => native().ioCreate(4, false, ignore).io, destroy: "ioDestroy" },
@@ -57,8 +57,14 @@ describe("native", () => {
 		["loopCreate", [65, ignore]],
 		["pollCreate", [-1, 1, false, ignore]],
 		["pollCreate", [0, 1, false, undefined]],
-		["ramMap", [Number.NaN, 4096]],
-		["ramMap", [-4096, 4096]],
+		["ramMap", [Number.NaN, Float64Array.of(0, 4096), false]],
+		["ramMap", [-4096, Float64Array.of(0, 4096), false]],
+		["ramMap", [4096, Float64Array.of(4096, 1), false]],
+		["ramMap", [4096, Uint8Array.of(0, 16), true]],
+		["ramMap", [4096, Float64Array.of(0, Number.NaN), false]],
+		["ioCreate", [4, false, 42]],
+		["ioCreate", [0, false, ignore]],
+		["ioCreate", [1e9, false, ignore]],
 	] as const)("%s of %j throws an errno and leaves nothing behind", (name, rest) => {
 		const make = native()[name] as (...rest: unknown[]) => unknown;
 		expect(() => make(...rest)).toThrow(expect.objectContaining({ code: expect.stringMatching(/^E[A-Z]+$/) }));

@@ -1,11 +1,21 @@
 /*
- * Guest RAM: windows, addresses, and that nothing can be reached after the unmapping.
+ * Guest RAM: windows, addresses, pages, and that nothing can be reached after the unmapping.
  */
-import { describe, expect, it } from "vitest";
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { describe, expect, it, vi } from "vitest";
+import { HostError } from "../../src/base/errors.ts";
 import { GuestMemory } from "../../src/base/guest-memory.ts";
+import * as nativeHelper from "../../src/host/native.ts";
 import { GuestRam } from "../../src/host/ram.ts";
 
 const GiB = 2 ** 30;
+const MiB = 2 ** 20;
+
+/** The lines of /proc/self/smaps about the mapping that begins at `hva`. */
+function smaps(hva: number): string {
+	const maps = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+	return maps.find((map) => map.startsWith(`${hva.toString(16)}-`)) ?? "";
+}
 
 describe("GuestRam", () => {
 	it("map gives one zeroed window for a small machine", () => {
@@ -49,6 +59,75 @@ describe("GuestRam", () => {
 		ram.close();
 		expect(buffers.map((b) => b.byteLength)).toEqual([0, 0, 0]);
 		expect(() => view.getUint8(0)).toThrow(TypeError);
+	});
+
+	it("map gives each range a host address that is its guest's modulo 2 MiB, and asks for huge pages", () => {
+		const ram = GuestRam.map([
+			{ gpa: 0, sizeBytes: 97 * MiB },
+			{ gpa: 4 * GiB + 64 * 1024, sizeBytes: 5 * MiB },
+			{ gpa: 8 * GiB, sizeBytes: 4096 },
+		]);
+		const off = ram.regions.map(({ gpa, hva }) => (hva - gpa) % (2 * MiB));
+		expect(off).toEqual([0, 0, 0]);
+		const { hva, buffer } = ram.regions[0]!;
+		new Uint8Array(buffer)[0] = 1;
+		const flags = /^VmFlags: (.*)$/m.exec(smaps(hva))![1]!.trim().split(" ");
+		expect(flags).toEqual(expect.arrayContaining(["hg", "dd", "dc"])); /* huge pages, no dump, no fork */
+		ram.close();
+	});
+
+	it("map takes a memfd that others can map, whose size nobody changes", () => {
+		const ram = GuestRam.map(
+			[
+				{ gpa: 0, sizeBytes: 3 * MiB },
+				{ gpa: 4 * GiB, sizeBytes: MiB },
+			],
+			{ backing: "memfd" },
+		);
+		const fd = ram.fd!;
+		const [low, high] = ram.regions;
+		expect(ram.offsets).toEqual([0, 4 * MiB]);
+		expect(ram.regions.map(({ gpa, hva }) => (hva - gpa) % (2 * MiB))).toEqual([0, 0]);
+		new Uint8Array(low!.buffer).set([1, 2, 3], 4096);
+		new Uint8Array(high!.buffer).set([4, 5, 6], 0);
+		const other = openSync(`/proc/self/fd/${fd}`, "r+");
+		const found = Buffer.alloc(6);
+		readSync(other, found, 0, 3, 4096);
+		readSync(other, found, 3, 3, 4 * MiB);
+		expect([...found]).toEqual([1, 2, 3, 4, 5, 6]);
+		writeSync(other, Buffer.of(9), 0, 1, 8192);
+		expect(new Uint8Array(low!.buffer)[8192]).toBe(9);
+		for (const sizeBytes of [0, 64 * MiB]) {
+			expect(() => ftruncateSync(other, sizeBytes)).toThrow(expect.objectContaining({ code: "EPERM" }));
+		}
+		expect(fstatSync(other).size).toBe(5 * MiB);
+		closeSync(other);
+		ram.close();
+		expect(() => fstatSync(fd)).toThrow(expect.objectContaining({ code: "EBADF" }));
+	});
+
+	it("map leaves errors that are none of the memory's their own cause, and gives advice about size for size only", () => {
+		const failing = (error: unknown) => {
+			vi.spyOn(nativeHelper, "native").mockImplementationOnce(() => {
+				throw error;
+			});
+			return () => GuestRam.map([{ gpa: 0, sizeBytes: MiB }]);
+		};
+		const old = new HostError("ERR_NATIVE_ABI", "Cannot use the native helper: its ABI version is 1, 2 is needed");
+		expect(failing(old)).toThrow(old);
+		const mapping = (code: string) => {
+			const ramMap = () => {
+				throw Object.assign(new Error("Cannot map guest RAM: it says"), { code });
+			};
+			vi.spyOn(nativeHelper, "native").mockReturnValueOnce({ ramMap } as unknown as nativeHelper.Native);
+			return () => GuestRam.map([{ gpa: 0, sizeBytes: MiB }]);
+		};
+		expect(mapping("EMFILE")).toThrow(expect.objectContaining({ code: "ERR_RAM_MAP", hint: undefined }));
+		expect(mapping("ENOMEM")).toThrow(
+			expect.objectContaining({ code: "ERR_RAM_MAP", hint: expect.stringContaining("--memory") }),
+		);
+		expect(mapping("ERR_INVALID_STATE")).toThrow(expect.objectContaining({ code: "ERR_INVALID_STATE" }));
+		vi.restoreAllMocks();
 	});
 
 	it("map names what was asked for when the host refuses", () => {
