@@ -16,6 +16,7 @@ interface Libc {
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
 	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
+	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
 
@@ -35,6 +36,7 @@ function libc(): Libc {
 		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
 		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
+		addressOf: (buffer: Uint8Array) => koffi.address(buffer),
 		errno: () => koffi.errno(),
 	} as Libc;
 	return loaded;
@@ -62,6 +64,11 @@ const O_CLOEXEC = 0o2000000;
 export function open(path: string, flags: number): number {
 	const fd = libc().openFile(path, flags | O_CLOEXEC);
 	return fd < 0 ? -libc().errno() : fd;
+}
+
+/** Where a buffer lies in memory, for a structure that points to it; the buffer must live until the call is over. */
+export function addressOf(buffer: Uint8Array): bigint {
+	return libc().addressOf(buffer);
 }
 
 /** close(2); errors are of no use to anyone and are ignored. */

@@ -2,9 +2,9 @@
  * One KVM ioctl: the only place where a failure becomes an IoctlError that names the ioctl and the errno.
  */
 import { constants } from "node:os";
-import { IoctlError, StateError } from "../base/errors.ts";
+import { IoctlError, StateError, UsageError } from "../base/errors.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
-import { IOCTL, type IoctlName } from "./ioctls.ts";
+import { argumentBytes, IOCTL, type IoctlName } from "./ioctls.ts";
 
 const MEANINGS: Record<string, string> = {
 	EINVAL: "invalid argument",
@@ -28,15 +28,28 @@ const MEANINGS: Record<string, string> = {
  *
  * @param argument a packed structure, or a plain value
  * @returns the ioctl's result, 0 or more
- * @throws IoctlError
+ * @throws IoctlError; UsageError ERR_KVM_ARGUMENT for a structure that is too short
  */
 export function call(fd: number, name: IoctlName, argument: Uint8Array | number = 0): number {
+	if (typeof argument !== "number") mustHold(name, argument, argumentBytes(name));
 	let result: number;
 	do result = ioctl(fd, IOCTL[name], argument);
 	while (result === -constants.errno.EINTR);
 	if (result >= 0) return result;
 	const errno = errnoNameOf(-result);
 	throw new IoctlError(name, errno, MEANINGS[errno] ?? "see errno(3)");
+}
+
+/**
+ * KVM reads as many bytes as it knows the structure to have, whatever the buffer's size: from a saved state that was
+ * cut short it would read on into other memory.
+ *
+ * @throws UsageError ERR_KVM_ARGUMENT
+ */
+export function mustHold(name: IoctlName, argument: Uint8Array, bytes: number): void {
+	if (argument.byteLength >= bytes) return;
+	const found = `${argument.byteLength} bytes were given, it takes ${bytes}`;
+	throw new UsageError("ERR_KVM_ARGUMENT", `Cannot ${name}: ${found}`);
 }
 
 /**

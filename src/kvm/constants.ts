@@ -39,6 +39,7 @@ export const KVM_CAP = {
 	KVM_CAP_IMMEDIATE_EXIT: 136,
 	KVM_CAP_X86_DISABLE_EXITS: 143,
 	KVM_CAP_EXIT_ON_EMULATION_FAILURE: 204,
+	KVM_CAP_XSAVE2: 208,
 } as const;
 
 /** `exit_reason` of struct kvm_run. */

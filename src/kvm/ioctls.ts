@@ -85,7 +85,13 @@ export const IOCTL = {
 	KVM_GET_XCRS: _IOR(0xa6, s.kvm_xcrs),
 	KVM_SET_XCRS: _IOW(0xa7, s.kvm_xcrs),
 	KVM_KVMCLOCK_CTRL: _IO(0xad),
+	KVM_GET_XSAVE2: _IOR(0xcf, s.kvm_xsave),
 } as const;
+
+/** Bytes that the argument has at least: structures with a flexible end have more. 0 when it is no structure. */
+export function argumentBytes(name: IoctlName): number {
+	return Math.floor(IOCTL[name] / 2 ** 16) & 0x3fff;
+}
 
 /** The C name of an ioctl of KVM. */
 export type IoctlName = keyof typeof IOCTL;

@@ -3,8 +3,10 @@
  * a Buffer packed with the layouts of structs.ts. KVM_RUN itself is the native run loop's: these methods are for a
  * vCPU that has not started or is stopped at an exit; KVM makes callers wait while it runs.
  */
+
+import { HostError } from "../base/errors.ts";
 import { close } from "../host/libc.ts";
-import { call, KvmFd } from "./call.ts";
+import { call, KvmFd, mustHold } from "./call.ts";
 import type { IoctlName } from "./ioctls.ts";
 import {
 	kvm_cpuid_entry2,
@@ -24,17 +26,23 @@ import {
 	kvm_xsave,
 } from "./structs.ts";
 
+/** KVM takes fewer than 256 at once (MAX_IO_MSRS in its x86.c). */
+const MAX_MSRS = 255;
+
 /**
  * The file descriptor of one vCPU. Every method throws IoctlError, and StateError ERR_KVM_CLOSED after `close`; its owner
  * closes it.
  */
 export class Vcpu {
+	/** Size of the whole extended state, in bytes: what `getXsave2` gives, and 4096 at least. */
+	readonly xsaveBytes: number;
 	readonly #fd: KvmFd;
 	/** APIC ID. */
 	readonly id: number;
 
 	/** Made by Vm.createVcpu, which gives it the descriptor. */
-	constructor(fd: number, id: number) {
+	constructor(fd: number, id: number, xsaveBytes: number = kvm_xsave.sizeof) {
+		this.xsaveBytes = xsaveBytes;
 		this.#fd = new KvmFd(fd, `vCPU ${id}`);
 		this.id = id;
 	}
@@ -84,13 +92,20 @@ export class Vcpu {
 	setVcpuEvents(events: Buffer): void {
 		call(this.fd, "KVM_SET_VCPU_EVENTS", events);
 	}
-	/** KVM_GET_XSAVE: a struct kvm_xsave. */
+	/** KVM_GET_XSAVE: a struct kvm_xsave, which has no room for states beyond 4096 bytes, such as that of AMX. */
 	getXsave(): Buffer {
 		return this.#get("KVM_GET_XSAVE", kvm_xsave.sizeof);
 	}
-	/** KVM_SET_XSAVE: a struct kvm_xsave. */
+	/** KVM_GET_XSAVE2: a struct kvm_xsave of `xsaveBytes`; needs KVM_CAP_XSAVE2 (Linux 5.17). */
+	getXsave2(): Buffer {
+		return this.#get("KVM_GET_XSAVE2", this.xsaveBytes);
+	}
+	/** KVM_SET_XSAVE: what getXsave or getXsave2 gave; what a shorter one leaves out gets its initial value. */
 	setXsave(xsave: Buffer): void {
-		call(this.fd, "KVM_SET_XSAVE", xsave);
+		mustHold("KVM_SET_XSAVE", xsave, kvm_xsave.sizeof);
+		const whole = Buffer.alloc(Math.max(this.xsaveBytes, xsave.length));
+		xsave.copy(whole);
+		call(this.fd, "KVM_SET_XSAVE", whole);
 	}
 	/** KVM_GET_XCRS: a struct kvm_xcrs. */
 	getXcrs(): Buffer {
@@ -122,6 +137,9 @@ export class Vcpu {
 
 	/** KVM_SET_CPUID2 with a struct kvm_cpuid2 and its entries; before the first KVM_RUN. */
 	setCpuid2(cpuid: Buffer): void {
+		mustHold("KVM_SET_CPUID2", cpuid, kvm_cpuid2.sizeof);
+		const count = cpuid.readUInt32LE(kvm_cpuid2.nent);
+		mustHold("KVM_SET_CPUID2", cpuid, kvm_cpuid2.entries + count * kvm_cpuid_entry2.sizeof);
 		call(this.fd, "KVM_SET_CPUID2", cpuid);
 	}
 	/** KVM_GET_CPUID2: a struct kvm_cpuid2 with its entries. */
@@ -134,20 +152,37 @@ export class Vcpu {
 		return cpuid.subarray(0, kvm_cpuid2.entries + count * kvm_cpuid_entry2.sizeof);
 	}
 
-	/** KVM_GET_MSRS: the values of those of `indices` that KVM knows, up to the first that it does not. */
+	/** KVM_GET_MSRS: the values of those of `indices` that KVM knows and can read, any number of them. */
 	getMsrs(indices: readonly number[]): Map<number, bigint> {
-		const msrs = packMsrs(indices.map((index) => [index, 0n]));
-		const count = call(this.fd, "KVM_GET_MSRS", msrs);
 		const values = new Map<number, bigint>();
-		for (let i = 0; i < count; i++) {
-			const at = kvm_msrs.entries + i * kvm_msr_entry.sizeof;
-			values.set(msrs.readUInt32LE(at + kvm_msr_entry.index), msrs.readBigUInt64LE(at + kvm_msr_entry.data));
+		for (let at = 0; at < indices.length; ) {
+			const part = indices.slice(at, at + MAX_MSRS);
+			const msrs = packMsrs(part.map((index) => [index, 0n]));
+			const count = call(this.fd, "KVM_GET_MSRS", msrs);
+			for (let i = 0; i < count; i++) {
+				const entry = kvm_msrs.entries + i * kvm_msr_entry.sizeof;
+				values.set(part[i]!, msrs.readBigUInt64LE(entry + kvm_msr_entry.data));
+			}
+			/* KVM stops at the first that it cannot read. */
+			at += count < part.length ? count + 1 : count;
 		}
 		return values;
 	}
-	/** KVM_SET_MSRS in order. Returns how many were set: fewer than given when one is unknown or its value is bad. */
-	setMsrs(values: Iterable<readonly [index: number, value: bigint]>): number {
-		return call(this.fd, "KVM_SET_MSRS", packMsrs([...values]));
+	/**
+	 * KVM_SET_MSRS in order, any number of them.
+	 *
+	 * @throws HostError ERR_KVM_MSR when KVM does not know one or refuses its value; those before it are set
+	 */
+	setMsrs(values: Iterable<readonly [index: number, value: bigint]>): void {
+		const all = [...values];
+		for (let at = 0; at < all.length; at += MAX_MSRS) {
+			const part = all.slice(at, at + MAX_MSRS);
+			const count = call(this.fd, "KVM_SET_MSRS", packMsrs(part));
+			if (count === part.length) continue;
+			const [index, value] = part[count]!;
+			const what = `Cannot set MSR 0x${index.toString(16)} of vCPU ${this.id} to 0x${value.toString(16)}`;
+			throw new HostError("ERR_KVM_MSR", `${what}: KVM does not know it or refuses the value`);
+		}
 	}
 
 	/** KVM_NMI. */

@@ -2,7 +2,7 @@
  * A VM's file descriptor: memory slots, interrupt controllers, eventfds, clock. One method per ioctl, named after it
  * (KVM api.rst §4). Structures that come and go as a whole are Buffers packed with the layouts of structs.ts.
  */
-import { close, closeOffThread } from "../host/libc.ts";
+import { addressOf, close, closeOffThread } from "../host/libc.ts";
 import { call, KvmFd } from "./call.ts";
 import {
 	KVM_CAP,
@@ -16,6 +16,7 @@ import {
 } from "./constants.ts";
 import {
 	kvm_clock_data,
+	kvm_dirty_log,
 	kvm_enable_cap,
 	kvm_ioeventfd,
 	kvm_irq_level,
@@ -29,8 +30,11 @@ import {
 	kvm_pit_config,
 	kvm_pit_state2,
 	kvm_userspace_memory_region,
+	kvm_xsave,
 } from "./structs.ts";
 import { Vcpu } from "./vcpu.ts";
+
+const PAGE_BYTES = 4096;
 
 /** A part of the guest's address space that is memory of this process. */
 export interface MemorySlot {
@@ -71,6 +75,7 @@ export type GsiRoute =
  */
 export class Vm {
 	readonly #fd: KvmFd;
+	#xsaveBytes: number | undefined;
 	/** Size of the mapping of struct kvm_run, in bytes. */
 	readonly vcpuMmapSize: number;
 
@@ -87,7 +92,8 @@ export class Vm {
 
 	/** KVM_CREATE_VCPU; `id` becomes its APIC ID. */
 	createVcpu(id: number): Vcpu {
-		return new Vcpu(call(this.fd, "KVM_CREATE_VCPU", id), id);
+		this.#xsaveBytes ??= Math.max(kvm_xsave.sizeof, this.checkExtension("KVM_CAP_XSAVE2"));
+		return new Vcpu(call(this.fd, "KVM_CREATE_VCPU", id), id, this.#xsaveBytes);
 	}
 
 	/** KVM_CHECK_EXTENSION of this VM. */
@@ -104,6 +110,22 @@ export class Vm {
 		setU64(region, kvm_userspace_memory_region.memory_size, slot.sizeBytes);
 		setU64(region, kvm_userspace_memory_region.userspace_addr, slot.hva);
 		call(this.fd, "KVM_SET_USER_MEMORY_REGION", region);
+	}
+
+	/**
+	 * KVM_GET_DIRTY_LOG of a slot with KVM_MEM_LOG_DIRTY_PAGES: a bit per page of 4 KiB that the guest has written since
+	 * the last call, least significant bit first. What devices write is not in it: whoever writes for them keeps track.
+	 *
+	 * @param sizeBytes of the slot
+	 */
+	getDirtyLog(slot: number, sizeBytes: number): Buffer {
+		/* KVM writes whole words of 64 pages. */
+		const bitmap = Buffer.alloc(Math.ceil(sizeBytes / PAGE_BYTES / 64) * 8);
+		const log = Buffer.alloc(kvm_dirty_log.sizeof);
+		log.writeUInt32LE(slot, kvm_dirty_log.slot);
+		log.writeBigUInt64LE(addressOf(bitmap), kvm_dirty_log.dirty_bitmap);
+		call(this.fd, "KVM_GET_DIRTY_LOG", log);
+		return bitmap;
 	}
 
 	/** KVM_SET_TSS_ADDR: three pages below 4 GiB that Intel hosts need; neither RAM nor MMIO may be there. */

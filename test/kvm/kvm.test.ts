@@ -225,14 +225,80 @@ describe("Vcpu", () => {
 		const vcpu = vm.createVcpu(0);
 		vcpu.setCpuid2(kvm.getSupportedCpuid());
 		expect(vcpu.getCpuid2().readUInt32LE(kvm_cpuid2.nent)).toBeGreaterThan(5);
-		expect(vcpu.setMsrs([[0x277, 0x0007_0406_0007_0406n]])).toBe(1);
-		expect(vcpu.getMsrs([0x277]).get(0x277)).toBe(0x0007_0406_0007_0406n);
-		expect(vcpu.setMsrs([[0x4000_ffff, 0n]])).toBe(0);
+		const PAT = 0x277;
+		vcpu.setMsrs([[PAT, 0x0007_0406_0007_0406n]]);
+		expect(vcpu.getMsrs([PAT]).get(PAT)).toBe(0x0007_0406_0007_0406n);
 		vcpu.setVcpuEvents(vcpu.getVcpuEvents());
 		vcpu.setDebugregs(vcpu.getDebugregs());
 		vcpu.setXsave(vcpu.getXsave());
 		vcpu.setXcrs(vcpu.getXcrs());
 		expect(vcpu.getTscKhz()).toBeGreaterThan(100_000);
+		vcpu.close();
+	});
+
+	it("getMsrs and setMsrs take any number, and name the one that KVM refuses", () => {
+		const vcpu = vm.createVcpu(0);
+		const [TSC, PAT, UNKNOWN] = [0x10, 0x277, 0x4000_ffff];
+		const many = Array.from({ length: 300 }, (_, i) => (i % 2 === 0 ? PAT : UNKNOWN));
+		expect([...vcpu.getMsrs([UNKNOWN, ...many, TSC]).keys()]).toEqual([PAT, TSC]);
+		expect(vcpu.getMsrs([]).size).toBe(0);
+		const pat = (i: number) => [PAT, 0x0007_0406_0007_0400n + BigInt(i % 2)] as const;
+		vcpu.setMsrs(Array.from({ length: 300 }, (_, i) => pat(i)));
+		expect(vcpu.getMsrs([PAT]).get(PAT)).toBe(0x0007_0406_0007_0401n);
+		expect(() => vcpu.setMsrs([...Array.from({ length: 299 }, (_, i) => pat(i)), [UNKNOWN, 1n], pat(1)])).toThrow(
+			expect.objectContaining({
+				code: "ERR_KVM_MSR",
+				message: "Cannot set MSR 0x4000ffff of vCPU 0 to 0x1: KVM does not know it or refuses the value",
+			}),
+		);
+		expect(vcpu.getMsrs([PAT]).get(PAT)).toBe(0x0007_0406_0007_0400n);
+		vcpu.close();
+	});
+
+	it("getXsave2 gives the whole state, setXsave takes it, a shorter one, and none that is cut short", () => {
+		const vcpu = vm.createVcpu(0);
+		vcpu.setCpuid2(kvm.getSupportedCpuid());
+		expect(vcpu.xsaveBytes).toBe(Math.max(4096, vm.checkExtension("KVM_CAP_XSAVE2")));
+		const whole = vcpu.getXsave2();
+		expect(whole.length).toBe(vcpu.xsaveBytes);
+		const XMM0 = 160;
+		const XSTATE_BV = 512;
+		whole.fill(0xa5, XMM0, XMM0 + 16);
+		whole.writeUInt32LE(whole.readUInt32LE(XSTATE_BV) | 2, XSTATE_BV); /* SSE */
+		vcpu.setXsave(whole);
+		expect(vcpu.getXsave2().subarray(XMM0, XMM0 + 16)).toEqual(Buffer.alloc(16, 0xa5));
+		vcpu.setXsave(vcpu.getXsave());
+		vcpu.setXsave(whole.subarray(0, 4096));
+		expect(() => vcpu.setXsave(whole.subarray(0, 4095))).toThrow(
+			expect.objectContaining({
+				code: "ERR_KVM_ARGUMENT",
+				message: "Cannot KVM_SET_XSAVE: 4095 bytes were given, it takes 4096",
+			}),
+		);
+		vcpu.close();
+	});
+
+	it("a state that was cut short is refused before KVM reads beyond its end", () => {
+		vm.createIrqchip();
+		vm.createPit2();
+		const vcpu = vm.createVcpu(0);
+		const cpuid = kvm.getSupportedCpuid();
+		const short = (state: Buffer) => state.subarray(0, state.length - 1);
+		for (const set of [
+			() => vcpu.setRegs(short(vcpu.getRegs())),
+			() => vcpu.setSregs(short(vcpu.getSregs())),
+			() => vcpu.setFpu(short(vcpu.getFpu())),
+			() => vcpu.setLapic(short(vcpu.getLapic())),
+			() => vcpu.setVcpuEvents(short(vcpu.getVcpuEvents())),
+			() => vcpu.setXcrs(short(vcpu.getXcrs())),
+			() => vcpu.setDebugregs(Buffer.alloc(0)),
+			() => vcpu.setCpuid2(short(cpuid)),
+			() => vcpu.setCpuid2(Buffer.alloc(3)),
+			() => vm.setPit2(short(vm.getPit2())),
+			() => vm.setIrqchip(short(vm.getIrqchip(0))),
+		]) {
+			expect(set).toThrow(expect.objectContaining({ code: "ERR_KVM_ARGUMENT" }));
+		}
 		vcpu.close();
 	});
 });
