@@ -26,8 +26,15 @@ const MAX_CHAIN = 1024;
 /** Longest chain in bytes (virtio 1.2 §2.7.5): used.len has to hold what was written. */
 const MAX_CHAIN_BYTES = 2 ** 32 - 1;
 
-/** Chains that a device takes before others get their turn, in one notification as over several events of its backend. */
+/*
+ * What a device takes before others get their turn, in one notification as over several events of its backend. The turn
+ * ends with the chain that reaches one of these limits, so the work of one chain is the device's own to bound.
+ */
 const CHAINS_PER_TURN = 1024;
+/** Of all its chains, indirect and empty ones included. */
+const DESCRIPTORS_PER_TURN = 4096;
+/** Readable and writable ones together, used or not. */
+const BYTES_PER_TURN = 16 * 1024 * 1024;
 
 /** Bytes of each ring part for a queue of `size` entries, the event fields included. */
 export const descBytes = (size: number): number => DESC_BYTES * size;
@@ -120,8 +127,10 @@ export class Virtqueue {
 	#dead = false;
 	/** `pop` gives nothing: the queue is dead or held. */
 	#stopped = false;
-	/** Chains that `pop` may still give in this turn. */
-	#turn = CHAINS_PER_TURN;
+	/** What `pop` may still give in this turn. */
+	#chainsLeft = CHAINS_PER_TURN;
+	#descriptorsLeft = DESCRIPTORS_PER_TURN;
+	#bytesLeft = BYTES_PER_TURN;
 	#cut = false;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
@@ -195,11 +204,13 @@ export class Virtqueue {
 	}
 
 	/**
-	 * Lets `pop` give so many chains again. The transport calls it at each notification, and soon after `pop` was cut
+	 * Lets `pop` give a turn's chains again. The transport calls it at each notification, and soon after `pop` was cut
 	 * short, so that a driver which adds requests as fast as they are answered cannot keep the JavaScript thread for itself.
 	 */
 	beginTurn(): void {
-		this.#turn = CHAINS_PER_TURN;
+		this.#chainsLeft = CHAINS_PER_TURN;
+		this.#descriptorsLeft = DESCRIPTORS_PER_TURN;
+		this.#bytesLeft = BYTES_PER_TURN;
 		this.#cut = false;
 	}
 
@@ -209,7 +220,10 @@ export class Virtqueue {
 	 */
 	pop(): Chain | undefined {
 		if (this.#stopped) return undefined;
-		if (this.#events.more !== undefined && --this.#turn < 0) return this.#cutShort();
+		if (this.#chainsLeft <= 0 || this.#descriptorsLeft <= 0 || this.#bytesLeft <= 0) {
+			if (this.#events.more !== undefined) return this.#cutShort();
+			this.beginTurn();
+		}
 		let pending = this.#pending();
 		if (pending === 0) {
 			this.#wantNotify(true);
@@ -228,9 +242,12 @@ export class Virtqueue {
 		chain.writable.clear();
 		const fault = this.#collect(chain, this.#desc, this.#descAt, this.size, head, this.#indirect, 0);
 		if (fault !== undefined) return this.#break(fault);
-		if (chain.readable.totalBytes + chain.writable.totalBytes > MAX_CHAIN_BYTES) {
+		const bytes = chain.readable.totalBytes + chain.writable.totalBytes;
+		if (bytes > MAX_CHAIN_BYTES) {
 			return this.#break(`chain at head ${head} is longer than ${MAX_CHAIN_BYTES} bytes`);
 		}
+		this.#chainsLeft--;
+		this.#bytesLeft -= bytes;
 		chain.inFlight = true;
 		this.#observers.observer?.pop?.(this.#names.device, this.#names.index, chain);
 		return chain;
@@ -333,7 +350,10 @@ export class Virtqueue {
 			if (!this.#add(writable ? chain.writable : chain.readable, gpa, length)) {
 				return `descriptor ${index} with ${length} bytes at 0x${gpa.toString(16)} is not in RAM`;
 			}
-			if ((flags & VIRTQ_DESC_F_NEXT) === 0) return undefined;
+			if ((flags & VIRTQ_DESC_F_NEXT) === 0) {
+				this.#descriptorsLeft -= n;
+				return undefined;
+			}
 			if (next >= entries) return `descriptor ${index} has next ${next} outside a table of ${entries}`;
 			index = next;
 		}
@@ -359,7 +379,6 @@ export class Virtqueue {
 	#cutShort(): undefined {
 		if (!this.#cut) this.#events.more?.();
 		this.#cut = true;
-		this.#turn = 0;
 		return undefined;
 	}
 

@@ -103,8 +103,11 @@ export class FakeQueue {
 		this.#free = Array.from({ length: size }, (_, i) => size - 1 - i);
 	}
 
-	/** Makes a chain available, not kicked yet; its head. `indirect` (when negotiated) puts it in a table of its own. */
-	add(parts: readonly Part[], indirect = false): number {
+	/**
+	 * Makes a chain available, not kicked yet; its head. `indirect` (when negotiated) puts it in a table of its own, at
+	 * `table` when given.
+	 */
+	add(parts: readonly Part[], indirect = false, table?: number): number {
 		const placed = parts.map((part) => {
 			const gpa = part.gpa ?? this.#driver.ram.alloc(part.length, 8, part.region);
 			if (part.data !== undefined) this.#memory.write(gpa, part.data);
@@ -116,11 +119,11 @@ export class FakeQueue {
 		const descriptors = Array.from({ length: count }, () => this.#free.pop()!);
 		const head = descriptors[0]!;
 		if (indirect) {
-			const table = this.#driver.ram.alloc(descBytes(placed.length), 16);
+			const at = table ?? this.#driver.ram.alloc(descBytes(placed.length), 16);
 			placed.forEach((part, i) => {
-				this.#writeDescriptor(table, i, part, i + 1 < placed.length ? i + 1 : undefined);
+				this.#writeDescriptor(at, i, part, i + 1 < placed.length ? i + 1 : undefined);
 			});
-			this.rawDescriptor(head, { gpa: table, length: descBytes(placed.length), flags: VIRTQ_DESC_F_INDIRECT, next: 0 });
+			this.rawDescriptor(head, { gpa: at, length: descBytes(placed.length), flags: VIRTQ_DESC_F_INDIRECT, next: 0 });
 		} else {
 			placed.forEach((part, i) => {
 				this.#writeDescriptor(this.desc, descriptors[i]!, part, descriptors[i + 1]);

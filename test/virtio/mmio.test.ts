@@ -316,6 +316,7 @@ describe("MmioTransport interrupts", () => {
 
 /** Answers each chain at once, and has the driver add the next one before it looks for more. */
 class Endless extends Recorder {
+	override readonly queueSizes = [1024, 8];
 	answered = 0;
 	refill: () => void = () => undefined;
 
@@ -330,18 +331,38 @@ class Endless extends Recorder {
 	}
 }
 
-test("MmioTransport bounds a turn, and goes on with a driver that never stops adding in the next one", async () => {
-	const device = new Endless();
-	const driver = new FakeDriver(device).start();
-	const queue = driver.queue(0);
-	const buffer = { gpa: driver.ram.alloc(1), length: 1, write: true };
-	const total = 3000;
-	device.refill = () => {
-		queue.collect();
-		if (device.answered < total) queue.add([buffer]);
-	};
-	queue.add([readable("x")]);
-	queue.kick();
-	expect(device.answered).toBe(1024);
-	await expect.poll(() => device.answered).toBe(total);
-});
+const KIB = 1024;
+
+test.each([
+	{ what: "chains", parts: [1], perTurn: 1024, total: 3000 },
+	{ what: "descriptors", parts: Array<number>(64).fill(1), perTurn: 64, total: 150 },
+	{
+		what: "descriptors of an indirect table",
+		parts: Array<number>(1024).fill(1),
+		indirect: true,
+		perTurn: 4,
+		total: 10,
+	},
+	{ what: "empty descriptors", parts: Array<number>(256).fill(0), perTurn: 16, total: 40 },
+	{ what: "bytes", parts: [512 * KIB, 512 * KIB], perTurn: 16, total: 40 },
+])(
+	"MmioTransport bounds a turn by its $what, and goes on with a driver that never stops adding in the next one",
+	async ({ parts, indirect = false, perTurn, total }) => {
+		const device = new Endless();
+		const driver = new FakeDriver(device, { ram: new FakeRam([[0, 2048 * KIB]]) }).start();
+		const queue = driver.queue(0);
+		const gpa = driver.ram.alloc(512 * KIB);
+		const table = driver.ram.alloc(16 * 1024);
+		const chain = parts.map((length) => ({ gpa, length, write: true }));
+		device.refill = () => {
+			queue.collect();
+			if (device.answered < total) queue.add(chain, indirect, table);
+		};
+		device.refill();
+		queue.kick();
+		expect(device.answered).toBe(perTurn);
+		await new Promise<void>((resolve) => setImmediate(resolve));
+		expect(device.answered).toBe(2 * perTurn);
+		await expect.poll(() => device.answered).toBe(total);
+	},
+);
