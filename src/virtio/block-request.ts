@@ -7,6 +7,7 @@ import { Segments } from "../base/segments.ts";
 import { struct } from "../base/struct.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 
+export const VIRTIO_BLK_F_SIZE_MAX = 1n << 1n;
 export const VIRTIO_BLK_F_SEG_MAX = 1n << 2n;
 export const VIRTIO_BLK_F_RO = 1n << 5n;
 export const VIRTIO_BLK_F_BLK_SIZE = 1n << 6n;
@@ -32,6 +33,8 @@ export const SECTOR_BYTES = 512;
 export const VIRTIO_BLK_ID_BYTES = 20;
 /** Sectors per physical block, as a power of two: 4096 bytes, what file systems and page caches of hosts like. */
 const PHYSICAL_BLOCK_EXP = 3;
+/** Most data in one read or write. A chain could list one page of the guest until it has 4 GiB of work for the host. */
+export const MAX_DATA_BYTES = 32 * 1024 * 1024;
 /** Ranges in one discard or write-zeroes request. */
 export const MAX_RANGES = 16;
 /** Longest range in sectors: 2 GiB to discard; 32 MiB to zero, which may have to be written. */
@@ -80,10 +83,14 @@ export function setCapacity(config: Uint8Array, sectors: number): void {
 	new DataView(config.buffer).setBigUint64(virtio_blk_config.capacity, BigInt(sectors), true);
 }
 
-/** The device's configuration space, without its capacity. */
+/**
+ * The device's configuration space, without its capacity. A driver that keeps to `size_max` and to the `segMax` that is
+ * given here never asks for more than MAX_DATA_BYTES.
+ */
 export function blockConfig(segMax: number): Uint8Array {
 	const config = new Uint8Array(virtio_blk_config.sizeof);
 	const view = new DataView(config.buffer);
+	view.setUint32(virtio_blk_config.size_max, sizeMax(segMax), true);
 	view.setUint32(virtio_blk_config.seg_max, segMax, true);
 	view.setUint32(virtio_blk_config.blk_size, SECTOR_BYTES, true);
 	view.setUint8(virtio_blk_config.physical_block_exp, PHYSICAL_BLOCK_EXP);
@@ -96,6 +103,12 @@ export function blockConfig(segMax: number): Uint8Array {
 	view.setUint32(virtio_blk_config.max_write_zeroes_seg, MAX_RANGES, true);
 	view.setUint8(virtio_blk_config.write_zeroes_may_unmap, 1);
 	return config;
+}
+
+/** Whole pages in a segment when there are `segMax`: 128 KiB with a queue of 256. */
+function sizeMax(segMax: number): number {
+	const page = SECTOR_BYTES << PHYSICAL_BLOCK_EXP;
+	return Math.floor(MAX_DATA_BYTES / segMax / page) * page;
 }
 
 const SCRATCH = new Uint8Array(MAX_RANGES * RANGE_BYTES);

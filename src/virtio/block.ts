@@ -21,6 +21,7 @@ import { type SavedState, StateReader } from "../base/state.ts";
 import {
 	BlockRequest,
 	blockConfig,
+	MAX_DATA_BYTES,
 	MAX_DISCARD_SECTORS,
 	MAX_RANGES,
 	MAX_WRITE_ZEROES_SECTORS,
@@ -33,6 +34,7 @@ import {
 	VIRTIO_BLK_F_FLUSH,
 	VIRTIO_BLK_F_RO,
 	VIRTIO_BLK_F_SEG_MAX,
+	VIRTIO_BLK_F_SIZE_MAX,
 	VIRTIO_BLK_F_TOPOLOGY,
 	VIRTIO_BLK_F_WRITE_ZEROES,
 	VIRTIO_BLK_ID_BYTES,
@@ -97,7 +99,8 @@ export class BlockDevice implements VirtioDevice {
 		this.name = name;
 		this.#backend = backend;
 		this.queueSizes = [queueSize];
-		this.features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
+		this.features = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX;
+		this.features |= VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
 		if (backend.readOnly) this.features |= VIRTIO_BLK_F_RO;
 		else this.features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 		/* The two descriptors besides the data are the header and the status. */
@@ -250,6 +253,7 @@ export class BlockDevice implements VirtioDevice {
 			case VIRTIO_BLK_T_IN: {
 				writable.slice(0, writable.totalBytes - 1, data);
 				request.written = data.totalBytes;
+				if (data.totalBytes > MAX_DATA_BYTES) return this.#refuse(`a read of ${data.totalBytes} bytes`);
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a read beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
 				this.#backend.read(head, request.sector * SECTOR_BYTES, data);
@@ -258,6 +262,7 @@ export class BlockDevice implements VirtioDevice {
 			case VIRTIO_BLK_T_OUT: {
 				readable.slice(REQUEST_HEADER_BYTES, readable.totalBytes, data);
 				if (this.#readOnly) return this.#refuse("a write to a read-only disk");
+				if (data.totalBytes > MAX_DATA_BYTES) return this.#refuse(`a write of ${data.totalBytes} bytes`);
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a write beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
 				/* A driver that cannot flush relies on every write being stable (§5.2.6.2). */

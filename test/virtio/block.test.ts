@@ -5,6 +5,7 @@ import {
 	VIRTIO_BLK_F_DISCARD,
 	VIRTIO_BLK_F_FLUSH,
 	VIRTIO_BLK_F_RO,
+	VIRTIO_BLK_F_SIZE_MAX,
 	VIRTIO_BLK_F_WRITE_ZEROES,
 	virtio_blk_config,
 } from "../../src/virtio/block-request.ts";
@@ -234,6 +235,53 @@ describe("BlockDevice refuses", () => {
 		driver.start();
 		expect(status(await driver.queue(0).request(readChain(0, 512)))).toBe(OK);
 	});
+});
+
+describe("BlockDevice with much data in one request", () => {
+	const MIB = 1 << 20;
+
+	/** A disk of 64 MiB, and a chain that lists one MiB of RAM over and over. */
+	function large() {
+		const disk = new SlowDisk(64 * MIB);
+		const driver = new FakeDriver(new BlockDevice(disk), { ram: new FakeRam([[0, 4 * MIB]]) }).start();
+		const gpa = driver.ram.alloc(MIB);
+		const last = driver.ram.alloc(1);
+		const chain = (write: boolean, ...lengths: number[]) => [
+			readable(header(write ? 1 : 0)),
+			...lengths.map((length) => ({ gpa, length, write: !write })),
+			{ gpa: last, length: 1, write: true },
+		];
+		return { disk, driver, queue: driver.queue(0), last, chain };
+	}
+
+	test.each([true, false])("takes 32 MiB and refuses a sector more, a write: %s", async (write) => {
+		const { disk, driver, queue, last, chain } = large();
+		queue.add(chain(write, ...Array<number>(32).fill(MIB)));
+		queue.kick();
+		expect(disk.held.map((h) => h.what)).toEqual([write ? "write" : "read"]);
+		disk.answer(0, "io");
+		await turn();
+		queue.collect();
+		driver.memory.setU8(last, 0xff);
+		const head = queue.add(chain(write, ...Array<number>(32).fill(MIB), 512));
+		queue.kick();
+		expect(disk.held).toEqual([]);
+		expect((await queue.next(head)).written).toBe(write ? 1 : 0);
+		expect(driver.memory.u8(last)).toBe(IOERR);
+		expect(driver.needsReset).toBe(false);
+	});
+
+	test.each([1, 2, 8, 256, 1024])(
+		"keeps a driver that obeys size_max and seg_max below that, queue of %i",
+		(queueSize) => {
+			const device = new BlockDevice(new MemoryDisk(512), { queueSize });
+			expect(device.features & VIRTIO_BLK_F_SIZE_MAX).toBe(VIRTIO_BLK_F_SIZE_MAX);
+			const config = Buffer.from(device.config);
+			const sizeMax = config.readUInt32LE(virtio_blk_config.size_max);
+			expect(sizeMax * config.readUInt32LE(virtio_blk_config.seg_max)).toBeLessThanOrEqual(32 * MIB);
+			expect([sizeMax % 4096, sizeMax > 0]).toEqual([0, true]);
+		},
+	);
 });
 
 describe("BlockDevice reset in mid-flight", () => {
