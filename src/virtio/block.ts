@@ -209,6 +209,11 @@ export class BlockDevice implements VirtioDevice {
 		return (this.features & VIRTIO_BLK_F_RO) !== 0n;
 	}
 
+	/** A driver that cannot flush relies on every change being stable once it is answered (§5.2.6.2). */
+	get #writesThrough(): boolean {
+		return (this.#features & VIRTIO_BLK_F_FLUSH) === 0n;
+	}
+
 	/** Requests go to `backend` from now on. */
 	#connect(backend: BlockBackend): void {
 		this.#backend = backend;
@@ -265,8 +270,7 @@ export class BlockDevice implements VirtioDevice {
 				if (data.totalBytes > MAX_DATA_BYTES) return this.#refuse(`a write of ${data.totalBytes} bytes`);
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a write beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
-				/* A driver that cannot flush relies on every write being stable (§5.2.6.2). */
-				request.flushAfter = (this.#features & VIRTIO_BLK_F_FLUSH) === 0n;
+				request.flushAfter = this.#writesThrough;
 				this.#backend.write(head, request.sector * SECTOR_BYTES, data);
 				return undefined;
 			}
@@ -280,6 +284,7 @@ export class BlockDevice implements VirtioDevice {
 			case VIRTIO_BLK_T_DISCARD:
 			case VIRTIO_BLK_T_WRITE_ZEROES: {
 				const status = this.#checkRanges(request);
+				request.flushAfter = this.#writesThrough;
 				if (status !== VIRTIO_BLK_S_OK || !this.#nextRange(request)) return status;
 				return undefined;
 			}
@@ -358,12 +363,11 @@ export class BlockDevice implements VirtioDevice {
 
 	/** Starts what is left of a request that has gone well so far; false when nothing is. */
 	#continue(request: BlockRequest): boolean {
-		if (request.flushAfter) {
-			request.flushAfter = false;
-			this.#backend.flush(request.head);
-			return true;
-		}
-		return this.#nextRange(request);
+		if (this.#nextRange(request)) return true;
+		if (!request.flushAfter) return false;
+		request.flushAfter = false;
+		this.#backend.flush(request.head);
+		return true;
 	}
 
 	/** Writes the status and puts the chain on the used ring; `#publish` comes later. */

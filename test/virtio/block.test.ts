@@ -124,6 +124,24 @@ describe("BlockDevice requests", () => {
 		expect(queue.collect().map(status)).toEqual([OK]);
 	});
 
+	test("discards and zeroes are flushed once, after the last range, when the driver cannot flush", async () => {
+		const { queue, disk } = slow({ without: VIRTIO_BLK_F_FLUSH });
+		for (const [type, what] of [
+			[11, "discard"],
+			[13, "writeZeroes"],
+		] as const) {
+			queue.add(rangeChain(type, { sector: 0, sectors: 1 }, { sector: 4, sectors: 1 }));
+			queue.kick();
+			for (const next of [what, what, "flush"]) {
+				expect(disk.held.map((h) => h.what)).toEqual([next]);
+				expect(queue.collect()).toEqual([]);
+				disk.answer();
+				await turn();
+			}
+			expect(queue.collect().map(status)).toEqual([OK]);
+		}
+	});
+
 	test("header, data and status may be cut and joined in any way", async () => {
 		const { disk, queue } = started();
 		const bytes = Buffer.concat([header(1, 5), pattern(9, 2)]);
