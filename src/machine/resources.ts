@@ -34,7 +34,7 @@ export interface Resources {
 }
 
 /**
- * Opens everything. Each resource is closed by `teardown`, unless a device that it was handed to has closed it before:
+ * Opens everything: first what the configuration names, then KVM, so that a misspelt path is told on any host. Each resource is closed by `teardown`, unless a device that it was handed to has closed it before:
  * a second `close` of a backend does nothing.
  *
  * @throws HostError for what the host lacks or refuses, ImageError for a kernel that is no file; the reason of `config.signal` when that is aborted
@@ -48,9 +48,7 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 		return resource;
 	};
 	signal?.throwIfAborted();
-	const kvm = owned(Kvm.open());
-	kvm.require(config.cpus);
-	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
+	/* First in, last out: nothing that may still write there outlives it. */
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
 	const console = owned(openConsole(config.console));
 	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk, enter))));
@@ -59,6 +57,9 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds, { enter }));
 	const kernel = owned(openKernel(config.kernel));
 	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
+	const kvm = owned(Kvm.open());
+	kvm.require(config.cpus);
+	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
 	return { kvm, ram, kernel, initrd, console, disks, nets, vsock };
 }
 
