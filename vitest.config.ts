@@ -1,6 +1,7 @@
 /*
- * The test phases. "unit" needs nothing of the host, "guest" its /dev/kvm, "lab" QEMU; "rules" reads the sources and is
- * part of `npm run check`. After each run test/leftovers.ts looks for what was left behind.
+ * The test phases. "unit" needs nothing of the host, "guest" a /dev/kvm, "lab" QEMU; "rules" reads the sources and is
+ * part of `npm run check`. A test that needs /dev/kvm is in test/guest or is named *.kvm.test.ts; without a KVM of its
+ * own this machine runs it in the lab (scripts/test.mjs). After each run test/leftovers.ts looks for what was left behind.
  */
 import { defineConfig } from "vitest/config";
 
@@ -8,6 +9,8 @@ const project = (name: string, include: string[], more: object = {}) => ({
 	extends: true as const,
 	test: { name, include, ...more },
 });
+
+const NEEDS_KVM = "test/**/*.kvm.test.ts";
 
 export default defineConfig({
 	test: {
@@ -19,9 +22,9 @@ export default defineConfig({
 		testTimeout: 20_000,
 		hookTimeout: 20_000,
 		projects: [
-			project("unit", ["test/**/*.test.ts"], { exclude: ["test/{guest,lab,rules,bench}/**"] }),
+			project("unit", ["test/**/*.test.ts"], { exclude: ["test/{guest,lab,rules,bench}/**", NEEDS_KVM] }),
 			project("rules", ["test/rules/**/*.test.ts"]),
-			project("guest", ["test/guest/**/*.test.ts"], { testTimeout: 120_000, hookTimeout: 120_000 }),
+			project("guest", ["test/guest/**/*.test.ts", NEEDS_KVM], { testTimeout: 120_000, hookTimeout: 120_000 }),
 			// One at a time: each has the machine's processors for itself, so that its time limits mean something.
 			project("lab", ["test/lab/**/*.test.ts"], {
 				fileParallelism: false,

@@ -10,7 +10,10 @@ import { execute, main, root, StepError, say } from "./steps.mjs";
 
 async function bench(args) {
 	await setup();
-	say("bench", "measuring on this machine's /dev/kvm, then in the lab; keep the machine quiet");
+	say(
+		"bench",
+		"measuring on /dev/kvm (in the lab where this machine has none), then boots in the lab; keep the machine quiet",
+	);
 	const { status } = await execute(join(root, "node_modules/.bin/tsx"), ["test/bench/main.ts", ...args]);
 	if (status !== 0) throw new StepError(`a benchmark has failed with status ${status}`);
 }

@@ -3,10 +3,11 @@
  *
  *     node scripts/test.mjs [PHASE ...] [-- VITEST-ARGUMENT ...]
  *
- * Phases, in order: check, unit, guest (bare-metal guests on this machine's /dev/kvm), lab (real Linux in nested KVM;
- * slow). All of them when none is named. Nothing is skipped: where a phase cannot run, the test has failed.
+ * Phases, in order: check, unit, guest (bare-metal guests on this machine's /dev/kvm; where it has none, in the lab),
+ * lab (real Linux in nested KVM; slow). All of them when none is named. Nothing is skipped: where a phase cannot run, the
+ * test has failed.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { check } from "./check.mjs";
@@ -35,6 +36,22 @@ async function prepareLab() {
 	});
 }
 
+/** Whether this machine's /dev/kvm can be opened. */
+function hasKvm() {
+	try {
+		closeSync(openSync("/dev/kvm", "r+"));
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+/** The command that runs a program in the lab, one worker for its one processor. */
+function inLab(program, args) {
+	say("test", "this machine has no usable /dev/kvm: its bare-metal guests run in the lab");
+	return [process.execPath, join(root, "dist/tsvmm.js"), "lab", "exec", "--", program, ...args, "--maxWorkers=1"];
+}
+
 /** Runs one phase's tests. In CI a test that was left out (it wants root, a loop device) is a failure. */
 async function runTests(phase, extra) {
 	const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
@@ -42,7 +59,9 @@ async function runTests(phase, extra) {
 		const report = join(folder, "report.json");
 		const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
 		const args = ["run", "--project", phase, ...reporters, ...extra];
-		const { status } = await execute(join(root, "node_modules/.bin/vitest"), args);
+		const vitest = join(root, "node_modules/.bin/vitest");
+		const [command, ...words] = phase === "guest" && !hasKvm() ? inLab(vitest, args) : [vitest, ...args];
+		const { status } = await execute(command, words);
 		if (status !== 0) throw new StepError(`vitest has ended with status ${status}`);
 		const tests = JSON.parse(readFileSync(report, "utf8")).testResults.flatMap((file) => file.assertionResults);
 		const left = tests.filter((one) => one.status !== "passed").map((one) => one.fullName);

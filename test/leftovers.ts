@@ -45,8 +45,8 @@ const mounts = (folder: string) =>
 		.map((path) => `mount ${path}`);
 
 export default function setup(): () => Promise<void> {
-	// Short, because the path of a unix socket has at most 107 bytes.
-	const folder = mkdtempSync("/tmp/tsvmm-");
+	// Short, because the path of a unix socket has at most 107 bytes; and no socket can be made on what the lab shares.
+	const folder = mkdtempSync(process.env.TSVMM_LAB === "1" ? "/dev/shm/tsvmm-" : "/tmp/tsvmm-");
 	const runtime = join(folder, "run");
 	mkdirSync(runtime, { mode: 0o700 });
 	mkdirSync(join(folder, "tmp"));

@@ -9,7 +9,8 @@ import { Machine } from "../../src/machine/machine.ts";
 import { longestTurnMs } from "./own-time.ts";
 import { FLOOD, POLL, SPIN, TinyKernels } from "./tiny-kernel.ts";
 
-const LIMIT_MS = 5;
+/* The lab's processor is emulated, some 27 times slower than this machine's. */
+const LIMIT_MS = process.env.TSVMM_LAB === "1" ? 20 : 5;
 const ATTEMPTS = 10;
 const kernels = new TinyKernels();
 afterAll(() => kernels.remove());
