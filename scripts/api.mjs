@@ -1,22 +1,26 @@
 /*
  * docs/api.md, made from the public entries and their doc comments: what is exported, with its signature and its words.
  *
- *     node scripts/api.mjs      writes docs/api.md; says what has no words, and which types an entry names but does not export
+ *     node scripts/api.mjs              writes docs/api.md
+ *     node scripts/api.mjs --check      fails when docs/api.md is not what would be written
+ *
+ * Both fail when an export or a member of one has no doc comment, or when a signature names a type that no entry exports.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { pathToFileURL } from "node:url";
 import { Node, Project, Scope, TypeFormatFlags } from "ts-morph";
 import { main, root, StepError, say } from "./steps.mjs";
 
 /** Public entries by the name that one imports. */
-export const ENTRIES = { tsvmm: "src/index.ts", "tsvmm/virtio": "src/virtio.ts", "tsvmm/kvm": "src/kvm.ts" };
+const ENTRIES = { tsvmm: "src/index.ts", "tsvmm/virtio": "src/virtio.ts", "tsvmm/kvm": "src/kvm.ts" };
 
 const INTRODUCTION = `# API
 
-What \`import\` from \`tsvmm\`, \`tsvmm/virtio\` and \`tsvmm/kvm\` gives. This page is made from the doc comments by
-\`node scripts/api.mjs\`; a test compares it with the sources. What it names is kept by semantic versioning
-([CONTRIBUTING.md](../CONTRIBUTING.md)); what it does not name is nobody's to import.
+What \`import\` from \`tsvmm\`, \`tsvmm/virtio\` and \`tsvmm/kvm\` gives. What this page names is kept by semantic versioning
+([CONTRIBUTING.md](../CONTRIBUTING.md)); what it does not name may change at any time. An error has a class from below and
+a code that stays ([errors.md](errors.md)).
+
+\`npm run api\` makes this page from the doc comments.
 `;
 
 const SECTIONS = [
@@ -32,12 +36,17 @@ function words(node) {
 	const holder = Node.isVariableDeclaration(node) ? node.getVariableStatement() : node;
 	const doc = holder?.getJsDocs?.().at(-1);
 	if (doc === undefined) return "";
-	const tags = doc.getTags().map((tag) => {
+	const tags = doc.getTags().filter((tag) => tag.getTagName() !== "example");
+	const list = tags.map((tag) => {
 		const text = (tag.getCommentText() ?? "").replace(/\s*\n\s*/g, " ").trim();
 		if (Node.isJSDocParameterTag(tag)) return `- \`${tag.getName()}\`: ${text}`;
-		return `- ${{ throws: "throws", returns: "returns" }[tag.getTagName()] ?? `@${tag.getTagName()}`} ${text}`;
+		return `- ${tag.getTagName()} ${text}`;
 	});
-	return [doc.getDescription().trim(), tags.join("\n")].filter((part) => part !== "").join("\n\n");
+	const examples = doc
+		.getTags()
+		.filter((tag) => tag.getTagName() === "example")
+		.map((tag) => `\`\`\`ts\n${tag.getCommentText()}\n\`\`\``);
+	return [doc.getDescription().trim(), list.join("\n"), ...examples].filter((part) => part !== "").join("\n\n");
 }
 
 const typeText = (type, node) =>
@@ -110,35 +119,67 @@ function describe(name, node, complain) {
 		const over = bases.filter((base) => base !== undefined).map((base) => `\`${base.getText()}\``);
 		if (over.length > 0) parts.push(`Extends ${over.join(", ")}.`);
 		parts.push(text);
+		const inherited = new Map();
 		const lines = members(node).flatMap((member) => {
 			const line = memberLine(name, member);
 			if (line === undefined) return [];
 			const said = words(member);
-			if (said === "" && !/^(readonly )?\[?(name|Symbol)/.test(line) && !inherits(node, member))
-				complain(`${name}: ${line}`);
+			const origin = said === "" ? inheritedFrom(node, member) : undefined;
+			if (origin !== undefined) {
+				inherited.set(origin, [...(inherited.get(origin) ?? []), member.getName()]);
+				return [];
+			}
+			if (said === "") complain(`${name}: ${line}`);
 			return [`- \`${line}\`${said === "" ? "" : `\n${said.replace(/^(?=.)/gm, "  ")}`}`];
 		});
+		for (const [origin, names] of inherited) {
+			lines.push(`- As of \`${origin}\`: ${names.map((one) => `\`${one}\``).join(", ")}`);
+		}
 		parts.push(lines.join("\n"));
 	} else if (Node.isTypeAliasDeclaration(node)) {
-		parts.push(
-			`\`\`\`ts\n${node
-				.getText()
-				.replace(/^\/\*\*.*?\*\/\s*/s, "")
-				.replace(/^export /, "")}\n\`\`\``,
-			text,
-		);
-	} else {
-		parts.push(`\`const ${name}: ${oneLine(typeText(node.getType(), node)).slice(0, 200)}\``, text);
+		const written = node
+			.getText()
+			.replace(/^\/\*\*.*?\*\/\s*/s, "")
+			.replace(/^export /, "");
+		/* What is computed from a value that is not exported is shown as what comes out. */
+		const computed = `type ${name} = ${node.getType().getText(node, TypeFormatFlags.InTypeAlias | TypeFormatFlags.NoTruncation)};`;
+		parts.push(`\`\`\`ts\n${/\btypeof\b/.test(written) ? computed : written}\n\`\`\``, text);
 	}
 	return parts.filter((part) => part !== "").join("\n\n");
 }
 
-/** Whether a member's words stand at what its class implements or extends. */
-function inherits(node, member) {
-	if (!Node.isClassDeclaration(node)) return false;
+/** The name of what a class implements or extends, when a member's words stand there. */
+function inheritedFrom(node, member) {
 	const name = member.getName?.();
+	if (!Node.isClassDeclaration(node) || name === undefined) return undefined;
 	const above = [...node.getImplements(), ...(node.getExtends() ? [node.getExtends()] : [])];
-	return name !== undefined && above.some((base) => base.getType().getProperty(name) !== undefined);
+	return above.find((base) => base.getType().getProperty(name) !== undefined)?.getText();
+}
+
+/**
+ * Constants as in a header: those without an empty line between them are one group, and the first one's words are for
+ * all of them.
+ */
+function describeConstants(constants, complain) {
+	const groups = [];
+	let previous;
+	for (const { name, node } of constants) {
+		const statement = node.getVariableStatement();
+		const between =
+			previous?.getSourceFile() === statement.getSourceFile()
+				? statement.getSourceFile().getFullText().slice(previous.getEnd(), statement.getStart(true))
+				: "\n\n";
+		if (words(node) !== "" || between !== "\n") {
+			groups.push({ text: words(node), lines: [] });
+			if (words(node) === "") complain(name);
+		}
+		const value = (node.getInitializer()?.getText() ?? "").replace(/ as const$/, "");
+		groups
+			.at(-1)
+			.lines.push(`${name} = ${/^[\w.]+$|^(struct|\{)/.test(value) ? value : typeText(node.getType(), node)}`);
+		previous = statement;
+	}
+	return groups.map(({ text, lines }) => `${text}\n\n\`\`\`ts\n${lines.join("\n")}\n\`\`\``);
 }
 
 /** Types of ours that the signatures of an export name. */
@@ -173,7 +214,7 @@ function named(node) {
  * @returns {{ markdown: string, wordless: string[], missing: string[] }} `wordless` are exports and members without a doc
  * comment, `missing` types that signatures name and no entry exports
  */
-export function readApi() {
+function readApi() {
 	const project = new Project({ tsConfigFilePath: join(root, "tsconfig.json"), skipAddingFilesFromTsConfig: true });
 	const wordless = [];
 	const wanted = new Map();
@@ -182,18 +223,32 @@ export function readApi() {
 		const source = project.addSourceFileAtPath(join(root, path));
 		const all = [...source.getExportedDeclarations()].map(([name, [node]]) => ({ name, node }));
 		all.sort((a, b) => a.name.localeCompare(b.name, "en"));
-		for (const { name, node } of all) {
+		const again = all.filter(({ name }) => exported.has(name)).map(({ name }) => `\`${name}\``);
+		const own = all.filter(({ name }) => !exported.has(name));
+		for (const { name, node } of own) {
 			exported.add(name);
 			for (const type of named(node)) wanted.set(type, `${entry} ${name}`);
 		}
+		const complain = (what) => wordless.push(`${entry} ${what}`);
 		const sections = SECTIONS.flatMap(([title, is]) => {
-			const these = all.filter(({ node }) => is(node));
+			const these = own.filter(({ node }) => is(node));
 			if (these.length === 0) return [];
-			const texts = these.map(({ name, node }) => describe(name, node, (what) => wordless.push(`${entry} ${what}`)));
-			return [`### ${title}`, ...texts];
+			if (title === "Constants") {
+				these.sort((a, b) =>
+					a.node.getSourceFile() === b.node.getSourceFile()
+						? a.node.getStart() - b.node.getStart()
+						: a.node.getSourceFile().getFilePath() < b.node.getSourceFile().getFilePath()
+							? -1
+							: 1,
+				);
+				return [`### ${title}`, ...describeConstants(these, complain)];
+			}
+			return [`### ${title}`, ...these.map(({ name, node }) => describe(name, node, complain))];
 		});
 		const about = readFileSync(join(root, path), "utf8").match(/^\/\*\n(.*?)\*\//s)?.[1] ?? "";
-		return [`## ${entry}`, about.replace(/^ \* ?/gm, "").trim(), ...sections].join("\n\n");
+		const parts = [`## ${entry}`, about.replace(/^ \* ?/gm, "").trim()];
+		if (again.length > 0) parts.push(`Described above, and exported here too: ${again.join(", ")}.`);
+		return [...parts, ...sections].join("\n\n");
 	});
 	const missing = [...wanted]
 		.filter(([type]) => !exported.has(type))
@@ -201,12 +256,15 @@ export function readApi() {
 	return { markdown: `${INTRODUCTION}\n${pages.join("\n\n")}\n`, wordless, missing };
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-	await main("api", async () => {
-		const { markdown, wordless, missing } = readApi();
-		writeFileSync(join(root, "docs/api.md"), markdown);
-		for (const what of wordless) say("api", `no words: ${what}`);
-		for (const what of missing) say("api", `not exported: ${what}`);
-		if (wordless.length + missing.length > 0) throw new StepError("docs/api.md is not complete");
-	});
+/** Writes docs/api.md, or compares it. @throws StepError when that or an entry is not in order */
+function api(args) {
+	const { markdown, wordless, missing } = readApi();
+	for (const what of wordless) say("api", `no doc comment: ${what}`);
+	for (const what of missing) say("api", `not exported: ${what}`);
+	if (wordless.length + missing.length > 0) throw new StepError("the public entries are not complete");
+	const page = join(root, "docs/api.md");
+	if (!args.includes("--check")) writeFileSync(page, markdown);
+	else if (readFileSync(page, "utf8") !== markdown) throw new StepError("docs/api.md is out of date: npm run api");
 }
+
+await main("api", async () => api(process.argv.slice(2)));

@@ -1,6 +1,6 @@
 /*
  * `npm run check`: formatting and lint (Biome), types (tsc), layer and documentation rules (test/rules), C formatting
- * (clang-format). All of them run, so that one call shows everything; the exit status is 1 when any has failed.
+ * (clang-format), and that docs/api.md is what the doc comments say. All of them run, so that one call shows everything; the exit status is 1 when any has failed.
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -30,6 +30,7 @@ export async function check() {
 		["Biome", bin("biome"), ["check", "--error-on-warnings", ...biomePaths()]],
 		["TypeScript", bin("tsc"), ["-p", "."]],
 		["clang-format", "clang-format", ["--dry-run", "-Werror", ...cSources()]],
+		["docs/api.md", process.execPath, [join(root, "scripts/api.mjs"), "--check"]],
 		["rules", bin("vitest"), ["run", "--project", "rules"]],
 	];
 	const failed = [];

@@ -31,6 +31,7 @@ export { Container, type ContainerExec, type StartTimes } from "./container/cont
 export type { RootfsImage } from "./container/image/rootfs.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type { GuestNetwork } from "./container/setup-steps.ts";
+export type { GuestKernel } from "./kernel/store.ts";
 export type {
 	ConsoleConfig,
 	DiskConfig,

@@ -39,10 +39,16 @@ export interface ExecSpec {
 
 /** The process could not be started: exit status 127 (not found), 126 (not executable) or 125 (anything else). */
 export class ExecError extends TsvmmError {
+	/** What a shell would exit with: 127, 126 or 125. */
 	override readonly exitStatus: number;
 	/** The guest's errno number, 0 if none. */
 	readonly errno: number;
 
+	/**
+	 * @param exitStatus 127, 126 or 125
+	 * @param errno the guest's, 0 if none
+	 * @param reason the agent's sentence: what was attempted and what was found
+	 */
 	constructor(exitStatus: number, errno: number, reason: string) {
 		const code = exitStatus === 127 ? "ERR_EXEC_NOT_FOUND" : exitStatus === 126 ? "ERR_EXEC_REFUSED" : "ERR_EXEC";
 		super(code, reason.charAt(0).toUpperCase() + reason.slice(1));

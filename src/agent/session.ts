@@ -185,13 +185,20 @@ class Input extends Writable {
 	}
 }
 
+/**
+ * A process in the guest, as its standard streams, its end and its signals. What it holds on the host is freed when it has
+ * ended and its output was read or destroyed.
+ */
 export class Session {
+	/** @internal its number on the connection to the agent */
 	readonly id: number;
 	/** The process's id in the guest. */
 	readonly pid: number;
+	/** Its input; what is written when nobody reads it vanishes. */
 	readonly stdin: Writable;
+	/** Its output. At most 256 KiB wait here for a reader, more waits in the guest. */
 	readonly stdout: Readable;
-	/** Ends at once for a session with a terminal. */
+	/** Its standard error, bounded as `stdout` is. Ends at once for a session with a terminal. */
 	readonly stderr: Readable;
 	/** Settles when the process has ended and all its output has arrived (not: was read). Rejects if the agent is lost. */
 	readonly exit: Promise<ExitStatus>;
@@ -203,6 +210,7 @@ export class Session {
 	#settle!: (status: ExitStatus) => void;
 	#fail!: (error: Error) => void;
 
+	/** @internal made by AgentClient.exec */
 	constructor(id: number, pid: number, send: SendFrame) {
 		this.id = id;
 		this.pid = pid;
@@ -235,7 +243,7 @@ export class Session {
 		this.#send(FRAME.CLOSE, 0);
 	}
 
-	/** A frame of this session arrived; its Exchange has found it in order. */
+	/** @internal A frame of this session arrived; its Exchange has found it in order. */
 	receive({ type, payload }: Frame): void {
 		switch (type) {
 			case FRAME.STDOUT:
@@ -257,11 +265,12 @@ export class Session {
 		}
 	}
 
+	/** @internal The connection takes frames again. */
 	drained(): void {
 		this.#input.drained();
 	}
 
-	/** The agent is gone. */
+	/** @internal The agent is gone. */
 	lost(error: Error | undefined): void {
 		if (this.#over) return;
 		this.#end();

@@ -11,8 +11,11 @@ import type { Segments } from "./segments.ts";
 
 /** A descriptor chain as an observer sees it; valid during the call only. */
 export interface ObservedChain {
+	/** Index of its first descriptor. */
 	readonly head: number;
+	/** What the driver wrote for the device. */
 	readonly readable: Segments;
+	/** Where the device puts its answer. */
 	readonly writable: Segments;
 }
 

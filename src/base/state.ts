@@ -12,6 +12,7 @@ export type StateValue = number | bigint | boolean | string | Uint8Array | reado
 
 /** Fields by name. */
 export interface StateObject {
+	/** A value by its name. */
 	readonly [field: string]: StateValue;
 }
 
@@ -75,14 +76,17 @@ export class StateReader {
 		throw this.#wrong(field, value, `a whole number from ${least} to ${most}`);
 	}
 
+	/** A whole number of 8 bits. */
 	u8(field: string): number {
 		return this.integer(field, 0, 0xff);
 	}
 
+	/** A whole number of 16 bits. */
 	u16(field: string): number {
 		return this.integer(field, 0, 0xffff);
 	}
 
+	/** A whole number of 32 bits. */
 	u32(field: string): number {
 		return this.integer(field, 0, 0xffff_ffff);
 	}
@@ -94,6 +98,7 @@ export class StateReader {
 		throw this.#wrong(field, value, "a bigint of 64 bits");
 	}
 
+	/** True or false. */
 	boolean(field: string): boolean {
 		const value = this.#take(field);
 		if (typeof value === "boolean") return value;

@@ -74,6 +74,7 @@ export class Container implements AsyncDisposable {
 	readonly exit: Promise<ExitStatus>;
 	/** Resolves when the machine is gone, however that came; never rejects. */
 	readonly ended: Promise<MachineEnd>;
+	/** How long the phases of its start took. */
 	readonly startTimes: StartTimes;
 	readonly #machine: GuestMachine;
 	readonly #client: AgentClient;
@@ -87,6 +88,7 @@ export class Container implements AsyncDisposable {
 	 *
 	 * @throws ExecError when the process cannot be started, GuestError when the machine ends before, TsvmmError
 	 * ERR_AGENT_TIMEOUT when the agent does not answer, the signal's reason. The machine has ended then.
+	 * @internal `runContainer` calls it
 	 */
 	static async start(machine: GuestMachine, plan: ContainerPlan): Promise<Container> {
 		const starting = performance.now();

@@ -25,11 +25,17 @@ export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
 /** The machine of a container. */
 export interface ContainerMachine {
+	/** What its root is made of, read-only; an image is unpacked to one. */
 	rootfs: RootfsImage;
+	/** A kernel of `tsvmm kernel ls`, or one's own: an ELF kernel with virtio over MMIO, vsock, squashfs and overlayfs, built in or as modules. */
 	kernel: Pick<GuestKernel, "name" | "vmlinux" | "modulesFolder">;
+	/** Its name in its own UTS namespace. */
 	hostname: string;
+	/** vCPUs, 1 to 32. */
 	cpus: number;
+	/** RAM in MiB, 64 and up; what the container writes to its file system counts against it. */
 	memoryMiB: number;
+	/** Its interface eth0; only loopback when missing. */
 	network?: ContainerNetwork;
 	/** Where the guest's console is written to as well. */
 	consoleFile?: string;

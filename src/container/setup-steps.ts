@@ -9,10 +9,13 @@ export type SetupStep = readonly [step: string, fields: string];
 
 /** The container's only interface besides loopback. Without an address the payload configures it. */
 export interface GuestNetwork {
-	/** "10.0.2.15/24" */
+	/** Address and prefix length, "10.0.2.15/24"; none when missing. */
 	address?: string;
+	/** Address of the default route's gateway, "10.0.2.2"; no such route when missing. */
 	gateway?: string;
+	/** Addresses of name servers, for /etc/resolv.conf. */
 	dns: readonly string[];
+	/** Largest IP packet in bytes; 1500 when missing. */
 	mtu?: number;
 }
 

@@ -2,6 +2,7 @@
  * Capabilities, exit reasons and flags of KVM, spelled as in <linux/kvm.h>; a test compares each with the header.
  */
 
+/** What KVM_GET_API_VERSION has answered since Linux 2.6.22 (KVM api.rst §4.1). */
 export const KVM_API_VERSION = 12;
 
 /** Capabilities for KVM_CHECK_EXTENSION (KVM api.rst §4.4). */
@@ -60,47 +61,59 @@ export const KVM_EXIT_IOAPIC_EOI = 26;
 export const KVM_EXIT_X86_RDMSR = 29;
 export const KVM_EXIT_X86_WRMSR = 30;
 
+/** `direction` of kvm_run_io. */
 export const KVM_EXIT_IO_IN = 0;
 export const KVM_EXIT_IO_OUT = 1;
 
+/** `suberror` of kvm_run_internal, and a flag of kvm_run_emulation_failure. */
 export const KVM_INTERNAL_ERROR_EMULATION = 1;
 export const KVM_INTERNAL_ERROR_SIMUL_EX = 2;
 export const KVM_INTERNAL_ERROR_DELIVERY_EV = 3;
 export const KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON = 4;
 export const KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES = 1;
 
+/** `type` of kvm_run_system_event. */
 export const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
 export const KVM_SYSTEM_EVENT_RESET = 2;
 export const KVM_SYSTEM_EVENT_CRASH = 3;
 
+/** `flags` of kvm_userspace_memory_region. */
 export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
 
+/** `flags` of kvm_pit_config: KVM answers port 0x61 too. */
 export const KVM_PIT_SPEAKER_DUMMY = 1;
 
+/** `chip_id` of kvm_irqchip, and how many pins the I/O APIC has. */
 export const KVM_IRQCHIP_PIC_MASTER = 0;
 export const KVM_IRQCHIP_PIC_SLAVE = 1;
 export const KVM_IRQCHIP_IOAPIC = 2;
 export const KVM_IOAPIC_NUM_PINS = 24;
 
+/** `type` of kvm_irq_routing_entry. */
 export const KVM_IRQ_ROUTING_IRQCHIP = 1;
 export const KVM_IRQ_ROUTING_MSI = 2;
 
+/** `flags` of kvm_ioeventfd. */
 export const KVM_IOEVENTFD_FLAG_DATAMATCH = 1;
 export const KVM_IOEVENTFD_FLAG_PIO = 2;
 export const KVM_IOEVENTFD_FLAG_DEASSIGN = 4;
 
+/** `flags` of kvm_irqfd. */
 export const KVM_IRQFD_FLAG_DEASSIGN = 1;
 export const KVM_IRQFD_FLAG_RESAMPLE = 2;
 
+/** States of a vCPU (KVM_GET_MP_STATE). */
 export const KVM_MP_STATE_RUNNABLE = 0;
 export const KVM_MP_STATE_UNINITIALIZED = 1;
 export const KVM_MP_STATE_INIT_RECEIVED = 2;
 export const KVM_MP_STATE_HALTED = 3;
 export const KVM_MP_STATE_SIPI_RECEIVED = 4;
 
+/** `flags` of kvm_cpuid_entry2: the entry holds for its `index` (ECX) alone. Spelled as in the header. */
 export const KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1;
 
+/** `control` of kvm_guest_debug. */
 export const KVM_GUESTDBG_ENABLE = 1;
 export const KVM_GUESTDBG_SINGLESTEP = 2;
 export const KVM_GUESTDBG_USE_SW_BP = 0x10000;

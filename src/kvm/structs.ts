@@ -27,6 +27,7 @@ export const kvm_regs = struct("kvm_regs", {
 	rflags: "u64",
 });
 
+/** A segment register, in kvm_sregs. */
 export const kvm_segment = struct("kvm_segment", {
 	base: "u64",
 	limit: "u32",
@@ -43,6 +44,7 @@ export const kvm_segment = struct("kvm_segment", {
 	padding: "u8",
 });
 
+/** GDTR or IDTR, in kvm_sregs. */
 export const kvm_dtable = struct("kvm_dtable", { base: "u64", limit: "u16", padding: array("u16", 3) });
 
 /** KVM_GET_SREGS, KVM_SET_SREGS. */
@@ -82,6 +84,7 @@ export const kvm_fpu = struct("kvm_fpu", {
 	pad2: "u32",
 });
 
+/** One MSR and its value, in kvm_msrs. */
 export const kvm_msr_entry = struct("kvm_msr_entry", { index: "u32", reserved: "u32", data: "u64" });
 
 /** KVM_GET_MSRS, KVM_SET_MSRS: the head; `nmsrs` entries follow. */
@@ -90,6 +93,7 @@ export const kvm_msrs = struct("kvm_msrs", { nmsrs: "u32", pad: "u32", entries: 
 /** KVM_GET_MSR_INDEX_LIST: the head; `nmsrs` indices follow. */
 export const kvm_msr_list = struct("kvm_msr_list", { nmsrs: "u32", indices: array("u32", 0) });
 
+/** One leaf of CPUID, in kvm_cpuid2. */
 export const kvm_cpuid_entry2 = struct("kvm_cpuid_entry2", {
 	function: "u32",
 	index: "u32",
@@ -107,6 +111,7 @@ export const kvm_cpuid2 = struct("kvm_cpuid2", { nent: "u32", padding: "u32", en
 /** KVM_GET_LAPIC, KVM_SET_LAPIC: the register page; register n is at 16 * n. */
 export const kvm_lapic_state = struct("kvm_lapic_state", { regs: array("u8", 0x400) });
 
+/** KVM_GET_MP_STATE, KVM_SET_MP_STATE. */
 export const kvm_mp_state = struct("kvm_mp_state", { mp_state: "u32" });
 
 const exception = struct("kvm_vcpu_events.exception", {
@@ -133,6 +138,7 @@ export const kvm_vcpu_events = struct("kvm_vcpu_events", {
 	exception_has_payload: "u8",
 	exception_payload: "u64",
 });
+/** Members of kvm_vcpu_events. */
 export const kvm_vcpu_events_exception = exception;
 export const kvm_vcpu_events_interrupt = interrupt;
 export const kvm_vcpu_events_nmi = nmi;
@@ -150,6 +156,7 @@ export const kvm_debugregs = struct("kvm_debugregs", {
 /** KVM_GET_XSAVE, KVM_SET_XSAVE. */
 export const kvm_xsave = struct("kvm_xsave", { region: array("u32", 1024), extra: array("u32", 0) });
 
+/** One extended control register, in kvm_xcrs. */
 export const kvm_xcr = struct("kvm_xcr", { xcr: "u32", reserved: "u32", value: "u64" });
 
 /** KVM_GET_XCRS, KVM_SET_XCRS. */
@@ -205,6 +212,7 @@ export const kvm_irqchip = struct("kvm_irqchip", {
 /** KVM_CREATE_PIT2. */
 export const kvm_pit_config = struct("kvm_pit_config", { flags: "u32", pad: array("u32", 15) });
 
+/** One counter of the 8254, in kvm_pit_state2. */
 export const kvm_pit_channel_state = struct("kvm_pit_channel_state", {
 	count: "u32",
 	latched_count: "u16",
@@ -247,8 +255,10 @@ export const kvm_irqfd = struct("kvm_irqfd", {
 	pad: array("u8", 16),
 });
 
+/** Where a GSI leads: a pin of an interrupt controller. */
 export const kvm_irq_routing_irqchip = struct("kvm_irq_routing_irqchip", { irqchip: "u32", pin: "u32" });
 
+/** Where a GSI leads: a message. */
 export const kvm_irq_routing_msi = struct("kvm_irq_routing_msi", {
 	address_lo: "u32",
 	address_hi: "u32",
@@ -313,6 +323,7 @@ export const kvm_translation = struct("kvm_translation", {
 /** KVM_INTERRUPT. */
 export const kvm_interrupt = struct("kvm_interrupt", { irq: "u32" });
 
+/** Debug registers, in kvm_guest_debug. */
 export const kvm_guest_debug_arch = struct("kvm_guest_debug_arch", { debugreg: array("u64", 8) });
 
 /** KVM_SET_GUEST_DEBUG. */

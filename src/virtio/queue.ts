@@ -59,7 +59,9 @@ export interface QueueLayout {
 
 /** How far a queue has come: the indices of the next chain to pop and the next used entry to write, modulo 2^16. */
 export interface QueuePosition {
+	/** Of the available ring. */
 	readonly nextAvail: number;
+	/** Of the used ring. */
 	readonly nextUsed: number;
 }
 
@@ -78,8 +80,11 @@ export interface QueueEvents {
 
 /** Who hears of chains that are popped and pushed, and by which names. */
 export interface QueueObservers {
+	/** The machine's. */
 	readonly observers: Observers;
+	/** The device's name. */
 	readonly device: string;
+	/** The queue's index in the device. */
 	readonly index: number;
 }
 

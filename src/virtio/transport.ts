@@ -47,6 +47,7 @@ const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_
 
 /** Status, features and queues of one virtio device, whatever its registers look like. */
 export class Transport implements Stateful {
+	/** The device's. */
 	readonly name: string;
 	/** What is behind the registers. */
 	readonly device: VirtioDevice;

@@ -25,7 +25,7 @@ test("docs/tour.md has six stops or more, and each exists", () => {
 });
 
 test("links in the documentation lead to files that exist", () => {
-	const documents = [...filesOf("docs", /\.md$/), "README.md"];
+	const documents = [...filesOf("docs", /\.md$/), "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
 	const broken = documents.flatMap((path) =>
 		[...textOf(path).matchAll(/\]\(([^)\s#]+)(?:#[^)]*)?\)/g)]
 			.map(([, target]) => target!)

@@ -22,6 +22,7 @@ import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
 import { type Inode, walk } from "./tree.ts";
 
+/** A root file system that a machine can mount. */
 export interface RootfsImage {
 	/** A file whose size is a multiple of 4 KiB. */
 	readonly path: string;
