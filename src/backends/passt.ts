@@ -7,18 +7,20 @@
  *     NetDevice <- receive <- frames <-'
  *
  * passt ends when its end of the pair closes, so it cannot outlive this process, whatever that dies of. The guest's
- * addresses are fixed (userNetwork), so it needs no DHCP client; the gateway's address leads to the host's loopback.
+ * addresses are fixed (userNetwork), so it needs no DHCP client. The host's loopback is out of its reach unless it is
+ * let in (`hostLoopback`); then it is at the gateway's address.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
-import { log } from "../base/log.ts";
+import { limited, log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { findTool, toolMissing } from "../host/command.ts";
 import { errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
+import { LoopbackFilter } from "./loopback-filter.ts";
 import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
 
 /** The network that a guest on --net user finds: always the same, since each guest has one of its own. */
@@ -50,12 +52,31 @@ const SOCKET_BYTES = 8 << 20;
 const START_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 2000;
 
+/** A running passt and our end of its wire. */
+interface Passt {
+	child: ChildProcess;
+	socket: Socket;
+	/** Settles when the process has ended. */
+	ended: Promise<void>;
+}
+
+/** Options of `PasstBackend.open`. */
+export interface PasstOptions {
+	/** The gateway's address leads to the host's loopback; false when missing. */
+	hostLoopback?: boolean | undefined;
+	/** The way into the machine that the network belongs to. */
+	enter?: Enter;
+	/** Aborting it gives up waiting, with the signal's reason. */
+	signal?: AbortSignal | undefined;
+}
+
 export class PasstBackend implements NetBackend {
 	readonly offloads: NetOffloads = { vnetHeader: false, csum: false, tso: false, guestCsum: false, guestTso: false };
 	readonly mtu = userNetwork.mtu;
 	/** passt's process ID. */
 	readonly pid: number;
 	readonly #child: ChildProcess;
+	readonly #filter: LoopbackFilter;
 	readonly #enter: Enter;
 	readonly #socket: Socket;
 	readonly #ended: Promise<void>;
@@ -73,8 +94,9 @@ export class PasstBackend implements NetBackend {
 	#refused = false;
 	#closing = false;
 
-	private constructor(child: ChildProcess, socket: Socket, ended: Promise<void>, enter: Enter) {
+	private constructor({ child, socket, ended }: Passt, filter: LoopbackFilter, enter: Enter) {
 		this.pid = child.pid!;
+		this.#filter = filter;
 		this.#enter = enter;
 		this.#child = child;
 		this.#socket = socket;
@@ -88,25 +110,24 @@ export class PasstBackend implements NetBackend {
 	 * Starts passt and waits until it answers.
 	 *
 	 * @param ports of the host that lead to the guest
-	 * @param options.enter the way into the machine that the network belongs to
-	 * @param options.signal aborting it gives up waiting, with the signal's reason
 	 * @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE, ERR_PORT, ERR_PASST
 	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
 	 */
 	static async open(
 		ports: readonly Forward[] = [],
-		{ enter = enterDirectly, signal }: { enter?: Enter; signal?: AbortSignal | undefined } = {},
+		{ hostLoopback = false, enter = enterDirectly, signal }: PasstOptions = {},
 	): Promise<PasstBackend> {
 		const path = findTool("passt");
 		if (path === undefined) throw toolMissing("passt");
 		await claimPorts(ports);
+		const filter = new LoopbackFilter(userNetwork.gateway, ports, hostLoopback);
 		const pair = socketPair();
 		if (typeof pair === "number") {
 			throw new HostError("ERR_PASST", `Cannot start passt: socketpair: ${errnoNameOf(-pair)}`);
 		}
 		const [ours, theirs] = pair;
 		setSendBuffer(theirs, SOCKET_BYTES);
-		const child = spawn(path, passtArguments(ports), {
+		const child = spawn(path, passtArguments(ports, filter.mapGateway), {
 			cwd: "/",
 			stdio: ["ignore", "ignore", "pipe", theirs],
 			/* A session of its own: Ctrl-C is for the guest or for us, not for its network. */
@@ -125,7 +146,7 @@ export class PasstBackend implements NetBackend {
 		signal?.addEventListener("abort", abort, { once: true });
 		const answer = await greet(socket, Promise.race([failed, ended]));
 		signal?.removeEventListener("abort", abort);
-		if (answer !== undefined) return PasstBackend.#started(child, socket, ended, answer, enter);
+		if (answer !== undefined) return new PasstBackend({ child, socket, ended }, filter, enter).#started(answer);
 		socket.destroy();
 		child.kill("SIGKILL");
 		const cause = await Promise.race([failed, ended]);
@@ -133,15 +154,14 @@ export class PasstBackend implements NetBackend {
 		throw failure(said, ports, cause);
 	}
 
-	static #started(child: ChildProcess, socket: Socket, ended: Promise<void>, rest: Buffer, enter: Enter): PasstBackend {
-		const backend = new PasstBackend(child, socket, ended, enter);
-		if (rest.length > 0) backend.#received(rest);
+	#started(rest: Buffer): PasstBackend {
+		if (rest.length > 0) this.#received(rest);
 		/* The process lives as long as the machine wants, not as long as passt does. */
-		child.unref();
-		(child.stderr as Socket).unref();
-		socket.unref();
-		socket.resume();
-		return backend;
+		this.#child.unref();
+		(this.#child.stderr as Socket).unref();
+		this.#socket.unref();
+		this.#socket.resume();
+		return this;
 	}
 
 	start(events: NetEvents): void {
@@ -161,11 +181,15 @@ export class PasstBackend implements NetBackend {
 			return false;
 		}
 		if (this.#batched + LENGTH_BYTES + length > BATCH_BYTES) this.#flush();
-		/* One write for all frames of this turn. */
-		if (this.#batched === 0) queueMicrotask(() => this.#enter("passt", () => this.#flush()));
 		const at = this.#batched;
 		this.#batch.writeUInt32BE(length, at);
 		frame.copyTo(this.#batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
+		if (!this.#filter.admits(this.#batch, at + LENGTH_BYTES, length)) {
+			limited("passt", "warn", "the guest may not reach the host's loopback: its frame is dropped");
+			return true;
+		}
+		/* One write for all frames of this turn. */
+		if (at === 0) queueMicrotask(() => this.#enter("passt", () => this.#flush()));
 		this.#batched = at + LENGTH_BYTES + length;
 		return true;
 	}
@@ -229,7 +253,9 @@ export class PasstBackend implements NetBackend {
 			}
 			const end = at + LENGTH_BYTES + length;
 			if (end > bytes.length) break;
-			this.#frames.push(bytes.subarray(at + LENGTH_BYTES, end));
+			const frame = bytes.subarray(at + LENGTH_BYTES, end);
+			this.#filter.saw(frame);
+			this.#frames.push(frame);
 			this.#receivedBytes += length;
 			at = end;
 		}
@@ -245,7 +271,7 @@ export class PasstBackend implements NetBackend {
 	}
 }
 
-function passtArguments(ports: readonly Forward[]): string[] {
+function passtArguments(ports: readonly Forward[], mapGateway: boolean): string[] {
 	const { address, prefixLength, gateway, dns, gatewayMac } = userNetwork;
 	const addresses = ["-a", address, "-n", String(prefixLength), "-g", gateway, "--dns-forward", dns, "-M", gatewayMac];
 	const forwards = ports.flatMap(({ hostAddress, hostPort, guestPort, protocol }) => [
@@ -254,7 +280,8 @@ function passtArguments(ports: readonly Forward[]): string[] {
 	]);
 	/* passt wants an interface to take after; a host without a default route still has its loopback to offer. */
 	const template = hasDefaultRoute() ? [] : ["-i", "lo"];
-	return ["-f", "-q", "-4", ...template, ...addresses, ...forwards, "-F", "3"];
+	const loopback = mapGateway ? [] : ["--no-map-gw"];
+	return ["-f", "-q", "-4", ...loopback, ...template, ...addresses, ...forwards, "-F", "3"];
 }
 
 function hasDefaultRoute(): boolean {

@@ -14,6 +14,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm run busybox uname -a",
 		"tsvmm run -it busybox sh",
 		"echo hello | tsvmm run -i busybox tr a-z A-Z",
+		"tsvmm run --net user,host-loopback=on busybox wget -O - http://10.0.2.2:8080/",
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
 	],
 	"tsvmm image": ["tsvmm image import app.tar", "tsvmm image ls", "tsvmm image rm app:1.0"],

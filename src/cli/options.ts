@@ -51,27 +51,34 @@ export function parseDisk(text: string): DiskConfig {
 	return disk;
 }
 
-/** "user", "none", "tap=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST". Undefined for "none". */
+/**
+ * "user", "none", "tap=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".
+ * Undefined for "none".
+ */
 export function parseNet(text: string): NetConfig | undefined {
 	const [first = "", ...rest] = splitFields(text);
 	const [kind, name] = keyValue(first);
-	let net: NetConfig;
+	let net: Exclude<NetConfig, { kind: "own" }>;
 	if (kind === "none" && name === undefined && rest.length === 0) return undefined;
 	if (kind === "user" && name === undefined) net = { kind: "user" };
 	else if (kind === "tap" && name) net = { kind: "tap", name };
 	else {
 		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
-			hint: "user, none or tap=NAME; then ,mac=52:54:00:12:34:56 if wanted, and for user ,port=8080:80",
+			hint: "user, none or tap=NAME; then ,mac=52:54:00:12:34:56 if wanted, for user also ,port=8080:80 or ,host-loopback=on",
 		});
 	}
 	for (const field of rest) {
 		const [key, value] = keyValue(field);
 		if (key === "mac" && value) net.mac = value;
 		else if (key === "port" && value && net.kind === "user") net.ports = [...(net.ports ?? []), parsePort(value)];
-		else throw unknownField("ERR_OPTION_NET", "network", text, field, net.kind === "user" ? "mac, port" : "mac");
+		else if (field === "host-loopback=on" && net.kind === "user") net.hostLoopback = true;
+		else if (field === "host-loopback=off" && net.kind === "user") net.hostLoopback = false;
+		else throw unknownField("ERR_OPTION_NET", "network", text, field, NET_FIELDS[net.kind]);
 	}
 	return net;
 }
+
+const NET_FIELDS = { user: "mac, port, host-loopback=on|off", tap: "mac" };
 
 /** Docker's -p: "8080:80", "127.0.0.1:8080:80", "5353:53/udp". */
 export function parsePort(text: string): PortForward {

@@ -46,7 +46,12 @@ export type NetConfig = {
 	id?: string | undefined;
 } & (
 	| { kind: "tap"; name: string }
-	| { kind: "user"; ports?: PortForward[] | undefined }
+	| {
+			kind: "user";
+			ports?: PortForward[] | undefined;
+			/** The gateway's address, 10.0.2.2, leads to the host's loopback: TCP and UDP; false when missing. */
+			hostLoopback?: boolean | undefined;
+	  }
 	| { kind: "own"; backend: NetBackend }
 );
 

@@ -100,5 +100,5 @@ async function openNet(net: NetConfig, enter: Enter, signal: AbortSignal | undef
 	if (net.kind === "own") return net.backend;
 	return net.kind === "tap"
 		? TapBackend.open(net.name, { enter })
-		: await PasstBackend.open(net.ports ?? [], { enter, signal });
+		: await PasstBackend.open(net.ports ?? [], { hostLoopback: net.hostLoopback, enter, signal });
 }

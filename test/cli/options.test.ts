@@ -64,9 +64,12 @@ test("parseNet takes user, none or a tap, and what belongs to each", () => {
 			{ hostPort: 5353, guestPort: 53, protocol: "udp" },
 		],
 	});
+	expect(parseNet("user,host-loopback=on")).toEqual({ kind: "user", hostLoopback: true });
+	expect(parseNet("user,host-loopback=on,host-loopback=off")).toEqual({ kind: "user", hostLoopback: false });
 	refuses(parseNet, "ERR_OPTION_NET", [
 		...["", "tap", "tap=", "user=x", "none=x", "none,mac=52:54:00:12:34:56", "bridge=br0", "user,", "user,mac"],
 		...["user,mac=", "tap=x,port=1:1", "tap=x,vhost"],
+		...["user,host-loopback", "user,host-loopback=", "user,host-loopback=yes", "tap=x,host-loopback=on"],
 	]);
 });
 

@@ -53,7 +53,7 @@ async function twoNetworks(kernel: KernelChoice): Promise<GuestShell> {
 	const guest = await GuestShell.start(linux, {
 		kernel,
 		memoryMiB: 256,
-		args: ["--net", `tap=tap0,mac=${MAC}`, "--net", "user,port=127.0.0.1:8081:80"],
+		args: ["--net", `tap=tap0,mac=${MAC}`, "--net", "user,host-loopback=on,port=127.0.0.1:8081:80"],
 	});
 	await guest.sh(`ip addr add ${TAP_GUEST}/24 dev eth0; ip link set eth0 up`);
 	await guest.sh("ip addr add 10.0.2.15/24 dev eth1; ip link set eth1 up; ip route add default via 10.0.2.2");
@@ -134,7 +134,8 @@ describe("tsvmm run", () => {
 	it("gives a container a network with names, and publishes its ports", async () => {
 		const image = await ensureDemoImage("busybox");
 		const script = `cat /etc/resolv.conf; wget -q -O /file http://${USER_GATEWAY}:8000/file; httpd -p 80 -h /; echo up; cat`;
-		const container = await linux.lab.spawn([...TSVMM, "run", "-q", "-i", "-p", "8082:80", image, "sh", "-c", script]);
+		const flags = ["-q", "-i", "--net", "user,host-loopback=on", "-p", "8082:80"];
+		const container = await linux.lab.spawn([...TSVMM, "run", ...flags, image, "sh", "-c", script]);
 		let output = "";
 		for await (const chunk of container.stdout) {
 			output += chunk;
@@ -144,6 +145,14 @@ describe("tsvmm run", () => {
 		expect(hashIn(await linux.sh("busybox wget -q -O - http://127.0.0.1:8082/file | sha256sum"))).toBe(hash);
 		container.stdin.end();
 		expect(await container.exit).toEqual({ code: 0 });
+	});
+	it("keeps a container away from the loopback of its host", async () => {
+		const image = await ensureDemoImage("busybox");
+		const address = (await linux.sh("hostname -I")).trim().split(" ")[0];
+		const script = `for host in ${USER_GATEWAY} ${address}; do wget -q -T 5 -O - http://$host:8000/file | sha256sum; done`;
+		const { stdout } = await linux.lab.exec([...TSVMM, "run", "-q", image, "sh", "-c", script]);
+		const nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+		expect(String(stdout)).toBe(`${nothing}  -\n${hash}  -\n`);
 	});
 	it("gives a container on a tap the address and gateway it is told", async () => {
 		const image = await ensureDemoImage("busybox");
