@@ -14,7 +14,11 @@ export interface BusDevice {
 	/** For traces and messages: "serial", "virtio-blk0". */
 	readonly name: string;
 	read(offset: number, size: number): number;
-	write(offset: number, size: number, value: number): void;
+	/**
+	 * A promise keeps the vCPU that writes from going on until it resolves; it does not reject. Only for MMIO that is not
+	 * posted: nobody waits elsewhere.
+	 */
+	write(offset: number, size: number, value: number): void | Promise<void>;
 }
 
 /** The first access of several when a device cannot take `size` bytes at once: a store over a page's end leaves 3 or 5. */
@@ -79,25 +83,26 @@ export class Bus {
 		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", false, address, size, value);
 	}
 
-	/** Writes the 1 to 8 bytes of `data` (little endian). */
-	write(address: number, data: Uint8Array): void {
+	/** Writes the 1 to 8 bytes of `data` (little endian). A promise resolves when the device has done what was written. */
+	write(address: number, data: Uint8Array): void | Promise<void> {
 		const part = partBytes(data.length);
 		if (part < data.length) {
-			this.write(address, data.subarray(0, part));
-			this.write(address + part, data.subarray(part));
-			return;
+			const first = this.write(address, data.subarray(0, part));
+			const rest = this.write(address + part, data.subarray(part));
+			return rest instanceof Promise ? rest : first;
 		}
 		const size = data.length;
 		let value = 0;
 		for (let i = 0; i < size; i++) value |= data[i]! << (8 * i);
-		this.writeValue(address, size, value >>> 0);
+		return this.writeValue(address, size, value >>> 0);
 	}
 
 	/** Writes an unsigned value of 1, 2 or 4 bytes: a write that was posted. */
-	writeValue(address: number, size: number, value: number): void {
+	writeValue(address: number, size: number, value: number): void | Promise<void> {
 		const range = this.#find(address, size);
-		range?.device.write(address - range.start, size, value);
+		const done = range?.device.write(address - range.start, size, value);
 		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", true, address, size, value);
+		return done;
 	}
 
 	#find(address: number, size: number): Range | undefined {

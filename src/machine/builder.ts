@@ -98,8 +98,15 @@ export async function build(
 	);
 	let threads: VcpuThreads | undefined;
 	const runLoop = createRunLoop(config.cpus, pio, mmio, entry, {
-		exit: (index, run) =>
-			exits.handle(index, run) && threads?.parks(index, run.getUint32(kvm_run.exit_reason, true)) !== true,
+		exit: (index, run) => {
+			const handled = exits.handle(index, run);
+			if (handled instanceof Promise) {
+				const name = `exit of vCPU ${index}`;
+				void handled.then(() => entry.enter(name, () => threads?.goesOn(index)));
+				return false;
+			}
+			return handled && threads?.parks(index, run.getUint32(kvm_run.exit_reason, true)) !== true;
+		},
 		stays: (index) => threads?.stays(index),
 	});
 	/* After the VM: the run loop, which gives kvm_run back on a thread of its own, has the last reference to it. */
@@ -194,7 +201,7 @@ function createRunLoop(cpus: number, pio: Bus, mmio: Bus, entry: Entry, path: Ex
 		onPosted: (address, size, value, isPort) => {
 			const before = Logger.swap(entry.logger);
 			try {
-				(isPort ? pio : mmio).writeValue(address, size, value);
+				void (isPort ? pio : mmio).writeValue(address, size, value);
 			} catch (error) {
 				entry.failed("posted write", error);
 			} finally {

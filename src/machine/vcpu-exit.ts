@@ -1,7 +1,8 @@
 /*
  * What a vCPU exit means: the point where the native run loop comes back to TypeScript. Port and MMIO accesses go to
  * their bus, everything else ends the machine. kvm_run is read and written in place (KVM api.rst §5); the vCPU waits
- * until `handle` returns.
+ * until `handle` returns, or
+ * until the promise that it gives resolves.
  */
 import type { Bus } from "../base/bus.ts";
 import { Observers } from "../base/observer.ts";
@@ -50,8 +51,11 @@ export class ExitHandler {
 		this.#observers = observers;
 	}
 
-	/** Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. */
-	handle(index: number, run: DataView): boolean {
+	/**
+	 * Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. A promise:
+	 * the vCPU stays until it resolves, and then runs on.
+	 */
+	handle(index: number, run: DataView): boolean | Promise<void> {
 		const reason = run.getUint32(kvm_run.exit_reason, true);
 		this.#observers.observer?.exit?.(index, reason);
 		switch (reason) {
@@ -59,8 +63,7 @@ export class ExitHandler {
 				this.#port(run);
 				return true;
 			case KVM_EXIT_MMIO:
-				this.#memory(run);
-				return true;
+				return this.#memory(run) ?? true;
 			case KVM_EXIT_INTR:
 				return true; /* kicked; whether it runs on is the machine's decision */
 			case KVM_EXIT_SHUTDOWN:
@@ -103,19 +106,23 @@ export class ExitHandler {
 		const data = run.byteOffset + run.getUint32(io + kvm_run_io.data_offset, true);
 		for (let i = 0; i < count; i++) {
 			const value = new Uint8Array(run.buffer, data + i * size, size);
-			if (out) this.#pio.write(port, value);
+			if (out) void this.#pio.write(port, value);
 			else this.#pio.read(port, value);
 		}
 	}
 
-	#memory(run: DataView): void {
+	#memory(run: DataView): Promise<void> | undefined {
 		const mmio = kvm_run.mmio;
 		const at = mmio + kvm_run_mmio.phys_addr;
 		const address = run.getUint32(at, true) + run.getUint32(at + 4, true) * 0x1_0000_0000;
 		const length = run.getUint32(mmio + kvm_run_mmio.len, true);
 		const value = new Uint8Array(run.buffer, run.byteOffset + mmio + kvm_run_mmio.data, length);
-		if (run.getUint8(mmio + kvm_run_mmio.is_write) !== 0) this.#mmio.write(address, value);
-		else this.#mmio.read(address, value);
+		if (run.getUint8(mmio + kvm_run_mmio.is_write) !== 0) {
+			const done = this.#mmio.write(address, value);
+			return done instanceof Promise ? done : undefined;
+		}
+		this.#mmio.read(address, value);
+		return undefined;
 	}
 }
 

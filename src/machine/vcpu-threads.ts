@@ -5,7 +5,8 @@
  *
  * A vCPU is parked in KVM_EXIT_INTR only. In any other exit an access of the guest is half done: KVM completes it when
  * KVM_RUN is entered again (KVM api.rst §5, "pending operations"). The kick has set immediate_exit, so such a vCPU runs
- * on, completes the access, and comes back with KVM_EXIT_INTR before the guest's next instruction.
+ * on, completes the access, and comes back with KVM_EXIT_INTR before the guest's next instruction. One whose access
+ * takes its time (a device reset with requests in flight) stays in its exit until then, and `pause` waits for it.
  */
 import { errnoName, HostError, IoctlError, TsvmmError } from "../base/errors.ts";
 import type { RunLoop } from "../host/run-loop.ts";
@@ -89,6 +90,12 @@ export class VcpuThreads {
 		this.#parked.add(index);
 		if (this.#parked.size === this.vcpus.length) this.#pausing?.resolve();
 		return true;
+	}
+
+	/** vCPU `index`, which has stayed in its exit until now, runs on: to the kick of `pause` when that has come meanwhile. */
+	goesOn(index: number): void {
+		this.#running.add(index);
+		this.#runLoop.resume(index);
 	}
 
 	/** vCPU `index` stays in the exit that was handled, or its thread has ended. */

@@ -7,10 +7,8 @@
  * under their head index as token, one `submit` per batch, and come back in any order; completions are staged and
  * published once per batch.
  *
- * Reset with requests in flight: their buffers stay in the backend's hands until it has answered, so a read may still
- * land in memory that the driver has taken back (Linux freezes the queue first, so its drivers never see this). Their
- * answers change no ring, and the new activation starts no request before the last of them has come, so a token is
- * never in use twice.
+ * Reset with requests in flight: their buffers stay in the backend's hands until it has answered, so the reset is
+ * complete only then. Their answers change no ring and no status byte.
  */
 import type { BlockBackend, BlockResult } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -84,8 +82,6 @@ export class BlockDevice implements VirtioDevice {
 	#needsReset: Activation["needsReset"] | undefined;
 	#configChanged: Activation["configChanged"] | undefined;
 	#features = 0n;
-	/** Requests of an activation that was reset, which the backend still has. */
-	#stale = 0;
 	#closed = false;
 	/** Something was queued at the backend since its last `submit`. */
 	#queued = false;
@@ -148,21 +144,24 @@ export class BlockDevice implements VirtioDevice {
 	notify(): void {
 		const queue = this.#queue;
 		this.#staged = true;
-		if (queue !== undefined && this.#stale === 0 && this.#next === undefined) {
+		if (queue !== undefined && this.#next === undefined) {
 			for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) this.#begin(chain, queue);
 		}
 		this.#publish();
 	}
 
-	reset(): void {
+	/** Complete once the backend has answered all requests. */
+	reset(): Promise<void> | undefined {
 		this.#queue = undefined;
 		this.#needsReset = undefined;
 		this.#configChanged = undefined;
+		let busy = false;
 		for (const request of this.#requests) {
-			if (request.chain === undefined || request.stale) continue;
+			if (request.chain === undefined) continue;
 			request.stale = true;
-			this.#stale++;
+			busy = true;
 		}
+		return busy ? this.quiesce() : undefined;
 	}
 
 	/** Waits for the backend's answers, those that nobody wants any more included. */
@@ -197,7 +196,7 @@ export class BlockDevice implements VirtioDevice {
 
 	async close(): Promise<void> {
 		this.#closed = true;
-		this.reset();
+		void this.reset();
 		const next = this.#next;
 		this.#next = undefined;
 		await this.#backend.close();
@@ -341,8 +340,6 @@ export class BlockDevice implements VirtioDevice {
 		this.#observers?.observer?.complete?.(this.name, token, result);
 		if (request.stale) {
 			request.end();
-			this.#stale--;
-			if (this.#stale === 0) this.#stage();
 			this.#settled();
 			return;
 		}

@@ -45,8 +45,12 @@ export interface VirtioDevice {
 	notify(index: number): void;
 	/** The driver wrote config bytes [offset, offset + data.length), inside the config space. */
 	writeConfig?(offset: number, data: Uint8Array): void;
-	/** Back to the state before `activate`. Chains still in flight may be pushed later; their pushes are ignored. */
-	reset(): void;
+	/**
+	 * Back to the state before `activate`. Chains still in flight may be pushed later; their pushes are ignored. A device
+	 * whose backend may still write to buffers of the driver gives a promise, which resolves once it cannot: the reset is
+	 * complete only then, and nothing of the driver reaches the device before.
+	 */
+	reset(): void | Promise<void>;
 	/**
 	 * Brings the device to a halt: resolves when nothing is in flight, with the backend either. The transport holds the
 	 * queues meanwhile, so `pop` gives no chain; those that the device has and need not finish go back by `unpop`. May be

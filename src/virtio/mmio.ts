@@ -61,7 +61,12 @@ export class MmioTransport extends Transport implements BusDevice {
 		}
 	}
 
-	write(offset: number, size: number, value: number): void {
+	write(offset: number, size: number, value: number): void | Promise<void> {
+		if (offset === VIRTIO_MMIO.Status && size === 4 && value === 0) return this.setStatus(0);
+		if (this.resetting) {
+			this.ignored(`a write at 0x${offset.toString(16)}: the reset is not complete`);
+			return;
+		}
 		if (offset >= VIRTIO_MMIO.Config) {
 			this.#writeConfig(offset - VIRTIO_MMIO.Config, size, value);
 			return;
@@ -78,7 +83,7 @@ export class MmioTransport extends Transport implements BusDevice {
 				Atomics.and(this.interruptStatus, 0, ~value);
 				return;
 			case VIRTIO_MMIO.Status:
-				this.setStatus(value);
+				void this.setStatus(value);
 				return;
 			case VIRTIO_MMIO.DeviceFeaturesSel:
 				this.state.deviceFeaturesSel = value;

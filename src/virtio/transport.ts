@@ -43,6 +43,9 @@ export interface InterruptLine {
 	raise(): void;
 }
 
+/** How long a vCPU waits for its reset, as long as a disk that is closed waits for its requests. */
+const RESET_MS = 30_000;
+
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 
 /** Status, features and queues of one virtio device, whatever its registers look like. */
@@ -67,6 +70,8 @@ export class Transport implements Stateful {
 	#quiesced = false;
 	#onResume: (() => void) | undefined;
 	#onReset: (() => void) | undefined;
+	/** While a reset is under way: resolves once it is complete. */
+	#resetting: Promise<void> | undefined;
 	/** The config space is not what the driver knows: `resume` tells it. */
 	#configStale = false;
 
@@ -131,7 +136,7 @@ export class Transport implements Stateful {
 
 	/** Takes the device away from its driver, as a reset does that nobody asked for. */
 	detach(): void {
-		this.#reset();
+		void this.#reset();
 	}
 
 	/**
@@ -144,7 +149,7 @@ export class Transport implements Stateful {
 		const resumed = new Promise<void>((resolve) => {
 			this.#onResume = resolve;
 		});
-		await Promise.race([this.device.quiesce?.(), resumed]);
+		await Promise.race([Promise.all([this.device.quiesce?.(), this.#resetting]), resumed]);
 		for (const queue of this.#queues) queue?.flush();
 	}
 
@@ -223,17 +228,38 @@ export class Transport implements Stateful {
 		this.#configStale = Buffer.compare(config, device.config) !== 0;
 	}
 
-	/** The driver writes Status; 0 is a reset. */
-	protected setStatus(value: number): void {
-		this.#follow(value);
-		this.#observers.observer?.status?.(this.name, this.state.status, this.state.driverFeatures);
+	/** A reset is not complete (virtio 1.2 §2.4): Status is not 0 yet, and what the driver writes is for nobody. */
+	protected get resetting(): boolean {
+		return this.#resetting !== undefined;
+	}
+
+	/**
+	 * The driver writes Status; 0 is a reset. Gives a promise when that takes its time: the driver must not go on before it
+	 * resolves, since Linux does not look whether Status is 0 before it uses its buffers for something else. When requests
+	 * do not end within RESET_MS it may go on, and finds that its device was not reset.
+	 */
+	protected setStatus(value: number): Promise<void> | undefined {
+		if (value !== 0) {
+			this.#follow(value);
+			this.#observers.observer?.status?.(this.name, this.state.status, this.state.driverFeatures);
+			return undefined;
+		}
+		const complete = this.#reset();
+		if (complete === undefined) return undefined;
+		return new Promise((resolve) => {
+			const giveUp = () => {
+				limited(this.name, "warn", "the reset is not complete: requests of the driver do not end");
+				resolve();
+			};
+			const timer = setTimeout(() => this.#enter(this.name, giveUp), RESET_MS).unref();
+			void complete.then(() => {
+				clearTimeout(timer);
+				resolve();
+			});
+		});
 	}
 
 	#follow(value: number): void {
-		if (value === 0) {
-			this.#reset();
-			return;
-		}
 		const from = this.state.status & ~(DEVICE_NEEDS_RESET | FAILED);
 		const to = value & ~(DEVICE_NEEDS_RESET | FAILED);
 		/* The driver cannot clear NEEDS_RESET or take FAILED back, except by a reset. */
@@ -307,13 +333,30 @@ export class Transport implements Stateful {
 		};
 	}
 
-	#reset(): void {
+	/** Resolves once the reset is complete; undefined when it is already. */
+	#reset(): Promise<void> | undefined {
+		if (this.#resetting !== undefined) return this.#resetting;
 		for (const queue of this.#queues) queue?.kill();
-		if (this.#active) this.device.reset();
-		this.#active = false;
 		this.#queues = [];
+		const settled = this.#active ? this.device.reset() : undefined;
+		this.#active = false;
+		if (!(settled instanceof Promise)) {
+			this.#becomeFresh();
+			return undefined;
+		}
+		const failed = (cause: unknown) =>
+			this.#enter(this.name, () => {
+				throw cause;
+			});
+		this.#resetting = settled.then(() => this.#enter(this.name, () => this.#becomeFresh()), failed);
+		return this.#resetting;
+	}
+
+	#becomeFresh(): void {
+		this.#resetting = undefined;
 		this.state = { ...freshState(this.queueCount), configGeneration: this.state.configGeneration };
 		Atomics.store(this.interruptStatus, 0, 0);
+		this.#observers.observer?.status?.(this.name, 0, 0n);
 		this.release();
 	}
 

@@ -93,7 +93,7 @@ export class FakeDriver {
 	}
 
 	write(offset: number, value: number): void {
-		this.transport.write(offset, 4, value);
+		void this.transport.write(offset, 4, value);
 	}
 
 	get status(): number {
@@ -184,6 +184,11 @@ export class FakeDriver {
 	reset(): void {
 		this.write(VIRTIO_MMIO.Status, 0);
 		if (this.status !== 0) throw new Error("the device did not reset");
+	}
+
+	/** Writes 0 to Status, for a device that may have requests in flight; resolves when a vCPU would go on. */
+	async resetSlowly(): Promise<void> {
+		await this.transport.write(VIRTIO_MMIO.Status, 4, 0);
 	}
 
 	/** Bytes of the config space, read one by one. */

@@ -133,7 +133,7 @@ export class RandomDriver {
 	#register(): void {
 		const random = this.#random;
 		const size = random.pick([1, 2, 4]);
-		this.#driver.transport.write(random.pick(REGISTERS), size, random.bits() >>> (32 - 8 * size));
+		void this.#driver.transport.write(random.pick(REGISTERS), size, random.bits() >>> (32 - 8 * size));
 		this.#driver.transport.read(random.below(0x200), size);
 		if (random.chance(10)) this.#driver.write(VIRTIO_MMIO.Status, random.pick([0, random.bits()]));
 	}

@@ -86,11 +86,11 @@ export class BareGuest {
 				const reason = run.getUint32(kvm_run.exit_reason, true);
 				if (reason === KVM_EXIT_HLT) return this.#finish({ kind: "halted" });
 				if (reason === KVM_EXIT_INTR) return this.#finish({ kind: "interrupted", vcpu: index });
-				return exits.handle(index, run);
+				return exits.handle(index, run) === true;
 			},
 			onPosted: (address, size, value, pio) => {
 				const data = new Uint8Array(size).map((_, i) => value >>> (8 * i));
-				(pio ? this.pio : this.mmio).write(address, data);
+				void (pio ? this.pio : this.mmio).write(address, data);
 			},
 			onFailed: (index, errno) => this.#finish({ kind: "failed", reason: `KVM_RUN of vCPU ${index}: ${errno}` }),
 		});

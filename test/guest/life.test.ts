@@ -11,6 +11,8 @@ import type { Vcpu } from "../../src/kvm/vcpu.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { endError, endStatus } from "../../src/machine/ending.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import type { VirtioDevice } from "../../src/virtio/device.ts";
+import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import { COUNT, COUNTER, POLL, POWER_OFF, SPIN, TinyKernels } from "./tiny-kernel.ts";
 import { wired } from "./wired.ts";
 
@@ -129,6 +131,73 @@ test("VcpuThreads parks no vCPU in an access that KVM has not completed", () =>
 			threads.resume();
 		}
 	}));
+
+/** Brings the device in slot 0 to DRIVER_OK and resets it, with [COUNTER] one higher before and counting after. */
+const RESET_DEVICE = (() => {
+	const store = (offset: number, value: number) => [0xc7, 0x83, offset & 0xff, offset >> 8, 0, 0, value, 0, 0, 0];
+	const increment = COUNT.slice(0, 6);
+	const { Status, DriverFeaturesSel, DriverFeatures } = VIRTIO_MMIO;
+	const steps = [
+		[Status, 1],
+		[Status, 3],
+		[DriverFeaturesSel, 1],
+		[DriverFeatures, 1] /* VIRTIO_F_VERSION_1 */,
+		[Status, 11],
+		[Status, 15],
+	] as const;
+	/* mov ebx, slot 0; stores by mov dword [ebx + offset], value */
+	const start = [0xbb, 0, 0, 0, 0xd0, ...steps.flatMap(([offset, value]) => store(offset, value))];
+	return [...start, ...increment, ...store(Status, 0), ...COUNT];
+})();
+
+/** A device whose reset is complete when the test says so. */
+class Lingering implements VirtioDevice {
+	readonly name = "lingering";
+	readonly deviceId = 63;
+	readonly features = 0n;
+	readonly queueSizes = [8];
+	readonly config = new Uint8Array(0);
+	settle: (() => void) | undefined;
+
+	activate = () => undefined;
+	notify = () => undefined;
+	reset(): Promise<void> {
+		return new Promise((resolve) => {
+			this.settle = resolve;
+		});
+	}
+	close = async () => undefined;
+}
+
+test("a vCPU that resets a device goes on once the reset is complete, and pause waits for it", async () => {
+	const device = new Lingering();
+	const machine = await Machine.create(config(kernels.write("", RESET_DEVICE), { devices: [device] }));
+	machine.start();
+	await expect.poll(() => device.settle).toBeDefined();
+	let paused = false;
+	const pausing = machine.pause().then(() => {
+		paused = true;
+	});
+	await new Promise((resolve) => setTimeout(resolve, 50));
+	expect([machine.memory.u32(COUNTER), paused]).toEqual([1, false]);
+	device.settle!();
+	await pausing;
+	/* The write is done, and the next instruction has not begun. */
+	expect([machine.memory.u32(COUNTER), machine.state]).toEqual([1, "paused"]);
+	machine.resume();
+	await expect.poll(() => machine.memory.u32(COUNTER)).toBeGreaterThan(1);
+	await machine.stop();
+});
+
+test("Machine.stop ends a machine whose vCPU waits for a reset, which then runs nowhere", async () => {
+	const device = new Lingering();
+	const machine = await Machine.create(config(kernels.write("", RESET_DEVICE), { devices: [device] }));
+	machine.start();
+	await expect.poll(() => device.settle).toBeDefined();
+	expect(await machine.stop()).toEqual({ reason: "stopped" });
+	device.settle!();
+	await new Promise((resolve) => setImmediate(resolve));
+});
 
 test("build leaves the PICs masked and the rest of MISC_ENABLE as KVM gave it", () =>
 	wired(config(kernels.write("x", SPIN)), ({ vm, threads }) => {

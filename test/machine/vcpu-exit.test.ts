@@ -5,13 +5,14 @@ import {
 	KVM_EXIT_HYPERCALL,
 	KVM_EXIT_INTERNAL_ERROR,
 	KVM_EXIT_INTR,
+	KVM_EXIT_MMIO,
 	KVM_EXIT_SHUTDOWN,
 	KVM_EXIT_SYSTEM_EVENT,
 	KVM_SYSTEM_EVENT_CRASH,
 	KVM_SYSTEM_EVENT_RESET,
 	KVM_SYSTEM_EVENT_SHUTDOWN,
 } from "../../src/kvm/constants.ts";
-import { kvm_run, kvm_run_emulation_failure, kvm_run_internal } from "../../src/kvm/structs.ts";
+import { kvm_run, kvm_run_emulation_failure, kvm_run_internal, kvm_run_mmio } from "../../src/kvm/structs.ts";
 import type { MachineEnd } from "../../src/machine/ending.ts";
 import { ExitHandler } from "../../src/machine/vcpu-exit.ts";
 
@@ -35,6 +36,34 @@ function endOf(reason: number, fill: (run: DataView) => void = () => undefined):
 
 test("ExitHandler lets a kicked vCPU run on", () => {
 	expect(endOf(KVM_EXIT_INTR)).toBeUndefined();
+});
+
+test("ExitHandler has a vCPU wait for what it writes to a device's register, and for no other", async () => {
+	let complete: () => void = () => undefined;
+	const written = new Promise<void>((resolve) => {
+		complete = resolve;
+	});
+	const slow = { name: "slow", read: () => 0, write: () => written };
+	const mmio = new Bus();
+	mmio.add(0xd000_0000, 0x200, slow);
+	const handler = new ExitHandler(
+		new Bus(),
+		mmio,
+		() => undefined,
+		() => undefined,
+	);
+	const run = new DataView(new ArrayBuffer(4096));
+	run.setUint32(kvm_run.exit_reason, KVM_EXIT_MMIO, true);
+	run.setBigUint64(kvm_run.mmio + kvm_run_mmio.phys_addr, 0xd000_0070n, true);
+	run.setUint32(kvm_run.mmio + kvm_run_mmio.len, 4, true);
+	expect(handler.handle(0, run)).toBe(true);
+	run.setUint8(kvm_run.mmio + kvm_run_mmio.is_write, 1);
+	const done = handler.handle(0, run);
+	expect(done).toBeInstanceOf(Promise);
+	complete();
+	await done;
+	run.setBigUint64(kvm_run.mmio + kvm_run_mmio.phys_addr, 0xd000_1000n, true);
+	expect(handler.handle(0, run)).toBe(true);
 });
 
 test("ExitHandler says where a triple fault was", () => {

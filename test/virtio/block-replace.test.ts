@@ -60,11 +60,11 @@ test("BlockDevice.replaceBackend waits for requests that a reset has overtaken",
 	queue.add(writeChain(0, pattern(1)));
 	queue.kick();
 	const replaced = device.replaceBackend(new MemoryDisk(512));
-	driver.reset();
+	const reset = driver.resetSlowly();
 	await turn();
 	expect(disk.closed).toBe(false);
 	disk.answer();
-	await replaced;
+	await Promise.all([replaced, reset]);
 	expect(disk.closed).toBe(true);
 });
 

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { setLogLevel } from "../../src/base/log.ts";
 import type { Activation, VirtioDevice } from "../../src/virtio/device.ts";
 import { MmioTransport } from "../../src/virtio/mmio.ts";
@@ -14,9 +14,10 @@ import {
 	VIRTIO_F_VERSION_1,
 	VIRTIO_MMIO,
 } from "../../src/virtio/spec.ts";
-import { FakeDriver } from "../driver/fake-driver.ts";
+import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
 import { readable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
+import { RecordedEnter } from "../driver/recorded-enter.ts";
 
 setLogLevel("error");
 
@@ -311,6 +312,84 @@ describe("MmioTransport interrupts", () => {
 		driver.addStatus(0x40); /* writing it back changes nothing */
 		expect(driver.queue(0).usedIdx).toBe(0);
 		expect(device.events.filter((e) => e === "notify 0")).toHaveLength(1);
+	});
+});
+
+/** Its resets are complete when the test says so. */
+class Lingering extends Recorder {
+	settle: () => void = () => undefined;
+	fail: (error: Error) => void = () => undefined;
+
+	override reset(): Promise<void> {
+		super.reset();
+		return new Promise((resolve, reject) => {
+			this.settle = resolve;
+			this.fail = reject;
+		});
+	}
+}
+
+describe("MmioTransport with a device whose reset takes its time", () => {
+	afterEach(() => vi.useRealTimers());
+
+	function resetting(options: DriverOptions = {}) {
+		const device = new Lingering();
+		const driver = new FakeDriver(device, options).start();
+		const statuses: number[] = [];
+		driver.observers.attach({ status: (_device, status) => void statuses.push(status) });
+		let wentOn = false;
+		const reset = driver.resetSlowly().then(() => {
+			wentOn = true;
+		});
+		return { device, driver, reset, statuses, wentOn: () => wentOn };
+	}
+
+	test("shows the old status until then, takes nothing of the driver, and tells of the reset once", async () => {
+		const { device, driver, reset, statuses } = resetting();
+		expect(driver.status).toBe(15);
+		driver.write(VIRTIO_MMIO.Status, ACKNOWLEDGE);
+		driver.transport.write(VIRTIO_MMIO.Config + 4, 4, 1);
+		driver.write(VIRTIO_MMIO.QueueNotify, 0);
+		expect([driver.status, statuses]).toEqual([15, []]);
+		expect(device.events.slice(-1)).toEqual(["reset"]);
+		device.settle();
+		await reset;
+		expect([driver.status, statuses]).toEqual([0, [0]]);
+		driver.start();
+		expect(driver.status).toBe(15);
+	});
+
+	test("lets the driver go on after 30 s, which finds that the device was not reset", async () => {
+		vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+		const { device, driver, reset, wentOn } = resetting();
+		await vi.advanceTimersByTimeAsync(29_999);
+		expect(wentOn()).toBe(false);
+		await vi.advanceTimersByTimeAsync(1);
+		await reset;
+		driver.write(VIRTIO_MMIO.Status, ACKNOWLEDGE);
+		expect(driver.status).toBe(15);
+		device.settle();
+		await driver.transport.released();
+		expect(driver.status).toBe(0);
+	});
+
+	test("is quiesced, and released by its driver, only then", async () => {
+		const { device, driver } = resetting();
+		const done: string[] = [];
+		const quiesced = driver.transport.quiesce().then(() => done.push("quiesced"));
+		const released = driver.transport.released().then(() => done.push("released"));
+		await new Promise<void>((resolve) => setImmediate(resolve));
+		expect(done).toEqual([]);
+		device.settle();
+		await Promise.all([quiesced, released]);
+		expect(driver.transport.status).toBe(0);
+	});
+
+	test("fails in order when its reset fails", async () => {
+		const entered = new RecordedEnter();
+		const { device } = resetting({ enter: entered.enter });
+		device.fail(new Error("a test says so"));
+		await expect.poll(() => entered.failures).toEqual(["recorder: a test says so"]);
 	});
 });
 
