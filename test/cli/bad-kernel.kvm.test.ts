@@ -9,7 +9,7 @@ import { elfImage } from "../boot/images.ts";
 import { bundle, expectError, type Setting, tsvmm, write } from "./tsvmm.ts";
 
 /* Each start of tsvmm takes its time on a busy machine. */
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 
 beforeAll(bundle, 60_000);
 
@@ -22,7 +22,7 @@ const sparse = (name: string, sizeBytes: number) => (folder: string) => {
 	truncateSync(join(folder, name), sizeBytes);
 };
 
-describe.concurrent("tsvmm boot", () => {
+describe("tsvmm boot", () => {
 	test.each<[what: string, args: string[], prepare: Setting["prepare"], code: string, message: string, hint?: string]>([
 		[
 			"a kernel of zero bytes",
