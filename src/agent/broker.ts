@@ -16,6 +16,7 @@ import {
 	type Hello,
 	KEEPALIVE_SESSION,
 } from "./protocol.ts";
+import { decodeWaitStatus, type ExitStatus } from "./session.ts";
 import { FrameSplitter } from "./splitter.ts";
 
 /** An upstream session: whose it is and what the client calls it. */
@@ -45,9 +46,12 @@ export class AgentBroker {
 	readonly #upstream: FrameConnection;
 	readonly #routes = new Map<number, Route>();
 	readonly #clients = new Set<Client>();
+	readonly #exited: ((status: ExitStatus) => void) | undefined;
 	#next = 0;
 
-	constructor(upstream: Duplex) {
+	/** @param exited called with how each process ended, whosever it is */
+	constructor(upstream: Duplex, exited?: (status: ExitStatus) => void) {
+		this.#exited = exited;
 		let closed: () => void;
 		this.closed = new Promise((resolve) => {
 			closed = resolve;
@@ -138,6 +142,7 @@ export class AgentBroker {
 			this.#routes.delete(frame.session);
 			client.sessions.delete(id);
 		}
+		if (frame.type === FRAME.EXIT) this.#exited?.(decodeWaitStatus(frame.payload.readUInt32LE()));
 		if (!this.#clients.has(client)) return;
 		writeFrame(client.stream, { ...frame, session: id });
 		if (client.stream.writableLength > CLIENT_BACKLOG_MAX) client.stream.destroy();

@@ -294,7 +294,8 @@ export class Session {
 }
 
 /** wait(2)'s status word. */
-function decodeWaitStatus(status: number): ExitStatus {
+/** What wait(2) says of a process. */
+export function decodeWaitStatus(status: number): ExitStatus {
 	const signal = status & 0x7f;
 	return signal === 0 ? { code: (status >>> 8) & 0xff } : { signal };
 }

@@ -20,8 +20,8 @@ function collectEnv(text: string, env: Record<string, string>): Record<string, s
 	return at < 0 ? env : { ...env, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
-function describe({ name, state, record }: LabStatus): string {
-	if (record === undefined) return `lab ${name}: ${state}`;
+function describe({ name, state, record, broken }: LabStatus): string {
+	if (record === undefined) return `lab ${name}: ${state}${broken === undefined ? "" : `: it ${broken}`}`;
 	const seconds = Math.round((Date.now() - record.sinceMs) / 1000);
 	const lines = [
 		`lab ${name}: ${state} for ${seconds} s`,

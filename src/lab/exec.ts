@@ -11,6 +11,7 @@ import { FORWARDED_SIGNALS } from "../base/signals.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
+import { LabPlace } from "./place.ts";
 
 export interface ForegroundOptions {
 	cwd?: string;
@@ -59,7 +60,7 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 	if (tty) process.on("SIGWINCH", resize);
 	if (raw) rawTerminal(0);
 	try {
-		return await passStreams(session, stdin);
+		return await passStreams(lab, session, stdin);
 	} finally {
 		if (raw) restoreTerminal();
 		process.off("SIGWINCH", resize);
@@ -72,7 +73,7 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 	}
 }
 
-async function passStreams(session: Session, stdin: boolean): Promise<number> {
+async function passStreams(lab: Lab, session: Session, stdin: boolean): Promise<number> {
 	session.stdin.on("error", () => undefined);
 	if (stdin) process.stdin.pipe(session.stdin);
 	else session.stdin.end();
@@ -82,7 +83,8 @@ async function passStreams(session: Session, stdin: boolean): Promise<number> {
 		await Promise.all(output);
 		return status;
 	} catch (cause) {
-		throw new HostError("ERR_LAB_GONE", "Cannot go on in the lab: it has ended", {
+		const why = new LabPlace(lab.name).readBroken() ?? "has ended";
+		throw new HostError("ERR_LAB_GONE", `Cannot go on in the lab: it ${why}`, {
 			cause,
 			hint: "The next command brings it up again; what was running in it is lost",
 		});

@@ -2,7 +2,7 @@
  * The keeper: the process that owns a lab. It makes the template if need be, lets QEMU go on from it, lets the outer
  * machine mount the host's files, and then passes the agent's protocol between one virtio-serial port and as many
  * clients as come to its unix socket. It ends when it is told to (SIGTERM), when QEMU does, or when the lab no longer
- * answers; whatever happens, QEMU ends with it.
+ * answers or runs programs; whatever happens, QEMU ends with it.
  *
  *     clients --unix socket--> keeper (broker) --socket pair--> QEMU: virtio-serial --> agent
  */
@@ -11,8 +11,10 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
+import { exitStatus } from "./collect.ts";
+import { answerRequests, CONTROL_PROTOCOL, type LabAnswer } from "./control.ts";
 import { Outer } from "./outer.ts";
-import { type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
+import { BROKEN, type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
 import { Qemu, type QemuSize } from "./qemu.ts";
 import { enterArguments } from "./shares.ts";
 import { prepareTemplate } from "./template.ts";
@@ -21,6 +23,10 @@ const RESTORE_TIMEOUT_MS = 60_000;
 /** A lab that is silent for so long is dead: each answer takes well below a second even under load. */
 const SILENCE_MS = 60_000;
 const WATCH_MS = 1000;
+/** How often the lab runs a program to see whether it can. */
+const PROBE_MS = 10_000;
+/** 128 + SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV: what programs of a broken lab end with. */
+const FAULTS: ReadonlySet<number> = new Set([132, 133, 134, 135, 136, 139]);
 const TOOL_TIMEOUT_MS = 5000;
 
 /** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another keeper has it */
@@ -38,8 +44,11 @@ export async function keepLab(name: string, size: QemuSize): Promise<number> {
 		await Promise.race([keeper.up(abort.signal), told.then(() => Promise.reject(new Stopped()))]);
 		const why = await Promise.race([keeper.dead, told]);
 		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
+		// Before its clients lose it: they and the next command say why.
+		const { broken } = keeper;
+		if (broken !== undefined) place.writeFailure({ code: BROKEN, message: broken });
 		await teardown.run();
-		place.remove();
+		if (broken === undefined) place.remove();
 		return 0;
 	} catch (error) {
 		await teardown.run();
@@ -88,6 +97,8 @@ class Keeper {
 	readonly #place: LabPlace;
 	readonly #size: QemuSize;
 	readonly #teardown: Teardown;
+	/** What the lab no longer did; undefined when it has not failed by itself. */
+	broken: string | undefined;
 	#die: (why: string) => void = () => undefined;
 	#record: KeeperRecord;
 	#installed = installedTag();
@@ -96,7 +107,7 @@ class Keeper {
 		this.#place = place;
 		this.#size = size;
 		this.#teardown = teardown;
-		this.#record = { pid: process.pid, state: "building", sinceMs: Date.now(), ...size };
+		this.#record = { pid: process.pid, state: "building", protocol: CONTROL_PROTOCOL, sinceMs: Date.now(), ...size };
 		this.dead = new Promise((resolve) => {
 			this.#die = resolve;
 		});
@@ -105,7 +116,7 @@ class Keeper {
 	/** @param signal ends what making a template has started */
 	async up(signal: AbortSignal): Promise<void> {
 		const place = this.#place;
-		rmSync(place.socket, { force: true });
+		for (const stale of [place.socket, place.control]) rmSync(stale, { force: true });
 		this.#say({});
 		const template = await prepareTemplate(this.#size, place.console, signal);
 		this.#say({ state: "restoring", template: template.folder });
@@ -117,15 +128,37 @@ class Keeper {
 		await qemu.restore(template.files.state);
 		const outer = await Outer.open(qemu, RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => outer.close());
-		await outer.greet();
+		await outer.greet((status) => {
+			if (FAULTS.has(exitStatus(status))) void this.#probe(outer);
+		});
 		await outer.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => outer.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
+		this.#teardown.add(await answerRequests(place.control, () => this.#answer(outer)));
 		await this.#listen(outer);
 		const watchdog = setInterval(() => {
-			if (outer.silentMs > SILENCE_MS) this.#die(`it has not answered for ${SILENCE_MS / 1000} s`);
+			if (outer.silentMs > SILENCE_MS) this.#break("answer", `silence for ${SILENCE_MS / 1000} s`);
 		}, WATCH_MS);
 		this.#teardown.add(() => clearInterval(watchdog));
+		const prober = setInterval(() => void this.#probe(outer), PROBE_MS);
+		this.#teardown.add(() => clearInterval(prober));
 		this.#say({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
+	}
+
+	/** The lab is of no use any more: it does not do `what`. */
+	#break(what: string, why: string): void {
+		this.broken ??= `did not ${what} any more (${why})`;
+		this.#die(`it ${this.broken}`);
+	}
+
+	/** Ends a lab that runs no programs. */
+	async #probe(outer: Outer): Promise<void> {
+		const why = await outer.probe();
+		if (why !== undefined) this.#break("run programs", why);
+	}
+
+	async #answer(outer: Outer): Promise<LabAnswer> {
+		await this.#probe(outer);
+		return this.broken === undefined ? {} : { broken: this.broken };
 	}
 
 	#say(change: Partial<KeeperRecord>): void {

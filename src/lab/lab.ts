@@ -6,7 +6,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
@@ -16,6 +15,9 @@ import { HostError, TsvmmError } from "../base/errors.ts";
 import { findTool, toolMissing } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
+import { connectTo } from "./connect.ts";
+import { askKeeper, CONTROL_PROTOCOL } from "./control.ts";
+import { LAB_ROOT } from "./outer.ts";
 import { DEFAULT_LAB, type KeeperRecord, LabPlace, LOCK_GONE, LOCK_HELD } from "./place.ts";
 import { labEnvironment } from "./shares.ts";
 
@@ -28,6 +30,8 @@ export interface LabOptions {
 	cpus?: number;
 	/** Called about ten times a second while the lab comes up. */
 	onProgress?: (record: KeeperRecord | undefined, elapsedMs: number) => void;
+	/** Called before a lab that has failed by itself is brought up again, with what it "did not ... any more". */
+	onRestart?: (broken: string) => void;
 }
 
 export interface SpawnOptions {
@@ -50,10 +54,10 @@ export interface LabStatus {
 	name: string;
 	state: "down" | KeeperRecord["state"];
 	record?: KeeperRecord;
+	/** What a lab that failed by itself "did not ... any more"; until the next `up`. */
+	broken?: string;
 }
 
-/** Where guests/lab/enter puts the host's files together. */
-const LAB_ROOT = "/lab";
 const UP_TIMEOUT_MS = 600_000;
 const POLL_MS = 20;
 const DOWN_TIMEOUT_MS = 20_000;
@@ -98,19 +102,26 @@ export class Lab {
 	 * @throws HostError what the keeper failed with, ERR_LAB_TIMEOUT
 	 */
 	static async up(options: LabOptions = {}): Promise<Lab> {
-		const { name = DEFAULT_LAB, onProgress } = options;
+		const { name = DEFAULT_LAB, onProgress, onRestart } = options;
 		const memoryMiB = options.memoryMiB ?? sizeOf("TSVMM_LAB_MEMORY_MIB", 3072);
 		const cpus = options.cpus ?? sizeOf("TSVMM_LAB_CPUS", 1);
 		const place = new LabPlace(name);
 		const start = performance.now();
 		let keeper: ChildProcess | undefined;
+		let broken: string | undefined;
 		for (let turn = 0; ; turn++) {
 			const lab = await Lab.connect(name);
 			if (lab !== undefined) {
-				keeper?.unref();
-				return lab;
+				if (await isOfUse(place)) {
+					keeper?.unref();
+					return lab;
+				}
+				lab.close();
 			}
 			if (keeper === undefined) {
+				const found = place.takeBroken();
+				if (found !== undefined && broken === undefined) onRestart?.(found);
+				broken ??= found;
 				keeper = startKeeper(place, memoryMiB, cpus);
 			} else if (keeper.exitCode !== null || keeper.signalCode !== null) {
 				if (keeper.exitCode !== LOCK_HELD && keeper.exitCode !== LOCK_GONE) throw await failure(place, keeper);
@@ -161,6 +172,8 @@ export class Lab {
 	static async status(name = DEFAULT_LAB): Promise<LabStatus> {
 		const place = new LabPlace(name);
 		if (!(await place.isHeld())) {
+			const broken = place.readBroken();
+			if (broken !== undefined) return { name, state: "down", broken };
 			await place.clean();
 			return { name, state: "down" };
 		}
@@ -198,20 +211,29 @@ export class Lab {
 	}
 }
 
+/**
+ * Whether the lab at `place`, which answers, runs programs. It is about to end when it does not.
+ *
+ * @throws HostError ERR_LAB_VERSION
+ */
+async function isOfUse(place: LabPlace): Promise<boolean> {
+	const record = place.readRecord();
+	if (record !== undefined && record.protocol !== CONTROL_PROTOCOL) {
+		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${place.name}: another version of tsvmm keeps it`, {
+			hint: `End it with: tsvmm lab down --name ${place.name}`,
+		});
+	}
+	const answer = await askKeeper(place.control, {});
+	if (answer?.failure !== undefined) throw new HostError(answer.failure.code, answer.failure.message);
+	return answer !== undefined && answer.broken === undefined;
+}
+
 function tell(pid: number, signal: NodeJS.Signals): void {
 	try {
 		process.kill(pid, signal);
 	} catch {
 		// It has ended in the meantime.
 	}
-}
-
-function connectTo(path: string): Promise<Socket | undefined> {
-	return new Promise((resolve) => {
-		const socket = connect(path);
-		socket.once("error", () => resolve(undefined));
-		socket.once("connect", () => resolve(socket));
-	});
 }
 
 /** How to run this tsvmm again: the bundle, or the sources through tsx. */

@@ -15,6 +15,8 @@ export const LAB_MODULES = [
 	"9p",
 	"9pnet_virtio",
 	"kvm-amd",
+	// The keeper reads XCR0 by it.
+	"cpuid",
 	"virtio_net",
 	"virtio-rng",
 	"tun",

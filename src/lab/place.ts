@@ -4,7 +4,8 @@
  *     lock         held by flock(2) as long as the lab's keeper or its QEMU lives, however they die
  *     keeper.json  who keeps the lab, and how far it is
  *     socket       the agent's protocol, for many clients; there once the lab is ready
- *     error.json   why the keeper gave up
+ *     control      what commands ask of the keeper itself
+ *     error.json   why the keeper gave up, or what a lab that has broken no longer did
  *     keeper.log, console.log
  *
  * A folder whose lock is free belongs to nobody: the next command removes it.
@@ -21,6 +22,9 @@ export const LOCK_HELD = 75;
 /** What flock exits with when it cannot open the lock, as when the folder was just removed (EX_NOINPUT). */
 export const LOCK_GONE = 66;
 
+/** Code in error.json of a lab that has run and then failed by itself: the next command restarts it and says so. */
+export const BROKEN = "ERR_LAB_GONE";
+
 export const DEFAULT_LAB = "default";
 
 /** How far a keeper is. */
@@ -31,6 +35,8 @@ export interface KeeperRecord {
 	pid: number;
 	qemuPid?: number;
 	state: LabState;
+	/** Which requests it answers (control.ts). */
+	protocol: number;
 	/** When this state began, in ms since 1970. */
 	sinceMs: number;
 	memoryMiB: number;
@@ -53,6 +59,8 @@ export class LabPlace {
 	readonly folder: string;
 	readonly lock: string;
 	readonly socket: string;
+	readonly control: string;
+	readonly failure: string;
 	readonly keeperLog: string;
 	readonly console: string;
 
@@ -67,6 +75,8 @@ export class LabPlace {
 		this.folder = join(runtimeFolder(), "lab", name);
 		this.lock = join(this.folder, "lock");
 		this.socket = join(this.folder, "socket");
+		this.control = join(this.folder, "control");
+		this.failure = join(this.folder, "error.json");
 		this.keeperLog = join(this.folder, "keeper.log");
 		this.console = join(this.folder, "console.log");
 	}
@@ -103,10 +113,21 @@ export class LabPlace {
 		writeJson(join(this.folder, "keeper.json"), record);
 	}
 	readFailure(): KeeperFailure | undefined {
-		return readJson(join(this.folder, "error.json")) as KeeperFailure | undefined;
+		return readJson(this.failure) as KeeperFailure | undefined;
+	}
+	/** As readBroken, once. */
+	takeBroken(): string | undefined {
+		const broken = this.readBroken();
+		if (broken !== undefined) rmSync(this.failure, { force: true });
+		return broken;
+	}
+	/** What a lab that is down did no more, when it has failed by itself. */
+	readBroken(): string | undefined {
+		const failure = this.readFailure();
+		return failure?.code === BROKEN ? failure.message : undefined;
 	}
 	writeFailure(failure: KeeperFailure): void {
-		writeJson(join(this.folder, "error.json"), failure);
+		writeJson(this.failure, failure);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
  * Brings a lab up while a person may be watching: on a terminal one line that counts the seconds and is gone when the
- * lab is there, in a pipe nothing.
+ * lab is there, in a pipe nothing. A lab that had to be restarted is worth a line of its own everywhere.
  */
 import { Lab, type LabOptions } from "./lab.ts";
 
@@ -10,15 +10,22 @@ const WHAT = { building: "building the lab", restoring: "starting the lab", read
 export async function upWithProgress(options: LabOptions, quiet: boolean): Promise<{ lab: Lab; close: () => void }> {
 	const shown = process.stderr.isTTY === true && !quiet;
 	let printed = false;
+	let broken: string | undefined;
 	try {
 		const lab = await Lab.up({
 			...options,
+			onRestart: (what) => {
+				broken = what;
+			},
 			onProgress: (record, elapsedMs) => {
 				if (!shown || elapsedMs < 1000) return;
 				printed = true;
 				process.stderr.write(`\r\x1b[K${WHAT[record?.state ?? "building"]}: ${Math.floor(elapsedMs / 1000)} s`);
 			},
 		});
+		if (printed) process.stderr.write("\r\x1b[K");
+		printed = false;
+		if (broken !== undefined && !quiet) process.stderr.write(`tsvmm: the lab ${broken}; restarted\n`);
 		return { lab, close: () => lab.close() };
 	} finally {
 		if (printed) process.stderr.write("\r\x1b[K");

@@ -15,6 +15,7 @@ import {
 	encodeHelloAnswer,
 	FRAME,
 } from "../../src/agent/protocol.ts";
+import type { ExitStatus } from "../../src/agent/session.ts";
 import { duplexPair } from "../../src/base/duplex-pair.ts";
 import { AGENT, buildAgent, NativeAgent } from "./native-agent.ts";
 
@@ -38,11 +39,13 @@ describe("AgentBroker", () => {
 	let agent: NativeAgent;
 	let broker: AgentBroker;
 	let server: Server;
+	let exits: ExitStatus[];
 	const clients: AgentClient[] = [];
 
 	beforeEach(async () => {
 		agent = new NativeAgent();
-		broker = new AgentBroker(await agent.connect());
+		exits = [];
+		broker = new AgentBroker(await agent.connect(), (status) => exits.push(status));
 		server = createServer((socket) => broker.attach(socket));
 		await new Promise<void>((resolve) => server.listen(`${agent.folder}/broker.sock`, resolve));
 	});
@@ -59,6 +62,17 @@ describe("AgentBroker", () => {
 		await made.hello();
 		return made;
 	}
+
+	test("exited is told how each process ended, of a client that has gone, too", async () => {
+		const one = await client();
+		const first = await one.exec({ args: ["sh", "-c", "exit 3"], env });
+		expect(await first.exit).toEqual({ code: 3 });
+		await one.exec({ args: ["sleep", "60"], env });
+		one.close();
+		await until(() => exits.length === 2);
+		expect(exits[0]).toEqual({ code: 3 });
+		expect(exits[1]).toHaveProperty("signal");
+	});
 
 	test("clients with equal session ids do not see each other's output", async () => {
 		const both = await Promise.all([client(), client()]);
