@@ -84,7 +84,7 @@ void callback_destroy(struct callback *callback);
     F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopStop) F(loopDestroy) \
     F(pollCreate) F(pollSet) F(pollDestroy) \
     F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \
-    F(ioCreate) F(ioSubmit) F(ioReap) F(ioDestroy) \
+    F(ioCreate) F(ioSubmit) F(ioReap) F(ioCancelReads) F(ioDestroy) \
     F(terminalRaw) F(terminalRestore)
 /* clang-format on */
 #define NATIVE(name) napi_value native_##name(napi_env env, napi_callback_info info)

@@ -18,11 +18,11 @@
 #define MAX_ENTRIES 4096
 #define PATIENCE_MS 5000 /* of an environment that ends with requests in flight */
 
-uint32_t request_begin(struct io *io, uint32_t token, struct ram *ram) {
+uint32_t request_begin(struct io *io, const struct io_submission *s, struct ram *ram) {
     uint32_t number = io->free;
     struct request *request = &io->requests[number];
     io->free = request->next;
-    *request = (struct request){.token = token, .ram = ram};
+    *request = (struct request){.token = s->token, .reads = s->op == IO_READV, .ram = ram};
     if (io->in_flight++ == 0 && !io->detached)
         uv_ref((uv_handle_t *)&io->poll); /* keeps the process alive only while something is in flight */
     return number;
@@ -36,6 +36,13 @@ void request_end(struct io *io, uint32_t number) {
     if (--io->in_flight == 0)
         uv_unref((uv_handle_t *)&io->poll);
     ram_release(ram, io->exiting ? NULL : io->env);
+}
+
+static void cancel_reads(struct io *io) {
+    if (io->ring_fd >= 0)
+        uring_cancel_reads(io);
+    else
+        threads_cancel_reads(io);
 }
 
 static uint32_t reap(struct io *io) {
@@ -102,6 +109,7 @@ static void detach(struct io *io) {
         buffer_detach(io->env, &io->buffers[i]);
     callback_destroy(&io->callback);
     uv_unref((uv_handle_t *)&io->poll);
+    cancel_reads(io);
     if (io->ring_fd < 0)
         threads_cancel(io); /* whoever comes late would use a descriptor that is another file's by then */
     proceed(io);
@@ -229,7 +237,7 @@ static uint32_t begin(struct io *io, uint32_t *requests, uint32_t count) {
         struct ram *ram;
         if (!is_valid(s) || !ram_hold(&io->iovecs[s->iov_start], s->iov_count, &ram))
             break;
-        requests[begun] = request_begin(io, s->token, ram);
+        requests[begun] = request_begin(io, s, ram);
     }
     ram_unlock();
     return begun;
@@ -254,6 +262,13 @@ NATIVE(ioReap) {
     ARGUMENTS(1);
     HANDLE(io);
     return number(env, reap(io));
+}
+
+NATIVE(ioCancelReads) {
+    ARGUMENTS(1);
+    HANDLE(io);
+    cancel_reads(io);
+    return NULL;
 }
 
 NATIVE(ioDestroy) {

@@ -9,6 +9,7 @@
 /* A request in flight; `next` is the next free one where it is none. */
 struct request {
     uint32_t token, next;
+    bool reads;      /* only changes memory: need not be done when nobody wants the result */
     struct ram *ram; /* held while the host may touch it */
     struct job *job; /* with threads */
 };
@@ -42,22 +43,25 @@ struct io {
 extern const int FALLOCATE_MODE[];
 
 /* Takes a free request for a submission; its number. There must be one. */
-uint32_t request_begin(struct io *io, uint32_t token, struct ram *ram);
+uint32_t request_begin(struct io *io, const struct io_submission *s, struct ram *ram);
 /* Frees a request that has ended or was never taken by the host. */
 void request_end(struct io *io, uint32_t request);
 
 /* Each way to the host: `submit` hands over requests[first...] for submissions[0..count) in order and says
  * how many the host took, or a negative errno when it took none. `reap` moves what is finished to
- * `completions`. */
+ * `completions`. `cancel_reads` takes back reads that are not done yet, as far as that is possible; they end
+ * all the same, most with an error. */
 bool uring_start(struct io *io);
 int uring_submit(struct io *io, const uint32_t *requests, uint32_t count);
 uint32_t uring_reap(struct io *io);
 bool uring_has_completions(const struct io *io);
+void uring_cancel_reads(struct io *io);
 void uring_stop(struct io *io);
 
 int threads_submit(struct io *io, const uint32_t *requests, uint32_t count);
 uint32_t threads_reap(struct io *io);
-/* Takes back what no thread has begun. */
+void threads_cancel_reads(struct io *io);
+/* Takes back all that no thread has begun. */
 void threads_cancel(struct io *io);
 
 /* A job has come back. */

@@ -86,8 +86,16 @@ uint32_t threads_reap(struct io *io) {
     return count;
 }
 
-void threads_cancel(struct io *io) {
+static void cancel(struct io *io, bool writes) {
     for (uint32_t i = 0; i < io->entries; i++)
-        if (io->requests[i].job != NULL)
+        if (io->requests[i].job != NULL && (writes || io->requests[i].reads))
             uv_cancel((uv_req_t *)&io->requests[i].job->work);
+}
+
+void threads_cancel_reads(struct io *io) {
+    cancel(io, false);
+}
+
+void threads_cancel(struct io *io) {
+    cancel(io, true);
 }

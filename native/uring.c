@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+/* Of an entry that cancels another one: no number of a request. */
+#define CANCELS UINT64_MAX
+
 static void *map_ring(struct io *io, size_t bytes, off_t what) {
     return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd, what);
 }
@@ -82,14 +85,12 @@ static void fill(struct io *io, unsigned slot, const struct io_submission *s, ui
     io->sq_array[slot] = slot;
 }
 
-/* What the kernel does not take is taken back, the tail with it: the entries would otherwise be submitted
- * with the next batch, when their iovecs are those of other requests. Only io_uring_enter reads the queue, so
- * the kernel does not look at it in between. */
-int uring_submit(struct io *io, const uint32_t *requests, uint32_t count) {
+/* Submits the `count` entries from the tail on. What the kernel does not take is taken back, the tail with
+ * it: the entries would otherwise be submitted with the next batch, when their iovecs are those of other
+ * requests. Only io_uring_enter reads the queue, so the kernel does not look at it in between. */
+static int enter(struct io *io, uint32_t count) {
     unsigned start = *io->sq_tail, taken = 0;
     int error = 0;
-    for (uint32_t i = 0; i < count; i++)
-        fill(io, (start + i) & *io->sq_mask, &io->submissions[i], requests[i]);
     __atomic_store_n(io->sq_tail, start + count, __ATOMIC_RELEASE);
     while (taken < count && error == 0) {
         long result = syscall(SYS_io_uring_enter, io->ring_fd, count - taken, 0, 0, NULL, 0);
@@ -100,6 +101,28 @@ int uring_submit(struct io *io, const uint32_t *requests, uint32_t count) {
     return taken > 0 || count == 0 ? (int)taken : -error;
 }
 
+int uring_submit(struct io *io, const uint32_t *requests, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        fill(io, (*io->sq_tail + i) & *io->sq_mask, &io->submissions[i], requests[i]);
+    return enter(io, count);
+}
+
+/* There is room: no entry waits, and there are no more reads than entries. Where the kernel refuses, the
+ * reads go on. */
+void uring_cancel_reads(struct io *io) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < io->entries; i++) {
+        if (!io->requests[i].reads)
+            continue;
+        unsigned slot = (*io->sq_tail + count++) & *io->sq_mask;
+        io->sqes[slot] = (struct io_uring_sqe){
+            .opcode = IORING_OP_ASYNC_CANCEL, .fd = -1, .addr = i, .user_data = CANCELS};
+        io->sq_array[slot] = slot;
+    }
+    if (count > 0)
+        enter(io, count);
+}
+
 bool uring_has_completions(const struct io *io) {
     return *io->cq_head != __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE);
 }
@@ -107,10 +130,12 @@ bool uring_has_completions(const struct io *io) {
 uint32_t uring_reap(struct io *io) {
     unsigned head = *io->cq_head, tail = __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE);
     uint32_t count = 0;
-    for (; head != tail && count < io->entries; head++, count++) {
+    for (; head != tail && count < io->entries; head++) {
         const struct io_uring_cqe *cqe = &io->cqes[head & *io->cq_mask];
+        if (cqe->user_data == CANCELS)
+            continue;
         uint32_t request = (uint32_t)cqe->user_data;
-        io->completions[count] = (struct io_completion){io->requests[request].token, cqe->res};
+        io->completions[count++] = (struct io_completion){io->requests[request].token, cqe->res};
         request_end(io, request);
     }
     __atomic_store_n(io->cq_head, head, __ATOMIC_RELEASE);

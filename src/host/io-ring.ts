@@ -151,8 +151,9 @@ export class IoRing {
 	}
 
 	/**
-	 * Tells nothing any more, and resolves once nothing is in flight, or when `closeMs` are over: then the memory that
-	 * the rest may touch stays mapped until it has ended, be it for ever. Later calls give the same promise.
+	 * Tells nothing any more. What was not submitted is dropped, and reads are cancelled, since nobody wants their data;
+	 * writes that the host has are done. Resolves once nothing is in flight, or when `closeMs` are over: then the memory
+	 * that the rest may touch stays mapped until it has ended, be it for ever. Later calls give the same promise.
 	 */
 	close(): Promise<void> {
 		this.#closed ??= this.#end();
@@ -165,7 +166,10 @@ export class IoRing {
 		this.#refused.length = 0;
 		this.#queued = 0;
 		clearTimeout(this.#retry);
-		if (this.#inFlight > 0) await this.#idle();
+		if (this.#inFlight > 0) {
+			native().ioCancelReads(this.#io);
+			await this.#idle();
+		}
 		clearInterval(this.#watchdog);
 		if (this.#inFlight > 0) {
 			log("warn", `${this.#name}: ${this.#inFlight} requests do not end; the memory that they may touch is kept`);

@@ -21,7 +21,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 /** How an address is treated by the vCPU run loop without asking TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -153,6 +153,8 @@ export interface Native {
 	ioSubmit(io: Handle, count: number): number;
 	/** Moves what is finished to `completions`; how many, 0 when nothing is. */
 	ioReap(io: Handle): number;
+	/** Takes back reads that have not been done yet, where the host can; each still completes, in its time. */
+	ioCancelReads(io: Handle): void;
 	/** Does not wait: what is in flight ends by itself, untold. */
 	ioDestroy(io: Handle): void;
 

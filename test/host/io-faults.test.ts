@@ -76,20 +76,17 @@ describe("IoRing", () => {
 		expect(printed).toEqual([{ 1: -14, 2: -14 }, [{ 1: -14, 2: -14, 3: 4096 }, 0, [0, 2, 2, 0]]]);
 	});
 
-	it("close by io_uring gives up a request that does not end, and keeps the memory that it may touch", async () => {
-		const folder = mkdtempSync(join(tmpdir(), "tsvmm-io-faults-"));
-		const fifo = join(folder, "fifo");
-		execFileSync("mkfifo", [fifo]);
-		const fd = openSync(fifo, "r+");
+	it("close by io_uring gives up a write that does not end, and keeps the memory that it may touch", async () => {
+		const { fd, remove } = fifo();
 		const ram = GuestRam.map([{ gpa: 0, sizeBytes: 1 << 20 }], { backing: "memfd" });
-		const witness = openSync(`/proc/self/fd/${ram.fd}`, "r");
-		const { hva, buffer } = ram.regions[0]!;
-		const list = new Segments();
-		list.add({ bytes: new Uint8Array(buffer), hva }, 4096, 4096);
+		const { buffer } = ram.regions[0]!;
+		const list = segmentsOf(ram);
+		list.bytes(0).fill(7);
 		const told: number[] = [];
 		const ring = new IoRing((token) => told.push(token), { closeMs: 50 });
 		expect(ring.engine).toBe("io_uring");
-		ring.readv(1, fd, 0, list);
+		writeSync(fd, Buffer.alloc(FIFO_BYTES));
+		ring.writev(1, fd, 0, list);
 		ring.submit();
 		let turns = 0;
 		const turning = setInterval(() => turns++, 1);
@@ -99,14 +96,47 @@ describe("IoRing", () => {
 		ram.close();
 		expect(buffer.byteLength).toBe(0);
 		expect(mapped()).toBe(true);
-		writeSync(fd, "late");
-		/* The read has ended: what it wrote is in the memory that it was for, which is given back only now. */
+		const found = Buffer.alloc(4096);
+		readSync(fd, Buffer.alloc(FIFO_BYTES), 0, FIFO_BYTES, null);
+		/* The write has ended: it had the memory that it was for, which is given back only now. */
 		await expect.poll(mapped).toBe(false);
-		const found = Buffer.alloc(4);
-		readSync(witness, found, 0, 4, 4096);
-		expect([found.toString(), told]).toEqual(["late", []]);
-		for (const open of [fd, witness]) closeSync(open);
-		rmSync(folder, { recursive: true });
+		readSync(fd, found, 0, found.length, null);
+		expect([found.every((byte) => byte === 7), told]).toEqual([true, []]);
+		remove();
+	});
+
+	it("close by io_uring cancels a read that would not end, and gives its memory back", async () => {
+		const { fd, remove } = fifo();
+		const ram = GuestRam.map([{ gpa: 0, sizeBytes: 1 << 20 }], { backing: "memfd" });
+		const told: number[] = [];
+		const ring = new IoRing((token) => told.push(token));
+		expect(ring.engine).toBe("io_uring");
+		const list = segmentsOf(ram);
+		for (let token = 0; token < 100; token++) ring.readv(token, fd, 0, list);
+		ring.submit();
+		expect(ring.inFlight).toBe(100);
+		await ring.close();
+		expect(ring.inFlight).toBe(0);
+		ram.close();
+		expect([mapped(), told]).toEqual([false, []]);
+		remove();
+	});
+
+	it("close by threads cancels reads that none has begun, and has writes done", () => {
+		const printed = runWithFaults(`
+			const ring = ringOf({ forceThreads: true });
+			fault("HOLD_PREADV", 1);
+			for (let i = 0; i < 10; i++) ring.readv(i, fd, 0, segments(i * 4096, 4096));
+			bytes.fill(7, 0, 4096);
+			ring.writev(10, fd, 0, segments(0, 4096));
+			ring.submit();
+			await until(() => preadvCalls() === 4); /* as many as libuv has threads */
+			const closed = ring.close();
+			fault("HOLD_PREADV", 0);
+			await closed;
+			print([preadvCalls(), readFileSync(path)[4095], results]);
+		`);
+		expect(printed).toEqual([[4, 7, {}]]);
 	});
 
 	it("close by threads takes back what none has begun, and keeps the memory of what has", () => {
@@ -152,5 +182,29 @@ describe("FileDisk", () => {
 		expect(printed).toEqual([[{ 1: "ok", 2: "ok", 3: "ok", 4: "ok" }, 0, 0]]);
 	});
 });
+
+/** What a pipe holds. */
+const FIFO_BYTES = 65_536;
+
+/** A FIFO that is open at both ends. */
+function fifo(): { fd: number; remove: () => void } {
+	const folder = mkdtempSync(join(tmpdir(), "tsvmm-io-faults-"));
+	const path = join(folder, "fifo");
+	execFileSync("mkfifo", [path]);
+	const fd = openSync(path, "r+");
+	const remove = () => {
+		closeSync(fd);
+		rmSync(folder, { recursive: true });
+	};
+	return { fd, remove };
+}
+
+/** The second page of the RAM. */
+function segmentsOf(ram: GuestRam): Segments {
+	const { hva, buffer } = ram.regions[0]!;
+	const list = new Segments();
+	list.add({ bytes: new Uint8Array(buffer), hva }, 4096, 4096);
+	return list;
+}
 
 const mapped = () => readFileSync("/proc/self/maps", "latin1").includes("memfd:tsvmm-ram");
