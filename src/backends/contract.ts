@@ -57,6 +57,8 @@ export interface NetEvents {
 	readable(): void;
 	/** `send` would take a frame again after it returned false. */
 	writable(): void;
+	/** The network is gone for good: from now on `send` takes every frame and drops it. */
+	linkDown(): void;
 }
 
 /** A network: frames in, frames out. Lengths in bytes, Ethernet header included, no FCS. */

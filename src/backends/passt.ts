@@ -166,6 +166,7 @@ export class PasstBackend implements NetBackend {
 
 	start(events: NetEvents): void {
 		this.#events = events;
+		if (this.#socket.destroyed) events.linkDown();
 		if (this.#first < this.#frames.length) this.#wake();
 	}
 
@@ -232,7 +233,10 @@ export class PasstBackend implements NetBackend {
 	}
 
 	#lost(): void {
-		if (!this.#closing) log("error", "passt has ended: the guest's network is gone");
+		if (this.#closing) return;
+		log("error", "passt has ended: the guest's network is gone");
+		this.#refused = false;
+		this.#events?.linkDown();
 	}
 
 	#drained(): void {

@@ -91,6 +91,8 @@ export class NetDevice implements VirtioDevice {
 	readonly #parkedSource: { bytes: Uint8Array; hva: number };
 	#sending: Chain | undefined;
 	#turn: NodeJS.Immediate | undefined;
+	/** The backend's network is there. */
+	#networkUp = true;
 	/** The link goes up again. */
 	#bounce: NodeJS.Timeout | undefined;
 	#configChanged: Activation["configChanged"] | undefined;
@@ -127,6 +129,7 @@ export class NetDevice implements VirtioDevice {
 				this.#receive();
 			},
 			writable: () => this.#transmit(),
+			linkDown: () => this.#linkDown(),
 		});
 	}
 
@@ -201,8 +204,17 @@ export class NetDevice implements VirtioDevice {
 		await this.#backend.close();
 	}
 
+	/** VIRTIO_NET_S_LINK_UP is cleared for good; the frame that waits for room goes the way of all others. */
+	#linkDown(): void {
+		this.#networkUp = false;
+		clearTimeout(this.#bounce);
+		this.#setLink(false);
+		this.#configChanged?.();
+		this.#transmit();
+	}
+
 	#setLink(up: boolean): void {
-		const status = up ? VIRTIO_NET_S_LINK_UP : 0;
+		const status = up && this.#networkUp ? VIRTIO_NET_S_LINK_UP : 0;
 		new DataView(this.config.buffer).setUint16(virtio_net_config.status, status, true);
 	}
 

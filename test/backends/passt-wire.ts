@@ -101,7 +101,7 @@ export class Wire {
 
 	constructor(backend: PasstBackend) {
 		this.backend = backend;
-		backend.start({ readable: () => this.#wake(), writable: () => undefined });
+		backend.start({ readable: () => this.#wake(), writable: () => undefined, linkDown: () => undefined });
 	}
 
 	send(frame: Buffer): void {

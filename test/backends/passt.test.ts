@@ -70,6 +70,7 @@ describe("PasstBackend", () => {
 				throw new Error("of the test");
 			},
 			writable: () => undefined,
+			linkDown: () => undefined,
 		});
 		backend.send(segmentsOf(Buffer.from(`ffffffffffff${macHex(userNetwork.mac)}0806${ARP_QUESTION}`, "hex"), 1500));
 		await expect.poll(() => recorded.failures).toEqual(["passt: of the test"]);
@@ -168,6 +169,7 @@ describe("PasstBackend", () => {
 			writable: () => {
 				writable++;
 			},
+			linkDown: () => undefined,
 		});
 		process.kill(backend.pid, "SIGSTOP");
 		const frame = segmentsOf(Buffer.concat([ethernet("88b5"), Buffer.alloc(60_000)]));
@@ -182,6 +184,26 @@ describe("PasstBackend", () => {
 		process.kill(backend.pid, "SIGCONT");
 		for (let i = 0; i < 200 && writable === 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
 		expect(writable).toBe(1);
+		expect(backend.send(frame)).toBe(true);
+	});
+
+	test("a passt that is killed takes the link with it, and send drops what comes", async () => {
+		const backend = await PasstBackend.open();
+		closers.push(() => backend.close());
+		let lost = 0;
+		backend.start({
+			readable: () => undefined,
+			writable: () => undefined,
+			linkDown: () => {
+				lost++;
+			},
+		});
+		process.kill(backend.pid, "SIGSTOP");
+		const frame = segmentsOf(Buffer.concat([ethernet("88b5"), Buffer.alloc(60_000)]));
+		for (let sent = 0; sent < 200 && backend.send(frame); sent++) await Promise.resolve();
+		expect(backend.send(frame)).toBe(false);
+		process.kill(backend.pid, "SIGKILL");
+		await expect.poll(() => lost, { timeout: 10_000 }).toBe(1);
 		expect(backend.send(frame)).toBe(true);
 	});
 

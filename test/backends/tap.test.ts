@@ -45,6 +45,7 @@ function opened() {
 		writable: () => {
 			calls.writable++;
 		},
+		linkDown: () => undefined,
 	});
 	/** The next frame that `wanted` likes, header included. */
 	const next = async (into: Segments, wanted: (frame: Buffer) => boolean): Promise<Buffer> => {
@@ -120,6 +121,7 @@ describe("TapBackend", () => {
 				throw new Error("of the test");
 			},
 			writable: () => undefined,
+			linkDown: () => undefined,
 		});
 		(await bound()).send(randomBytes(100), 4321, GUEST);
 		await expect.poll(() => recorded.failures[0]).toBe(`tap ${TAP}: of the test`);
@@ -256,6 +258,7 @@ describe("TapBackend", () => {
 				while (tap.receive(into) > 0);
 			},
 			writable: () => undefined,
+			linkDown: () => undefined,
 		});
 		await new Promise((resolve) => setTimeout(resolve, 20));
 		ip("link", "del", name);

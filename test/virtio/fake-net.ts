@@ -60,6 +60,11 @@ export class FakeNet implements NetBackend {
 	get waiting(): number {
 		return this.#queue.length;
 	}
+	/** The network is gone. */
+	loseLink(): void {
+		this.room = Number.POSITIVE_INFINITY;
+		this.#events!.linkDown();
+	}
 	makeRoom(frames = Number.POSITIVE_INFINITY): void {
 		this.room = frames;
 		this.#events!.writable();

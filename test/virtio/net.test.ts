@@ -2,7 +2,14 @@ import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { MacAddress } from "../../src/base/mac.ts";
 import type { Segments } from "../../src/base/segments.ts";
-import { NetDevice, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU } from "../../src/virtio/net.ts";
+import {
+	NetDevice,
+	VIRTIO_NET_F_GUEST_TSO6,
+	VIRTIO_NET_F_MRG_RXBUF,
+	VIRTIO_NET_F_MTU,
+	virtio_net_config,
+} from "../../src/virtio/net.ts";
+import { INTERRUPT_CONFIG_CHANGE } from "../../src/virtio/spec.ts";
 import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
 import { readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
@@ -185,6 +192,24 @@ describe("NetDevice", () => {
 		net.makeRoom();
 		expect(tx.collect().length).toBe(2);
 		expect(net.sent.map((f) => f[0])).toEqual([0, 1, 2, 3, 4]);
+	});
+
+	test("a network that is gone drops the link and returns the chains that wait for room", () => {
+		const { net, driver, rx, tx } = started();
+		net.room = 1;
+		for (let i = 0; i < 3; i++) tx.add([readable(headed(frameOf(60)))]);
+		tx.kick();
+		rx.add([writable(2048)]);
+		rx.kick();
+		expect(tx.collect().length).toBe(1);
+		const link = () => driver.config(virtio_net_config.status, 2)[0];
+		driver.acknowledge();
+		expect(link()).toBe(1);
+		net.loseLink();
+		expect(tx.collect().length).toBe(2);
+		expect([driver.acknowledge() & INTERRUPT_CONFIG_CHANGE, link()]).toEqual([INTERRUPT_CONFIG_CHANGE, 0]);
+		driver.reset();
+		expect(link()).toBe(0);
 	});
 
 	test("close closes the backend", async () => {
