@@ -162,6 +162,8 @@ export class NetDevice implements VirtioDevice {
 		this.#turn = undefined;
 		clearTimeout(this.#bounce);
 		this.#setLink(true);
+		/* What comes until the next driver has said what it takes must be plain. */
+		if (this.#configChanged !== undefined) this.#backend.setGuestOffloads(false, false);
 		this.#configChanged = undefined;
 	}
 

@@ -212,6 +212,13 @@ describe("NetDevice", () => {
 		expect(link()).toBe(0);
 	});
 
+	test("a reset leaves the backend without offloads, whatever the next driver takes", () => {
+		const { net, driver } = started(new FakeNet(FULL));
+		expect(net.guestOffloads).toEqual([true, true]);
+		driver.reset();
+		expect(net.guestOffloads).toEqual([false, false]);
+	});
+
 	test("close closes the backend", async () => {
 		const { net, driver } = started();
 		await driver.device.close();
