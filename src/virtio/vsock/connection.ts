@@ -2,10 +2,12 @@
  * One stream between the guest and a Duplex of the host (virtio 1.2 §5.10.6). It sits between the device, which brings
  * packets and asks for packets, and the stream, whose own buffering is the backpressure:
  *
- *     guest --RW--> received() --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
+ *     guest --RW--> received() --> chunks --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
  *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
  *
- * The guest can never make us hold more than `bufAlloc` bytes, the host never more than QUEUE_BYTES and one chunk.
+ * The guest can never make us hold more than `bufAlloc` bytes and two chunks' room, in whatever packets it sends them: one
+ * write is under way at a time, and what comes meanwhile is put together. The host never more than QUEUE_BYTES and one
+ * chunk.
  */
 import type { Duplex } from "node:stream";
 import type { Segments } from "../../base/segments.ts";
@@ -25,6 +27,8 @@ import {
 
 /** Bytes of the host that wait for the guest, per stream, before the stream is paused. */
 const QUEUE_BYTES = 128 * 1024;
+/** Room for small packets that come while the stream is busy. */
+const CHUNK_BYTES = 4096;
 /** Largest payload of one packet: what Linux accepts and sends. */
 const PAYLOAD_BYTES = 64 * 1024;
 
@@ -57,6 +61,11 @@ export class Connection {
 	#fwdCnt = 0;
 	#fwdCntSaid = 0;
 	#guestShutdown = 0;
+	/** Bytes that wait for the write under way; only the last has room left, from #incomingEnd on. */
+	#incoming: Buffer[] = [];
+	#incomingEnd = 0;
+	/** Bytes of the write under way; 0 when there is none. */
+	#writing = 0;
 
 	/* Host to guest. */
 	#txCnt = 0;
@@ -124,11 +133,50 @@ export class Connection {
 		const held = (this.#rxCnt - this.#fwdCnt) >>> 0;
 		if (held + length > this.#bufAlloc) return false;
 		if (length === 0) return true;
-		const bytes = Buffer.allocUnsafe(length);
-		from.copyTo(bytes, HEADER_BYTES);
 		this.#rxCnt = (this.#rxCnt + length) >>> 0;
-		if (stream.writable) stream.write(bytes, () => this.#events.enter(() => this.#consumed(length)));
+		if (!stream.writable) return true;
+		this.#gather(from, length);
+		if (this.#writing === 0) this.#write(stream);
 		return true;
+	}
+
+	/** Puts the payload behind what waits for the stream. */
+	#gather(from: Segments, length: number): void {
+		let copied = 0;
+		const last = this.#incoming.at(-1);
+		if (last !== undefined && this.#incomingEnd < last.length) {
+			const room = last.subarray(this.#incomingEnd, this.#incomingEnd + length);
+			copied = from.copyTo(room, HEADER_BYTES);
+			this.#incomingEnd += copied;
+			if (copied === length) return;
+		}
+		const rest = length - copied;
+		/* With nothing under way it is written at once and needs no room for more. */
+		const chunk = this.#writing === 0 ? Buffer.allocUnsafe(rest) : Buffer.allocUnsafeSlow(Math.max(rest, CHUNK_BYTES));
+		from.copyTo(chunk.subarray(0, rest), HEADER_BYTES + copied);
+		this.#incoming.push(chunk);
+		this.#incomingEnd = rest;
+	}
+
+	/** Writes all that waits. */
+	#write(stream: Duplex): void {
+		const chunks = this.#incoming;
+		if (chunks.length === 0) return;
+		this.#incoming = [];
+		const last = chunks.pop()!.subarray(0, this.#incomingEnd);
+		const length = chunks.reduce((sum, chunk) => sum + chunk.length, last.length);
+		this.#writing += length;
+		stream.cork();
+		for (const chunk of chunks) stream.write(chunk);
+		stream.write(last, () => this.#events.enter(() => this.#written(length)));
+		stream.uncork();
+	}
+
+	#written(length: number): void {
+		this.#writing -= length;
+		const stream = this.#stream;
+		if (this.#writing === 0 && stream?.writable) this.#write(stream);
+		this.#consumed(length);
 	}
 
 	/** The guest ends a half or both. True when it has ended both now: nothing more is to be said but RST. */
@@ -136,7 +184,10 @@ export class Connection {
 		const before = this.#guestShutdown;
 		this.#guestShutdown |= flags & SHUTDOWN_BOTH;
 		const added = this.#guestShutdown & ~before;
-		if ((added & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0) this.#stream?.end();
+		if ((added & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0 && this.#stream !== undefined) {
+			if (this.#stream.writable) this.#write(this.#stream);
+			this.#stream.end();
+		}
 		if ((added & VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE) !== 0) this.#forget();
 		return this.#guestShutdown === SHUTDOWN_BOTH;
 	}
@@ -150,6 +201,7 @@ export class Connection {
 		const orderly = (this.#guestShutdown & VIRTIO_VSOCK_SHUTDOWN_F_SEND) !== 0;
 		this.state = "closed";
 		this.#stream = undefined;
+		this.#incoming = [];
 		this.#forget();
 		if (stream === undefined) return undefined;
 		stream.off("data", this.#data);

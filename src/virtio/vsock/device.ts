@@ -42,7 +42,10 @@ const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 
 /** Connections at once, those included that still deliver the last bytes of a guest that has closed. */
 const MAX_CONNECTIONS = 1024;
-/** Receive buffer that the guest is told of: large for the first streams, smaller when a guest opens many. */
+/**
+ * Receive buffer that the guest is told of: large for the first streams, smaller when a guest opens many. All together
+ * hold at most 76 MiB, and 16 KiB of room in chunks each.
+ */
 const BUF_ALLOC = 256 * 1024;
 const BUF_ALLOC_MANY = 64 * 1024;
 const MANY = 64;
@@ -378,7 +381,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	}
 
 	#add(hostPort: number, guestPort: number, state: "request" | "opening"): Connection {
-		const bufAlloc = this.#count < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
+		const bufAlloc = this.#count + this.#lingering.size < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
 		const connection = new Connection(hostPort, guestPort, state, bufAlloc, this.#events);
 		let ports = this.#table.get(hostPort);
 		if (ports === undefined) {
