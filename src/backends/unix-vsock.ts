@@ -7,19 +7,16 @@
  *
  * Code of this process needs no socket: `connect` and `listen` give it streams to and from the guest directly.
  */
-import { lstatSync, statSync, unlinkSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { duplexPair } from "../base/duplex-pair.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
-import { errnoName, explain, HostError } from "../base/errors.ts";
+import { HostError } from "../base/errors.ts";
 import type { VsockBackend, VsockGuest } from "./contract.ts";
+import { UnixListener } from "./unix-listener.ts";
 
 /** "CONNECT 4294967295\n" and some patience. */
 const MAX_LINE_BYTES = 32;
-/** Clients of `uds` at once. */
-const MAX_CLIENTS = 1024;
 
 /** The host's side of a guest's vsock: ports of this process, and of the host by a unix socket. */
 export class UnixVsock implements VsockBackend {
@@ -27,7 +24,7 @@ export class UnixVsock implements VsockBackend {
 	readonly #enter: Enter;
 	readonly #sockets = new Set<Socket>();
 	readonly #listeners = new Map<number, (stream: Duplex) => void>();
-	#server: Server | undefined;
+	#listener: UnixListener | undefined;
 	#guest: VsockGuest | undefined;
 	#closed = false;
 
@@ -46,7 +43,7 @@ export class UnixVsock implements VsockBackend {
 	static async open(uds?: string, { enter = enterDirectly }: { enter?: Enter } = {}): Promise<UnixVsock> {
 		const vsock = new UnixVsock(uds, enter);
 		const onClient = (socket: Socket) => enter("vsock", () => vsock.#client(socket));
-		if (uds !== undefined) vsock.#server = await listenOn(uds, onClient);
+		if (uds !== undefined) vsock.#listener = await UnixListener.open(uds, onClient);
 		return vsock;
 	}
 
@@ -112,12 +109,8 @@ export class UnixVsock implements VsockBackend {
 
 	async close(): Promise<void> {
 		this.#closed = true;
-		const server = this.#server;
-		this.#server = undefined;
-		const ended = new Promise<void>((resolve) => {
-			if (server === undefined) resolve();
-			else server.close(() => resolve());
-		});
+		const ended = this.#listener?.close();
+		this.#listener = undefined;
 		for (const socket of this.#sockets) socket.destroy();
 		await ended;
 	}
@@ -162,79 +155,6 @@ export class UnixVsock implements VsockBackend {
 		if (this.#guest === undefined) answer(undefined);
 		else this.#guest.connect(port, socket, answer);
 	}
-}
-
-/** sizeof(sockaddr_un.sun_path) without the NUL; Node cuts longer paths short without a word. */
-const MAX_PATH_BYTES = 107;
-
-/** What libuv does not say, or says wrongly (a missing folder is EACCES to it). @throws HostError ERR_SOCKET */
-function checkPath(path: string): void {
-	const bytes = Buffer.byteLength(path);
-	if (bytes > MAX_PATH_BYTES) {
-		throw new HostError(
-			"ERR_SOCKET",
-			`Cannot listen on ${path}: the path has ${bytes} bytes, a socket's takes ${MAX_PATH_BYTES}`,
-		);
-	}
-	const folder = dirname(path);
-	try {
-		if (statSync(folder).isDirectory()) return;
-	} catch (cause) {
-		throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${folder}: ${explain(cause)}`, { cause });
-	}
-	throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${folder} is not a folder`);
-}
-
-/** Whoever can reach the socket reaches the guest, so it is its owner's alone. */
-const OTHERS = 0o177;
-
-async function listenOn(path: string, onClient: (socket: Socket) => void): Promise<Server> {
-	checkPath(path);
-	for (let stale = false; ; stale = true) {
-		const server = createServer({ allowHalfOpen: true }, onClient);
-		server.maxConnections = MAX_CLIENTS;
-		try {
-			await new Promise<void>((resolve, reject) => {
-				server.once("error", reject);
-				server.once("listening", resolve);
-				const before = process.umask(OTHERS);
-				try {
-					server.listen(path);
-				} finally {
-					process.umask(before);
-				}
-			});
-			return server;
-		} catch (error) {
-			if (errnoName(error) !== "EADDRINUSE") {
-				throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${explain(error)}`, { cause: error });
-			}
-			if (stale || (await isLive(path))) {
-				throw new HostError("ERR_SOCKET_IN_USE", `Cannot listen on ${path}: another process listens there`, {
-					hint: "Give this machine another uds path, or stop the other one",
-					cause: error,
-				});
-			}
-			if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) {
-				throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: a file that is no socket is there`, {
-					cause: error,
-				});
-			}
-			unlinkSync(path);
-		}
-	}
-}
-
-/** Whether somebody accepts connections at `path`. */
-function isLive(path: string): Promise<boolean> {
-	return new Promise((resolve) => {
-		const probe = connect(path);
-		probe.once("connect", () => {
-			probe.destroy();
-			resolve(true);
-		});
-		probe.once("error", (error) => resolve(errnoName(error) !== "ECONNREFUSED"));
-	});
 }
 
 /** An error is followed by "close", which is what counts. */

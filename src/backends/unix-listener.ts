@@ -1,0 +1,156 @@
+/*
+ * A listening unix socket of a machine: its owner's alone, removed when it is closed, and never there twice.
+ *
+ * It is bound and listens in a directory of its own before it gets its name, so whoever finds it can connect, and nobody
+ * else can before its mode is set. link(2) fails where a file is; one that a killed process left is removed first, under
+ * a lock, so that of several processes that find it only one takes its place.
+ */
+import { chmodSync, linkSync, lstatSync, mkdtempSync, rmSync, statSync, unlinkSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname, join } from "node:path";
+import { errnoName, explain, HostError } from "../base/errors.ts";
+import { withFileLock } from "../host/file-lock.ts";
+
+/** Connections at once. */
+const MAX_CLIENTS = 1024;
+/** sizeof(sockaddr_un.sun_path) without the NUL; Node cuts longer paths short without a word. */
+const MAX_PATH_BYTES = 107;
+/** "/.XXXXXX/s", where the socket is before it has its name. */
+const FIRST_NAME_BYTES = 10;
+/** Whoever can reach the socket reaches the guest. */
+const OWNER_ONLY = 0o600;
+
+export class UnixListener {
+	readonly #path: string;
+	readonly #server: Server;
+	/** The socket's inode: the name may be somebody else's by now. */
+	readonly #ino: bigint;
+	/** Of a take-over; removed with the socket. */
+	#lockPath: string | undefined;
+
+	private constructor(path: string, server: Server, ino: bigint) {
+		this.#path = path;
+		this.#server = server;
+		this.#ino = ino;
+	}
+
+	/**
+	 * Listens at `path`, in place of a socket there that nobody listens on any more.
+	 *
+	 * @param onClient gets each connection; half-open use is allowed
+	 * @throws HostError ERR_SOCKET_IN_USE when somebody listens there, ERR_SOCKET when the path cannot be a socket
+	 */
+	static async open(path: string, onClient: (socket: Socket) => void): Promise<UnixListener> {
+		checkPath(path);
+		const server = createServer({ allowHalfOpen: true }, onClient);
+		server.maxConnections = MAX_CLIENTS;
+		try {
+			return await UnixListener.#named(path, server);
+		} catch (error) {
+			server.close();
+			if (error instanceof HostError) throw error;
+			throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${explain(error)}`, { cause: error });
+		}
+	}
+
+	/** Ends listening, not the connections; resolves when those have ended too. */
+	async close(): Promise<void> {
+		if (inodeOf(this.#path) === this.#ino) {
+			if (this.#lockPath !== undefined) rmSync(this.#lockPath, { force: true });
+			unlinkSync(this.#path);
+		}
+		if (this.#server.listening) await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+	}
+
+	static async #named(path: string, server: Server): Promise<UnixListener> {
+		const directory = mkdtempSync(`${dirname(path)}/.`);
+		try {
+			const first = join(directory, "s");
+			await new Promise<void>((resolve, reject) => {
+				server.once("error", reject);
+				server.listen(first, resolve);
+			});
+			chmodSync(first, OWNER_ONLY);
+			const listener = new UnixListener(path, server, inodeOf(first)!);
+			if (!linked(first, path)) await listener.#takeOver(first);
+			return listener;
+		} finally {
+			rmSync(directory, { recursive: true, force: true });
+		}
+	}
+
+	/** Takes the place of a socket that nobody listens on. */
+	async #takeOver(first: string): Promise<void> {
+		const path = this.#path;
+		await refuseLive(path);
+		/* Its owner removes it while it listens: whoever had waited for it then finds the socket live. */
+		const lockPath = `${path}.lock`;
+		await withFileLock(lockPath, async () => {
+			do {
+				await refuseLive(path);
+				rmSync(path, { force: true });
+			} while (!linked(first, path));
+			this.#lockPath = lockPath;
+		});
+	}
+}
+
+/** Gives the file at `from` the name `to` as well. False when that is taken. */
+function linked(from: string, to: string): boolean {
+	try {
+		linkSync(from, to);
+		return true;
+	} catch (error) {
+		if (errnoName(error) === "EEXIST") return false;
+		throw error;
+	}
+}
+
+function inodeOf(path: string): bigint | undefined {
+	return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
+}
+
+/** @throws HostError when what is at `path` must stay: a socket that somebody listens on, or a file of another kind */
+async function refuseLive(path: string): Promise<void> {
+	const stat = lstatSync(path, { throwIfNoEntry: false });
+	if (stat === undefined) return;
+	if (!stat.isSocket())
+		throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: a file that is no socket is there`);
+	if (!(await isLive(path))) return;
+	throw new HostError("ERR_SOCKET_IN_USE", `Cannot listen on ${path}: another process listens there`, {
+		hint: "Give this machine another uds path, or stop the other one",
+	});
+}
+
+/** Whether somebody accepts connections at `path`. */
+function isLive(path: string): Promise<boolean> {
+	return new Promise((resolve) => {
+		const probe = connect(path);
+		probe.once("connect", () => {
+			probe.destroy();
+			resolve(true);
+		});
+		probe.once("error", (error) => {
+			const errno = errnoName(error);
+			resolve(errno !== "ECONNREFUSED" && errno !== "ENOENT");
+		});
+	});
+}
+
+/** What libuv does not say, or says wrongly (a missing directory is EACCES to it). @throws HostError ERR_SOCKET */
+function checkPath(path: string): void {
+	const directory = dirname(path);
+	const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(directory) + FIRST_NAME_BYTES);
+	if (bytes > MAX_PATH_BYTES) {
+		throw new HostError(
+			"ERR_SOCKET",
+			`Cannot listen on ${path}: the path has ${bytes} bytes, a socket's takes ${MAX_PATH_BYTES}`,
+		);
+	}
+	try {
+		if (statSync(directory).isDirectory()) return;
+	} catch (cause) {
+		throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${directory}: ${explain(cause)}`, { cause });
+	}
+	throw new HostError("ERR_SOCKET", `Cannot listen on ${path}: ${directory} is not a directory`);
+}
