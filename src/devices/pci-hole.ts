@@ -1,11 +1,18 @@
 /*
- * The PCI configuration ports 0xcf8 to 0xcff of a machine without PCI: all ones, so that a kernel's probe finds no
- * bus. Among them lies the reset control register of PC chipsets (port 0xcf9, Intel ICH9 §13.7.5), which kernels use
- * when other ways to reset fail.
+ * PCI configuration mechanism #1 (PCI Local Bus 3.0 §3.2.2.3.2) of a machine without PCI: an address register, and no
+ * device at any address. Kernels take the mechanism as present when the register keeps what they write. Among its ports
+ * lies the reset control register of PC chipsets (Intel ICH9 §13.7.5), which kernels use when other ways to reset fail.
+ *
+ *     0xcf8   CONFIG_ADDRESS, accesses of 32 bits
+ *     0xcf9   reset control, accesses of 8 bits
+ *     0xcfc   CONFIG_DATA: all ones, as from a slot that is empty
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
+const CONFIG_ADDRESS = 0;
+/** The reserved bits read as 0. */
+const CONFIG_ADDRESS_BITS = 0x80fffffc;
 const RESET_CONTROL = 1;
 const RST_CPU = 1 << 2;
 
@@ -15,26 +22,28 @@ export class PciHole implements BusDevice, Stateful {
 	static readonly PORT = 0xcf8;
 	static readonly SIZE = 8;
 	readonly #onReset: () => void;
+	#address = 0;
 
 	/** @param onReset the guest resets the machine */
 	constructor(onReset: () => void) {
 		this.#onReset = onReset;
 	}
 
-	read(_offset: number, _size: number): number {
-		return 0xffffffff;
+	read(offset: number, size: number): number {
+		return offset === CONFIG_ADDRESS && size === 4 ? this.#address : 0xffffffff;
 	}
 
 	write(offset: number, size: number, value: number): void {
-		if (offset === RESET_CONTROL && size === 1 && (value & RST_CPU) !== 0) this.#onReset();
+		if (offset === CONFIG_ADDRESS && size === 4) this.#address = (value & CONFIG_ADDRESS_BITS) >>> 0;
+		else if (offset === RESET_CONTROL && size === 1 && (value & RST_CPU) !== 0) this.#onReset();
 	}
 
-	/** There is nothing to keep. */
 	save(): SavedState {
-		return { version: 1 };
+		return { version: 1, address: this.#address };
 	}
 
 	restore(state: unknown): void {
-		new StateReader(this.name, state).version(1);
+		const address = new StateReader(this.name, state).version(1).u32("address");
+		this.#address = (address & CONFIG_ADDRESS_BITS) >>> 0;
 	}
 }

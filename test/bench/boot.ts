@@ -88,7 +88,7 @@ export async function benchBoot(): Promise<BenchRow[]> {
 		const { status, stderr } = await lab.exec(["sh", "-c", copy], { cwd: folder, timeoutMs: TIMEOUT_MS });
 		if (status !== 0) throw new Error(`Cannot copy the kernel into the lab: ${stderr}`);
 		/* What tsvmm adds by itself (src/machine/cmdline.ts) is given to QEMU too. */
-		const own = "console=ttyS0 panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=off";
+		const own = "console=ttyS0 panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=conf1,noearly";
 		const cmdline = "quiet reboot=t";
 		const files = ["--kernel", KERNEL, "--initrd", INITRD];
 		const tsvmm = [

@@ -86,11 +86,29 @@ describe("AcpiRegisters", () => {
 });
 
 describe("PciHole", () => {
-	it("PciHole has no bus and resets on a byte write with RST_CPU", () => {
+	it("PciHole keeps an address, and nothing is there", () => {
+		const device = new PciHole(() => undefined);
+		/* As Linux looks for the mechanism: pci_check_type1 in arch/x86/pci/direct.c. */
+		device.write(3, 1, 0x01);
+		expect(device.read(0, 4)).toBe(0);
+		device.write(0, 4, 0x80000000);
+		expect(device.read(0, 4)).toBe(0x80000000);
+		for (const [offset, size] of [
+			[4, 4],
+			[6, 2],
+			[7, 1],
+			[0, 1],
+		] as const) {
+			expect(device.read(offset, size)).toBe(0xffffffff);
+		}
+		device.write(0, 4, 0xffffffff);
+		device.write(4, 4, 0);
+		expect(device.read(0, 4)).toBe(0x80fffffc);
+	});
+
+	it("PciHole resets on a byte write with RST_CPU", () => {
 		let resets = 0;
 		const device = new PciHole(() => resets++);
-		device.write(0, 4, 0x80000000);
-		expect(device.read(0, 4)).toBe(0xffffffff);
 		device.write(1, 1, 0x02);
 		device.write(0, 4, 0xffffffff);
 		expect(resets).toBe(0);

@@ -131,6 +131,14 @@ test("Rtc shows the time that has passed since it was saved, in the guest's own 
 	}
 });
 
+test("PciHole keeps the address that was written last", () => {
+	const before = new PciHole(() => undefined);
+	before.write(0, 4, 0x80001234);
+	const after = new PciHole(() => undefined);
+	after.restore(structuredClone(before.save()));
+	expect(after.read(0, 4)).toBe(0x80001234);
+});
+
 type Device = BusDevice & Stateful;
 const nothing = () => undefined;
 const DEVICES: [string, () => Device][] = [

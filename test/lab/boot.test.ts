@@ -35,15 +35,13 @@ n=$(nproc); c=0
 while [ $c -lt $n ]; do (read -r pid rest </proc/self/stat; taskset -p -c $c $pid >/dev/null; busy $c); c=$((c + 1)); done
 echo online $(cat /sys/devices/system/cpu/online)
 echo timers $(grep LOC: /proc/interrupts)
-dmesg | grep -E 'WARNING|BUG|Firmware Bug|Oops|Call Trace|Unable to|rror' | sed 's/^/dmesg /'
+dmesg | grep -E 'WARNING|BUG|Firmware Bug|Oops|Call Trace|Unable to|rror|Fatal' | sed 's/^/dmesg /'
 `;
 
 /** Lines of dmesg that are no fault of the machine. */
 const KNOWN = [
 	// Advice on the CPU's speculation, by its model.
 	/: WARNING: (?:See https|.*(?:SMT|microcode|eIBRS))/,
-	// pci=off
-	/PCI: Fatal: No config space access function found/,
 	/RAS: Correctable Errors collector initialized/,
 ];
 
