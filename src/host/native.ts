@@ -11,7 +11,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { HostError } from "../base/errors.ts";
+import { errnoName, HostError } from "../base/errors.ts";
 import { array, struct } from "../base/struct.ts";
 import { loadAddon } from "./addon.ts";
 
@@ -198,10 +198,10 @@ function load(): Native {
 	try {
 		addon = (loadAddon(usual) ?? require("node-gyp-build")(packageRoot())) as Native;
 	} catch (cause) {
-		throw new HostError("ERR_NATIVE_MISSING", "Cannot load the native helper: there is no build for this machine", {
-			hint,
-			cause,
-		});
+		/* Else it is there: of another C library, say, or cut short. */
+		const missing = errnoName(cause) !== "ERR_DLOPEN_FAILED";
+		const found = missing ? "there is no build for this machine" : (cause as Error).message;
+		throw new HostError("ERR_NATIVE_MISSING", `Cannot load the native helper: ${found}`, { hint, cause });
 	}
 	if (addon.abiVersion !== ABI_VERSION) {
 		const found = Number.isInteger(addon.abiVersion) ? addon.abiVersion : "unknown";

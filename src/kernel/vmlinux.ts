@@ -6,11 +6,12 @@
  *     | boot sector ... real-mode set-up ... | 32/64-bit decompressor ... | compressed vmlinux | ...
  */
 import { mkdtemp, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { decompress as unzstd } from "fzstd";
-import { explain, ImageError } from "../base/errors.ts";
+import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { run } from "../host/command.ts";
 
 /** Offsets in the setup header (boot.rst, "The Real-Mode Kernel Header"). */
@@ -83,7 +84,12 @@ async function decompress(payload: Buffer, name: string, folder: string): Promis
 		if (format === "xz") return await decompressWith("xz", ".xz", data, folder);
 		if (format === "lz4") return await decompressWith("lz4", ".lz4", data, folder);
 	} catch (error) {
-		if (error instanceof Error && "code" in error && error.code === "ERR_TOOL_MISSING") throw error;
+		const code = errnoName(error);
+		if (code === "ERR_TOOL_MISSING") throw error;
+		if (code !== undefined && code in constants.errno) {
+			const message = `Cannot decompress kernel ${name} in ${folder}: ${explain(error)}`;
+			throw new HostError("ERR_CACHE", message, { cause: error });
+		}
 		throw new ImageError("ERR_KERNEL_CORRUPT", `Cannot decompress kernel ${name} (${format}): ${explain(error)}`, {
 			cause: error,
 		});
@@ -100,7 +106,7 @@ async function decompress(payload: Buffer, name: string, folder: string): Promis
  *
  * @param kernel path of a bzImage ("vmlinuz") or an ELF vmlinux
  * @param vmlinux path to write; its folder must exist
- * @throws ImageError ERR_KERNEL_FORMAT, ERR_KERNEL_TRUNCATED, ERR_KERNEL_CORRUPT
+ * @throws ImageError ERR_KERNEL_FORMAT, ERR_KERNEL_TRUNCATED, ERR_KERNEL_CORRUPT; HostError ERR_CACHE
  */
 export async function extractVmlinux(kernel: string, vmlinux: string): Promise<void> {
 	let image: Buffer;

@@ -127,8 +127,8 @@ function apiVersion(path: string, fd: number): number {
 	try {
 		return call(fd, "KVM_GET_API_VERSION");
 	} catch (cause) {
-		const errno = cause instanceof IoctlError ? cause.errno : "it fails";
-		throw new HostError("ERR_KVM_OPEN", `Cannot use ${path}: it does not answer as KVM (${errno})`, { cause });
+		if (!(cause instanceof IoctlError)) throw cause;
+		throw new HostError("ERR_KVM_OPEN", `Cannot use ${path}: it does not answer as KVM (${cause.errno})`, { cause });
 	}
 }
 

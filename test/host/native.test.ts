@@ -1,6 +1,9 @@
 /*
  * The native helper's functions, called as no wrapper of src/host calls them.
  */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { type Handle, native } from "../../src/host/native.ts";
 
@@ -89,4 +92,29 @@ it("native refuses a helper of another version, whatever it says its version is"
 		vi.resetModules();
 	}
 	vi.doUnmock("../../src/host/addon.ts");
+});
+
+it("native says whether the helper is not there or cannot be loaded", async () => {
+	const folder = mkdtempSync(join(tmpdir(), "tsvmm-native-"));
+	vi.stubEnv("TSVMM_PREBUILD", folder); /* where node-gyp-build looks */
+	vi.doMock("../../src/host/addon.ts", () => ({ loadAddon: () => undefined }));
+	const load = async () => {
+		vi.resetModules();
+		return (await import("../../src/host/native.ts")).native();
+	};
+	const missing = (message: unknown) => expect.objectContaining({ code: "ERR_NATIVE_MISSING", message });
+	try {
+		await expect(load()).rejects.toEqual(missing("Cannot load the native helper: there is no build for this machine"));
+		const prebuilds = join(folder, "prebuilds", `linux-${process.arch}`);
+		mkdirSync(prebuilds, { recursive: true });
+		writeFileSync(join(prebuilds, "tsvmm.glibc.node"), "cut short");
+		await expect(load()).rejects.toEqual(
+			missing(expect.stringMatching(/^Cannot load the native helper: .*tsvmm\.glibc\.node: file too short$/)),
+		);
+	} finally {
+		vi.doUnmock("../../src/host/addon.ts");
+		vi.unstubAllEnvs();
+		vi.resetModules();
+		rmSync(folder, { recursive: true });
+	}
 });

@@ -87,3 +87,20 @@ test.each<[string, string, () => Buffer]>([
 test("extractVmlinux names a kernel that does not exist", async () => {
 	await expect(extractVmlinux(kernel, vmlinux)).rejects.toThrow(/Cannot read kernel .*vmlinuz: no such file/);
 });
+
+test("extractVmlinux does not blame the kernel for what the host's file system refuses", async () => {
+	writeFileSync(kernel, bzImage(pack("xz", ["-c"], elf())));
+	/* xz -d -q -f FILE that leaves nothing to read. */
+	writeFileSync(join(folder, "xz"), '#!/bin/sh\nrm "$4"\n', { mode: 0o755 });
+	const { PATH } = process.env;
+	process.env["PATH"] = `${folder}:${PATH}`;
+	try {
+		await expect(extractVmlinux(kernel, vmlinux)).rejects.toMatchObject({
+			code: "ERR_CACHE",
+			message: expect.stringMatching(/^Cannot decompress kernel .*: no such file or directory$/),
+		});
+	} finally {
+		process.env["PATH"] = PATH;
+	}
+	expect(readdirSync(folder).sort()).toEqual(["vmlinuz", "xz"]);
+});
