@@ -83,7 +83,7 @@ void callback_destroy(struct callback *callback);
     F(ramMap) F(ramUnmap) \
     F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopStop) F(loopDestroy) \
     F(pollCreate) F(pollSet) F(pollDestroy) \
-    F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \
+    F(fdKeep) F(fdForget) F(fdClose) F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \
     F(ioCreate) F(ioSubmit) F(ioReap) F(ioCancelReads) F(ioDestroy) \
     F(terminalRaw) F(terminalRestore)
 /* clang-format on */

@@ -1,9 +1,8 @@
 /*
- * Readiness of a file descriptor on the JavaScript thread (uv_poll), eventfds, and readv/writev on guest
- * memory for descriptors that never block.
+ * Readiness of a file descriptor on the JavaScript thread (uv_poll), and readv/writev on guest memory for
+ * descriptors that never block.
  */
 #include "addon.h"
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 
 #define MAX_IOVECS 1024 /* IOV_MAX of Linux */
@@ -83,21 +82,6 @@ NATIVE(pollDestroy) {
     TAKE_HANDLE(poll);
     napi_remove_env_cleanup_hook(env, destroy, poll);
     destroy(poll);
-    return NULL;
-}
-
-NATIVE(eventfdCreate) {
-    (void)info;
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return fd < 0 ? throw_errno(env, "create an eventfd", errno) : number(env, fd);
-}
-
-NATIVE(eventfdSignal) {
-    ARGUMENTS(1);
-    uint64_t one = 1;
-    /* EAGAIN: the counter is full, so the reader will wake all the same. */
-    if (write(INT(0), &one, sizeof one) < 0 && errno != EAGAIN)
-        return throw_errno(env, "signal an eventfd", errno);
     return NULL;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 /* How an address is treated by the vCPU run loop without asking TypeScript. */
 #define REGISTER_POSTED_WRITE 0 /* writes are queued in the posted ring, the vCPU runs on */

@@ -11,14 +11,14 @@
  * let in (`hostLoopback`); then it is at the gateway's address.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
 import { limited, log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { findTool, toolMissing } from "../host/command.ts";
-import { errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
+import { close, errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
 import { LoopbackFilter } from "./loopback-filter.ts";
 import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
@@ -133,7 +133,7 @@ export class PasstBackend implements NetBackend {
 			/* A session of its own: Ctrl-C is for the guest or for us, not for its network. */
 			detached: true,
 		});
-		closeSync(theirs);
+		close(theirs);
 		let said = "";
 		child.stderr!.setEncoding("utf8").on("data", (text: string) => {
 			if (said.length < 65_536) said += text;

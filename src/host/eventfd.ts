@@ -1,7 +1,6 @@
 /*
  * An eventfd (eventfd(2)): what KVM signals on a kick (ioeventfd) and what signals KVM for an interrupt (irqfd).
  */
-import { closeSync } from "node:fs";
 import type { Enter } from "../base/enter.ts";
 import { native } from "./native.ts";
 import { type Watch, watchEventFd } from "./reactor.ts";
@@ -36,6 +35,6 @@ export class EventFd {
 		if (!this.#open) return;
 		this.#open = false;
 		this.#watch?.close();
-		closeSync(this.fd);
+		native().fdClose(this.fd);
 	}
 }

@@ -6,11 +6,11 @@ import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { loadAddon } from "./addon.ts";
-import { packageRoot } from "./native.ts";
+import { native, packageRoot } from "./native.ts";
 
 interface Libc {
 	openFile(path: string, flags: number): number;
-	closeFd: ((fd: number) => number) & { async(fd: number, done: () => void): void };
+	closeFd: { async(fd: number, done: () => void): void };
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array): number;
 	ioctlNumber(fd: number, request: number, argument: number): number;
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
@@ -60,10 +60,19 @@ export function errnoNameOf(errno: number): string {
 
 const O_CLOEXEC = 0o2000000;
 
-/** open(2), close-on-exec. Returns the fd, or a negative errno. */
+/** open(2), close-on-exec. Returns the fd, for whoever closes it by `close`, or a negative errno. */
 export function open(path: string, flags: number): number {
 	const fd = libc().openFile(path, flags | O_CLOEXEC);
-	return fd < 0 ? -libc().errno() : fd;
+	return fd < 0 ? -libc().errno() : keep(fd);
+}
+
+/**
+ * Has a descriptor closed when this thread ends, in whatever way: Node does so only with those that it has opened.
+ * `close` and `closeOffThread` take it back. Returns the descriptor.
+ */
+export function keep(fd: number): number {
+	native().fdKeep(fd);
+	return fd;
 }
 
 /** Where a buffer lies in memory, for a structure that points to it; the buffer must live until the call is over. */
@@ -73,12 +82,13 @@ export function addressOf(buffer: Uint8Array): bigint {
 
 /** close(2); errors are of no use to anyone and are ignored. */
 export function close(fd: number): void {
-	libc().closeFd(fd);
+	native().fdClose(fd);
 }
 
 /** As `close`, on a thread of libuv: for a descriptor whose end takes the kernel long. Resolves once it is closed. */
 export function closeOffThread(fd: number): Promise<void> {
 	return new Promise((resolve) => {
+		native().fdForget(fd);
 		libc().closeFd.async(fd, resolve);
 	});
 }

@@ -21,7 +21,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 /** How an address is treated by the vCPU run loop without asking TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -126,6 +126,14 @@ export interface Native {
 	pollSet(poll: Handle, events: number): void;
 	pollDestroy(poll: Handle): void;
 
+	/* Descriptors that Node does not know of: fdKeep has one closed when this thread's environment ends, unless fdForget
+	 * or fdClose comes first, which must before anybody else closes it. */
+	fdKeep(fd: number): void;
+	fdForget(fd: number): void;
+	/** Errors are of no use to anyone and are ignored. */
+	fdClose(fd: number): void;
+
+	/** Kept until fdClose. */
 	eventfdCreate(): number;
 	eventfdSignal(fd: number): void;
 

@@ -3,7 +3,7 @@
  */
 import { constants } from "node:os";
 import { IoctlError, StateError, UsageError } from "../base/errors.ts";
-import { errnoNameOf, ioctl } from "../host/libc.ts";
+import { errnoNameOf, ioctl, keep } from "../host/libc.ts";
 import { argumentBytes, IOCTL, type IoctlName } from "./ioctls.ts";
 
 const MEANINGS: Record<string, string> = {
@@ -53,8 +53,8 @@ export function mustHold(name: IoctlName, argument: Uint8Array, bytes: number): 
 }
 
 /**
- * A file descriptor of KVM's that is closed once. Afterwards its number may be another file's, another VM's even, so
- * that nobody gets it any more.
+ * A file descriptor of KVM's that is closed once, when this thread ends at the latest. Afterwards its number may be
+ * another file's, another VM's even, so that nobody gets it any more.
  */
 export class KvmFd {
 	readonly #what: string;
@@ -62,7 +62,7 @@ export class KvmFd {
 
 	/** @param what whose it is, for the message: "vCPU 0" */
 	constructor(fd: number, what: string) {
-		this.#fd = fd;
+		this.#fd = keep(fd);
 		this.#what = what;
 	}
 
