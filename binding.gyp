@@ -13,7 +13,7 @@
         "native/iothreads.c",
         "native/terminal.c"
       ],
-      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
+      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-fvisibility=hidden"],
       # nodelete: what libuv still has to call when a worker ends must not be unloaded with it
       "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete", "-s"]
     }

@@ -93,14 +93,16 @@ static napi_value vectored(napi_env env, napi_callback_info info,
     size_t addresses = 0, sizes = 0;
     double *hvas = NULL;
     uint32_t *lengths = NULL;
-    napi_get_typedarray_info(env, argv[1], NULL, &addresses, (void **)&hvas, NULL, NULL);
-    napi_get_typedarray_info(env, argv[2], NULL, &sizes, (void **)&lengths, NULL, NULL);
-    if (count < 0 || count > MAX_IOVECS || (size_t)count > addresses || (size_t)count > sizes)
+    napi_typedarray_type of_hvas = napi_uint8_array, of_lengths = napi_uint8_array;
+    napi_get_typedarray_info(env, argv[1], &of_hvas, &addresses, (void **)&hvas, NULL, NULL);
+    napi_get_typedarray_info(env, argv[2], &of_lengths, &sizes, (void **)&lengths, NULL, NULL);
+    if (of_hvas != napi_float64_array || of_lengths != napi_uint32_array || count < 0 || count > MAX_IOVECS ||
+        (size_t)count > addresses || (size_t)count > sizes)
         return number(env, -EINVAL);
     for (int i = 0; i < count; i++)
         iovecs[i] = (struct iovec){(void *)(uintptr_t)hvas[i], lengths[i]};
     ssize_t result = call(fd, iovecs, count);
-    return number(env, result < 0 ? -errno : result);
+    return number(env, result < 0 ? -errno : (double)result);
 }
 
 NATIVE(readv) {

@@ -18,7 +18,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#define KICK_SIGNAL (SIGRTMIN + 5)
+#define KICK_SIGNAL (SIGRTMIN + 5) /* Node cannot take real-time signals */
+#define SPARE_SIGNAL SIGURG        /* where RLIMIT_SIGPENDING lets no more of those be queued */
 
 struct reg {
     uint64_t address;
@@ -144,6 +145,7 @@ static void *vcpu_thread(void *argument) {
     sigset_t kick;
     sigemptyset(&kick);
     sigaddset(&kick, KICK_SIGNAL);
+    sigaddset(&kick, SPARE_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 
     while (!atomic_load(&loop->stop)) {
@@ -156,8 +158,7 @@ static void *vcpu_thread(void *argument) {
                 last = VCPU_FAILED;
                 break;
             }
-            /* Cleared before `kicked` and `stop` are looked at: whoever sets those sets immediate_exit after.
-             */
+            /* Cleared before a look at `kicked` and `stop`: who sets those sets immediate_exit after. */
             __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
             if (!atomic_exchange(&vcpu->kicked, false))
                 continue;
@@ -188,7 +189,8 @@ static void on_async(uv_async_t *async) {
 
 static void kick(struct vcpu *vcpu) {
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    pthread_kill(vcpu->thread, KICK_SIGNAL);
+    if (pthread_kill(vcpu->thread, KICK_SIGNAL) == EAGAIN)
+        pthread_kill(vcpu->thread, SPARE_SIGNAL);
 }
 
 /* Ends all threads. A parked one wakes by the futex, one in the guest by the signal, one on its way there by
@@ -290,13 +292,15 @@ no_mutex:
 
 NATIVE(loopCreate) {
     ARGUMENTS(2);
-    struct sigaction action = {.sa_handler = on_kick};
+    struct sigaction action = {.sa_handler = on_kick}, spare;
     if (INT(0) < 1 || INT(0) > MAX_VCPUS)
         return throw_errno(env, "create a run loop", EINVAL);
     struct loop *loop = create(env, (uint32_t)INT(0), argv[1]);
     if (loop == NULL)
         return throw_errno(env, "create a run loop", ENOMEM);
     sigaction(KICK_SIGNAL, &action, NULL);
+    if (sigaction(SPARE_SIGNAL, NULL, &spare) == 0 && spare.sa_handler == SIG_DFL)
+        sigaction(SPARE_SIGNAL, &action, NULL);
 
     size_t words = loop->max_vcpus * sizeof(int32_t);
     napi_value values[] = {
@@ -326,11 +330,12 @@ NATIVE(loopRegister) {
         .word = (uint16_t)INT(5),
     };
     unsigned count = atomic_load(&loop->registers);
-    if (count == MAX_REGISTERS || reg.size < 1 || reg.size > 4 || reg.word >= SHADOW_WORDS)
+    bool fits = INT(3) >= 1 && INT(3) <= 4 && INT(4) >= REGISTER_POSTED_WRITE &&
+                INT(4) <= REGISTER_ACK_WRITE && INT(5) >= 0 && INT(5) < SHADOW_WORDS;
+    if (count == MAX_REGISTERS || !fits)
         return throw_errno(env, "register an address", count == MAX_REGISTERS ? ENOSPC : EINVAL);
     loop->table[count] = reg;
-    atomic_store_explicit(&loop->registers, count + 1,
-                          memory_order_release); /* pairs with the load in find() */
+    atomic_store_explicit(&loop->registers, count + 1, memory_order_release); /* pairs with find() */
     return NULL;
 }
 

@@ -35,10 +35,12 @@ NATIVE(terminalRaw) {
     if (tcgetattr(fd, &saved) < 0)
         return throw_errno(env, "read the terminal's mode", errno);
     if (!hooked) {
+        if (atexit(restore) != 0)
+            return throw_errno(env, "see to the terminal's mode at exit", ENOMEM);
         hooked = true;
-        atexit(restore);
         for (size_t i = 0; i < sizeof FATAL / sizeof *FATAL; i++) {
-            struct sigaction action = {.sa_handler = on_fatal, .sa_flags = SA_RESETHAND | SA_NODEFER}, before;
+            struct sigaction action = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
+            struct sigaction before;
             if (sigaction(FATAL[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
                 sigaction(FATAL[i], &action, NULL);
         }

@@ -1,6 +1,7 @@
 /*
  * RunLoop in every state: kicks that come before the thread, starts that fail half-way, calls after the end.
  */
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { kvm_regs } from "../../src/kvm/structs.ts";
@@ -78,6 +79,25 @@ describe("RunLoop", () => {
 		);
 		runLoop.stop();
 		runLoop.close();
+	});
+
+	it("kick and stop reach a vCPU when no more signals can be queued", async () => {
+		const limit = (...change: string[]) =>
+			execFileSync("prlimit", [`--pid=${process.pid}`, ...change], { encoding: "utf8" }).trim();
+		const usual = limit("--sigpending", "--noheadings", "--output=SOFT");
+		const guest = spinning();
+		const end = guest.run();
+		await expect.poll(() => guest.output).toBe("spinning");
+		limit("--sigpending=0:");
+		try {
+			guest.runLoop.kick(0);
+			expect(await end).toEqual({ kind: "interrupted", vcpu: 0 });
+			guest.runLoop.resume(0);
+			guest.runLoop.stop();
+			expect(threads()).toBe(0);
+		} finally {
+			limit(`--sigpending=${usual}:`);
+		}
 	});
 
 	it("a vCPU runs on when the descriptor that it was started with is closed", async () => {

@@ -2,7 +2,7 @@
  * The native helper's functions, called as no wrapper of src/host calls them.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { type Handle, native } from "../../src/host/native.ts";
@@ -74,6 +74,22 @@ describe("native", () => {
 	});
 });
 
+it.each([
+	[0, 0, 1],
+	[5, 0, 1],
+	[1, 3, 1],
+	[1, -1, 1],
+	[1, 1, 1024],
+	[1, 1, 65_537],
+	[1, 256, 1],
+])("loopRegister refuses size %i, kind %i, word %i", (size, kind, word) => {
+	const { loop } = native().loopCreate(1, ignore);
+	expect(() => native().loopRegister(loop, true, 0x3f8, size, kind, word)).toThrow(
+		expect.objectContaining({ code: "EINVAL" }),
+	);
+	native().loopDestroy(loop);
+});
+
 it("native refuses a helper of another version, whatever it says its version is", async () => {
 	vi.resetModules();
 	for (const [abiVersion, said] of [
@@ -117,4 +133,14 @@ it("native says whether the helper is not there or cannot be loaded", async () =
 		vi.resetModules();
 		rmSync(folder, { recursive: true });
 	}
+});
+
+it.each(["readv", "writev"] as const)("%s takes arrays of its own types only, and no more than they hold", (name) => {
+	const fd = native().eventfdCreate();
+	const call = native()[name] as (...rest: unknown[]) => number;
+	const [hvas, lengths] = [new Float64Array(2), new Uint32Array(2)];
+	expect(call(fd, new Uint8Array(2), lengths, 2)).toBe(-constants.errno.EINVAL);
+	expect(call(fd, hvas, new Float64Array(2), 2)).toBe(-constants.errno.EINVAL);
+	for (const count of [3, -1, 2000]) expect(call(fd, hvas, lengths, count)).toBe(-constants.errno.EINVAL);
+	native().fdClose(fd);
 });
