@@ -24,7 +24,11 @@ export default defineConfig({
 		projects: [
 			project("unit", ["test/**/*.test.ts"], { exclude: ["test/{guest,lab,rules,bench}/**", NEEDS_KVM] }),
 			project("rules", ["test/rules/**/*.test.ts"]),
-			project("guest", ["test/guest/**/*.test.ts", NEEDS_KVM], { testTimeout: 120_000, hookTimeout: 120_000 }),
+			project("guest", ["test/guest/**/*.test.ts", NEEDS_KVM], {
+				testTimeout: 120_000,
+				hookTimeout: 120_000,
+				expect: { poll: { timeout: 30_000 } },
+			}),
 			// One at a time: each has the machine's processors for itself, so that its time limits mean something.
 			project("lab", ["test/lab/**/*.test.ts"], {
 				fileParallelism: false,

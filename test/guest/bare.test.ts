@@ -2,15 +2,15 @@
  * Bare-metal guests on this machine's /dev/kvm, through the real classes: accesses, eventfds, interrupts, posted
  * writes, every way to end, pause and stop, two vCPUs.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { BusDevice } from "../../src/base/bus.ts";
 import { EventFd } from "../../src/host/eventfd.ts";
 import { KVM_MP_STATE_UNINITIALIZED } from "../../src/kvm/constants.ts";
 import { kvm_regs, kvm_run } from "../../src/kvm/structs.ts";
 import { BareGuest, type BareOptions, buildBareGuests, writeOnly } from "./bare-guest.ts";
+import { vcpuThreads } from "./threads.ts";
 
-beforeAll(buildBareGuests, 60_000);
+beforeAll(buildBareGuests);
 
 let guest: BareGuest | undefined;
 afterEach(() => {
@@ -44,11 +44,6 @@ async function until(condition: () => boolean): Promise<void> {
 	while (!condition() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 1));
 	expect(condition()).toBe(true);
 }
-
-/** Of vCPUs: Node starts others as it likes. */
-const threads = (): number =>
-	readdirSync("/proc/self/task").filter((id) => readFileSync(`/proc/self/task/${id}/comm`, "latin1").startsWith("vcpu"))
-		.length;
 
 describe("RunLoop with a bare-metal guest", () => {
 	it("hello prints by posted writes that stop no vCPU", async () => {
@@ -168,11 +163,11 @@ describe("RunLoop with a bare-metal guest", () => {
 		vm.runLoop.registerPosted(true, 0x3f8, 1);
 		void vm.run();
 		await until(() => vm.output === "spinning");
-		expect(threads()).toBe(1);
+		expect(vcpuThreads()).toBe(1);
 		const start = performance.now();
 		vm.runLoop.stop();
 		expect(performance.now() - start).toBeLessThan(1000);
-		expect(threads()).toBe(0);
+		await expect.poll(vcpuThreads).toBe(0);
 	});
 
 	it("kick pauses a spinning guest, which can be looked at and resumed, many times", async () => {

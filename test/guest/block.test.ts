@@ -14,7 +14,7 @@ import { VirtioAttachment } from "../../src/machine/virtio-attachment.ts";
 import { BlockDevice } from "../../src/virtio/block.ts";
 import { BareGuest, buildBareGuests } from "./bare-guest.ts";
 
-beforeAll(buildBareGuests, 60_000);
+beforeAll(buildBareGuests);
 
 const REQUESTS = 256;
 const BYTES = 4096;

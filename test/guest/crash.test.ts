@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { packageRoot } from "../../src/host/native.ts";
 import { buildBareGuests } from "./bare-guest.ts";
 
-beforeAll(buildBareGuests, 60_000);
+beforeAll(buildBareGuests);
 
 /** Runs a process whose guest of two vCPUs spins, with `ending` executed then; how it ended and its stderr. */
 function endOf(ending: string): Promise<{ status: number | null; signal: string | null; stderr: string }> {

@@ -15,7 +15,7 @@ import type { Vcpu } from "../../src/kvm/vcpu.ts";
 import type { Vm } from "../../src/kvm/vm.ts";
 import { BareGuest, buildBareGuests, writeOnly } from "./bare-guest.ts";
 
-beforeAll(buildBareGuests, 60_000);
+beforeAll(buildBareGuests);
 
 const CHIPS = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 

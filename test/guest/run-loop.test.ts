@@ -2,12 +2,13 @@
  * RunLoop in every state: kicks that come before the thread, starts that fail half-way, calls after the end.
  */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { kvm_regs } from "../../src/kvm/structs.ts";
 import { BareGuest, buildBareGuests } from "./bare-guest.ts";
+import { vcpuThreads } from "./threads.ts";
 
-beforeAll(buildBareGuests, 60_000);
+beforeAll(buildBareGuests);
 
 const guests: BareGuest[] = [];
 afterEach(() => {
@@ -22,9 +23,6 @@ function spinning(vcpus = 1): BareGuest {
 	return guest;
 }
 
-const threads = (): number =>
-	readdirSync("/proc/self/task").filter((id) => readFileSync(`/proc/self/task/${id}/comm`, "latin1").startsWith("vcpu"))
-		.length;
 const descriptors = (): number => readdirSync("/proc/self/fd").length;
 const state = (message: string) => expect.objectContaining({ code: "ERR_RUN_LOOP_STATE", message });
 
@@ -48,9 +46,9 @@ describe("RunLoop", () => {
 		const before = descriptors();
 		expect(() => runLoop.start(1, 99_999, vm.vcpuMmapSize)).toThrow(expect.objectContaining({ code: "EBADF" }));
 		expect(() => runLoop.start(1, vm.fd, vm.vcpuMmapSize)).toThrow(expect.objectContaining({ code: "ENODEV" }));
-		expect([threads(), descriptors()]).toEqual([1, before]);
+		expect([vcpuThreads(), descriptors()]).toEqual([1, before]);
 		runLoop.stop();
-		expect(threads()).toBe(0);
+		await expect.poll(vcpuThreads).toBe(0);
 		runLoop.close();
 	});
 
@@ -94,7 +92,7 @@ describe("RunLoop", () => {
 			expect(await end).toEqual({ kind: "interrupted", vcpu: 0 });
 			guest.runLoop.resume(0);
 			guest.runLoop.stop();
-			expect(threads()).toBe(0);
+			await expect.poll(vcpuThreads).toBe(0);
 		} finally {
 			limit(`--sigpending=${usual}:`);
 		}

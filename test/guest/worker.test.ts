@@ -8,6 +8,7 @@ import { Worker } from "node:worker_threads";
 import { afterAll, expect, test } from "vitest";
 import { packageRoot } from "../../src/host/native.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import { vcpuThreads } from "./threads.ts";
 import { SPIN, TinyKernels } from "./tiny-kernel.ts";
 
 const kernels = new TinyKernels();
@@ -30,11 +31,10 @@ async function terminated(kernel: string): Promise<void> {
 
 /** Descriptors, mappings of vCPUs, threads of vCPUs. */
 function held(): number[] {
-	const threads = readdirSync("/proc/self/task").map((id) => readFileSync(`/proc/self/task/${id}/comm`, "latin1"));
 	return [
 		readdirSync("/proc/self/fd").length,
 		readFileSync("/proc/self/maps", "latin1").split("kvm-vcpu").length - 1,
-		threads.filter((name) => name.startsWith("vcpu")).length,
+		vcpuThreads(),
 	];
 }
 
