@@ -34,6 +34,8 @@ export class ConsoleDevice implements VirtioDevice {
 	readonly features: bigint;
 	readonly queueSizes = [64, 64];
 	readonly config = new Uint8Array(CONFIG_BYTES);
+	/** For emergency writes: a kernel prints before it has looked at any device. */
+	readonly earlyConfig = true;
 	readonly #backend: ConsoleBackend;
 	#receiveq: Virtqueue | undefined;
 	#transmitq: Virtqueue | undefined;
@@ -76,7 +78,7 @@ export class ConsoleDevice implements VirtioDevice {
 		else this.#transmit();
 	}
 
-	/** Emergency write: one character for a driver that has no queue yet (§5.3.4). */
+	/** Emergency write: one character from a driver that has not even acknowledged the device (§5.3.4). */
 	writeConfig(offset: number, data: Uint8Array): void {
 		if (offset === CONFIG_EMERG_WR) this.#backend.write(data.subarray(0, 1));
 	}

@@ -39,11 +39,16 @@ export interface VirtioDevice {
 	readonly queueSizes: readonly number[];
 	/** Device configuration space (virtio 1.2 §2.5); the transport reads it as it stands. */
 	readonly config: Uint8Array;
+	/** The device takes config writes before the driver has set DRIVER, too; it does not when missing. */
+	readonly earlyConfig?: boolean;
 	/** DRIVER_OK: the queues are the device's until `reset`. All queues are notified once right after. */
 	activate(activation: Activation): void;
 	/** The driver says that queue `index` has buffers. */
 	notify(index: number): void;
-	/** The driver wrote config bytes [offset, offset + data.length), inside the config space. */
+	/**
+	 * The driver wrote config bytes [offset, offset + data.length), inside the config space; once it has set DRIVER, or
+	 * at any time where `earlyConfig` is set.
+	 */
 	writeConfig?(offset: number, data: Uint8Array): void;
 	/**
 	 * Back to the state before `activate`. Chains still in flight may be pushed later; their pushes are ignored. A device

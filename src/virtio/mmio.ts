@@ -130,7 +130,7 @@ export class MmioTransport extends Transport implements BusDevice {
 	#writeConfig(offset: number, size: number, value: number): void {
 		const { device } = this;
 		const wanted = device.writeConfig !== undefined && offset + size <= device.config.length;
-		if (!wanted || (this.state.status & DRIVER) === 0) {
+		if (!wanted || ((this.state.status & DRIVER) === 0 && device.earlyConfig !== true)) {
 			this.ignored(`a config write at offset ${offset}`);
 			return;
 		}

@@ -130,6 +130,15 @@ test("ConsoleDevice prints emergency writes, one character each", () => {
 	expect(terminal.output).toBe("panic");
 });
 
+test("ConsoleDevice prints emergency writes before the driver has set any status, and takes no other write then", () => {
+	const terminal = new FakeTerminal();
+	const { transport } = new FakeDriver(new ConsoleDevice(terminal));
+	expect(transport.status).toBe(0);
+	for (const c of "early") transport.write(VIRTIO_MMIO.Config + 8, 4, c.charCodeAt(0));
+	transport.write(VIRTIO_MMIO.Config, 2, 200);
+	expect([terminal.output, transport.read(VIRTIO_MMIO.Config, 2)]).toEqual(["early", 80]);
+});
+
 test("ConsoleDevice keeps input over a reset and closes its backend", async () => {
 	const { terminal, driver, receiveq } = started();
 	receiveq.add([writable(64)]);
