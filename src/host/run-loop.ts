@@ -5,6 +5,10 @@
  *     onWake -> vCPU 0 exited? -> drain posted ring -> onExit(0, view) -> true: vcpuResume
  *            -> vCPU 1 exited? -> ...
  *            -> drain posted ring
+ *
+ * Whoever receives posted writes may have enough of them (a console whose reader sleeps). Then `hold` leaves them in the
+ * ring; when that is full the helper makes an exit of the next one, and exits wait, too, so that the order still holds.
+ * A vCPU that waits sleeps on its futex, and this thread has nothing to do for it.
  */
 import { StateError, UsageError } from "../base/errors.ts";
 import { errnoNameOf } from "./libc.ts";
@@ -56,6 +60,8 @@ export class RunLoop {
 	#words = 1;
 	#running = true;
 	#open = true;
+	/** Between `hold` and `release`. */
+	#holding = false;
 
 	/** @param maxVcpus how many vCPUs `start` will be called for, at most */
 	constructor(maxVcpus: number, events: RunLoopEvents) {
@@ -129,10 +135,26 @@ export class RunLoop {
 		native().vcpuKick(this.#loop, index);
 	}
 
+	/**
+	 * From now on posted writes stay where they are and every exit waits, until `release`. It may be called from onPosted
+	 * or onExit: then that one was the last. The vCPUs themselves run on as long as they need no answer.
+	 */
+	hold(): void {
+		if (this.#running) this.#holding = true;
+	}
+
+	/** Ends `hold`: soon, but not before it returns, events come again. Does nothing when there is nothing to end. */
+	release(): void {
+		if (!this.#holding) return;
+		this.#holding = false;
+		setImmediate(() => this.#wake());
+	}
+
 	/** Ends all threads and waits for them; no event follows. Posted writes that were under way are delivered first. */
 	stop(): void {
 		if (!this.#running) return;
 		this.#running = false;
+		this.#holding = false;
 		native().loopStop(this.#loop);
 		this.#drain();
 	}
@@ -164,7 +186,7 @@ export class RunLoop {
 			if (state === VCPU_EXITED && !this.#held.has(index)) {
 				this.#drain();
 				const run = this.#runs[index];
-				if (run === undefined || !this.#running) continue;
+				if (run === undefined || !this.#running || this.#holding) continue;
 				/* Held first: a handler that throws must not see the exit twice either. */
 				this.#held.add(index);
 				if (this.#events.onExit(index, run) && this.#running) this.#resume(index);
@@ -185,7 +207,7 @@ export class RunLoop {
 		const posted = this.#posted;
 		const tail = Atomics.load(this.#indices, TAIL);
 		let head = Atomics.load(this.#indices, HEAD);
-		while (head !== tail) {
+		while (head !== tail && !this.#holding) {
 			const at = posted_ring.entries + posted_entry.sizeof * ((head >>> 0) % POSTED_ENTRIES);
 			const address =
 				posted.getUint32(at + posted_entry.address, true) +
