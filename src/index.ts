@@ -8,8 +8,15 @@
 
 export { ExecError } from "./agent/client.ts";
 export type { ExitStatus, Session } from "./agent/session.ts";
-export type { HostConsole } from "./backends/console.ts";
-export type { BlockBackend, BlockResult, NetBackend, NetEvents, NetOffloads } from "./backends/contract.ts";
+export type {
+	BlockBackend,
+	BlockResult,
+	ConsoleBackend,
+	ConsoleEvents,
+	NetBackend,
+	NetEvents,
+	NetOffloads,
+} from "./backends/contract.ts";
 export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";
 export type { UnixVsock } from "./backends/unix-vsock.ts";

@@ -51,7 +51,8 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 export async function main(argv: readonly string[]): Promise<number> {
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
 	const named = first === "help" ? second : first;
-	if (first !== "run" || argv.includes("--help")) watchOutput();
+	const streams = first === "run" || first === "boot";
+	if (!streams || argv.includes("--help")) watchOutput();
 	try {
 		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);

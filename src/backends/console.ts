@@ -2,83 +2,158 @@
  * Where a console's bytes go on the host, and where its input comes from: this process's stdio, a file, or nowhere.
  */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { isatty } from "node:tty";
 import { errnoName, explain, HostError } from "../base/errors.ts";
+import { Logger } from "../base/log.ts";
+import { mayBlock, openOutput, outputTo } from "../host/output.ts";
+import { ConsoleOutput } from "./console-output.ts";
+import type { ConsoleBackend, ConsoleEvents } from "./contract.ts";
 
-/** One end of a console. */
-export interface HostConsole {
-	/** Called once. `onInput` returns false to pause input until `resume`. Missing when there is never any input. */
-	start?(onInput: (bytes: Uint8Array) => boolean): void;
-	/** Input may come again. */
-	resume?(): void;
-	/** Takes output; the bytes are the console's to keep. */
-	write(bytes: Uint8Array): void;
-	/** The machine has ended. */
-	close(): void;
+/** What can be said of a StdioConsole. */
+export interface StdioConsoleOptions {
+	/** Standard output cannot be written any more, and the guest goes on without; a warning in the log when missing. */
+	readonly onError?: (error: Error) => void;
 }
 
 /** stdin and stdout. A terminal is not touched here: raw mode is the command's business. */
-export class StdioConsole implements HostConsole {
-	#onData: ((chunk: Buffer) => void) | undefined;
+export class StdioConsole implements ConsoleBackend {
+	readonly #output: ConsoleOutput;
+	#events: ConsoleEvents | undefined;
+	#onData: ((bytes: Buffer) => void) | undefined;
+	#onResize: (() => void) | undefined;
+	#open = true;
 
-	start(onInput: (bytes: Uint8Array) => boolean): void {
-		this.#onData = (chunk) => {
-			if (!onInput(chunk)) process.stdin.pause();
-		};
+	constructor({ onError }: StdioConsoleOptions = {}) {
+		const logger = Logger.current;
+		const own = openOutput(1);
+		this.#output = new ConsoleOutput(own ?? process.stdout, own === undefined, {
+			drain: () => this.#events?.writable(),
+			failed: (error) => {
+				if (onError !== undefined) onError(error);
+				else logger.log("warn", `console output is lost: ${explain(error)}`);
+				this.#events?.writable();
+			},
+		});
+	}
+
+	/** The terminal's, when standard output is one. */
+	get size(): { columns: number; rows: number } | undefined {
+		if (!isatty(1)) return undefined;
+		const { columns, rows } = process.stdout;
+		return { columns, rows };
+	}
+
+	start(events: ConsoleEvents): void {
+		this.#events = events;
+		this.#onData = (bytes) => events.input(bytes);
 		process.stdin.on("data", this.#onData);
+		if (!isatty(1)) return;
+		this.#onResize = () => events.resized(process.stdout.columns, process.stdout.rows);
+		process.stdout.on("resize", this.#onResize);
 	}
 
-	resume(): void {
-		if (this.#onData !== undefined) process.stdin.resume();
+	write(bytes: Uint8Array): boolean {
+		return this.#output.write(bytes);
 	}
 
-	write(bytes: Uint8Array): void {
-		process.stdout.write(bytes);
+	setInputWanted(wanted: boolean): void {
+		if (this.#onData === undefined) return;
+		if (wanted) process.stdin.resume();
+		else process.stdin.pause();
 	}
 
-	close(): void {
+	async close(): Promise<void> {
+		if (!this.#open) return;
+		this.#open = false;
 		if (this.#onData !== undefined) process.stdin.off("data", this.#onData);
 		this.#onData = undefined;
+		if (this.#onResize !== undefined) process.stdout.off("resize", this.#onResize);
 		process.stdin.pause();
 		process.stdin.unref?.();
+		await this.#output.close();
 	}
 }
 
 /** O_NONBLOCK: neither a FIFO without a reader nor one with a slow reader may hold us up. */
-const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
+const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 
-/** A file that output is appended to; no input. A full disk loses output, never the guest. */
-export class FileConsole implements HostConsole {
-	readonly #fd: number;
+/**
+ * A file that output is appended to; no input. A full disk loses output, and so does a FIFO while nobody has it open; a
+ * FIFO whose reader is slow makes the guest wait.
+ */
+export class FileConsole implements ConsoleBackend {
+	readonly #path: string;
+	/** What never waits: a regular file, /dev/null. */
+	readonly #file: number | undefined;
+	/** What does, while it has a reader. */
+	#pipe: ConsoleOutput | undefined;
+	#events: ConsoleEvents | undefined;
+	#open = true;
 
 	/** @throws HostError ERR_CONSOLE_OPEN */
 	constructor(path: string) {
+		this.#path = path;
 		try {
-			this.#fd = openSync(path, APPEND, 0o600);
+			const fd = openSync(path, APPEND, 0o600);
+			if (mayBlock(fd)) this.#pipe = this.#outputTo(fd);
+			else this.#file = fd;
 		} catch (cause) {
 			const found = errnoName(cause) === "ENXIO" ? "nobody reads from this FIFO" : explain(cause);
 			throw new HostError("ERR_CONSOLE_OPEN", `Cannot open console file ${path}: ${found}`, { cause });
 		}
 	}
 
-	write(bytes: Uint8Array): void {
+	start(events: ConsoleEvents): void {
+		this.#events = events;
+	}
+
+	write(bytes: Uint8Array): boolean {
+		if (!this.#open) return true;
+		if (this.#file === undefined) {
+			this.#pipe ??= this.#reopen();
+			return this.#pipe?.write(bytes) ?? true;
+		}
 		try {
-			writeSync(this.#fd, bytes);
+			writeSync(this.#file, bytes);
 		} catch {
 			/* ENOSPC and the like: the console is a log, the guest goes on. */
 		}
+		return true;
 	}
 
-	close(): void {
-		closeSync(this.#fd);
+	async close(): Promise<void> {
+		if (!this.#open) return;
+		this.#open = false;
+		if (this.#file !== undefined) closeSync(this.#file);
+		await this.#pipe?.close();
+	}
+
+	#outputTo(fd: number): ConsoleOutput {
+		return new ConsoleOutput(outputTo(fd), false, {
+			drain: () => this.#events?.writable(),
+			/* The reader has gone; another one may come. */
+			failed: () => {
+				this.#pipe = undefined;
+				this.#events?.writable();
+			},
+		});
+	}
+
+	#reopen(): ConsoleOutput | undefined {
+		try {
+			return this.#outputTo(openSync(this.#path, APPEND & ~constants.O_CREAT));
+		} catch {
+			return undefined;
+		}
 	}
 }
 
 /** Takes output and forgets it. */
-export class NullConsole implements HostConsole {
-	write(): void {
-		/* forgotten */
+export class NullConsole implements ConsoleBackend {
+	write(): boolean {
+		return true;
 	}
-	close(): void {
+	async close(): Promise<void> {
 		/* nothing was opened */
 	}
 }

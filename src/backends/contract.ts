@@ -102,26 +102,35 @@ export interface VsockBackend {
 	close(): Promise<void>;
 }
 
-/** What a console backend tells its device. */
+/** What a console tells whoever writes to it. */
 export interface ConsoleEvents {
-	/** Someone typed. The device keeps what the guest has no buffer for; see `setInputWanted`. */
+	/** Someone typed. The bytes are valid during the call only. The device keeps all of them; see `setInputWanted`. */
 	input(bytes: Uint8Array): void;
 	/** `write` has room again after it returned false. */
 	writable(): void;
-	/** The terminal has another size now. */
+	/** The terminal has another size now, in characters. */
 	resized(columns: number, rows: number): void;
 }
 
-/** A terminal or a file that stands for one: bytes out, bytes in. */
+/**
+ * A console: a terminal, or a file that stands for one; bytes out, bytes in. Only `write` and `close` must be there. What
+ * waits for a slow reader stays with the guest: whoever writes stops when `write` says so.
+ */
 export interface ConsoleBackend {
-	/** Size of the terminal in characters; undefined when it has none. */
-	readonly size: { readonly columns: number; readonly rows: number } | undefined;
-	/** Called once, before anything else. */
-	start(events: ConsoleEvents): void;
-	/** Takes output. `bytes` are guest memory, valid during the call only: copy them. False: no more before `writable`. */
+	/** Size of the terminal in characters; missing or undefined when it has none. */
+	readonly size?: { readonly columns: number; readonly rows: number } | undefined;
+	/** Called once, before anything else; may be missing where there is never an event. */
+	start?(events: ConsoleEvents): void;
+	/**
+	 * Takes output, all of it, and without waiting. `bytes` are valid during the call only: copy them. False: no more
+	 * before `writable`. The end of a machine, a pause and emergency writes may add a few KiB all the same.
+	 */
 	write(bytes: Uint8Array): boolean;
-	/** False: keep input for now, the guest reads too slowly. True: go on. */
-	setInputWanted(wanted: boolean): void;
-	/** Releases the host resources. A second call does nothing. */
+	/** False: keep input for now, the guest reads too slowly. True: go on. Missing where there is never any input. */
+	setInputWanted?(wanted: boolean): void;
+	/**
+	 * Releases the host resources; output that still waits for its reader may be given up after a while. A second call
+	 * does nothing.
+	 */
 	close(): Promise<void>;
 }

@@ -2,6 +2,7 @@
  * `tsvmm boot`: flags -> MachineConfig -> Machine -> exit status. The first stop of docs/tour.md.
  */
 import { Command, Option } from "commander";
+import { StdioConsole } from "../backends/console.ts";
 import { UsageError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -16,6 +17,7 @@ import { describeEnd, endError, endStatus, type MachineEnd } from "../machine/en
 import { Machine } from "../machine/machine.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { parseConsole, parseCpus, parseDisk, parseMemory, parseNet, parseTrace, parseVsock } from "./options.ts";
+import { outputFailed, watchOutput, watchStderr } from "./output.ts";
 
 interface BootFlags {
 	kernel?: string;
@@ -68,9 +70,11 @@ export function bootCommand(): Command {
 async function boot(flags: BootFlags): Promise<number> {
 	const config = completeConfig(bootConfig(flags));
 	if (needsLab()) {
+		watchOutput();
 		const ports = config.nets.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
 	}
+	watchStderr();
 	const end = await runMachine(config);
 	const failure = endError(end);
 	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
@@ -104,13 +108,19 @@ function bootConfig(flags: BootFlags): MachineConfig {
 
 /** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
 async function runMachine(config: CompleteConfig): Promise<MachineEnd> {
-	const machine = await Machine.create(config);
-	const stop = () => void machine.stop();
+	let machine: Machine | undefined;
+	const stop = () => void machine?.stop();
+	const onStdio = config.console.kind === "stdio";
+	/* A console whose reader has gone: as any program in a pipe, we end (output.ts has the exit status). */
+	const onError = (error: Error) => {
+		outputFailed(error);
+		stop();
+	};
+	const console = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
+	machine = await Machine.create({ ...config, console });
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 	for (const signal of signals) process.once(signal, stop);
-	/* A console that nobody reads: as any program in a pipe, we end (output.ts has the exit status). */
-	if (config.console.kind === "stdio") process.stdout.once("error", stop);
-	const interactive = config.console.kind === "stdio" && process.stdin.isTTY === true;
+	const interactive = onStdio && process.stdin.isTTY === true;
 	const escapeKey = interactive ? new EscapeKey(stop) : undefined;
 	if (interactive) rawTerminal(0);
 	try {
@@ -121,7 +131,6 @@ async function runMachine(config: CompleteConfig): Promise<MachineEnd> {
 		await machine.stop();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);
-		process.stdout.off("error", stop);
 	}
 }
 

@@ -11,11 +11,16 @@ let failure: number | undefined;
 
 /**
  * Call before anything is written. Node opens standard output here, and makes what it leads to non-blocking for whoever
- * shares it, so `run`, whose output may wait for long, opens it in its own way (host/output.ts) and does not call this.
+ * shares it, so `run` and `boot`, whose output may wait for long, open it in their own way (host/output.ts) and do not
+ * call this.
  */
 export function watchOutput(): void {
 	process.stdout.on("error", outputFailed);
-	/* There is nobody left to tell. */
+	watchStderr();
+}
+
+/** Standard error that cannot be written is no failure: there is nobody left to tell. */
+export function watchStderr(): void {
 	process.stderr.on("error", () => undefined);
 }
 

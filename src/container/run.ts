@@ -6,7 +6,8 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import type { Duplex } from "node:stream";
 import { VSOCK_AGENT_PORT } from "../agent/protocol.ts";
-import { FileConsole, type HostConsole } from "../backends/console.ts";
+import { FileConsole } from "../backends/console.ts";
+import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
@@ -226,7 +227,7 @@ export function firstConnection(vsock: Pick<UnixVsock, "listen">, port: number):
 }
 
 /** Keeps the last lines of the console for messages; they go to a file too when one is asked for. */
-class TailConsole implements HostConsole {
+class TailConsole implements ConsoleBackend {
 	readonly #file: FileConsole | undefined;
 	#text = "";
 
@@ -234,13 +235,17 @@ class TailConsole implements HostConsole {
 		this.#file = path === undefined ? undefined : new FileConsole(path);
 	}
 
-	write(bytes: Uint8Array): void {
-		this.#file?.write(bytes);
-		this.#text = (this.#text + Buffer.from(bytes).toString("latin1")).slice(-TAIL_CHARACTERS);
+	start(events: ConsoleEvents): void {
+		this.#file?.start(events);
 	}
 
-	close(): void {
-		this.#file?.close();
+	write(bytes: Uint8Array): boolean {
+		this.#text = (this.#text + Buffer.from(bytes).toString("latin1")).slice(-TAIL_CHARACTERS);
+		return this.#file?.write(bytes) ?? true;
+	}
+
+	async close(): Promise<void> {
+		await this.#file?.close();
 	}
 
 	/** Printable text only: it ends up in a message on a terminal. */

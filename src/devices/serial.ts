@@ -60,7 +60,7 @@ const MAX_SAVED_INPUT_BYTES = 1 << 24;
 /** What a serial port is connected to. */
 export interface SerialOptions {
 	readonly line: InterruptLine;
-	/** Takes output; the bytes are the callee's to keep. */
+	/** Takes output; the bytes are valid during the call only. It must not write to the port. */
 	readonly onOutput: (bytes: Uint8Array) => void;
 	/** `input` may be called again after it returned false. */
 	readonly onDrain?: () => void;
@@ -122,7 +122,7 @@ export class Serial implements BusDevice, Stateful {
 	/** Hands collected output over now. It also happens by itself at the end of the current turn. */
 	flush(): void {
 		if (this.#outputBytes === 0) return;
-		const bytes = this.#output.slice(0, this.#outputBytes);
+		const bytes = this.#output.subarray(0, this.#outputBytes);
 		this.#outputBytes = 0;
 		this.#options.onOutput(bytes);
 	}

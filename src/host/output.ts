@@ -20,13 +20,23 @@ const LONG_MS = 2 ** 31 - 1;
  */
 export function openOutput(fd: number): Writable | undefined {
 	try {
-		const found = fstatSync(fd);
-		if (!found.isFIFO() && !(found.isCharacterDevice() && isatty(fd))) return undefined;
+		if (!mayBlock(fd)) return undefined;
 		const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
-		return new Output(openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));
+		return outputTo(openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));
 	} catch {
 		return undefined;
 	}
+}
+
+/** Whether a write to `fd` may wait for a reader, as a pipe's or a terminal's does and a file's never for long. */
+export function mayBlock(fd: number): boolean {
+	const found = fstatSync(fd);
+	return found.isFIFO() || (found.isCharacterDevice() && isatty(fd));
+}
+
+/** A stream to a pipe or terminal that is open without blocking. It owns `fd`; the caller destroys it. */
+export function outputTo(fd: number): Writable {
+	return new Output(fd);
 }
 
 class Output extends Writable {

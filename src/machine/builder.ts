@@ -14,7 +14,6 @@ import { Logger } from "../base/log.ts";
 import { Observers } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
-import type { Serial } from "../devices/serial.ts";
 import { RunLoop } from "../host/run-loop.ts";
 import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
 import { kvm_irqchip, kvm_pic_state, kvm_regs, kvm_run } from "../kvm/structs.ts";
@@ -22,6 +21,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import { type CompleteConfig, deviceIds } from "./config.ts";
+import { ConsoleMux } from "./console-mux.ts";
 import { DeviceSlots } from "./device-slots.ts";
 import { createDevices } from "./devices.ts";
 import type { Entry } from "./entry.ts";
@@ -120,10 +120,13 @@ export async function build(
 	const observed = observers.observer?.access !== undefined;
 	const site: Site = { vm, memory, pio, mmio, runLoop, entry, teardown, observers, observed };
 
-	const platform = attachPlatform(site, console);
+	const consoles = new ConsoleMux(console, entry.enter);
+	const platform = attachPlatform(site, consoles.line("serial", !config.virtioConsole), (full) =>
+		threads?.setConsoleFull(full),
+	);
 	const { serial, hotPlug } = platform;
 	teardown.add(() => serial.flush());
-	const devices = createDevices(config, resources, entry.enter).map((device) => teardown.owns(device));
+	const devices = createDevices(config, resources, consoles).map((device) => teardown.owns(device));
 	const slots = new DeviceSlots(site, hotPlug);
 	teardown.add(() => slots.close());
 	for (const [i, id] of deviceIds(config).entries()) slots.place(id, devices[i]!);
@@ -138,7 +141,7 @@ export async function build(
 	teardown.add(() => runLoop.stop());
 	teardown.add(() => threads.leaveGuest());
 
-	if (!config.virtioConsole) connectSerialInput(serial, resources, entry);
+	consoles.start();
 	return { vm, memory, pio, mmio, observers, platform, slots, threads, cmdline: booted.cmdline };
 }
 
@@ -236,17 +239,6 @@ async function loadBoot(
 	kernel.close();
 	initrd?.close();
 	return booted;
-}
-
-/** What is typed reaches the serial port; after the end it would raise an interrupt of a VM that is closed. */
-function connectSerialInput(serial: Serial, { console }: Resources, entry: Entry): void {
-	console.start?.((bytes) => {
-		let wantsMore = true;
-		entry.enter("serial input", () => {
-			wantsMore = serial.input(bytes);
-		});
-		return wantsMore;
-	});
 }
 
 /** Where a vCPU that waits in an exit has stopped; undefined when KVM does not say. */

@@ -2,8 +2,7 @@
  * What a machine is made of, as data: the command line, a library user and a test all describe it so. Only the kernel
  * must be said; `completeConfig` fills in the rest and says what is wrong before anything on the host is touched.
  */
-import type { HostConsole } from "../backends/console.ts";
-import type { BlockBackend, NetBackend } from "../backends/contract.ts";
+import type { BlockBackend, ConsoleBackend, NetBackend } from "../backends/contract.ts";
 import { UsageError } from "../base/errors.ts";
 import type { LogOptions } from "../base/log.ts";
 import { MacAddress } from "../base/mac.ts";
@@ -75,12 +74,15 @@ export interface VsockConfig {
 	uds?: string | undefined;
 }
 
-/** Where the serial console goes: this process's stdin and stdout, a file, nowhere, or a console of one's own. */
+/**
+ * Where the serial console goes: this process's stdin and stdout, a file, nowhere, or a console of one's own, which
+ * belongs to the machine from then on. A console whose reader is slow makes the guest wait, and nothing else.
+ */
 export type ConsoleConfig =
 	| { kind: "stdio" }
 	| { kind: "file"; path: string }
 	| { kind: "none" }
-	| { kind: "own"; console: HostConsole };
+	| { kind: "own"; console: ConsoleBackend };
 
 /** What `trace` can print in the machine's log, one line each: see TraceKind. */
 export const TRACE_KINDS = ["pio", "mmio", "exits", "queues", "interrupts"] as const;

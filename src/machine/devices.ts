@@ -2,9 +2,7 @@
  * The virtio devices of a machine, in the order in which the guest will find them. A new kind of device is one line in
  * `createDevices`. A device owns the backend that it is given; the teardown owns the device.
  */
-import { ConsolePort } from "../backends/console-port.ts";
 import { userNetwork } from "../backends/passt.ts";
-import type { Enter } from "../base/enter.ts";
 import { MacAddress } from "../base/mac.ts";
 import { BlockDevice } from "../virtio/block.ts";
 import { ConsoleDevice } from "../virtio/console.ts";
@@ -13,10 +11,11 @@ import { NetDevice } from "../virtio/net.ts";
 import { RngDevice } from "../virtio/rng.ts";
 import { VsockDevice } from "../virtio/vsock/device.ts";
 import type { CompleteConfig, NetConfig } from "./config.ts";
+import type { ConsoleMux } from "./console-mux.ts";
 import type { Resources } from "./resources.ts";
 
 /** Makes a device for each of the resources that wants one; the caller's own come last. */
-export function createDevices(config: CompleteConfig, resources: Resources, enter: Enter): VirtioDevice[] {
+export function createDevices(config: CompleteConfig, resources: Resources, consoles: ConsoleMux): VirtioDevice[] {
 	const devices: VirtioDevice[] = [];
 	for (const [i, backend] of resources.disks.entries()) {
 		devices.push(new BlockDevice(backend, { name: `virtio-blk${i}`, id: config.disks[i]!.id }));
@@ -26,7 +25,7 @@ export function createDevices(config: CompleteConfig, resources: Resources, ente
 	}
 	if (resources.vsock !== undefined) devices.push(new VsockDevice(config.vsock!.cid, resources.vsock));
 	if (config.rng) devices.push(new RngDevice());
-	if (config.virtioConsole) devices.push(new ConsoleDevice(new ConsolePort(resources.console, enter)));
+	if (config.virtioConsole) devices.push(new ConsoleDevice(consoles.line("virtio-console0", true)));
 	return [...devices, ...config.devices];
 }
 

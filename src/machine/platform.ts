@@ -2,7 +2,7 @@
  * The devices of the PC platform that the kernel expects to be there: serial port, keyboard controller (reset), clock,
  * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
  */
-import type { HostConsole } from "../backends/console.ts";
+import type { ConsoleBackend } from "../backends/contract.ts";
 import type { BusDevice } from "../base/bus.ts";
 import type { Stateful } from "../base/state.ts";
 import {
@@ -36,8 +36,17 @@ export interface Platform {
 	readonly stateful: ReadonlyMap<string, Stateful>;
 }
 
-/** Puts the platform's devices on the port bus. */
-export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }: Site, console: HostConsole): Platform {
+/**
+ * Puts the platform's devices on the port bus.
+ *
+ * @param console what the serial port is connected to
+ * @param onFull the guest must not print any more, or may again
+ */
+export function attachPlatform(
+	{ vm, runLoop, pio, entry, observers, observed }: Site,
+	console: ConsoleBackend,
+	onFull: (full: boolean) => void,
+): Platform {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));
 	const lsr = runLoop.allocateWord();
 	const serial = new Serial({
@@ -51,10 +60,17 @@ export function attachPlatform({ vm, runLoop, pio, entry, observers, observed }:
 		lsrWord: runLoop.shadow.subarray(lsr, lsr + 1),
 		onOutput: (bytes) => {
 			panic.write(bytes);
-			console.write(bytes);
+			if (!console.write(bytes)) onFull(true);
 		},
-		onDrain: () => console.resume?.(),
+		onDrain: () => console.setInputWanted?.(true),
 		enter: entry.enter,
+	});
+	console.start?.({
+		input: (bytes) => {
+			if (!serial.input(bytes)) console.setInputWanted?.(false);
+		},
+		writable: () => onFull(false),
+		resized: () => undefined,
 	});
 	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */
 	const stop = (reason: "power-off" | "reset") => {

@@ -3,8 +3,8 @@
  * them. Nothing here knows of a guest. `acquire` opens them all; `build` (builder.ts) wires what it is given and opens
  * nothing but eventfds, so that it can run confined.
  */
-import { FileConsole, type HostConsole, NullConsole, StdioConsole } from "../backends/console.ts";
-import type { BlockBackend, NetBackend } from "../backends/contract.ts";
+import { FileConsole, NullConsole, StdioConsole } from "../backends/console.ts";
+import type { BlockBackend, ConsoleBackend, NetBackend } from "../backends/contract.ts";
 import { FileDisk } from "../backends/file-disk.ts";
 import { PasstBackend } from "../backends/passt.ts";
 import { TapBackend } from "../backends/tap.ts";
@@ -27,7 +27,7 @@ export interface Resources {
 	readonly ram: GuestRam;
 	readonly kernel: ImageFile;
 	readonly initrd: ImageFile | undefined;
-	readonly console: HostConsole;
+	readonly console: ConsoleBackend;
 	readonly disks: readonly BlockBackend[];
 	readonly nets: readonly NetBackend[];
 	readonly vsock: UnixVsock | undefined;
@@ -50,7 +50,7 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	signal?.throwIfAborted();
 	/* First in, last out: nothing that may still write there outlives it. */
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
-	const console = owned(openConsole(config.console));
+	const console = owned(logger.run(() => openConsole(config.console)));
 	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk, enter))));
 	const nets: NetBackend[] = [];
 	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net, enter, signal))));
@@ -86,7 +86,7 @@ export function checkReach(memoryMiB: number, addressBits: number): void {
 	});
 }
 
-function openConsole(config: ConsoleConfig): HostConsole {
+function openConsole(config: ConsoleConfig): ConsoleBackend {
 	if (config.kind === "stdio") return new StdioConsole();
 	if (config.kind === "file") return new FileConsole(config.path);
 	return config.kind === "own" ? config.console : new NullConsole();

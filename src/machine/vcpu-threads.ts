@@ -7,6 +7,9 @@
  * KVM_RUN is entered again (KVM api.rst §5, "pending operations"). The kick has set immediate_exit, so such a vCPU runs
  * on, completes the access, and comes back with KVM_EXIT_INTR before the guest's next instruction. One whose access
  * takes its time (a device reset with requests in flight) stays in its exit until then, and `pause` waits for it.
+ *
+ * While the console is full, posted writes and exits wait in the run loop. A pause and the end do not wait for its
+ * reader: they let through what there is, which is no more than the posted ring and one exit per vCPU.
  */
 import { errnoName, HostError, IoctlError, TsvmmError } from "../base/errors.ts";
 import type { RunLoop } from "../host/run-loop.ts";
@@ -27,6 +30,8 @@ export class VcpuThreads {
 	/** vCPUs in KVM_RUN, or whose exit was not handled yet. */
 	readonly #running = new Set<number>();
 	#onAllOut: (() => void) | undefined;
+	#consoleFull = false;
+	#leaving = false;
 
 	/** @param runBytes what KVM_GET_VCPU_MMAP_SIZE says */
 	constructor(runLoop: RunLoop, vcpus: readonly Vcpu[], runBytes: number) {
@@ -55,6 +60,7 @@ export class VcpuThreads {
 		if (this.#pausing !== undefined) return this.#pausing.promise;
 		this.#parked = new Set();
 		this.#pausing = withResolvers();
+		this.#holdOrRelease();
 		if (!this.#launched) this.#pausing.resolve();
 		else for (let index = 0; index < this.vcpus.length; index++) this.#runLoop.kick(index);
 		return this.#pausing.promise;
@@ -70,11 +76,18 @@ export class VcpuThreads {
 		for (const index of parked) this.#tellPaused(this.vcpus[index]!);
 		this.#parked = undefined;
 		this.release();
+		this.#holdOrRelease();
 		if (this.#wanted && !this.#launched) this.#launch();
 		for (const index of parked) {
 			this.#running.add(index);
 			this.#runLoop.resume(index);
 		}
+	}
+
+	/** The guest's accesses wait from now on, or no longer: its console has no room. */
+	setConsoleFull(full: boolean): void {
+		this.#consoleFull = full;
+		this.#holdOrRelease();
 	}
 
 	/** Whoever waits for `pause` need not wait any more. */
@@ -109,6 +122,8 @@ export class VcpuThreads {
 	 * takes its time to be scheduled. Resolves after OUT_MS at the latest.
 	 */
 	async leaveGuest(): Promise<void> {
+		this.#leaving = true;
+		this.#holdOrRelease();
 		if (this.#running.size === 0) return;
 		await new Promise<void>((resolve) => {
 			const timer = setTimeout(resolve, OUT_MS);
@@ -118,6 +133,11 @@ export class VcpuThreads {
 			};
 			for (const index of this.#running) this.#runLoop.kick(index);
 		});
+	}
+
+	#holdOrRelease(): void {
+		if (this.#consoleFull && this.#parked === undefined && !this.#leaving) this.#runLoop.hold();
+		else this.#runLoop.release();
 	}
 
 	#launch(): void {

@@ -24,6 +24,8 @@ const TRANSMITQ = 1;
 const MAX_INPUT_BYTES = 64 * 1024;
 /** Most input that a saved state can hold: a backend may give more at once than it is asked to keep to. */
 const MAX_SAVED_INPUT_BYTES = 1 << 24;
+/** Emergency writes taken while the backend is full, in bytes; what follows is lost. */
+const MAX_EMERGENCY_BYTES = 4096;
 /** Most bytes taken of one buffer; the rest of a longer one, which no real driver sends, is dropped. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
@@ -47,6 +49,8 @@ export class ConsoleDevice implements VirtioDevice {
 	#inputWanted = true;
 	/** The backend's `write` has returned false. */
 	#blocked = false;
+	/** Emergency writes since then. */
+	#emergencyBytes = 0;
 
 	/** @param backend the terminal, closed with the device */
 	constructor(backend: ConsoleBackend, name = "virtio-console0") {
@@ -54,10 +58,11 @@ export class ConsoleDevice implements VirtioDevice {
 		this.#backend = backend;
 		this.features = VIRTIO_CONSOLE_F_EMERG_WRITE | (backend.size === undefined ? 0n : VIRTIO_CONSOLE_F_SIZE);
 		if (backend.size !== undefined) this.#setSize(backend.size.columns, backend.size.rows);
-		backend.start({
+		backend.start?.({
 			input: (bytes) => this.#takeInput(bytes),
 			writable: () => {
 				this.#blocked = false;
+				this.#emergencyBytes = 0;
 				this.#transmit();
 			},
 			resized: (columns, rows) => {
@@ -80,7 +85,10 @@ export class ConsoleDevice implements VirtioDevice {
 
 	/** Emergency write: one character from a driver that has not even acknowledged the device (§5.3.4). */
 	writeConfig(offset: number, data: Uint8Array): void {
-		if (offset === CONFIG_EMERG_WR) this.#backend.write(data.subarray(0, 1));
+		if (offset !== CONFIG_EMERG_WR) return;
+		/* There is nothing here that could wait; the driver polls for nothing. */
+		if (this.#blocked && ++this.#emergencyBytes > MAX_EMERGENCY_BYTES) return;
+		if (!this.#backend.write(data.subarray(0, 1))) this.#blocked = true;
 	}
 
 	reset(): void {
@@ -144,7 +152,7 @@ export class ConsoleDevice implements VirtioDevice {
 		const wanted = this.#inputBytes < MAX_INPUT_BYTES;
 		if (wanted !== this.#inputWanted) {
 			this.#inputWanted = wanted;
-			this.#backend.setInputWanted(wanted);
+			this.#backend.setInputWanted?.(wanted);
 		}
 	}
 

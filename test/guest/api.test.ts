@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { afterAll, expect, test, vi } from "vitest";
-import type { HostConsole } from "../../src/backends/console.ts";
+import type { ConsoleBackend } from "../../src/backends/contract.ts";
 import { Machine, type MachineConfig, MemoryDisk } from "../../src/index.ts";
 import { BlockDevice } from "../../src/virtio/block.ts";
 import { RngDevice } from "../../src/virtio/rng.ts";
@@ -113,7 +113,7 @@ test("Machine.create closes what it was given once, whether it fails early, late
 	const given = () => {
 		const calls = { device: new Closes("own"), disk: new MemoryDisk(512), diskClosed: 0, consoleClosed: 0 };
 		calls.disk.close = async () => void calls.diskClosed++;
-		const console: HostConsole = { write: () => undefined, close: () => void calls.consoleClosed++ };
+		const console: ConsoleBackend = { write: () => true, close: async () => void calls.consoleClosed++ };
 		return {
 			calls,
 			disks: [{ backend: calls.disk }],

@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
-import type { HostConsole } from "../../src/backends/console.ts";
+import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../../src/kvm/structs.ts";
 import type { Vcpu } from "../../src/kvm/vcpu.ts";
@@ -212,10 +212,10 @@ test("build leaves the PICs masked and the rest of MISC_ENABLE as KVM gave it", 
 test("Machine.create fails when a part of the machine fails at once", async () => {
 	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
 	const closed: string[] = [];
-	const console: HostConsole = {
-		start: (onInput) => void onInput(undefined as unknown as Uint8Array),
-		write: () => undefined,
-		close: () => void closed.push("console"),
+	const console: ConsoleBackend = {
+		start: (events) => events.input(undefined as unknown as Uint8Array),
+		write: () => true,
+		close: async () => void closed.push("console"),
 	};
 	const creating = Machine.create(config(kernels.write("x", SPIN), { console: { kind: "own", console } }));
 	await expect(creating).rejects.toMatchObject({ code: "ERR_DEVICE_FAILED" });
@@ -223,20 +223,22 @@ test("Machine.create fails when a part of the machine fails at once", async () =
 });
 
 test("Machine ends in order when a console's input cannot be taken", async () => {
-	let type: (bytes: Uint8Array) => boolean = () => false;
-	const console: HostConsole = {
-		start: (onInput) => {
-			type = onInput;
+	let events!: ConsoleEvents;
+	const console: ConsoleBackend = {
+		start: (to) => {
+			events = to;
 		},
-		write: () => undefined,
-		close: () => undefined,
+		write: () => true,
+		close: async () => undefined,
 	};
 	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
 	const machine = await Machine.create(config(kernels.write("x", SPIN), { console: { kind: "own", console } }));
 	machine.start();
 	/* A console that breaks its promise: no bytes at all. */
-	type(undefined as unknown as Uint8Array);
+	events.input(undefined as unknown as Uint8Array);
 	expect((await machine.ended).reason).toBe("device-failed");
 	expect(String(stderr.mock.calls[0]![0])).toContain("serial input: TypeError");
-	expect(type(Uint8Array.of(1))).toBe(true);
+	/* After the end nothing enters. */
+	events.input(undefined as unknown as Uint8Array);
+	expect(stderr.mock.calls).toHaveLength(1);
 });

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, vi } from "vitest";
-import type { HostConsole } from "../../src/backends/console.ts";
+import type { ConsoleBackend } from "../../src/backends/contract.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { describeEnd, endError, endStatus } from "../../src/machine/ending.ts";
 import { Machine } from "../../src/machine/machine.ts";
@@ -26,12 +26,13 @@ import {
 const kernels = new TinyKernels();
 afterAll(() => kernels.remove());
 
-class Transcript implements HostConsole {
+class Transcript implements ConsoleBackend {
 	text = "";
-	write(bytes: Uint8Array): void {
+	write(bytes: Uint8Array): boolean {
 		this.text += Buffer.from(bytes).toString("latin1");
+		return true;
 	}
-	close(): void {
+	async close(): Promise<void> {
 		/* nothing was opened */
 	}
 }
@@ -131,7 +132,7 @@ describe("Machine", () => {
 
 	it("stops on request while a guest prints without end", async () => {
 		const console = new Transcript();
-		console.write = () => undefined;
+		console.write = () => true;
 		const machine = await Machine.create({ ...config(kernels.write("x", FLOOD)), console: { kind: "own", console } });
 		machine.start();
 		await new Promise((resolve) => setTimeout(resolve, 100));

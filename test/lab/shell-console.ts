@@ -3,22 +3,22 @@
  * themselves.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { HostConsole } from "../../src/backends/console.ts";
+import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";
 
-export class ShellConsole implements HostConsole {
+export class ShellConsole implements ConsoleBackend {
 	/** All that was shown. */
 	text = "";
-	#type: (bytes: Uint8Array) => boolean = () => false;
+	#events: ConsoleEvents | undefined;
 	#count = 0;
 
-	start(type: (bytes: Uint8Array) => boolean): void {
-		this.#type = type;
+	start(events: ConsoleEvents): void {
+		this.#events = events;
 	}
 	write(bytes: Uint8Array): boolean {
 		this.text += Buffer.from(bytes).toString("latin1").replaceAll("\r", "");
 		return true;
 	}
-	close(): void {
+	async close(): Promise<void> {
 		/* nothing was opened */
 	}
 
@@ -35,7 +35,7 @@ export class ShellConsole implements HostConsole {
 	async sh(command: string): Promise<string> {
 		const mark = ++this.#count;
 		const start = this.text.length;
-		this.#type(Buffer.from(`${command}; echo "=${mark}=$?="\n`));
+		this.#events?.input(Buffer.from(`${command}; echo "=${mark}=$?="\n`));
 		const end = new RegExp(`=${mark}=(\\d+)=\n`);
 		await this.shows(end);
 		return this.text.slice(start, end.exec(this.text)!.index).trim();

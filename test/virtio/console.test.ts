@@ -104,6 +104,52 @@ test("ConsoleDevice leaves output in the queue while the backend has no room", a
 	expect(terminal.output).toBe("one two three");
 });
 
+test("ConsoleDevice holds no more than a buffer, however much the guest sends to a terminal that nobody reads", () => {
+	const { terminal, transmitq } = started();
+	terminal.room = false;
+	let sent = 0;
+	for (let i = 0; i < 64; i++) {
+		transmitq.add([{ write: false, length: 32_768, gpa: 1 << 20 }]);
+		sent += 32_768;
+		transmitq.kick();
+	}
+	expect([sent, terminal.output.length, transmitq.collect().length]).toEqual([2 << 20, 32_768, 1]);
+	terminal.room = true;
+	terminal.events.writable();
+	expect([terminal.output.length, transmitq.collect().length]).toEqual([2 << 20, 63]);
+});
+
+test("ConsoleDevice ends a turn by bytes, and goes on in the next one", async () => {
+	const { terminal, transmitq } = started();
+	let written = 0;
+	terminal.write = (bytes) => {
+		written += bytes.length;
+		return true;
+	};
+	for (let i = 0; i < 60; i++) transmitq.add([{ write: false, length: 1 << 20, gpa: 1 << 20 }]);
+	transmitq.kick();
+	expect(written).toBe(16 << 20);
+	await expect.poll(() => written).toBe(60 << 20);
+});
+
+test("ConsoleDevice takes few emergency writes while its terminal has no room, and all of them later", () => {
+	const { terminal, driver, transmitq } = started();
+	const emergency = (count: number) => {
+		for (let i = 0; i < count; i++) driver.transport.write(VIRTIO_MMIO.Config + 8, 4, 0x2e);
+	};
+	terminal.room = false;
+	emergency(100_000);
+	expect(terminal.output.length).toBe(4097);
+	/* The queue waits for the same room. */
+	transmitq.add([readable("waits")]);
+	transmitq.kick();
+	expect(terminal.output.length).toBe(4097);
+	terminal.room = true;
+	terminal.events.writable();
+	emergency(10_000);
+	expect(terminal.output.length).toBe(4097 + 5 + 10_000);
+});
+
 test("ConsoleDevice says its size, and tells the driver when that changes", () => {
 	const { terminal, driver } = started();
 	expect([...driver.config(0, 4)]).toEqual([80, 0, 25, 0]);

@@ -1,0 +1,81 @@
+/*
+ * One console for several devices: the serial port and virtio-console write to the same, and one of them has its input.
+ * Each has a line, which looks to it like a console of its own:
+ *
+ *     Serial --------- line --+
+ *                             +-- ConsoleMux -- ConsoleBackend
+ *     ConsoleDevice -- line --+
+ */
+import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
+import type { Enter } from "../base/enter.ts";
+
+export class ConsoleMux {
+	readonly #console: ConsoleBackend;
+	readonly #enter: Enter;
+	readonly #lines: Line[] = [];
+
+	/**
+	 * @param console stays its owner's: lines do not close it
+	 * @param enter the way into the machine that the lines belong to
+	 */
+	constructor(console: ConsoleBackend, enter: Enter) {
+		this.#console = console;
+		this.#enter = enter;
+	}
+
+	/** A line for the device `name`; of several with input the last gets it. */
+	line(name: string, input: boolean): ConsoleBackend {
+		const line = new Line(name, input, this.#console);
+		this.#lines.push(line);
+		return line;
+	}
+
+	/** Events come from now on. Call once, when all lines are started. */
+	start(): void {
+		const reader = this.#lines.findLast((line) => line.hasInput);
+		this.#console.start?.({
+			input: (bytes) => {
+				if (reader !== undefined) this.#enter(`${reader.name} input`, () => reader.events?.input(bytes));
+			},
+			writable: () => {
+				for (const line of this.#lines) this.#enter(line.name, () => line.events?.writable());
+			},
+			resized: (columns, rows) => {
+				for (const line of this.#lines) this.#enter(line.name, () => line.events?.resized(columns, rows));
+			},
+		});
+	}
+}
+
+class Line implements ConsoleBackend {
+	readonly name: string;
+	readonly hasInput: boolean;
+	events: ConsoleEvents | undefined;
+	readonly #console: ConsoleBackend;
+
+	constructor(name: string, hasInput: boolean, console: ConsoleBackend) {
+		this.name = name;
+		this.hasInput = hasInput;
+		this.#console = console;
+	}
+
+	get size(): ConsoleBackend["size"] {
+		return this.#console.size;
+	}
+
+	start(events: ConsoleEvents): void {
+		this.events = events;
+	}
+
+	write(bytes: Uint8Array): boolean {
+		return this.#console.write(bytes);
+	}
+
+	setInputWanted(wanted: boolean): void {
+		if (this.hasInput) this.#console.setInputWanted?.(wanted);
+	}
+
+	async close(): Promise<void> {
+		this.events = undefined;
+	}
+}
