@@ -193,6 +193,15 @@ describe.each([
 		closeSync(fd);
 	});
 
+	it("close drops what was not submitted", async () => {
+		const fd = openSync(join(folder, "disk"), "w+");
+		const ring = opened();
+		ring.ring.writev(1, fd, 0, segments([0, 4096]));
+		await ring.ring.close();
+		expect([statSync(join(folder, "disk")).size, ring.ring.inFlight, ring.results.size]).toEqual([0, 0, 0]);
+		closeSync(fd);
+	});
+
 	it("close waits for what is in flight and tells nothing afterwards", async () => {
 		const fd = openSync(join(folder, "disk"), "w+");
 		const ring = opened();
