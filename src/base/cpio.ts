@@ -5,6 +5,9 @@
  *     | header: "070701" + 13 fields of 8 hex digits | name NUL, padded to 4 | data, padded to 4 | ... "TRAILER!!!"
  */
 
+/** What every header begins with. */
+export const CPIO_MAGIC = "070701";
+
 export const S_IFREG = 0o100000;
 export const S_IFDIR = 0o040000;
 export const S_IFLNK = 0o120000;
@@ -46,7 +49,7 @@ export function packCpio(entries: readonly CpioEntry[]): Buffer {
 			name.length,
 			0,
 		];
-		const header = Buffer.from(`070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}`);
+		const header = Buffer.from(`${CPIO_MAGIC}${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}`);
 		parts.push(header, name, padding(header.length + name.length), data, padding(data.length));
 	}
 	return Buffer.concat(parts);

@@ -1,21 +1,24 @@
 /*
  * The microVM's initial RAM disk: the guest agent as /init, and the modules that its kernel does not have built in,
  * uncompressed, with the order in which to load them. Packed reproducibly, once per agent, kernel and choice of
- * modules, under cacheFolder()/initramfs/.
+ * modules, under cacheFolder()/initramfs/; those that nobody has used for 30 days go when another one is packed.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { type CpioEntry, packCpio, S_IFDIR, S_IFREG } from "../base/cpio.ts";
+import { CPIO_MAGIC, type CpioEntry, packCpio, S_IFDIR, S_IFREG } from "../base/cpio.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
+import { writeDurably } from "../host/durable-file.ts";
+import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
+import { markUsed, removeUnused } from "../host/unused.ts";
 import { moduleLoadOrder } from "../kernel/modules.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 
 /** Changes when the layout of the archive does. */
-const RECIPE = "2";
+const RECIPE = "3";
 /** What every container needs; the root's file system and the network come on top. */
 const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
 
@@ -36,7 +39,7 @@ export function agentPath(): string {
 }
 
 /**
- * The initramfs for these contents, packed if it is not there yet.
+ * The initramfs for these contents, packed if it is not there yet, or not whole.
  *
  * @throws HostError ERR_AGENT_MISSING, ERR_INITRAMFS
  */
@@ -50,21 +53,53 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 		.update(await readFile(agent))
 		.digest("hex")
 		.slice(0, 32);
-	const path = join(cacheFolder(), "initramfs", `${id}.cpio`);
-	if (existsSync(path)) return path;
-	const temporary = `${path}.${randomUUID()}`;
+	const folder = join(cacheFolder(), "initramfs");
+	const path = join(folder, `${id}.cpio`);
 	try {
-		await mkdir(join(cacheFolder(), "initramfs"), { recursive: true });
-		await writeFile(temporary, packCpio(await entries(agent, modules)), { mode: 0o644 });
-		await rename(temporary, path);
+		if (!(await isWholeCpio(path))) {
+			await mkdir(folder, { recursive: true });
+			await withFileLock(join(folder, ".lock"), async () => {
+				await removeLeftovers(folder);
+				await writeDurably(path, packCpio(await entries(agent, modules)));
+				await removeUnused(folder, (name) => join(folder, name) !== path);
+			});
+		}
+		await markUsed(path);
 		return path;
 	} catch (error) {
+		const errno = errnoName(error instanceof HostError ? error.cause : error);
 		throw new HostError("ERR_INITRAMFS", `Cannot make the initramfs ${path}: ${explain(error)}`, {
-			hint: errnoName(error) === "EROFS" ? "Set TSVMM_CACHE to a folder that can be written" : undefined,
+			hint: errno === "EROFS" ? "Set TSVMM_CACHE to a folder that can be written" : undefined,
 			cause: error,
 		});
+	}
+}
+
+/** What killed ones were writing: whoever writes holds the lock, which we have. */
+async function removeLeftovers(folder: string): Promise<void> {
+	for (const name of await readdir(folder)) {
+		if (name.startsWith(".") && name !== ".lock") await rm(join(folder, name));
+	}
+}
+
+/** True for an archive from its first header to its trailer; false when there is no such file, or it was cut short. */
+async function isWholeCpio(path: string): Promise<boolean> {
+	const trailer = packCpio([]);
+	const handle = await open(path, "r").catch((error: unknown) => {
+		if (errnoName(error) === "ENOENT") return undefined;
+		throw error;
+	});
+	if (handle === undefined) return false;
+	try {
+		const { size } = await handle.stat();
+		if (size < trailer.length) return false;
+		const head = Buffer.alloc(CPIO_MAGIC.length);
+		const tail = Buffer.alloc(trailer.length);
+		await handle.read(head, 0, head.length, 0);
+		await handle.read(tail, 0, tail.length, size - tail.length);
+		return head.toString("latin1") === CPIO_MAGIC && tail.equals(trailer);
 	} finally {
-		await rm(temporary, { force: true });
+		await handle.close();
 	}
 }
 

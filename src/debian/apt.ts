@@ -2,7 +2,7 @@
  * apt with a state of its own: its lists, cache and sources live in a folder of ours, so that it works without root and
  * never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
  */
-import { mkdir, stat, statfs, writeFile } from "node:fs/promises";
+import { mkdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HostError } from "../base/errors.ts";
 import { type RunResult, run } from "../host/command.ts";
@@ -82,6 +82,14 @@ export class Apt {
 			if (match !== null) fields.set(match[1]!, match[2]!);
 		}
 		return fields.get("Package") === name ? fields : undefined;
+	}
+
+	/** An empty folder to download into. What a killed download left in it is gone. */
+	async downloadFolder(): Promise<string> {
+		const folder = join(this.#folder, "download");
+		await rm(folder, { recursive: true, force: true });
+		await mkdir(folder);
+		return folder;
 	}
 
 	/** Downloads into `folder`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */

@@ -10,6 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
 import { run } from "../host/command.ts";
+import { publish } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { Apt } from "./apt.ts";
 import { readSources, sourceFor } from "./sources.ts";
@@ -136,6 +137,7 @@ async function isCached(path: string, sha256: string): Promise<boolean> {
 	}
 }
 
+/** For the holder of apt's lock. */
 async function download(
 	apt: Apt,
 	found: PackageDescription,
@@ -143,7 +145,7 @@ async function download(
 	signal: AbortSignal | undefined,
 ): Promise<void> {
 	await mkdir(dirname(path), { recursive: true });
-	const folder = await mkdtemp(join(dirname(path), ".tsvmm-"));
+	const folder = await apt.downloadFolder();
 	try {
 		try {
 			await apt.download(found.name, found.version, folder);
@@ -157,7 +159,7 @@ async function download(
 		if (name === undefined) throw new HostError("ERR_DOWNLOAD", `Cannot download ${found.name}: apt left no file`);
 		const hash = await hashFile(join(folder, name));
 		if (hash !== found.sha256) throw wrongHash(found, found.sha256, hash);
-		await rename(join(folder, name), path);
+		await publish(join(folder, name), path);
 	} finally {
 		await rm(folder, { recursive: true, force: true });
 	}

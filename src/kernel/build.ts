@@ -14,7 +14,7 @@ import { findTool, run, toolMissing } from "../host/command.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
 import { SOURCE_PIN } from "./pins.ts";
-import { findKernel, type GuestKernel, obtainKernel } from "./store.ts";
+import { findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
 
 /** Raise it when the steps below change what comes out. */
 const RECIPE = 1;
@@ -50,9 +50,9 @@ export async function minimalKernelName(): Promise<string> {
 	return `minimal-${SOURCE_PIN.version.split("-")[0]}-${hash.slice(0, 8)}`;
 }
 
-/** The minimal kernel if it was built, else undefined. */
+/** The minimal kernel if it was built and is not damaged, else undefined. */
 export async function findMinimalKernel(): Promise<GuestKernel | undefined> {
-	return await findKernel(await minimalKernelName());
+	return await findWholeKernel(await minimalKernelName());
 }
 
 /** The Debian packages that `kernel build` needs and this host lacks. */

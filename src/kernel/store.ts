@@ -1,17 +1,18 @@
 /*
- * The guest kernels on this host, each a folder that appears complete or not at all:
+ * The guest kernels on this host, each a folder that is there whole or not at all (host/cache-folder.ts):
  *
  *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinuz, config, lib/modules/RELEASE/...
  *
  * Distribution kernels come from Debian's packages (fetchKernel), our own from its source (build.ts).
  */
-import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
+import { log } from "../base/log.ts";
 import { cacheFolder } from "../base/paths.ts";
 import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
-import { withFileLock } from "../host/file-lock.ts";
+import { isWhole, obtainFolder } from "../host/cache-folder.ts";
 import { selectModules } from "./modules.ts";
 import { FLAVOURS, type Flavour, PINS } from "./pins.ts";
 import { extractVmlinux } from "./vmlinux.ts";
@@ -63,11 +64,9 @@ export async function findKernel(name: string): Promise<GuestKernel | undefined>
 	try {
 		description = Description.parse(JSON.parse(text));
 	} catch (error) {
-		throw new ImageError("ERR_KERNEL_STORE", `Cannot use kernel ${name}: its kernel.json is damaged`, {
-			hint: `Remove ${folder} and fetch it again`,
-			cause: error,
-		});
+		throw damaged(name, folder, "its kernel.json is damaged", error);
 	}
+	if (!(await isWhole(folder))) throw damaged(name, folder, "files of it are missing or cut short");
 	const { version, release, modules, vmlinuz } = description;
 	return {
 		name,
@@ -80,15 +79,33 @@ export async function findKernel(name: string): Promise<GuestKernel | undefined>
 	};
 }
 
-/** All kernels of the store, by name. */
+function damaged(name: string, folder: string, found: string, cause?: unknown): ImageError {
+	return new ImageError("ERR_KERNEL_STORE", `Cannot use kernel ${name}: ${found}`, {
+		hint: `Remove ${folder} and fetch or build it again`,
+		cause,
+	});
+}
+
+/** As findKernel, but a damaged kernel is none: the caller can do without, or makes it anew. */
+export async function findWholeKernel(name: string): Promise<GuestKernel | undefined> {
+	try {
+		return await findKernel(name);
+	} catch (error) {
+		if (errnoName(error) !== "ERR_KERNEL_STORE") throw error;
+		log("warn", explain(error));
+		return undefined;
+	}
+}
+
+/** All kernels of the store that can be used, by name. */
 export async function listKernels(): Promise<GuestKernel[]> {
 	const names = (await readdir(await kernelsFolder())).filter((name) => !name.startsWith(".")).sort();
-	const kernels = await Promise.all(names.map(findKernel));
+	const kernels = await Promise.all(names.map(findWholeKernel));
 	return kernels.filter((kernel) => kernel !== undefined);
 }
 
 /**
- * The kernel called `name`; when the store has none, `fill` makes it in an empty folder and says what it is. Of several
+ * The kernel called `name`; when the store has none, or a damaged one, `fill` makes it in an empty folder and says what it is. Of several
  * processes that want the same kernel one makes it, the others wait.
  */
 export async function obtainKernel(
@@ -96,26 +113,14 @@ export async function obtainKernel(
 	fill: (folder: string) => Promise<Description>,
 	signal?: AbortSignal,
 ): Promise<GuestKernel> {
-	const present = await findKernel(name);
+	const present = await findWholeKernel(name);
 	if (present !== undefined) return present;
-	const kernels = await kernelsFolder();
-	const obtain = async () => {
-		const made = await findKernel(name);
-		if (made !== undefined) return made;
-		// What an interrupted call has left under this name is found and removed by the next.
-		const folder = join(kernels, `.${name}`);
-		await rm(folder, { recursive: true, force: true });
-		await mkdir(folder);
-		try {
-			const description = await fill(folder);
-			await writeFile(join(folder, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
-			await rename(folder, join(kernels, name));
-		} finally {
-			await rm(folder, { recursive: true, force: true });
-		}
-		return (await findKernel(name))!;
+	const describe = async (partial: string) => {
+		const description = await fill(partial);
+		await writeFile(join(partial, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
 	};
-	return await withFileLock(join(cacheFolder(), `kernel-${name}.lock`), obtain, signal);
+	await obtainFolder(join(await kernelsFolder(), name), describe, signal);
+	return (await findKernel(name))!;
 }
 
 export interface FetchOptions {

@@ -6,12 +6,13 @@
  *     CACHE/lab/template-HASH/vmlinux, initramfs, ram (sparse), state
  */
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { link, mkdir, mkdtemp, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { link, open, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { errnoName, explain, HostError } from "../base/errors.ts";
+import { explain, HostError } from "../base/errors.ts";
 import { cacheFolder } from "../base/paths.ts";
+import { obtainFolder } from "../host/cache-folder.ts";
 import { run } from "../host/command.ts";
+import { markUsed } from "../host/unused.ts";
 import { buildAgent } from "./agent-binary.ts";
 import { packInitramfs } from "./initramfs.ts";
 import { labKernel } from "./kernel.ts";
@@ -19,7 +20,7 @@ import { Outer } from "./outer.ts";
 import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuSize } from "./qemu.ts";
 
 /** Changes when templates are made in a way that the other inputs do not show. */
-const FORMAT = 1;
+const FORMAT = 2;
 const BOOT_TIMEOUT_MS = 180_000;
 
 export interface Template {
@@ -55,24 +56,18 @@ export async function prepareTemplate(size: QemuSize, console: string, signal?: 
 	hash.update(initramfs);
 	const cache = join(cacheFolder(), "lab");
 	const folder = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);
-	if (existsSync(folder)) return { folder, files: filesIn(folder) };
-
-	await mkdir(cache, { recursive: true });
-	const partial = await mkdtemp(join(cache, ".template-"));
-	try {
+	const build = async (partial: string) => {
 		const files = filesIn(partial);
 		await link(kernel.vmlinux, files.vmlinux);
 		await writeFile(files.initramfs, initramfs);
 		await bootAndSave(files, size, console, signal);
-		await rename(partial, folder);
-	} catch (error) {
-		// Another process was quicker: its template is as good.
-		if (errnoName(error) !== "ENOTEMPTY" && errnoName(error) !== "EEXIST") throw error;
-	} finally {
-		await rm(partial, { recursive: true, force: true });
-	}
+	};
+	const template = { folder, files: filesIn(folder) };
+	const made = await obtainFolder(folder, build, signal);
+	await markUsed(folder);
+	if (!made) return template;
 	await removeOthers(cache, folder);
-	return { folder, files: filesIn(folder), buildMs: performance.now() - start };
+	return { ...template, buildMs: performance.now() - start };
 }
 
 async function bootAndSave(
@@ -103,24 +98,18 @@ async function bootAndSave(
 	}
 }
 
-/** How many templates are kept: labs of other sizes may want theirs again. */
+/** How many templates are kept, those that were used last: labs of other sizes may want theirs again. */
 const KEPT_TEMPLATES = 3;
-/** Nobody builds a template for so long: what a killed keeper left. */
-const ABANDONED_MS = 3600_000;
 
 /** Removes old templates. A lab that runs from one keeps its files open and is not disturbed. */
 async function removeOthers(cache: string, current: string): Promise<void> {
-	const found: { path: string; ageMs: number; partial: boolean }[] = [];
+	const found: { path: string; mtimeMs: number }[] = [];
 	for (const name of await readdir(cache)) {
-		const partial = /^\.(template|kernel)-/.test(name);
 		const path = join(cache, name);
-		if (path === current || !(partial || name.startsWith("template-"))) continue;
+		if (path === current || !name.startsWith("template-")) continue;
 		const times = await stat(path).catch(() => undefined);
-		if (times !== undefined) found.push({ path, ageMs: Date.now() - times.mtimeMs, partial });
+		if (times !== undefined) found.push({ path, mtimeMs: times.mtimeMs });
 	}
-	const complete = found.filter(({ partial }) => !partial).sort((a, b) => a.ageMs - b.ageMs);
-	const abandoned = found.filter(({ partial, ageMs }) => partial && ageMs > ABANDONED_MS);
-	for (const { path } of [...complete.slice(KEPT_TEMPLATES - 1), ...abandoned]) {
-		await rm(path, { recursive: true, force: true });
-	}
+	found.sort((a, b) => b.mtimeMs - a.mtimeMs);
+	for (const { path } of found.slice(KEPT_TEMPLATES - 1)) await rm(path, { recursive: true, force: true });
 }

@@ -1,12 +1,26 @@
 /*
  * The microVM's initramfs, read back with cpio.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+	mkdirSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	statSync,
+	truncateSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { basename } from "node:path";
+import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { agentPath, initramfs } from "../../src/container/initramfs.ts";
 import { run } from "../../src/host/command.ts";
 import { buildAgent } from "../agent/native-agent.ts";
+import { atRisk, events, forget } from "../host/recorded-disk.ts";
+
+vi.mock("node:fs/promises", async (original) => (await import("../host/recorded-disk.ts")).recorded(await original()));
 
 let folder: string;
 let before: string | undefined;
@@ -70,4 +84,39 @@ test("initramfs is the same file for the same contents, another one for others",
 	expect(await initramfs({ kernel, fstype: "squashfs", network: false })).toBe(first);
 	expect(readFileSync(first).equals(bytes)).toBe(true);
 	expect(await initramfs({ kernel, fstype: "squashfs", network: true })).not.toBe(first);
+});
+
+test.each([
+	["is empty", 0],
+	["was cut short", 5000],
+	["lacks its last bytes", -4],
+])("initramfs is packed anew when the cached one %s", async (_what, size) => {
+	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const bytes = readFileSync(path);
+	truncateSync(path, size < 0 ? bytes.length + size : size);
+	expect(await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false })).toBe(path);
+	expect(readFileSync(path).equals(bytes)).toBe(true);
+});
+
+test("initramfs leaves nothing that a power cut could take away or empty", async () => {
+	forget();
+	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	expect(atRisk()).toEqual([]);
+	expect(events.filter((event) => event.startsWith("rename") && event.endsWith(path))).toHaveLength(1);
+});
+
+test("initramfs removes what killed ones have left and what nobody has used for 30 days", async () => {
+	const cached = `${folder}/cache/initramfs`;
+	mkdirSync(cached, { recursive: true });
+	for (const name of [".x.cpio.1234", "old.cpio", "young.cpio"]) writeFileSync(`${cached}/${name}`, "");
+	utimesSync(`${cached}/old.cpio`, 1e9, 1e9);
+	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	expect(readdirSync(cached).sort()).toEqual([".lock", basename(path), "young.cpio"].sort());
+});
+
+test("initramfs that is used again is not an old one", async () => {
+	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	utimesSync(path, 1e9, 1e9);
+	await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	expect(Date.now() - statSync(path).mtimeMs).toBeLessThan(24 * 3600_000);
 });

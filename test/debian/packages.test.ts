@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -38,6 +38,17 @@ test("fetchPackage downloads a package once for all who ask at the same time", {
 	expect(await fetchPackage(SMALL, { version, sha256 })).toBe(paths[0]);
 });
 
+test("fetchPackage removes what a killed download has left", { timeout: PATIENCE_MS }, async () => {
+	const path = await fetchPackage(SMALL);
+	const left = join(folder, "apt/bookworm/download");
+	rmSync(path);
+	mkdirSync(left);
+	writeFileSync(join(left, "half.deb"), "half");
+	expect(await fetchPackage(SMALL)).toBe(path);
+	expect(existsSync(left)).toBe(false);
+	expect(readdirSync(join(folder, "debs"))).toHaveLength(1);
+});
+
 test("fetchPackage fetches a cached package anew when its bytes have changed", { timeout: PATIENCE_MS }, async () => {
 	const path = await fetchPackage(SMALL);
 	writeFileSync(path, "damaged");
@@ -60,7 +71,7 @@ test("fetchKernel points to --latest when the mirror has dropped the pin", { tim
 		code: "ERR_KERNEL_PIN_GONE",
 		hint: expect.stringContaining("--latest"),
 	});
-	expect(readdirSync(join(folder, "kernels"))).toEqual([]);
+	expect(readdirSync(join(folder, "kernels")).filter((name) => !name.endsWith(".lock"))).toEqual([]);
 });
 
 test("unpackPackage unpacks a package that appears complete or not at all", async () => {

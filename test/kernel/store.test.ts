@@ -1,10 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { checkConfig, minimalKernelName } from "../../src/kernel/build.ts";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { checkConfig, findMinimalKernel, minimalKernelName } from "../../src/kernel/build.ts";
 import { modinfoDepends, moduleLoadOrder, selectModules } from "../../src/kernel/modules.ts";
 import { fetchKernel, findKernel, listKernels, obtainKernel } from "../../src/kernel/store.ts";
+import { atRisk, events, forget } from "../host/recorded-disk.ts";
+
+vi.mock("node:fs/promises", async (original) => (await import("../host/recorded-disk.ts")).recorded(await original()));
 
 let folder: string;
 beforeEach(() => {
@@ -12,6 +15,7 @@ beforeEach(() => {
 	process.env.TSVMM_CACHE = folder;
 });
 afterEach(() => {
+	vi.restoreAllMocks();
 	delete process.env.TSVMM_CACHE;
 	rmSync(folder, { recursive: true });
 });
@@ -46,7 +50,8 @@ test("obtainKernel leaves nothing in the store when making a kernel fails", asyn
 		throw new Error("disk is full");
 	});
 	await expect(failing).rejects.toThrow("disk is full");
-	expect(readdirSync(join(folder, "kernels"))).toEqual([]);
+	expect(await listKernels()).toEqual([]);
+	expect(readdirSync(join(folder, "kernels"))).toEqual([".k.lock"]);
 });
 
 test("findKernel refuses a damaged kernel.json and says what to do", async () => {
@@ -54,6 +59,53 @@ test("findKernel refuses a damaged kernel.json and says what to do", async () =>
 	writeFileSync(join(folder, "kernels/k/kernel.json"), '{"version": 3');
 	await expect(findKernel("k")).rejects.toMatchObject({ code: "ERR_KERNEL_STORE" });
 	expect(await findKernel("other")).toBeUndefined();
+});
+
+const fill = async (to: string) => {
+	mkdirSync(join(to, "lib/modules/6.1.1-cloud"), { recursive: true });
+	writeFileSync(join(to, "vmlinux"), "vmlinux");
+	writeFileSync(join(to, "lib/modules/6.1.1-cloud/modules.dep"), "");
+	await Promise.resolve();
+	return description;
+};
+
+/** What is said on stderr from now on. */
+function heard(): string[] {
+	const lines: string[] = [];
+	vi.spyOn(process.stderr, "write").mockImplementation((line) => lines.push(String(line)) > 0);
+	return lines;
+}
+
+test("obtainKernel leaves nothing that a power cut could take away or empty", async () => {
+	forget();
+	await obtainKernel("k", fill);
+	expect(atRisk()).toEqual([]);
+	expect(events.filter((event) => event.startsWith("rename"))).toHaveLength(1);
+});
+
+test.each([
+	["an empty vmlinux", "vmlinux", 0],
+	["a vmlinux that was cut short", "vmlinux", 3],
+	["an empty kernel.json", "kernel.json", 0],
+])("obtainKernel makes a kernel anew that has %s", async (_what, file, size) => {
+	const kernel = await obtainKernel("k", fill);
+	truncateSync(join(folder, "kernels/k", file), size);
+	await expect(findKernel("k")).rejects.toMatchObject({ code: "ERR_KERNEL_STORE" });
+	const said = heard();
+	expect(await listKernels()).toEqual([]);
+	expect(said.join()).toContain("warn: Cannot use kernel k: ");
+	expect(await obtainKernel("k", fill)).toEqual(kernel);
+	expect(readFileSync(kernel.vmlinux, "utf8")).toBe("vmlinux");
+	expect(await listKernels()).toEqual([kernel]);
+});
+
+test("findMinimalKernel passes over a damaged kernel, so that a guest gets another", async () => {
+	const kernel = await obtainKernel(await minimalKernelName(), fill);
+	expect(await findMinimalKernel()).toEqual(kernel);
+	truncateSync(kernel.vmlinux, 0);
+	const said = heard();
+	expect(await findMinimalKernel()).toBeUndefined();
+	expect(said.join()).toContain("files of it are missing or cut short");
 });
 
 test("fetchKernel names the flavours when there is no such one", async () => {

@@ -5,11 +5,12 @@
  */
 import { createHash, randomUUID } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm, unlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { ImageError } from "../../base/errors.ts";
+import { sync, writeDurably } from "../../host/durable-file.ts";
+import type { FileLock } from "../../host/file-lock.ts";
 import type { StoredImage } from "./config.ts";
 import { writeFailure } from "./failure.ts";
-import type { StoreLock } from "./lock.ts";
 import type { ImageStore } from "./store.ts";
 
 export interface Blob {
@@ -19,18 +20,18 @@ export interface Blob {
 
 export class Staging {
 	readonly #store: ImageStore;
-	readonly #lock: StoreLock;
+	readonly #lock: FileLock;
 	readonly #folder: string;
 	readonly #blobs = new Set<string>();
 
-	private constructor(store: ImageStore, lock: StoreLock, folder: string) {
+	private constructor(store: ImageStore, lock: FileLock, folder: string) {
 		this.#store = store;
 		this.#lock = lock;
 		this.#folder = folder;
 	}
 
 	/** Takes over the lock. */
-	static async create(store: ImageStore, lock: StoreLock): Promise<Staging> {
+	static async create(store: ImageStore, lock: FileLock): Promise<Staging> {
 		const folder = join(store.folder, "staging", randomUUID());
 		await mkdir(folder);
 		return new Staging(store, lock, folder);
@@ -96,15 +97,13 @@ export class Staging {
 	async #commit(images: readonly { image: StoredImage; names: readonly string[] }[]): Promise<void> {
 		const store = this.#store;
 		for (const digest of this.#blobs) await rename(this.#path(digest), store.blobPath(digest));
-		await syncFolder(join(store.folder, "blobs/sha256"));
+		await sync(join(store.folder, "blobs/sha256"));
 		for (const { image } of images) await this.#place(store.recordPath(image.digest), image);
-		await syncFolder(join(store.folder, "records"));
 		for (const { image, names } of images) {
 			for (const reference of names) {
 				await this.#place(store.namePath(reference), { reference, digest: image.digest });
 			}
 		}
-		await syncFolder(join(store.folder, "names"));
 	}
 
 	/** Removes what is left of this import and releases the lock. Always called, also after `commit`. */
@@ -113,17 +112,9 @@ export class Staging {
 		await this.#lock.close();
 	}
 
-	async #place(path: string, value: unknown): Promise<void> {
-		const temporary = join(this.#folder, `.${randomUUID()}`);
-		const handle = await open(temporary, "wx", 0o644);
-		try {
-			await handle.writeFile(`${JSON.stringify(value, undefined, "\t")}\n`);
-			await handle.sync();
-		} finally {
-			await handle.close();
-		}
-		await mkdir(dirname(path), { recursive: true });
-		await rename(temporary, path);
+	#place(path: string, value: unknown): Promise<void> {
+		const text = `${JSON.stringify(value, undefined, "\t")}\n`;
+		return writeDurably(path, text, join(this.#folder, `.${randomUUID()}`));
 	}
 
 	#path(digest: string): string {
@@ -151,15 +142,6 @@ export async function scratchFile(folder: string): Promise<FileHandle> {
 export async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
 	for (let done = 0; done < chunk.length; ) {
 		done += (await handle.write(chunk, done, chunk.length - done)).bytesWritten;
-	}
-}
-
-async function syncFolder(path: string): Promise<void> {
-	const handle = await open(path, "r");
-	try {
-		await handle.sync();
-	} finally {
-		await handle.close();
 	}
 }
 

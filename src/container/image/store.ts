@@ -5,7 +5,8 @@
  *     images/records/HEX.json    StoredImage by the manifest's digest: all that `run` reads
  *     images/names/HEX.json      a name and the digest it stands for; HEX is the hash of the name
  *     images/staging/UUID/       what an import is writing; swept when nobody holds the lock
- *     images/lock                shared: import and build; exclusive: remove
+ *     images/lock                shared: import and build; exclusive: remove and sweep
+ *     rootfs/                    root file systems of images, and under names with a dot what a build is writing
  *
  * Every file is written aside, synced and renamed into place, so a reader needs no lock and sees old or new, never
  * half; nothing here is read-modify-write, so two imports at once cannot lose each other's work. Looking up writes
@@ -17,9 +18,9 @@ import { mkdir, readdir, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { cacheFolder } from "../../base/paths.ts";
+import { FileLock } from "../../host/file-lock.ts";
 import type { StoredImage } from "./config.ts";
 import { writeFailure } from "./failure.ts";
-import { StoreLock } from "./lock.ts";
 import { formatReference, parseReference } from "./reference.ts";
 import { Staging } from "./staging.ts";
 
@@ -90,9 +91,7 @@ export class ImageStore {
 	/** Begins an import: a place to write that ends in `commit` or `discard`. Holds the lock shared until then. */
 	async stage(): Promise<Staging> {
 		await this.#ready();
-		const lock = await this.#openLock().catch((error: unknown) => {
-			throw writeFailure(this.folder, error);
-		});
+		const lock = await this.#openLock();
 		try {
 			/* Alone here: what others left behind when they were killed can go. */
 			if (await lock.tryExclusive()) await this.#sweep();
@@ -108,10 +107,7 @@ export class ImageStore {
 	 * Runs `work` while nobody can remove blobs. A store on a read-only file system has nobody who could.
 	 */
 	async shared<T>(work: () => Promise<T>): Promise<T> {
-		const lock = await this.#openLock().catch((error: unknown) => {
-			if (errnoName(error) === "EROFS" || errnoName(error) === "EACCES") return undefined;
-			throw writeFailure(this.folder, error);
-		});
+		const lock = await this.#openLockIfWritable();
 		try {
 			await lock?.take("shared");
 			return await work();
@@ -130,9 +126,7 @@ export class ImageStore {
 	async remove(texts: readonly string[]): Promise<string[]> {
 		const wanted = texts.map((text) => ({ text, image: this.find(text) }));
 		if (wanted.length === 0) return [];
-		const lock = await this.#openLock().catch((error: unknown) => {
-			throw writeFailure(this.folder, error);
-		});
+		const lock = await this.#openLock();
 		try {
 			await lock.take("exclusive");
 			await this.#sweep();
@@ -176,8 +170,22 @@ export class ImageStore {
 		}
 	}
 
-	#openLock(): Promise<StoreLock> {
-		return StoreLock.open(join(this.folder, "lock"));
+	async #openLock(): Promise<FileLock> {
+		try {
+			return await FileLock.open(join(this.folder, "lock"));
+		} catch (error) {
+			throw writeFailure(this.folder, error);
+		}
+	}
+
+	/** Undefined for a store that this user, or anybody, can only read. */
+	async #openLockIfWritable(): Promise<FileLock | undefined> {
+		try {
+			return await FileLock.open(join(this.folder, "lock"));
+		} catch (error) {
+			if (errnoName(error) === "EROFS" || errnoName(error) === "EACCES") return undefined;
+			throw writeFailure(this.folder, error);
+		}
 	}
 
 	async #sweep(): Promise<void> {

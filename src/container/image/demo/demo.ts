@@ -2,7 +2,7 @@
  * The images that the demo and the tests run, made from Debian's packages when the store lacks them. Two who ask at
  * once wait for one another, and the second finds it done.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheFolder } from "../../../base/paths.ts";
 import { withFileLock } from "../../../host/file-lock.ts";
@@ -36,7 +36,10 @@ export async function ensureDemoImage(name: DemoImage, options: DemoOptions = {}
 	if (store.has(reference)) return reference;
 	return withFileLock(join(cacheFolder(), `demo-${name}.lock`), async () => {
 		if (store.has(reference)) return reference;
-		const scratch = await mkdtemp(join(cacheFolder(), `.demo-${name}-`));
+		/* What an interrupted call has left is found and removed by the next. */
+		const scratch = join(cacheFolder(), `.demo-${name}`);
+		await rm(scratch, { recursive: true, force: true });
+		await mkdir(scratch);
 		try {
 			const layout = join(scratch, "layout");
 			await RECIPES[name](layout, scratch, options.say);

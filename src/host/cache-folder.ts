@@ -1,0 +1,96 @@
+/*
+ * Folders of the cache that are made as a whole (a kernel, a template of the lab) and are there whole or not at all:
+ *
+ *     NAME/files.json    path and size of every file in it, written last: what has been cut short is not taken for whole
+ *     .NAME/             one that is being made, by the holder of .NAME.lock
+ */
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, relative } from "node:path";
+import * as z from "zod";
+import { errnoName } from "../base/errors.ts";
+import { publish } from "./durable-file.ts";
+import { tryFileLock, withFileLock } from "./file-lock.ts";
+
+const FILES = "files.json";
+const Sizes = z.record(z.string(), z.number());
+
+/** Temporary folders that no lock says anything of are removed at this age. */
+const ABANDONED_MS = 3600_000;
+
+/**
+ * Sees to it that `folder` is there and whole. Of several processes that want the same one, one makes it and the others
+ * wait. What killed ones have left beside it is removed.
+ *
+ * @param fill makes the contents in an empty folder, which is renamed afterwards
+ * @param signal ends the wait for another process; `fill` sees to itself
+ * @returns true when it was made now
+ * @throws what `fill` throws, and nothing is left then; HostError ERR_LOCK; the signal's reason
+ */
+export async function obtainFolder(
+	folder: string,
+	fill: (partial: string) => Promise<void>,
+	signal?: AbortSignal,
+): Promise<boolean> {
+	if (await isWhole(folder)) return false;
+	const parent = dirname(folder);
+	await mkdir(parent, { recursive: true });
+	const make = async () => {
+		if (await isWhole(folder)) return false;
+		const partial = join(parent, `.${basename(folder)}`);
+		await rm(partial, { recursive: true, force: true });
+		await mkdir(partial);
+		try {
+			await fill(partial);
+			await writeFile(join(partial, FILES), `${JSON.stringify(await sizesIn(partial), undefined, "\t")}\n`);
+			/* Only a damaged one can still be there. */
+			await rm(folder, { recursive: true, force: true });
+			await publish(partial, folder);
+		} finally {
+			await rm(partial, { recursive: true, force: true });
+		}
+		return true;
+	};
+	const made = await withFileLock(lockOf(folder), make, signal);
+	if (made) await removeAbandoned(parent);
+	return made;
+}
+
+/** True when every file that `folder` was made with is there in its full size. */
+export async function isWhole(folder: string): Promise<boolean> {
+	try {
+		const sizes = Sizes.parse(JSON.parse(await readFile(join(folder, FILES), "utf8")));
+		const found = await Promise.all(Object.keys(sizes).map((path) => stat(join(folder, path))));
+		return Object.values(sizes).every((size, i) => size === found[i]!.size);
+	} catch (error) {
+		if (error instanceof SyntaxError || error instanceof z.ZodError || errnoName(error) === "ENOENT") return false;
+		throw error;
+	}
+}
+
+function lockOf(folder: string): string {
+	return join(dirname(folder), `.${basename(folder)}.lock`);
+}
+
+async function sizesIn(folder: string): Promise<Record<string, number>> {
+	const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+	const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+	const sizes: Record<string, number> = {};
+	for (const path of paths.sort()) sizes[relative(folder, path)] = (await stat(path)).size;
+	return sizes;
+}
+
+/** Removes the temporary folders in `parent` whose maker is dead. */
+async function removeAbandoned(parent: string): Promise<void> {
+	for (const entry of await readdir(parent, { withFileTypes: true })) {
+		if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
+		const path = join(parent, entry.name);
+		const remove = () => rm(path, { recursive: true, force: true });
+		if (existsSync(`${path}.lock`)) {
+			await tryFileLock(`${path}.lock`, remove);
+			continue;
+		}
+		const found = await stat(path).catch(() => undefined);
+		if (found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS) await remove();
+	}
+}
