@@ -47,6 +47,8 @@ class Pending {
 export interface FileDiskOptions {
 	/** The guest cannot write to it; false when missing. */
 	readOnly?: boolean;
+	/** The file, open: used in place of the path, which then only names it. It stays the caller's. */
+	fd?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
 	/** The way into the machine that the disk belongs to. */
@@ -88,7 +90,7 @@ export class FileDisk implements BlockBackend {
 	 */
 	static open(path: string, options: FileDiskOptions = {}): FileDisk {
 		const { readOnly = false } = options;
-		const fd = openDisk(path, readOnly);
+		const fd = openDisk(path, options.fd, readOnly);
 		try {
 			lock(path, fd, readOnly);
 			return new FileDisk(path, fd, diskSize(path, fd), readOnly, options);
@@ -262,15 +264,17 @@ export class FileDisk implements BlockBackend {
 	}
 }
 
-function openDisk(path: string, readOnly: boolean): number {
+function openDisk(path: string, opened: number | undefined, readOnly: boolean): number {
+	/* Opened once more by its descriptor, as locks and the right to write belong to an open file. */
+	const file = opened === undefined ? path : `/proc/self/fd/${opened}`;
 	try {
 		/* Looked at before it is opened: opening a FIFO would wait for its other end. */
-		const stat = statSync(path);
+		const stat = statSync(file);
 		if (!stat.isFile() && !stat.isBlockDevice()) {
 			const what = stat.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";
 			throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${what}`);
 		}
-		return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+		return openSync(file, readOnly ? constants.O_RDONLY : constants.O_RDWR);
 	} catch (cause) {
 		if (cause instanceof HostError) throw cause;
 		const denied = !readOnly && ["EACCES", "EPERM", "EROFS"].includes(errnoName(cause) ?? "");

@@ -8,6 +8,7 @@ import { ImageStore } from "../container/image/store.ts";
 
 export function imageCommand(): Command {
 	const image = new Command("image").description("import, list and remove container images");
+	image.hook("preAction", () => new ImageStore().collectLeftovers());
 	image
 		.command("import")
 		.description("import an OCI layout, a docker-archive or a root file system")

@@ -10,7 +10,8 @@ import { isatty } from "node:tty";
 import { Command } from "commander";
 import { explain, UsageError } from "../base/errors.ts";
 import { FORWARDED_SIGNALS } from "../base/signals.ts";
-import type { RootfsOptions } from "../container/image/rootfs.ts";
+import type { StoredImage } from "../container/image/config.ts";
+import type { OpenRootfs, RootfsOptions } from "../container/image/rootfs.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { initramfs } from "../container/initramfs.ts";
 import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
@@ -25,7 +26,12 @@ import { type PortForward, validateSize } from "../machine/config.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 import { outputFailed, watchOutput } from "./output.ts";
 
-type ContainerRun = ContainerMachine & { process: ProcessSpec };
+/** What the command line asks for. */
+interface ContainerRequest extends Omit<ContainerMachine, "rootfs" | "kernel"> {
+	store: ImageStore;
+	image: StoredImage;
+	process: ProcessSpec;
+}
 
 interface HostStdio extends ContainerStdio {
 	close(): void;
@@ -92,17 +98,24 @@ export function runCommand(): Command {
 }
 
 async function run(imageName: string, command: string[], flags: RunFlags): Promise<number> {
-	const options = await prepare(imageName, command, flags);
+	const say = (line: string) => {
+		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
+	};
+	const request = readRequest(imageName, command, flags, say);
+	/* Open until the machine has it: an image may be removed while it starts. */
+	await using rootfs = await buildRootfs(request, flags);
+	const kernel = await chooseKernel(flags.kernel, say);
+	await initramfs({ kernel, fstype: rootfs.fstype, network: request.network !== undefined });
 	if (needsLab()) {
 		watchOutput();
-		const device = options.network?.device;
+		const device = request.network?.device;
 		const ports = device?.kind === "user" ? (device.ports ?? []) : [];
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
 	}
 	const { runInForeground } = await import("../container/run.ts");
 	const stdio = hostStdio(flags);
 	try {
-		const { status, times } = await runInForeground(options, stdio);
+		const { status, times } = await runInForeground({ ...request, rootfs, kernel }, stdio);
 		if (flags.timings) process.stderr.write(`tsvmm: ${describeTimes(times)}\n`);
 		return status;
 	} finally {
@@ -112,15 +125,17 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 	}
 }
 
-/** Everything that can be wrong is found here, before a lab or a machine is started. */
-async function prepare(imageName: string, command: string[], flags: RunFlags): Promise<ContainerRun> {
+/** Whatever can be wrong with the command line is found here. */
+function readRequest(
+	imageName: string,
+	command: string[],
+	flags: RunFlags,
+	say: (line: string) => void,
+): ContainerRequest {
 	const hostname = readHostname(flags.hostname ?? flags.name ?? randomBytes(6).toString("hex"));
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
 	validateSize(cpus, memoryMiB);
-	const say = (line: string) => {
-		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
-	};
 	const network = readNetwork(flags, say);
 	const env = [
 		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path), process.env)),
@@ -143,15 +158,9 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 		...(flags.workdir === undefined ? {} : { workdir: flags.workdir }),
 		...(flags.user === undefined ? {} : { user: flags.user }),
 	});
-	const { rootfsImage } = await import("../container/image/rootfs.ts");
-	const { withProgress } = await import("../container/image/progress.ts");
-	const build = (watch: RootfsOptions) => rootfsImage(store, image, watch);
-	const rootfs = await (flags.quiet ? build({}) : withProgress("building the root file system", build));
-	const kernel = await chooseKernel(flags.kernel, say);
-	await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
 	return {
-		rootfs,
-		kernel,
+		store,
+		image,
 		process: process_,
 		hostname,
 		cpus,
@@ -160,6 +169,13 @@ async function prepare(imageName: string, command: string[], flags: RunFlags): P
 		...(consoleFile === undefined ? {} : { consoleFile }),
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 	};
+}
+
+async function buildRootfs({ store, image }: ContainerRequest, { quiet }: RunFlags): Promise<OpenRootfs> {
+	const { openRootfs } = await import("../container/image/rootfs.ts");
+	const { withProgress } = await import("../container/image/progress.ts");
+	const build = (watch: RootfsOptions) => openRootfs(store, image, watch);
+	return quiet ? build({}) : withProgress("building the root file system", build);
 }
 
 async function chooseKernel(

@@ -84,7 +84,8 @@ const TAIL_CHARACTERS = 8192;
 export async function runContainer(options: ContainerOptions): Promise<Container> {
 	const { hostname = randomBytes(6).toString("hex"), cpus = 1, memoryMiB = 512, tty, signal } = options;
 	validateSize(cpus, memoryMiB);
-	const { rootfs, image, stopSignal } = await rootOf(options);
+	await using root = await rootOf(options);
+	const { rootfs, image, stopSignal } = root;
 	const spec = processSpec(image, {
 		command: options.args ?? [],
 		env: Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`),
@@ -122,23 +123,31 @@ async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
 }
 
 /** The root file system, and what its image says about the process. */
-async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promise<{
+interface Root extends AsyncDisposable {
 	rootfs: RootfsImage;
 	image: ImageProcess;
 	stopSignal?: number | undefined;
-}> {
+}
+
+/** An image's root file system is held open until this is disposed of; the caller's own is the caller's. */
+async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promise<Root> {
 	if ((name === undefined) === (rootfs === undefined)) {
 		throw new UsageError("ERR_RUN_ROOT", "Cannot run a container: either an image or a rootfs is wanted");
 	}
-	if (rootfs !== undefined) return { rootfs, image: { env: [], entrypoint: [], cmd: [], workingDir: "", user: "" } };
-	const [{ ImageStore }, { rootfsImage }] = await Promise.all([
-		import("./image/store.ts"),
-		import("./image/rootfs.ts"),
-	]);
+	if (rootfs !== undefined) {
+		const image = { env: [], entrypoint: [], cmd: [], workingDir: "", user: "" };
+		return { rootfs, image, [Symbol.asyncDispose]: () => Promise.resolve() };
+	}
+	const [{ ImageStore }, { openRootfs }] = await Promise.all([import("./image/store.ts"), import("./image/rootfs.ts")]);
 	const store = new ImageStore();
 	const image = store.find(name!);
-	const built = await rootfsImage(store, image, signal === undefined ? {} : { signal });
-	return { rootfs: built, image: image.config, stopSignal: signalNumber(image.config.stopSignal) };
+	const opened = await openRootfs(store, image, signal === undefined ? {} : { signal });
+	return {
+		rootfs: opened,
+		image: image.config,
+		stopSignal: signalNumber(image.config.stopSignal),
+		[Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+	};
 }
 
 /** "SIGTERM", "TERM" or "15"; undefined for anything else. */
@@ -158,7 +167,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		cmdline: ["quiet", ...(cmdline === undefined ? [] : [cmdline])].join(" "),
 		cpus,
 		memoryMiB,
-		disks: [{ path: rootfs.path, readOnly: true, id: ROOT_DISK }],
+		disks: [{ path: rootfs.path, fd: rootfs.fd, readOnly: true, id: ROOT_DISK }],
 		nets: network === undefined ? [] : [network.device],
 		vsock: { cid: 3 },
 		rng: true,

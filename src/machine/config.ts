@@ -20,6 +20,11 @@ export type DiskConfig = FileDiskConfig | OwnDiskConfig;
 export interface FileDiskConfig {
 	/** Path of the file. It is locked: one machine may write to it, or several may read. */
 	path: string;
+	/**
+	 * The file, open: used in place of the path, which then only names it. It stays the caller's, who may close it once
+	 * the machine is created.
+	 */
+	fd?: number | undefined;
 	/** The guest cannot write to it; false when missing. */
 	readOnly?: boolean | undefined;
 	/** Name on this machine and what VIRTIO_BLK_T_GET_ID answers, 1 to 20 characters; "disk0" by position when missing. */

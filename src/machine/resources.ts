@@ -93,7 +93,9 @@ function openConsole(config: ConsoleConfig): ConsoleBackend {
 }
 
 function openDisk(disk: DiskConfig, enter: Enter): BlockBackend {
-	return "backend" in disk ? disk.backend : FileDisk.open(disk.path, { readOnly: disk.readOnly ?? false, enter });
+	if ("backend" in disk) return disk.backend;
+	const { path, fd, readOnly = false } = disk;
+	return FileDisk.open(path, { readOnly, enter, ...(fd === undefined ? {} : { fd }) });
 }
 
 async function openNet(net: NetConfig, enter: Enter, signal: AbortSignal | undefined): Promise<NetBackend> {

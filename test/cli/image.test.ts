@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -52,6 +52,15 @@ test("image import, ls, inspect and rm tell one story", async () => {
 	});
 	expect(await image("rm", "app:1", "app:2")).toBe(`Untagged: app:1\nUntagged: app:2\nDeleted: ${id}\n`);
 	expect(await image("ls")).toBe("REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n");
+});
+
+test("image ls removes what a killed build has left", async () => {
+	await image("import", archive);
+	const rootfs = join(folder, "cache/rootfs");
+	mkdirSync(rootfs);
+	writeFileSync(join(rootfs, ".killed"), "");
+	await image("ls");
+	expect(readdirSync(rootfs)).toEqual([]);
 });
 
 test("image import takes standard input when it is told -", () => {

@@ -8,8 +8,8 @@ import { closeSync, openSync, readFileSync, truncateSync, writeFileSync } from "
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ensureDemoImage } from "../../src/container/image/demo/demo.ts";
-import { rootfsImage } from "../../src/container/image/rootfs.ts";
 import { ImageStore } from "../../src/container/image/store.ts";
+import { builtRootfs } from "../container/image/built-rootfs.ts";
 import { Linux } from "./linux.ts";
 
 const MIB = 2 ** 20;
@@ -32,7 +32,7 @@ in_debian() { chroot /mnt /usr/bin/env -C /tmp PATH=/usr/sbin:/usr/bin "$@"; }
 beforeAll(async () => {
 	const store = new ImageStore();
 	const image = store.find(await ensureDemoImage("debian-tools", { store }));
-	tools = `${(await rootfsImage(store, image)).path},ro,id=tools`;
+	tools = `${(await builtRootfs(store, image)).path},ro,id=tools`;
 	linux = await Linux.up();
 });
 afterAll(async () => {

@@ -2,22 +2,27 @@
  * The root file system of an image as a read-only block image: squashfs, uncompressed, made by sqfstar from the merged
  * tar stream; docs/root-file-system.md says why. Built once per manifest and kept beside the store. Nothing is
  * extracted, no root is needed, owners, devices and capabilities come out as the image has them.
+ *
+ *     open it -> whole? -> that is it
+ *        | no such file, or one that was cut short
+ *     store's lock, shared -> build .UUID -> sync, rename -> open it
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { explain, HostError } from "../../base/errors.ts";
+import { errnoName, explain, HostError } from "../../base/errors.ts";
 import { findTool, toolMissing } from "../../host/command.ts";
+import { publish } from "../../host/durable-file.ts";
+import { removeUnused } from "../../host/unused.ts";
 import type { StoredImage } from "./config.ts";
 import { storeFull, writeFailure } from "./failure.ts";
 import { type LayerSource, withLayers } from "./layer-file.ts";
 import { measureTree, mergeLayers, writeTree } from "./layers.ts";
-import { mendRoot } from "./squashfs-root.ts";
+import { isWhole, mendRoot } from "./squashfs-root.ts";
 import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
 import { type Inode, walk } from "./tree.ts";
@@ -28,6 +33,29 @@ export interface RootfsImage {
 	readonly path: string;
 	/** What the guest mounts it as, read-only. */
 	readonly fstype: "squashfs";
+	/** The file, open: used in place of `path`, so that it may be removed meanwhile. It stays the caller's. */
+	readonly fd?: number;
+}
+
+/** A root file system of the cache, held open: `image rm` takes its name away, not its content. The caller closes it. */
+export class OpenRootfs implements RootfsImage, AsyncDisposable {
+	readonly path: string;
+	readonly fstype = "squashfs";
+	readonly #file: FileHandle;
+
+	/** @param file of `path`; closed with this */
+	constructor(path: string, file: FileHandle) {
+		this.path = path;
+		this.#file = file;
+	}
+
+	get fd(): number {
+		return this.#file.fd;
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		await this.#file.close();
+	}
 }
 
 export interface RootfsOptions {
@@ -54,40 +82,62 @@ export function rootfsPath(store: ImageStore, image: StoredImage): string {
 }
 
 /**
- * The root file system of an image, built if it is not there yet.
+ * The root file system of an image, built if it is not there yet, or damaged. What killed builds have left is removed.
  *
- * @throws HostError ERR_STORE_FULL, ERR_TOOL_MISSING (squashfs-tools), ERR_ROOTFS_BUILD
+ * @returns the caller's to close
+ * @throws HostError ERR_STORE_FULL, ERR_TOOL_MISSING (squashfs-tools), ERR_ROOTFS_BUILD; ImageError
+ * ERR_IMAGE_NOT_FOUND when the image has been removed meanwhile
  */
-export async function rootfsImage(
+export async function openRootfs(
 	store: ImageStore,
 	image: StoredImage,
 	options: RootfsOptions = {},
-): Promise<RootfsImage> {
+): Promise<OpenRootfs> {
+	await store.collectLeftovers();
 	const path = rootfsPath(store, image);
-	/* Looked up without a lock and without a write: the lab's store is read-only. */
-	if (existsSync(path)) return { path, fstype: "squashfs" };
-	const temporary = join(store.rootfsFolder, `.${randomUUID()}`);
+	/* Looked up without a lock and without a write: the store may be on a read-only file system. */
+	const present = await openWhole(path);
+	if (present !== undefined) return new OpenRootfs(path, present);
 	try {
 		await mkdir(store.rootfsFolder, { recursive: true });
-		await store.shared(async () => {
-			try {
-				await withLayers(layerSource(store), image.layers, async (layers) => {
-					const tree = mergeLayers(layers);
-					const total = measureTree(tree).sizeBytes;
-					const { onProgress, signal } = options;
-					const tar = writeTree(tree, layers, (done) => onProgress?.(done, total));
-					await squash(tree, tar, temporary, signal);
-					await finish(tree, temporary);
-				});
-				await rename(temporary, path);
-			} finally {
-				await rm(temporary, { force: true });
-			}
+		return await store.shared(async () => {
+			store.find(image.digest);
+			await build(store, image, path, options);
+			await removeUnused(store.rootfsFolder, (name) => !name.includes(`-${RECIPE}.`));
+			return new OpenRootfs(path, await open(path, "r"));
 		});
 	} catch (error) {
 		throw writeFailure(store.rootfsFolder, error);
 	}
-	return { path, fstype: "squashfs" };
+}
+
+/** Undefined when there is no such file, or not all of it. */
+async function openWhole(path: string): Promise<FileHandle | undefined> {
+	const file = await open(path, "r").catch((error: unknown) => {
+		if (errnoName(error) === "ENOENT") return undefined;
+		throw new HostError("ERR_STORE_READ", `Cannot read ${path}: ${explain(error)}`, { cause: error });
+	});
+	if (file === undefined || (await isWhole(file))) return file;
+	await file.close();
+	return undefined;
+}
+
+/** Makes the root file system; for a holder of the store's lock. */
+async function build(store: ImageStore, image: StoredImage, path: string, options: RootfsOptions): Promise<void> {
+	const temporary = join(store.rootfsFolder, `.${randomUUID()}`);
+	try {
+		await withLayers(layerSource(store), image.layers, async (layers) => {
+			const tree = mergeLayers(layers);
+			const total = measureTree(tree).sizeBytes;
+			const { onProgress, signal } = options;
+			const tar = writeTree(tree, layers, (done) => onProgress?.(done, total));
+			await squash(tree, tar, temporary, signal);
+			await finish(tree, temporary);
+		});
+		await publish(temporary, path);
+	} finally {
+		await rm(temporary, { force: true });
+	}
 }
 
 function layerSource(store: ImageStore): LayerSource {
@@ -104,14 +154,13 @@ function layerSource(store: ImageStore): LayerSource {
 	};
 }
 
-/** Gives the root folder its owner and time, and the file to the disk. */
+/** Gives the root folder its owner and time. */
 async function finish(root: Inode, path: string): Promise<void> {
 	const owners = new Set<number>();
 	for (const { inode } of walk(root)) owners.add(inode.uid).add(inode.gid);
 	const handle = await open(path, "r+");
 	try {
 		await mendRoot(handle, { uid: root.uid, gid: root.gid, mtime: clampTime(root.mtime) }, (id) => owners.has(id));
-		await handle.sync();
 	} finally {
 		await handle.close();
 	}

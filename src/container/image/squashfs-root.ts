@@ -12,17 +12,37 @@ import type { FileHandle } from "node:fs/promises";
 import { HostError } from "../../base/errors.ts";
 
 const MAGIC = 0x73717368;
-const superblock = { magic: 0, no_ids: 26, root_inode: 32, id_table_start: 48, inode_table_start: 64, sizeof: 96 };
+const superblock = {
+	magic: 0,
+	no_ids: 26,
+	root_inode: 32,
+	bytes_used: 40,
+	id_table_start: 48,
+	inode_table_start: 64,
+	sizeof: 96,
+};
 const inode = { uid: 4, gid: 6, mtime: 8 };
 const METADATA = 8192;
 const UNCOMPRESSED = 0x8000;
 const IDS_PER_BLOCK = METADATA / 4;
+
+/** mksquashfs pads its images to this. */
+const PADDING = 4096;
 
 export interface RootOwner {
 	uid: number;
 	gid: number;
 	/** Seconds, 0 to 2^32 - 1. */
 	mtime: number;
+}
+
+/** True for an image that is as long as its superblock says, which is written last. */
+export async function isWhole(handle: FileHandle): Promise<boolean> {
+	const { size } = await handle.stat();
+	if (size < superblock.sizeof) return false;
+	const head = await readAt(handle, 0, superblock.sizeof);
+	if (head.readUInt32LE(superblock.magic) !== MAGIC) return false;
+	return size === Math.ceil(Number(head.readBigUInt64LE(superblock.bytes_used)) / PADDING) * PADDING;
 }
 
 /**

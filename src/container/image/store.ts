@@ -104,6 +104,21 @@ export class ImageStore {
 	}
 
 	/**
+	 * Removes what killed imports and builds have left, unless somebody is at work here. Without any it writes nothing.
+	 */
+	async collectLeftovers(): Promise<void> {
+		if (!(await this.#hasLeftovers())) return;
+		const lock = await this.#openLockIfWritable();
+		try {
+			if (await lock?.tryExclusive()) await this.#sweep();
+		} catch (error) {
+			throw writeFailure(this.folder, error);
+		} finally {
+			await lock?.close();
+		}
+	}
+
+	/**
 	 * Runs `work` while nobody can remove blobs. A store on a read-only file system has nobody who could.
 	 */
 	async shared<T>(work: () => Promise<T>): Promise<T> {
@@ -186,6 +201,11 @@ export class ImageStore {
 			if (errnoName(error) === "EROFS" || errnoName(error) === "EACCES") return undefined;
 			throw writeFailure(this.folder, error);
 		}
+	}
+
+	async #hasLeftovers(): Promise<boolean> {
+		if ((await readdir(join(this.folder, "staging")).catch(() => [])).length > 0) return true;
+		return (await readdir(this.rootfsFolder).catch(() => [])).some((name) => name.startsWith("."));
 	}
 
 	async #sweep(): Promise<void> {

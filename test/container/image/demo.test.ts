@@ -5,9 +5,9 @@ import { expect, test } from "vitest";
 import { cacheFolder } from "../../../src/base/paths.ts";
 import { ensureDemoImage } from "../../../src/container/image/demo/demo.ts";
 import { smallTar } from "../../../src/container/image/demo/layout.ts";
-import { rootfsImage } from "../../../src/container/image/rootfs.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
 import { useFolder } from "./archives.ts";
+import { builtRootfs } from "./built-rootfs.ts";
 
 const folder = useFolder();
 
@@ -24,7 +24,7 @@ test("ensureDemoImage makes busybox from Debian's package, the same image each t
 		const image = store.find("busybox");
 		digests.push(image.digest);
 		expect(image.config).toMatchObject({ cmd: ["sh"], architecture: "amd64", os: "linux" });
-		const { path } = await rootfsImage(store, image);
+		const { path } = await builtRootfs(store, image);
 		const list = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" });
 		expect(list).toMatch(/^-rwxr-xr-x 0\/0 .* squashfs-root\/bin\/busybox$/m);
 		expect(list).toMatch(/^lrwxrwxrwx 0\/0 .* squashfs-root\/bin\/sh -> \/bin\/busybox$/m);

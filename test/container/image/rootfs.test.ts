@@ -3,12 +3,12 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, stat
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { importImage } from "../../../src/container/image/import.ts";
-import { rootfsImage } from "../../../src/container/image/rootfs.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
 import { readRange } from "../../../src/container/image/tar/entry.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
 import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+import { builtRootfs } from "./built-rootfs.ts";
 
 const folder = useFolder();
 
@@ -61,10 +61,10 @@ async function build() {
 	return { store, image: store.find("app") };
 }
 
-test("rootfsImage makes a squashfs with exactly the merged tree, entry by entry", async () => {
+test("openRootfs makes a squashfs with exactly the merged tree, entry by entry", async () => {
 	const { store, image } = await build();
 	const seen: number[] = [];
-	const { path, fstype } = await rootfsImage(store, image, { onProgress: (done, total) => seen.push(done / total) });
+	const { path, fstype } = await builtRootfs(store, image, { onProgress: (done, total) => seen.push(done / total) });
 	expect(fstype).toBe("squashfs");
 	expect(statSync(path).size % 4096).toBe(0);
 	expect(seen.at(-1)).toBe(1);
@@ -121,20 +121,20 @@ test("rootfsImage makes a squashfs with exactly the merged tree, entry by entry"
 	expect(root).toMatch(/^drwxr-x--x 1000\/6 .* 1970-01-01 00:00 /);
 });
 
-test("rootfsImage gives the same bytes for the same image, and builds once", async () => {
+test("openRootfs gives the same bytes for the same image, and builds once", async () => {
 	const { store, image } = await build();
-	const { path } = await rootfsImage(store, image);
+	const { path } = await builtRootfs(store, image);
 	const first = readFileSync(path);
 	const inode = statSync(path).ino;
-	await rootfsImage(store, image);
+	await builtRootfs(store, image);
 	expect(statSync(path).ino).toBe(inode);
 	rmSync(path);
-	await Promise.all([rootfsImage(store, image), rootfsImage(store, image)]);
+	await Promise.all([builtRootfs(store, image), builtRootfs(store, image)]);
 	expect(readFileSync(path).equals(first)).toBe(true);
 	expect(readdirSync(store.rootfsFolder)).toHaveLength(1);
 });
 
-test("rootfsImage builds from layers that are compressed, and from none at all", async () => {
+test("openRootfs builds from layers that are compressed, and from none at all", async () => {
 	const store = folder.store();
 	const compress = (data: Buffer) => execFileSync("xz", ["-c"], { input: data });
 	await importImage(store, folder.file("a", await packFiles(ociLayout([await tar(LOWER)], { compress }))), {
@@ -145,47 +145,47 @@ test("rootfsImage builds from layers that are compressed, and from none at all",
 		["xz", 14],
 		["scratch", 1],
 	] as const) {
-		const { path } = await rootfsImage(store, store.find(name));
+		const { path } = await builtRootfs(store, store.find(name));
 		const lines = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" }).trim().split("\n");
 		expect([name, lines.length]).toEqual([name, count]);
 	}
 	expect(readdirSync(store.rootfsFolder)).toHaveLength(2);
 });
 
-test("rootfsImage stops when it is told to, and leaves nothing", async () => {
+test("openRootfs stops when it is told to, and leaves nothing", async () => {
 	const { store, image } = await build();
 	const stop = new AbortController();
 	const reason = new Error("enough");
-	const work = rootfsImage(store, image, { signal: stop.signal, onProgress: () => stop.abort(reason) });
+	const work = builtRootfs(store, image, { signal: stop.signal, onProgress: () => stop.abort(reason) });
 	await expect(work).rejects.toBe(reason);
 	expect(readdirSync(store.rootfsFolder)).toEqual([]);
 });
 
-test("rootfsImage notices a blob that was lost in the store", async () => {
+test("openRootfs notices a blob that was lost in the store", async () => {
 	const { store, image } = await build();
 	rmSync(store.blobPath(image.layers[0]!.digest));
-	await expect(rootfsImage(store, image)).rejects.toMatchObject({ code: "ERR_STORE_READ" });
+	await expect(builtRootfs(store, image)).rejects.toMatchObject({ code: "ERR_STORE_READ" });
 	expect(readdirSync(store.rootfsFolder)).toEqual([]);
 });
 
 test.runIf(process.getuid!() === 0)(
-	"rootfsImage makes the same files for every user, and never the root folder the builder's",
+	"openRootfs makes the same files for every user, and never the root folder the builder's",
 	async () => {
 		const { store, image } = await build();
-		const mine = await rootfsImage(store, image);
+		const mine = await builtRootfs(store, image);
 		const other = new ImageStore(join(folder.path, "other/images"));
 		await importImage(other, join(folder.path, "image.tar"), { name: "app" });
 		await importImage(other, folder.file("empty.tar", await packFiles(ociLayout([]))), { name: "scratch" });
 		execFileSync("chown", ["-R", "1234:1235", join(folder.path, "other")]);
 		const script = `
-		import { rootfsImage } from ${JSON.stringify(join(process.cwd(), "src/container/image/rootfs.ts"))};
+		import { openRootfs } from ${JSON.stringify(join(process.cwd(), "src/container/image/rootfs.ts"))};
 		import { ImageStore } from ${JSON.stringify(join(process.cwd(), "src/container/image/store.ts"))};
 		process.chdir(process.argv[2]);
 		process.setgroups([]);
 		process.setgid(1235);
 		process.setuid(1234);
 		const store = new ImageStore("images");
-		for (const name of ["app", "scratch"]) console.log((await rootfsImage(store, store.find(name))).path);
+		for (const name of ["app", "scratch"]) console.log((await openRootfs(store, store.find(name))).path);
 	`;
 		const file = folder.file("build.mts", Buffer.from(script));
 		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(folder.path, "other")], {
@@ -204,9 +204,9 @@ test.runIf(process.getuid!() === 0)(
 
 /* Only root may mount; sqfs2tar above reads the same image without it. */
 const canMount = process.getuid!() === 0 && spawnSync("losetup", ["--find"]).status === 0;
-test.runIf(canMount)("rootfsImage makes what the kernel mounts: hard links, devices, attributes of files", async () => {
+test.runIf(canMount)("openRootfs makes what the kernel mounts: hard links, devices, attributes of files", async () => {
 	const { store, image } = await build();
-	const { path } = await rootfsImage(store, image);
+	const { path } = await builtRootfs(store, image);
 	const at = join(folder.path, "mnt");
 	mkdirSync(at);
 	execFileSync("mount", ["-o", "loop,ro", path, at]);

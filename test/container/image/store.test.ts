@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import { importImage } from "../../../src/container/image/import.ts";
-import { rootfsImage, rootfsPath } from "../../../src/container/image/rootfs.ts";
+import { rootfsPath } from "../../../src/container/image/rootfs.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
 import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+import { builtRootfs } from "./built-rootfs.ts";
 
 const folder = useFolder();
 const mounts: string[] = [];
@@ -74,11 +75,11 @@ describe("ImageStore", () => {
 	test("looking up writes nothing", async () => {
 		const store = folder.store();
 		await importImage(store, await image([{ name: "a" }]), { name: "app" });
-		await rootfsImage(store, store.find("app"));
+		await builtRootfs(store, store.find("app"));
 		const before = snapshot(folder.path);
 		const again = folder.store();
 		expect(again.list()).toHaveLength(1);
-		await rootfsImage(again, again.find("app"));
+		await builtRootfs(again, again.find("app"));
 		expect(again.has("nothing")).toBe(false);
 		expect(snapshot(folder.path)).toEqual(before);
 	});
@@ -86,13 +87,13 @@ describe("ImageStore", () => {
 	test.runIf(isRoot)("works on a read-only file system, root file system included", async () => {
 		const store = folder.store();
 		await importImage(store, await image([{ name: "a" }]), { name: "app" });
-		await rootfsImage(store, store.find("app"));
+		await builtRootfs(store, store.find("app"));
 		const cache = join(folder.path, "cache");
 		execFileSync("mount", ["--bind", cache, cache]);
 		mounts.push(cache);
 		execFileSync("mount", ["-o", "remount,bind,ro", cache]);
 		const again = folder.store();
-		expect((await rootfsImage(again, again.find("app"))).fstype).toBe("squashfs");
+		expect((await builtRootfs(again, again.find("app"))).fstype).toBe("squashfs");
 		await expect(importImage(again, await image([{ name: "b" }]), { name: "b" })).rejects.toMatchObject({
 			code: "ERR_STORE_WRITE",
 		});
@@ -116,12 +117,12 @@ describe("ImageStore", () => {
 		const [one] = await importImage(store, await two("one"), { name: "one" });
 		await importImage(store, await two("two"), { name: "two" });
 		await importImage(store, await two("one"), { name: "alias" });
-		await rootfsImage(store, store.find("one"));
+		await builtRootfs(store, store.find("one"));
 		expect(await store.remove(["one"])).toEqual(["Untagged: one:latest"]);
 		expect(existsSync(rootfsPath(store, one!.image))).toBe(true);
 		expect(await store.remove(["alias"])).toEqual(["Untagged: alias:latest", `Deleted: ${one!.image.id}`]);
 		expect(existsSync(rootfsPath(store, one!.image))).toBe(false);
-		await rootfsImage(store, store.find("two"));
+		await builtRootfs(store, store.find("two"));
 		await store.remove(["two"]);
 		expect(readdirSync(join(store.folder, "blobs/sha256"))).toEqual([]);
 		expect(readdirSync(store.rootfsFolder)).toEqual([]);
@@ -159,7 +160,7 @@ describe("ImageStore", () => {
 				.concat([0, 1, 2, 3, 4].flatMap((i) => [`left${i}:latest`, `right${i}:latest`]))
 				.sort(),
 		);
-		for (const one of store.list()) await rootfsImage(store, one);
+		for (const one of store.list()) await builtRootfs(store, one);
 		expect(readdirSync(join(store.folder, "staging"))).toEqual([]);
 	}, 60_000);
 
@@ -188,7 +189,7 @@ describe("ImageStore", () => {
 		await expect(importImage(store, big, { name: "big" })).rejects.toMatchObject({ code: "ERR_STORE_FULL" });
 		expect(readdirSync(join(store.folder), { recursive: true }).sort()).toEqual(before);
 		writeFileSync(join(small, "filler"), Buffer.alloc(1_600_000));
-		await expect(rootfsImage(store, store.find("fits"))).rejects.toMatchObject({ code: "ERR_STORE_FULL" });
+		await expect(builtRootfs(store, store.find("fits"))).rejects.toMatchObject({ code: "ERR_STORE_FULL" });
 		expect(readdirSync(store.rootfsFolder)).toEqual([]);
 	});
 
