@@ -1,7 +1,12 @@
 /*
  * The public entry for ioctl experiments: one class per KVM file descriptor, one method per ioctl, and the structs that
- * they take. What they mean is in the kernel's Documentation/virt/kvm/api.rst.
+ * they take; RAM to give to a VM, and the run loop that calls KVM_RUN. What the ioctls mean is in the kernel's
+ * Documentation/virt/kvm/api.rst.
  */
+
+export type { MemoryRegion } from "./base/guest-memory.ts";
+export { GuestRam, type RamBacking, type RamOptions, type RamRange } from "./host/ram.ts";
+export { RunLoop, type RunLoopEvents } from "./host/run-loop.ts";
 export * from "./kvm/constants.ts";
 export * from "./kvm/structs.ts";
 export { Kvm } from "./kvm/system.ts";

@@ -1,29 +1,21 @@
 /*
- * Lab 1: KVM's hello world. A virtual machine of one page of RAM and one vCPU in real mode runs sixteen bytes of code:
+ * Lab 1: KVM's hello world. A virtual machine of one page of RAM and one vCPU in real mode runs twelve bytes of code:
  * it adds two registers, prints the sum as a digit and a newline on port 0x3f8, and halts. docs/labs/kvm-hello.md tells
  * the story; run it with
  *
  *     npx tsx docs/labs/kvm-hello.ts
  */
-import { GuestRam } from "../../src/host/ram.ts";
-import { RunLoop } from "../../src/host/run-loop.ts";
-import { KVM_EXIT_HLT, KVM_EXIT_IO } from "../../src/kvm/constants.ts";
-import { kvm_regs, kvm_run, kvm_run_io, kvm_sregs } from "../../src/kvm/structs.ts";
-import { Kvm } from "../../src/kvm/system.ts";
+import { GuestRam, KVM_EXIT_HLT, KVM_EXIT_IO, Kvm, kvm_regs, kvm_run, kvm_run_io, kvm_sregs, RunLoop } from "tsvmm/kvm";
 
+// biome-ignore format: one instruction per line
 const CODE = [
-	0xba,
-	0xf8,
-	0x03, //  mov dx, 0x3f8
-	0x00,
-	0xd8, //        add al, bl
-	0x04,
-	0x30, //        add al, '0'
-	0xee, //              out dx, al
-	0xb0,
-	0x0a, //        mov al, '\n'
-	0xee, //              out dx, al
-	0xf4, //              hlt
+	0xba, 0xf8, 0x03, /* mov dx, 0x3f8 */
+	0x00, 0xd8,       /* add al, bl */
+	0x04, 0x30,       /* add al, '0' */
+	0xee,             /* out dx, al */
+	0xb0, 0x0a,       /* mov al, '\n' */
+	0xee,             /* out dx, al */
+	0xf4,             /* hlt */
 ];
 const CODE_ADDRESS = 0x1000;
 

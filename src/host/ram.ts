@@ -21,7 +21,9 @@ const PAGE_BYTES = 4096;
 
 /** A part of the guest's address space that shall be RAM; both multiples of 4096. */
 export interface RamRange {
+	/** Guest-physical address of the first byte. */
 	readonly gpa: number;
+	/** Its size. */
 	readonly sizeBytes: number;
 }
 
@@ -32,13 +34,15 @@ export interface RamRange {
  */
 export type RamBacking = "anonymous" | "memfd";
 
+/** How RAM is mapped. */
 export interface RamOptions {
-	/** "anonymous" when missing. */
+	/** What it is made of; "anonymous" when missing. */
 	backing?: RamBacking;
 }
 
+/** RAM of a guest, mapped on the host; its owner closes it after the last vCPU has stopped. */
 export class GuestRam {
-	/** Adjacent ranges of more than 2 GiB are several regions. */
+	/** Where it is, for KVM_SET_USER_MEMORY_REGION and GuestMemory. Adjacent ranges of more than 2 GiB are several regions. */
 	readonly regions: readonly MemoryRegion[];
 	/** With a memfd: where each range begins in it, in the order of the ranges. The bytes between them are unused. */
 	readonly offsets: readonly number[];
