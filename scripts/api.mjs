@@ -16,9 +16,9 @@ const ENTRIES = { tsvmm: "src/index.ts", "tsvmm/virtio": "src/virtio.ts", "tsvmm
 
 const INTRODUCTION = `# API
 
-What \`import\` from \`tsvmm\`, \`tsvmm/virtio\` and \`tsvmm/kvm\` gives. What this page names is kept by semantic versioning
-([CONTRIBUTING.md](../CONTRIBUTING.md)); what it does not name may change at any time. An error has a class from below and
-a code that stays ([errors.md](errors.md)).
+What \`import\` from \`tsvmm\`, \`tsvmm/virtio\` and \`tsvmm/kvm\` gives; [examples](examples) show it at work. What this
+page names is kept by semantic versioning ([CONTRIBUTING.md](../CONTRIBUTING.md)); what it does not name may change at any
+time. An error has a class from below and a code that stays ([errors.md](errors.md)).
 
 \`npm run api\` makes this page from the doc comments.
 `;

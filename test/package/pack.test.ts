@@ -1,36 +1,20 @@
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { builtinModules } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { packageRoot } from "../../src/host/native.ts";
-import { type Package, pack } from "./pack.ts";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { InstalledPackage } from "./installed.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "package-"));
-const user = join(folder, "user");
-let packed: Package;
+/* Each start of npm takes its time on a busy machine. */
+vi.setConfig({ testTimeout: 120_000 });
 
-/** Runs a command as the package's user. */
-const run = (command: string, args: string[]) =>
-	execFileSync(command, args, { cwd: user, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-
+let user: InstalledPackage;
 beforeAll(() => {
-	packed = pack(folder);
-	mkdirSync(user);
-	writeFileSync(join(user, "package.json"), '{ "type": "module" }');
-	run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", packed.path, typesOfNode()]);
-}, 120_000);
-afterAll(() => rmSync(folder, { recursive: true }));
-
-/** The version that the repository itself has. */
-function typesOfNode(): string {
-	const { devDependencies } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8"));
-	return `@types/node@${devDependencies["@types/node"]}`;
-}
+	user = new InstalledPackage();
+}, 300_000);
+afterAll(() => user?.remove());
 
 test("the package holds what runs, the helper's source and nothing else", () => {
-	const top = packed.files.filter((path) => !path.startsWith("dist/lib/"));
+	const top = user.packed.files.filter((path) => !path.startsWith("dist/lib/"));
 	const native = top.filter((path) => path.startsWith("native/"));
 	expect(native.filter((path) => !/\.[ch]$/.test(path))).toEqual([]);
 	expect(native).toContain("native/runloop.c");
@@ -49,7 +33,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"package.json",
 		"prebuilds/linux-x64/tsvmm.glibc.node",
 	]);
-	const library = packed.files.filter((path) => path.startsWith("dist/lib/"));
+	const library = user.packed.files.filter((path) => path.startsWith("dist/lib/"));
 	expect(library.filter((path) => !/\.(js|d\.ts)$/.test(path))).toEqual([]);
 	expect(library.filter((path) => path.startsWith("dist/lib/cli/"))).toEqual([]);
 	for (const entry of ["index", "virtio", "kvm"]) {
@@ -58,15 +42,15 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 });
 
 test("the package is small", () => {
-	expect(packed.packedBytes).toBeLessThan(1024 * 1024);
-	expect(packed.unpackedBytes).toBeLessThan(4 * 1024 * 1024);
+	expect(user.packed.packedBytes).toBeLessThan(1024 * 1024);
+	expect(user.packed.unpackedBytes).toBeLessThan(4 * 1024 * 1024);
 });
 
 test("what the package imports is built in or a dependency of its own", () => {
-	const installed = join(user, "node_modules/tsvmm");
+	const installed = join(user.folder, "node_modules/tsvmm");
 	const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
 	const known = [...Object.keys(dependencies), ...builtinModules];
-	const foreign = packed.files
+	const foreign = user.packed.files
 		.filter((path) => path.endsWith(".js"))
 		.flatMap((path) => {
 			const text = readFileSync(join(installed, path), "utf8").replace(/^\s*(\/\/|\*|\/\*).*$/gm, "");
@@ -77,21 +61,49 @@ test("what the package imports is built in or a dependency of its own", () => {
 	expect([...new Set(foreign)].filter((name) => !known.includes(name))).toEqual([]);
 });
 
+test.each(["node16", "bundler"] as const)(
+	"docs/examples compile against the package with module resolution %s",
+	(resolution) => {
+		user.copy("docs/examples", `examples-${resolution}`);
+		expect(user.compile(`examples-${resolution}`, resolution)).toBe("");
+	},
+);
+
+test("each public entry can be imported", () => {
+	const script = [
+		'import { Machine } from "tsvmm";',
+		'import { RngDevice } from "tsvmm/virtio";',
+		'import { Kvm } from "tsvmm/kvm";',
+		"console.log(Machine.name, RngDevice.name, Kvm.name);",
+	];
+	expect(user.run(process.execPath, ["--input-type=module", "-e", script.join("\n")])).toBe("Machine RngDevice Kvm\n");
+});
+
 test("npx tsvmm runs from the installed package", () => {
-	expect(run("npx", ["--no-install", "tsvmm", "--version"])).toMatch(/^\d+\.\d+\.\d+ \(commit [0-9a-f]{12}/);
-	const { verdict, findings } = JSON.parse(run("npx", ["--no-install", "tsvmm", "doctor", "--json"]));
+	expect(user.run("npx", ["--no-install", "tsvmm", "--version"])).toMatch(/^\d+\.\d+\.\d+ \(commit [0-9a-f]{12}/);
+	const { verdict, findings } = JSON.parse(user.run("npx", ["--no-install", "tsvmm", "doctor", "--json"]));
 	expect(["direct", "lab"]).toContain(verdict);
 	const status = (name: string) => findings.find((finding: { name: string }) => finding.name === name)?.status;
 	expect([status("native helper"), status("guest agent")]).toEqual(["ok", "ok"]);
 });
 
 test("where the prebuilt helper does not load, the install script builds it from its source", () => {
-	const installed = join(user, "node_modules/tsvmm");
+	const installed = join(user.folder, "node_modules/tsvmm");
 	rmSync(join(installed, "prebuilds"), { recursive: true });
-	run("npm", ["rebuild", "tsvmm"]);
-	const script = 'import { Kvm } from "tsvmm/kvm"; const kvm = Kvm.open(); console.log(typeof kvm.fd); kvm.close();';
-	expect(run(process.execPath, ["--input-type=module", "-e", script])).toBe("number\n");
-	expect(run("npx", ["--no-install", "tsvmm", "doctor", "--json"])).toMatch(
+	user.run("npm", ["rebuild", "tsvmm"]);
+	writeFileSync(join(user.folder, "disk"), Buffer.alloc(512));
+	const script = [
+		'import { FileDisk } from "tsvmm";',
+		'const disk = FileDisk.open("disk");',
+		"console.log(await new Promise((done) => {",
+		"	disk.start((_token, result) => done(result));",
+		"	disk.flush(0);",
+		"	disk.submit();",
+		"}));",
+		"await disk.close();",
+	];
+	expect(user.run(process.execPath, ["--input-type=module", "-e", script.join("\n")])).toBe("ok\n");
+	expect(user.run("npx", ["--no-install", "tsvmm", "doctor", "--json"])).toMatch(
 		/"name": "native helper",\s*"status": "ok"/,
 	);
-}, 120_000);
+});

@@ -1,0 +1,72 @@
+/*
+ * The package as its user has it: packed, and installed in a directory of its own.
+ */
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { packageRoot } from "../../src/host/native.ts";
+import { type Package, pack } from "./pack.ts";
+
+/** How a user's compiler finds the package. */
+export type Resolution = "node16" | "bundler";
+
+export class InstalledPackage {
+	readonly packed: Package;
+	/** The user's directory. */
+	readonly folder: string;
+	readonly #above: string;
+
+	/** Packs, and installs with the types of Node that the repository itself has. */
+	constructor() {
+		this.#above = mkdtempSync(join(tmpdir(), "package-"));
+		this.folder = join(this.#above, "user");
+		this.packed = pack(this.#above);
+		mkdirSync(this.folder);
+		writeFileSync(join(this.folder, "package.json"), '{ "type": "module" }');
+		const { devDependencies } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8"));
+		const types = `@types/node@${devDependencies["@types/node"]}`;
+		this.run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", this.packed.path, types]);
+	}
+
+	/** Runs a command as the user. @returns its output @throws when it fails */
+	run(command: string, args: readonly string[]): string {
+		return execFileSync(command, args, { cwd: this.folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+	}
+
+	/** Copies a file or directory of the repository to the user. */
+	copy(path: string, name: string): void {
+		cpSync(join(packageRoot(), path), join(this.folder, name), { recursive: true });
+	}
+
+	/**
+	 * Compiles all .ts files of a directory as strictly as can be, declarations of the package included.
+	 *
+	 * @returns what the compiler says; "" when it is content
+	 */
+	compile(folder: string, resolution: Resolution): string {
+		const config = join(this.folder, folder, "tsconfig.json");
+		const compilerOptions = {
+			target: "es2022",
+			lib: ["es2023"],
+			module: resolution === "node16" ? "node16" : "esnext",
+			moduleResolution: resolution,
+			types: ["node"],
+			strict: true,
+			exactOptionalPropertyTypes: true,
+			noUncheckedIndexedAccess: true,
+			skipLibCheck: false,
+			rewriteRelativeImportExtensions: true,
+		};
+		writeFileSync(config, JSON.stringify({ compilerOptions, include: ["*.ts"] }));
+		try {
+			return this.run(join(packageRoot(), "node_modules/.bin/tsc"), ["-p", config]);
+		} catch (error) {
+			return (error as { stdout: string }).stdout;
+		}
+	}
+
+	remove(): void {
+		rmSync(this.#above, { recursive: true });
+	}
+}
