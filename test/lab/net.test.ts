@@ -148,11 +148,11 @@ describe("tsvmm run", () => {
 	});
 	it("keeps a container away from the loopback of its host", async () => {
 		const image = await ensureDemoImage("busybox");
-		const address = (await linux.sh("hostname -I")).trim().split(" ")[0];
-		const script = `for host in ${USER_GATEWAY} ${address}; do wget -q -T 5 -O - http://$host:8000/file | sha256sum; done`;
+		/* The test above gets this file with host-loopback=on. */
+		const script = `wget -q -T 5 -O - http://${USER_GATEWAY}:8000/file | sha256sum`;
 		const { stdout } = await linux.lab.exec([...TSVMM, "run", "-q", image, "sh", "-c", script]);
 		const nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-		expect(String(stdout)).toBe(`${nothing}  -\n${hash}  -\n`);
+		expect(String(stdout)).toBe(`${nothing}  -\n`);
 	});
 	it("gives a container on a tap the address and gateway it is told", async () => {
 		const image = await ensureDemoImage("busybox");
