@@ -6,8 +6,10 @@ import { constants } from "node:fs";
 import { type FileHandle, lstat, open, realpath } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { errnoName, explain, ImageError } from "../../base/errors.ts";
+import { type ImageBudget, tooLarge } from "./budget.ts";
 import { MAX_DOCUMENT_BYTES } from "./documents.ts";
 import { escapes, malformed } from "./failure.ts";
+import { Pace } from "./pace.ts";
 import { bytePath, chunks, type FileRange, readRange, shown, type TarEntry } from "./tar/entry.ts";
 import { readTar } from "./tar/read.ts";
 
@@ -17,7 +19,7 @@ export interface Archive {
 	/** A whole small file. @throws ImageError ERR_IMAGE_MALFORMED when missing or larger than 4 MiB */
 	read(path: string): Promise<Buffer>;
 	/** A file's bytes in chunks. @throws ImageError ERR_IMAGE_MALFORMED when missing */
-	stream(path: string): Promise<AsyncIterable<Uint8Array> | Iterable<Uint8Array>>;
+	stream(path: string): Promise<AsyncIterable<Uint8Array>>;
 }
 
 /** Refuses what an honest archive never says: absolute paths and "..". */
@@ -34,11 +36,29 @@ function checkSize(path: string, size: number): void {
 	if (size > MAX_DOCUMENT_BYTES) throw malformed(path, `${size} bytes are too many for a JSON document`);
 }
 
+/** Bytes on their way into the store: counted, and ended by the signal. */
+async function* charged(
+	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+	file: string,
+	budget: ImageBudget,
+	signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+	for await (const chunk of source) {
+		signal?.throwIfAborted();
+		budget.addWritten(file, chunk.length);
+		yield chunk;
+	}
+}
+
 export class FolderArchive implements Archive {
 	readonly #folder: string;
+	readonly #budget: ImageBudget;
+	readonly #signal: AbortSignal | undefined;
 
-	constructor(folder: string) {
+	constructor(folder: string, budget: ImageBudget, signal?: AbortSignal) {
 		this.#folder = folder;
+		this.#budget = budget;
+		this.#signal = signal;
 	}
 
 	async has(path: string): Promise<boolean> {
@@ -57,7 +77,8 @@ export class FolderArchive implements Archive {
 
 	async stream(path: string): Promise<AsyncIterable<Uint8Array>> {
 		const handle = await this.#open(path);
-		return handle.createReadStream({ highWaterMark: 1024 * 1024 });
+		this.#budget.addInput((await handle.stat()).size);
+		return charged(handle.createReadStream({ highWaterMark: 1024 * 1024 }), path, this.#budget, this.#signal);
 	}
 
 	async #open(path: string): Promise<FileHandle> {
@@ -81,25 +102,88 @@ export class FolderArchive implements Archive {
 
 const MAX_LINKS = 8;
 
+/** An archive of images has a few files for each layer. A root file system has many, which need not be held. */
+const MAX_MEMBERS = 100_000;
+/** Longer ones are nothing that a document could name. */
+const MAX_PATH = 4096;
+/** What a member takes in V8's heap besides its path and target, rounded up. */
+const MEMBER_BYTES = 256;
+const MARKS = ["oci-layout", "manifest.json"];
+
+type Member = Pick<TarEntry, "type" | "target" | "offset" | "size">;
+
 export class TarArchive implements Archive {
 	readonly #range: FileRange;
-	readonly #members = new Map<string, TarEntry>();
-	/** Seconds since the epoch of the newest member; 0 when there is none. */
-	readonly newest: number = 0;
+	readonly #file: string;
+	readonly #budget: ImageBudget;
+	readonly #signal: AbortSignal | undefined;
+	readonly #members = new Map<string, Member>();
+	#count = 0;
+	#newest = 0;
 
-	/** Reads the whole list of members, not their content. */
-	constructor(range: FileRange, file: string) {
+	private constructor(range: FileRange, file: string, budget: ImageBudget, signal?: AbortSignal) {
 		this.#range = range;
+		this.#file = file;
+		this.#budget = budget;
+		this.#signal = signal;
+	}
+
+	/**
+	 * Reads the whole list of members, not their content.
+	 *
+	 * @param file what to call the archive in messages
+	 * @throws ImageError ERR_IMAGE_MALFORMED, ERR_IMAGE_TOO_LARGE; the signal's reason
+	 */
+	static async open(range: FileRange, file: string, budget: ImageBudget, signal?: AbortSignal): Promise<TarArchive> {
+		const archive = new TarArchive(range, file, budget, signal);
+		const pace = new Pace(signal);
 		for (const entry of readTar(range, file)) {
-			const path = plain(entry.path);
-			/* The last of equal names counts, as in extraction. The root folder itself is no member. */
-			if (path !== "") this.#members.set(path, entry);
-			if (entry.mtime > this.newest) this.newest = entry.mtime;
+			const turn = pace.step();
+			if (turn !== undefined) await turn;
+			archive.#add(entry);
 		}
+		return archive;
+	}
+
+	#add(entry: TarEntry): void {
+		if (entry.mtime > this.#newest) this.#newest = entry.mtime;
+		const path = entry.path.length > MAX_PATH ? entry.path : plain(entry.path);
+		/* The root folder itself is no member. */
+		if (path === "") return;
+		this.#count++;
+		const { type, offset, size } = entry;
+		const target = entry.target.length > MAX_PATH ? "" : entry.target;
+		if (path.length > MAX_PATH || (this.#count > MAX_MEMBERS && !MARKS.includes(path))) return;
+		this.#budget.hold(this.#file, MEMBER_BYTES + path.length + target.length);
+		/* The last of equal names counts, as in extraction. */
+		this.#members.set(path, { type, target, offset, size });
+	}
+
+	/**
+	 * What kind of archive it is, by the file that only that kind has.
+	 *
+	 * @throws ImageError ERR_IMAGE_TOO_LARGE when an archive of images has more than 100,000 files
+	 */
+	get kind(): "oci-layout" | "docker-archive" | "rootfs" {
+		const mark = MARKS.find((path) => this.#members.has(path));
+		if (mark === undefined) return "rootfs";
+		if (this.#count > MAX_MEMBERS)
+			throw tooLarge(this.#file, this.#count, "files in an archive of images", MAX_MEMBERS);
+		return mark === "oci-layout" ? "oci-layout" : "docker-archive";
+	}
+
+	/** All bytes of the archive itself. */
+	whole(): AsyncIterable<Uint8Array> {
+		return charged(chunks(this.#range), this.#file, this.#budget, this.#signal);
+	}
+
+	/** Seconds since the epoch of the newest member; 0 when there is none. */
+	get newest(): number {
+		return this.#newest;
 	}
 
 	get isEmpty(): boolean {
-		return this.#members.size === 0;
+		return this.#count === 0;
 	}
 
 	async has(path: string): Promise<boolean> {
@@ -107,18 +191,18 @@ export class TarArchive implements Archive {
 	}
 
 	async read(path: string): Promise<Buffer> {
-		const entry = this.#file(path);
+		const entry = this.#find(path);
 		checkSize(path, entry.size);
 		return readRange(this.#range, entry.offset, entry.size);
 	}
 
-	async stream(path: string): Promise<Iterable<Uint8Array>> {
-		const entry = this.#file(path);
-		return chunks(this.#range, entry.offset, entry.size);
+	async stream(path: string): Promise<AsyncIterable<Uint8Array>> {
+		const { offset, size } = this.#find(path);
+		return charged(chunks(this.#range, offset, size), path, this.#budget, this.#signal);
 	}
 
 	/** Old docker-archives store an equal layer once and link to it: "../ID/layer.tar" from within a folder. */
-	#file(path: string): TarEntry {
+	#find(path: string): Member {
 		checkPath(path, "an image's file");
 		let at = plain(bytePath(path));
 		for (let i = 0; i < MAX_LINKS; i++) {

@@ -1,7 +1,7 @@
 /*
- * Compressed streams: told apart by their first bytes, never by name or media type, and unpacked with a bound on what
- * comes out, so that a small file cannot fill the disk. gzip by Node, zstd by fzstd, xz by the tool (a child that is
- * ended with the stream).
+ * Compressed streams: told apart by their first bytes, never by name or media type. What comes out is counted, so that a
+ * small file cannot fill the disk, and the memory that it takes is bounded. gzip by Node, xz and zstd by their tools
+ * (children that are ended with the stream), zstd by fzstd where the tool is missing.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,12 +9,15 @@ import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { explain, ImageError, TsvmmError } from "../../base/errors.ts";
 import { findTool, toolMissing } from "../../host/command.ts";
+import type { ImageBudget } from "./budget.ts";
 import { malformed } from "./failure.ts";
 
 export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
 
-/** Most bytes that one layer or one archive may unpack to; docs/limitations.md. */
-export const MAX_UNPACKED_BYTES = 64 * 2 ** 30;
+/** Most memory that a tool may take to unpack, in MiB: zstd -22 and xz -9 need 128 and 65. */
+const TOOL_MEMORY_MIB = { xz: 256, zstd: 128 };
+/** In words of xz and of zstd. */
+const NEEDS_MEMORY = /memory usage limit|too much memory|window size larger/i;
 
 const MAGIC: [Compression, number[]][] = [
 	["gzip", [0x1f, 0x8b]],
@@ -32,35 +35,42 @@ export function compressionOf(head: Uint8Array): Compression {
  * Unpacks `source`.
  *
  * @param file what to call the stream in messages
- * @throws ImageError ERR_IMAGE_MALFORMED when it is damaged or cut off, ERR_IMAGE_TOO_LARGE beyond `limitBytes`
+ * @throws ImageError ERR_IMAGE_MALFORMED when it is damaged or cut off, ERR_IMAGE_TOO_LARGE when it unpacks to more than
+ *   the budget has, or needs more memory for that than its tool may take
  */
 export async function* decompress(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 	compression: Compression,
 	file: string,
-	limitBytes = MAX_UNPACKED_BYTES,
+	budget: ImageBudget,
 ): AsyncGenerator<Uint8Array> {
-	let total = 0;
 	try {
-		for await (const chunk of unpack(source, compression, limitBytes)) {
-			total += chunk.length;
-			if (total > limitBytes) throw tooLarge(file, limitBytes);
+		for await (const chunk of unpack(source, compression)) {
+			budget.addWritten(file, chunk.length);
 			yield chunk;
 		}
 	} catch (error) {
 		if (error instanceof TsvmmError) throw error;
-		if (error instanceof Bomb) throw tooLarge(file, limitBytes);
 		const found = explain(error);
-		throw malformed(file, `damaged or truncated ${compression} data (${found})`, error);
+		if (!(error instanceof NeedsMemory)) {
+			throw malformed(file, `damaged or truncated ${compression} data (${found})`, error);
+		}
+		throw new ImageError("ERR_IMAGE_TOO_LARGE", `Cannot read image: ${file}: ${found}`, {
+			hint: `Pack it with a smaller dictionary or window (${compression} without --ultra or --long)`,
+			cause: error,
+		});
 	}
 }
 
-class Bomb extends Error {}
+class NeedsMemory extends Error {
+	constructor(name: string, mebibytes: number) {
+		super(`it needs more memory to unpack than ${name} may take, which is ${mebibytes} MiB`);
+	}
+}
 
 function unpack(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 	compression: Compression,
-	limitBytes: number,
 ): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
 	switch (compression) {
 		case "none":
@@ -68,7 +78,7 @@ function unpack(
 		case "gzip":
 			return gunzip(source);
 		case "zstd":
-			return findTool("zstd") === undefined ? unzstd(source, limitBytes) : unpackWith("zstd", source);
+			return findTool("zstd") === undefined ? unzstd(source) : unpackWith("zstd", source);
 		case "xz":
 			return unpackWith("xz", source);
 		case "bzip2":
@@ -91,29 +101,23 @@ async function* gunzip(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>)
 	}
 }
 
-/** One push unpacks all at once, and 4 bytes may stand for 128 KiB: small pushes bound the memory. */
-const ZSTD_PUSH = 16 * 1024;
+/** One push unpacks all at once, and 4 bytes may stand for 128 KiB: small pushes bound the memory, here to 64 MiB. */
+const ZSTD_PUSH = 2 * 1024;
 
-/** Largest window of a zstd frame, as in the zstd tool: fzstd holds and moves the whole window for every block. */
-const ZSTD_WINDOW = 128 * 2 ** 20;
+/** Largest window of a zstd frame, as for the zstd tool: fzstd holds and moves the whole window for every block. */
+const ZSTD_WINDOW = TOOL_MEMORY_MIB.zstd * 2 ** 20;
 
 /** Exported for tests: the way without the zstd tool. */
-export async function* unzstd(
-	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-	limitBytes: number,
-): AsyncGenerator<Uint8Array> {
+export async function* unzstd(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
 	const { Decompress } = await import("fzstd");
 	let ready: Uint8Array[] = [];
-	let total = 0;
 	const stream = new Decompress((chunk) => {
-		total += chunk.length;
-		if (total > limitBytes) throw new Bomb();
 		/* fzstd may reuse its window. */
 		if (chunk.length > 0) ready.push(chunk.slice());
 	});
 	let begun = false;
 	for await (const chunk of source) {
-		if (!begun && windowOf(chunk) > ZSTD_WINDOW) throw new Error("the window is larger than 128 MiB");
+		if (!begun && windowOf(chunk) > ZSTD_WINDOW) throw new NeedsMemory("fzstd", TOOL_MEMORY_MIB.zstd);
 		begun = true;
 		for (let at = 0; at < chunk.length; at += ZSTD_PUSH) {
 			stream.push(chunk.subarray(at, at + ZSTD_PUSH));
@@ -146,7 +150,13 @@ async function* unpackWith(
 ): AsyncGenerator<Uint8Array> {
 	const tool = findTool(name);
 	if (tool === undefined) throw toolMissing(name);
-	const child = spawn(tool, ["--decompress", "--stdout", "--quiet"], { stdio: ["pipe", "pipe", "pipe"] });
+	const memory = TOOL_MEMORY_MIB[name];
+	const limit = name === "xz" ? `--memlimit-decompress=${memory}MiB` : `--memory=${memory}MiB`;
+	const child = spawn(tool, ["--decompress", "--stdout", "--quiet", limit], {
+		stdio: ["pipe", "pipe", "pipe"],
+		/* Its words tell what failed. */
+		env: { ...process.env, LC_ALL: "C" },
+	});
 	const closed = once(child, "close") as Promise<[number | null]>;
 	closed.catch(() => undefined);
 	let said = "";
@@ -166,13 +176,10 @@ async function* unpackWith(
 		yield* child.stdout;
 		const [status] = await closed;
 		if (failure !== undefined) throw failure;
+		if (status !== 0 && NEEDS_MEMORY.test(said)) throw new NeedsMemory(name, memory);
 		if (status !== 0) throw new Error(said.trim() || `${name} exited with status ${status}`);
 	} finally {
 		input.destroy();
 		child.kill();
 	}
-}
-
-function tooLarge(file: string, limitBytes: number): ImageError {
-	return new ImageError("ERR_IMAGE_TOO_LARGE", `Cannot read image: ${file} unpacks to more than ${limitBytes} bytes`);
 }

@@ -5,14 +5,16 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { FolderArchive, TarArchive } from "./archive.ts";
+import { ImageBudget, type ImageLimits } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
 import { compressionOf, decompress } from "./decompress.ts";
 import type { Candidate } from "./formats/candidate.ts";
 import { readDockerArchive } from "./formats/docker.ts";
 import { readOciLayout } from "./formats/oci.ts";
 import { readRootfs } from "./formats/rootfs.ts";
-import { wholeFile, withLayers } from "./layer-file.ts";
+import { type UnpackedLayer, wholeFile, withLayers } from "./layer-file.ts";
 import { measureTree, mergeLayers } from "./layers.ts";
+import { Pace } from "./pace.ts";
 import { formatReference, parseReference, type Reference, referenceFromFile } from "./reference.ts";
 import type { Staging } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
@@ -22,8 +24,10 @@ import { looksLikeTar } from "./tar/read.ts";
 export interface ImportOptions {
 	/** NAME[:TAG] for the image; its own names, or one made from the file's name, when missing. */
 	name?: string | undefined;
-	/** Most bytes that the archive or one layer may unpack to; 64 GiB when missing. */
-	limitBytes?: number;
+	/** Instead of IMAGE_LIMITS, each by itself. */
+	limits?: Partial<ImageLimits>;
+	/** Ends the import; the store is then as before. */
+	signal?: AbortSignal;
 }
 
 export interface ImportedImage {
@@ -35,7 +39,8 @@ export interface ImportedImage {
  * Imports every image of an archive, or the one called `name`.
  *
  * @param source a path, or a stream (stdin)
- * @throws ImageError for what is wrong with the image, HostError ERR_STORE_FULL; the store is then as before
+ * @throws ImageError for what is wrong with the image, HostError ERR_STORE_FULL, the signal's reason; the store is then
+ *   as before
  * @example await importImage(new ImageStore(), "busybox.tar", { name: "busybox" });
  */
 export async function importImage(
@@ -50,9 +55,11 @@ export async function importImage(
 		try {
 			const label = typeof source === "string" ? source : "standard input";
 			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
-			const found = await withCandidates(staging, file?.folder ?? input, label, options, (candidates) =>
-				loadAll(staging, candidates, wanted, label, options),
+			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal: options.signal };
+			const found = await withCandidates(work, file?.folder ?? input, (candidates) =>
+				loadAll(work, candidates, wanted),
 			);
+			options.signal?.throwIfAborted();
 			await staging.commit(found);
 			return found;
 		} finally {
@@ -61,6 +68,15 @@ export async function importImage(
 	} finally {
 		await file?.handle?.close();
 	}
+}
+
+/** One import under way. */
+interface Work {
+	readonly staging: Staging;
+	/** What the user calls the input. */
+	readonly label: string;
+	readonly budget: ImageBudget;
+	readonly signal: AbortSignal | undefined;
 }
 
 function wantedName(text: string): Reference {
@@ -80,35 +96,35 @@ async function openSource(path: string): Promise<{ folder?: string; handle?: Fil
 }
 
 async function withCandidates<T>(
-	staging: Staging,
+	work: Work,
 	input: string | FileHandle | AsyncIterable<Uint8Array>,
-	label: string,
-	options: ImportOptions,
-	work: (candidates: Candidate[]) => Promise<T>,
+	use: (candidates: Candidate[]) => Promise<T>,
 ): Promise<T> {
+	const { label, budget, signal } = work;
 	if (typeof input === "string") {
-		const archive = new FolderArchive(input);
+		const archive = new FolderArchive(input, budget, signal);
 		if (!(await archive.has("oci-layout"))) {
 			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: the folder has no file oci-layout`, {
 				hint: "A folder must be an OCI image layout; pack a root file system with tar",
 			});
 		}
-		return work(await readOciLayout(archive));
+		return use(await readOciLayout(archive));
 	}
 	const scratch: FileHandle[] = [];
 	try {
-		const plain = await seekable(staging, input, label, options, scratch);
+		const plain = await seekable(work, input, scratch);
 		const range = await wholeFile(plain);
 		if (!looksLikeTar(range)) {
 			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: it is not a tar archive`, {
 				hint: "OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz",
 			});
 		}
-		const archive = new TarArchive(range, label);
+		const archive = await TarArchive.open(range, label, budget, signal);
 		if (archive.isEmpty) throw empty(label, "an archive without files");
-		if (await archive.has("oci-layout")) return await work(await readOciLayout(archive));
-		if (await archive.has("manifest.json")) return await work(await readDockerArchive(archive));
-		return await work(readRootfs(range, archive));
+		const { kind } = archive;
+		if (kind === "oci-layout") return await use(await readOciLayout(archive));
+		if (kind === "docker-archive") return await use(await readDockerArchive(archive));
+		return await use(readRootfs(archive));
 	} finally {
 		for (const handle of scratch) await handle.close();
 	}
@@ -116,24 +132,30 @@ async function withCandidates<T>(
 
 /** The input as an uncompressed file that can be read anywhere: itself, or a scratch file that it was unpacked into. */
 async function seekable(
-	staging: Staging,
+	work: Work,
 	input: FileHandle | AsyncIterable<Uint8Array>,
-	label: string,
-	{ limitBytes }: ImportOptions,
 	scratch: FileHandle[],
 ): Promise<FileHandle> {
+	const { label, budget } = work;
 	let file = input;
 	if (!isHandle(file) || !(await file.stat()).isFile()) {
 		const stream = isHandle(file) ? file.createReadStream({ autoClose: false }) : file;
-		file = await unpack(staging, decompress(stream, "none", label, limitBytes), scratch);
-	}
+		file = await unpack(work, decompress(counted(stream, budget), "none", label, budget), scratch);
+	} else budget.addInput((await file.stat()).size);
 	const range = await wholeFile(file);
 	if (range.size === 0) throw empty(label, "zero bytes");
 	const compression = compressionOf(readRange(range, 0, 6));
 	if (compression === "none") return file;
-	const plain = await unpack(staging, decompress(chunks(range), compression, label, limitBytes), scratch);
+	const plain = await unpack(work, decompress(chunks(range), compression, label, budget), scratch);
 	if ((await plain.stat()).size === 0) throw empty(label, "nothing but compression");
 	return plain;
+}
+
+async function* counted(stream: AsyncIterable<Uint8Array>, budget: ImageBudget): AsyncGenerator<Uint8Array> {
+	for await (const chunk of stream) {
+		budget.addInput(chunk.length);
+		yield chunk;
+	}
 }
 
 /** A FileHandle; process.stdin has an `fd` too, but no `stat`. */
@@ -141,10 +163,17 @@ function isHandle(input: FileHandle | AsyncIterable<Uint8Array>): input is FileH
 	return "stat" in input;
 }
 
-async function unpack(staging: Staging, source: AsyncIterable<Uint8Array>, scratch: FileHandle[]): Promise<FileHandle> {
+async function unpack(
+	{ staging, signal }: Work,
+	source: AsyncIterable<Uint8Array>,
+	scratch: FileHandle[],
+): Promise<FileHandle> {
 	const handle = await staging.scratch();
 	scratch.push(handle);
-	for await (const chunk of source) await staging.fill(handle, chunk);
+	for await (const chunk of source) {
+		signal?.throwIfAborted();
+		await staging.fill(handle, chunk);
+	}
 	return handle;
 }
 
@@ -153,30 +182,26 @@ function empty(label: string, found: string): ImageError {
 }
 
 async function loadAll(
-	staging: Staging,
+	{ staging, label, budget, signal }: Work,
 	candidates: readonly Candidate[],
 	wanted: Reference | undefined,
-	label: string,
-	options: ImportOptions,
 ): Promise<ImportedImage[]> {
 	const found: ImportedImage[] = [];
-	for (const { candidate, names } of pick(candidates, wanted, label)) {
+	const pace = new Pace(signal);
+	const picked = pick(candidates, wanted, label);
+	budget.checkImages(label, picked.length);
+	for (const { candidate, names } of picked) {
 		const { manifest, configuration, parsed, layers } = await candidate.load(staging);
 		/* Merging the layers finds every bad path and every damaged archive now rather than at the first run. */
-		const image = await withLayers(
-			staging,
-			layers,
-			async (open): Promise<StoredImage> => ({
-				digest: manifest.digest,
-				id: configuration.digest,
-				created: parsed.created,
-				sizeBytes: measureTree(mergeLayers(open)).sizeBytes,
-				layers: layers.map(({ digest, sizeBytes }, i) => ({ digest, sizeBytes, diffId: open[i]!.diffId })),
-				config: parsed.config,
-			}),
-			options.limitBytes,
-		);
-		found.push({ image, names });
+		const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => ({
+			digest: manifest.digest,
+			id: configuration.digest,
+			created: parsed.created,
+			sizeBytes: (await measureTree(await mergeLayers(open, budget, pace), budget, pace)).sizeBytes,
+			layers: layers.map(({ digest, sizeBytes }, i) => ({ digest, sizeBytes, diffId: open[i]!.diffId })),
+			config: parsed.config,
+		});
+		found.push({ image: await withLayers(staging, layers, check, budget, signal), names });
 	}
 	return found;
 }

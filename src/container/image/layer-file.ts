@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { ImageError } from "../../base/errors.ts";
+import type { ImageBudget } from "./budget.ts";
 import { compressionOf, decompress } from "./decompress.ts";
 import { malformed } from "./failure.ts";
 import type { OpenLayer } from "./layers.ts";
@@ -35,22 +36,24 @@ export async function wholeFile(handle: FileHandle): Promise<FileRange> {
 /**
  * Opens layers, gives them to `work`, and closes them whatever happens.
  *
- * @param limitBytes most that one layer may unpack to
- * @throws ImageError ERR_IMAGE_DIGEST when a layer is not what the configuration says
+ * @throws ImageError ERR_IMAGE_DIGEST when a layer is not what the configuration says, ERR_IMAGE_TOO_LARGE; the signal's
+ *   reason
  */
 export async function withLayers<T>(
 	source: LayerSource,
 	blobs: readonly LayerBlob[],
 	work: (layers: readonly UnpackedLayer[]) => Promise<T>,
-	limitBytes?: number,
+	budget: ImageBudget,
+	signal?: AbortSignal,
 ): Promise<T> {
 	const handles: FileHandle[] = [];
 	try {
 		const layers: UnpackedLayer[] = [];
 		for (const blob of blobs) {
+			signal?.throwIfAborted();
 			const packed = await source.open(blob.digest);
 			handles.push(packed);
-			layers.push(await unpack(source, blob, packed, handles, limitBytes));
+			layers.push(await unpack(source, blob, packed, handles, budget, signal));
 		}
 		return await work(layers);
 	} finally {
@@ -63,7 +66,8 @@ async function unpack(
 	{ digest, diffId }: LayerBlob,
 	packed: FileHandle,
 	handles: FileHandle[],
-	limitBytes: number | undefined,
+	budget: ImageBudget,
+	signal: AbortSignal | undefined,
 ): Promise<UnpackedLayer> {
 	const name = `layer ${digest}`;
 	let range = await wholeFile(packed);
@@ -74,7 +78,8 @@ async function unpack(
 		const hash = createHash("sha256");
 		const plain = await source.scratch();
 		handles.push(plain);
-		for await (const chunk of decompress(chunks(range), compression, name, limitBytes)) {
+		for await (const chunk of decompress(chunks(range), compression, name, budget)) {
+			signal?.throwIfAborted();
 			hash.update(chunk);
 			await source.fill(plain, chunk);
 		}

@@ -4,15 +4,25 @@
  * changes its metadata and keeps what is in it, anything else replaces what was there. Whiteouts act only on lower
  * layers, wherever they stand in the archive, hence two passes. Then writes the tree as one tar stream.
  */
-import { ImageError } from "../../base/errors.ts";
+import { ImageBudget } from "./budget.ts";
 import { escapes, malformed } from "./failure.ts";
-import { chunks, type FileRange, shown, type TarEntry } from "./tar/entry.ts";
+import { Pace } from "./pace.ts";
+import { chunks, type FileRange, quoted, shown, type TarEntry } from "./tar/entry.ts";
+import { readXattrs } from "./tar/pax.ts";
 import { readTar } from "./tar/read.ts";
 import { padding, type TarHeader, tarEnd, tarHeader } from "./tar/write.ts";
-import { componentsOf, folderAt, type Inode, newFolder, newInode, walk } from "./tree.ts";
+import {
+	changeFolder,
+	componentsOf,
+	folderAt,
+	type Inode,
+	newFolder,
+	newInode,
+	type Origin,
+	pathBytesIn,
+	walk,
+} from "./tree.ts";
 
-/** Most names that an image may have in all layers: bounds the memory that a hostile one can take. */
-export const MAX_ENTRIES = 2_000_000;
 /** The kernel takes no longer symbolic link (PATH_MAX with its NUL). */
 const MAX_TARGET = 4095;
 const WHITEOUT = ".wh.";
@@ -24,98 +34,137 @@ export interface OpenLayer {
 	readonly name: string;
 }
 
-/** The tree of all layers, lowest first. Inode.source is the position in `layers`. */
-export function mergeLayers(layers: readonly OpenLayer[]): Inode {
+/**
+ * The tree of all layers, lowest first. Inode.source is the position in `layers`.
+ *
+ * @throws ImageError ERR_IMAGE_MALFORMED, ERR_IMAGE_PATH, ERR_IMAGE_TOO_LARGE; the reason of the pace's signal
+ */
+export async function mergeLayers(
+	layers: readonly OpenLayer[],
+	budget = new ImageBudget(),
+	pace = new Pace(),
+): Promise<Inode> {
 	const root = newFolder();
-	let count = 0;
 	for (const [source, layer] of layers.entries()) {
+		const origin = { file: layer.name, budget };
 		const entries: TarEntry[] = [];
 		for (const entry of readTar(layer.range, layer.name)) {
-			if (++count > MAX_ENTRIES) {
-				throw new ImageError("ERR_IMAGE_TOO_LARGE", `Cannot read image: more than ${MAX_ENTRIES} files`);
-			}
-			entries.push(entry);
+			const turn = pace.step();
+			if (turn !== undefined) await turn;
+			budget.addEntry(layer.name, entry.path.length + entry.target.length);
+			if (entry.xattrs !== undefined) budget.addXattrs(layer.name, entry.xattrs.bytes);
+			const whiteout = whiteoutOf(entry, layer.name);
+			/* The lowest layer has nothing below that could be removed, so it need not be held back. */
+			if (source === 0) {
+				if (whiteout === undefined) applyEntry(root, entry, source, origin);
+			} else if (whiteout !== undefined) applyWhiteout(root, whiteout, origin);
+			else entries.push(entry);
 		}
-		const rest = entries.filter((entry) => !applyWhiteout(root, entry, layer.name));
-		for (const entry of rest) applyEntry(root, entry, source, layer.name);
+		for (const entry of entries) {
+			const turn = pace.step();
+			if (turn !== undefined) await turn;
+			applyEntry(root, entry, source, origin);
+		}
 	}
 	return root;
 }
 
-/** Removes what the entry whites out; false when it is not a whiteout. */
-function applyWhiteout(root: Inode, entry: TarEntry, file: string): boolean {
-	const parts = componentsOf(entry.path, file);
-	const name = parts.at(-1);
+interface Whiteout {
+	readonly folder: readonly string[];
+	/** What is removed from the folder: a name, everything, or (what aufs kept for itself) nothing. */
+	readonly removes: { readonly name: string } | "all" | "nothing";
+}
+
+/** Undefined when the entry is a part of the image. */
+function whiteoutOf(entry: TarEntry, file: string): Whiteout | undefined {
+	if (!entry.path.includes(WHITEOUT)) return undefined;
+	const folder = componentsOf(entry.path, file);
+	const name = folder.pop();
 	if (name === undefined || !name.startsWith(WHITEOUT)) {
 		/* What aufs kept beside its files (.wh..wh.plnk/...) is no part of the image. */
-		return parts.some((part) => part.startsWith(".wh..wh."));
+		return folder.some((part) => part.startsWith(".wh..wh.")) ? { folder, removes: "nothing" } : undefined;
 	}
-	const folder = folderAt(root, parts.slice(0, -1), file, false);
-	if (name === OPAQUE) {
-		folder?.children?.clear();
-		return true;
-	}
-	if (name.startsWith(".wh..wh.")) return true;
+	if (name === OPAQUE) return { folder, removes: "all" };
+	if (name.startsWith(".wh..wh.")) return { folder, removes: "nothing" };
 	const hidden = name.slice(WHITEOUT.length);
 	if (hidden === "" || hidden === "." || hidden === "..") {
 		throw escapes(file, shown(entry.path), "is a whiteout of no file");
 	}
-	folder?.children?.delete(hidden);
-	return true;
+	return { folder, removes: { name: hidden } };
 }
 
-function applyEntry(root: Inode, entry: TarEntry, source: number, file: string): void {
+function applyWhiteout(root: Inode, { folder, removes }: Whiteout, origin: Origin): void {
+	if (removes === "nothing") return;
+	const children = folderAt(root, folder, origin, false)?.children;
+	if (removes === "all") children?.clear();
+	else children?.delete(removes.name);
+}
+
+function applyEntry(root: Inode, entry: TarEntry, source: number, origin: Origin): void {
+	const { file } = origin;
 	const parts = componentsOf(entry.path, file);
 	const name = parts.pop();
 	if (name === undefined) {
 		if (entry.type !== "directory") throw malformed(file, "the root is not a folder");
-		Object.assign(root, newInode(entry, source, root.children));
+		changeFolder(root, entry, source);
 		return;
 	}
 	if (entry.type === "link") {
 		/* Look the target up before the parents are made: a link must name what is there already. */
-		const inode = linkTarget(root, entry, file);
-		folderAt(root, parts, file, true)!.children!.set(name, inode);
+		const inode = linkTarget(root, entry, origin);
+		const folder = folderAt(root, parts, origin, true)!;
+		pathBytesIn(folder, name, file);
+		folder.children!.set(name, inode);
+		inode.links++;
 		return;
 	}
 	if (entry.type === "symlink" && (entry.target === "" || entry.target.length > MAX_TARGET)) {
-		throw malformed(file, `${JSON.stringify(shown(entry.path))} is a symbolic link of ${entry.target.length} bytes`);
+		throw malformed(file, `${quoted(entry.path)} is a symbolic link of ${entry.target.length} bytes`);
 	}
-	const folder = folderAt(root, parts, file, true)!;
+	const folder = folderAt(root, parts, origin, true)!;
 	const before = folder.children!.get(name);
-	if (entry.type === "directory" && before?.children !== undefined) {
-		Object.assign(before, newInode(entry, source, before.children));
-	} else {
-		folder.children!.set(name, newInode(entry, source));
-	}
+	if (entry.type === "directory" && before?.children !== undefined) changeFolder(before, entry, source);
+	else folder.children!.set(name, newInode(entry, source, pathBytesIn(folder, name, file) + 1));
 }
 
-function linkTarget(root: Inode, entry: TarEntry, file: string): Inode {
-	const target = componentsOf(entry.target, file);
+function linkTarget(root: Inode, entry: TarEntry, origin: Origin): Inode {
+	const target = componentsOf(entry.target, origin.file);
 	const last = target.pop();
-	const inode = last === undefined ? root : folderAt(root, target, file, false)?.children?.get(last);
+	const inode = last === undefined ? root : folderAt(root, target, origin, false)?.children?.get(last);
 	if (inode === undefined || inode.children !== undefined) {
 		const found = inode === undefined ? "which does not exist" : "which is a folder";
-		throw malformed(
-			file,
-			`${JSON.stringify(shown(entry.path))} is a hard link to ${JSON.stringify(shown(entry.target))}, ${found}`,
-		);
+		throw malformed(origin.file, `${quoted(entry.path)} is a hard link to ${quoted(entry.target)}, ${found}`);
 	}
 	return inode;
 }
 
-/** Bytes of all files, each inode counted once, and the number of names. */
-export function measureTree(root: Inode): { sizeBytes: number; names: number } {
-	const seen = new Set<Inode>();
+/** What is known of a tree once all of it was seen. */
+export interface TreeMeasure {
+	/** Bytes of all files, each inode counted once. */
+	readonly sizeBytes: number;
+	/** Seconds since the epoch, the root's own time among them. */
+	readonly newest: number;
+	/** Every uid and gid but the root's. */
+	readonly owners: ReadonlySet<number>;
+}
+
+/** @throws ImageError ERR_IMAGE_TOO_LARGE when there are more owners than squashfs can number, and as mergeLayers */
+export async function measureTree(root: Inode, budget = new ImageBudget(), pace = new Pace()): Promise<TreeMeasure> {
+	const linked = new Set<Inode>();
+	const owners = new Set<number>();
 	let sizeBytes = 0;
-	let names = 0;
+	let newest = root.mtime;
 	for (const { inode } of walk(root)) {
-		names++;
-		if (seen.has(inode)) continue;
-		seen.add(inode);
+		const turn = pace.step();
+		if (turn !== undefined) await turn;
+		owners.add(inode.uid).add(inode.gid);
+		budget.checkOwners("the image", owners.size);
+		if (inode.mtime > newest) newest = inode.mtime;
+		if (linked.has(inode)) continue;
+		if (inode.links > 1) linked.add(inode);
 		sizeBytes += inode.size;
 	}
-	return { sizeBytes, names };
+	return { sizeBytes, newest, owners };
 }
 
 /** Attribute names that squashfs can hold (fs/squashfs/xattr_id.c); POSIX ACLs are not among them. */
@@ -129,20 +178,29 @@ const KEPT_XATTRS = /^(user|trusted|security)\./;
 export async function* writeTree(
 	root: Inode,
 	layers: readonly OpenLayer[],
+	budget = new ImageBudget(),
 	onBytes?: (done: number) => void,
 ): AsyncGenerator<Buffer> {
+	const pace = new Pace();
+	/* By the first name of those that may have another. */
 	const first = new Map<Inode, string>();
 	let done = 0;
 	for (const { path, inode } of walk(root)) {
+		const turn = pace.step();
+		if (turn !== undefined) await turn;
 		const earlier = first.get(inode);
 		if (earlier !== undefined) {
-			yield tarHeader({ ...headerOf(path, inode), type: "link", target: earlier, size: 0, xattrs: new Map() });
+			yield tarHeader({ ...headerOf(path, inode), type: "link", target: earlier, size: 0 });
 			continue;
 		}
-		if (inode.children === undefined) first.set(inode, path);
-		yield tarHeader(headerOf(path, inode));
+		if (inode.links > 1) {
+			budget.hold("the image", path.length);
+			first.set(inode, path);
+		}
+		const layer = layers[inode.source];
+		yield tarHeader({ ...headerOf(path, inode), xattrs: keptXattrs(inode, layer) });
 		if (inode.size === 0) continue;
-		for (const chunk of chunks(layers[inode.source]!.range, inode.offset, inode.size)) {
+		for (const chunk of chunks(layer!.range, inode.offset, inode.size)) {
 			yield chunk;
 			done += chunk.length;
 			onBytes?.(done);
@@ -152,10 +210,20 @@ export async function* writeTree(
 	yield tarEnd();
 }
 
+const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
+
+function keptXattrs(inode: Inode, layer: OpenLayer | undefined): ReadonlyMap<string, Buffer> {
+	if (inode.xattrs === undefined || layer === undefined) return NO_XATTRS;
+	const all = readXattrs(layer.range, inode.xattrs, layer.name);
+	return new Map([...all].filter(([name]) => KEPT_XATTRS.test(name)));
+}
+
 function headerOf(path: string, inode: Inode): TarHeader {
 	const { type, mode, uid, gid, target, major, minor, size } = inode;
-	const xattrs = new Map([...inode.xattrs].filter(([name]) => KEPT_XATTRS.test(name)));
-	/* squashfs keeps times as unsigned 32-bit seconds. */
-	const mtime = Math.min(Math.max(inode.mtime, 0), 0xffff_ffff);
-	return { path, type, mode, uid, gid, mtime, target, major, minor, size, xattrs };
+	return { path, type, mode, uid, gid, mtime: clampTime(inode.mtime), target, major, minor, size, xattrs: NO_XATTRS };
+}
+
+/** squashfs keeps times as unsigned 32-bit seconds. */
+export function clampTime(seconds: number): number {
+	return Math.min(Math.max(seconds, 0), 0xffff_ffff);
 }

@@ -18,14 +18,16 @@ import { errnoName, explain, HostError } from "../../base/errors.ts";
 import { findTool, toolMissing } from "../../host/command.ts";
 import { publish } from "../../host/durable-file.ts";
 import { removeUnused } from "../../host/unused.ts";
+import { ImageBudget } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
 import { storeFull, writeFailure } from "./failure.ts";
 import { type LayerSource, withLayers } from "./layer-file.ts";
-import { measureTree, mergeLayers, writeTree } from "./layers.ts";
+import { clampTime, measureTree, mergeLayers, type OpenLayer, type TreeMeasure, writeTree } from "./layers.ts";
+import { Pace } from "./pace.ts";
 import { isWhole, mendRoot } from "./squashfs-root.ts";
 import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
-import { type Inode, walk } from "./tree.ts";
+import type { Inode } from "./tree.ts";
 
 /** A root file system that a machine can mount. */
 export interface RootfsImage {
@@ -86,7 +88,8 @@ export function rootfsPath(store: ImageStore, image: StoredImage): string {
  *
  * @returns the caller's to close
  * @throws HostError ERR_STORE_FULL, ERR_TOOL_MISSING (squashfs-tools), ERR_ROOTFS_BUILD; ImageError
- * ERR_IMAGE_NOT_FOUND when the image has been removed meanwhile
+ *   ERR_IMAGE_NOT_FOUND when the image has been removed meanwhile, ERR_IMAGE_TOO_LARGE (another version of tsvmm may
+ *   have accepted more at import); the signal's reason
  */
 export async function openRootfs(
 	store: ImageStore,
@@ -126,18 +129,30 @@ async function openWhole(path: string): Promise<FileHandle | undefined> {
 async function build(store: ImageStore, image: StoredImage, path: string, options: RootfsOptions): Promise<void> {
 	const temporary = join(store.rootfsFolder, `.${randomUUID()}`);
 	try {
-		await withLayers(layerSource(store), image.layers, async (layers) => {
-			const tree = mergeLayers(layers);
-			const total = measureTree(tree).sizeBytes;
-			const { onProgress, signal } = options;
-			const tar = writeTree(tree, layers, (done) => onProgress?.(done, total));
-			await squash(tree, tar, temporary, signal);
-			await finish(tree, temporary);
-		});
+		await buildFile(store, image, temporary, options);
 		await publish(temporary, path);
 	} finally {
 		await rm(temporary, { force: true });
 	}
+}
+
+async function buildFile(
+	store: ImageStore,
+	image: StoredImage,
+	path: string,
+	{ onProgress, signal }: RootfsOptions,
+): Promise<void> {
+	const budget = new ImageBudget();
+	const pace = new Pace(signal);
+	for (const { sizeBytes } of image.layers) budget.addInput(sizeBytes);
+	const build = async (layers: readonly OpenLayer[]) => {
+		const tree = await mergeLayers(layers, budget, pace);
+		const measure = await measureTree(tree, budget, pace);
+		const tar = writeTree(tree, layers, budget, (done) => onProgress?.(done, measure.sizeBytes));
+		await squash(tree, measure, tar, path, signal);
+		await finish(tree, measure, path);
+	};
+	await withLayers(layerSource(store), image.layers, build, budget, signal);
 }
 
 function layerSource(store: ImageStore): LayerSource {
@@ -155,9 +170,7 @@ function layerSource(store: ImageStore): LayerSource {
 }
 
 /** Gives the root folder its owner and time. */
-async function finish(root: Inode, path: string): Promise<void> {
-	const owners = new Set<number>();
-	for (const { inode } of walk(root)) owners.add(inode.uid).add(inode.gid);
+async function finish(root: Inode, { owners }: TreeMeasure, path: string): Promise<void> {
 	const handle = await open(path, "r+");
 	try {
 		await mendRoot(handle, { uid: root.uid, gid: root.gid, mtime: clampTime(root.mtime) }, (id) => owners.has(id));
@@ -166,26 +179,19 @@ async function finish(root: Inode, path: string): Promise<void> {
 	}
 }
 
-function clampTime(seconds: number): number {
-	return Math.min(Math.max(seconds, 0), 0xffff_ffff);
-}
-
-/**
- * SOURCE_DATE_EPOCH for sqfstar: the superblock's time, and no file's, since none is newer. So the same image gives the
- * same bytes.
- */
-function newestTime(root: Inode): number {
-	let newest = root.mtime;
-	for (const { inode } of walk(root)) if (inode.mtime > newest) newest = inode.mtime;
-	return clampTime(newest);
-}
-
-async function squash(root: Inode, tar: AsyncIterable<Buffer>, path: string, signal?: AbortSignal): Promise<void> {
+async function squash(
+	root: Inode,
+	{ newest }: TreeMeasure,
+	tar: AsyncIterable<Buffer>,
+	path: string,
+	signal?: AbortSignal,
+): Promise<void> {
 	const tool = findTool("sqfstar");
 	if (tool === undefined) throw toolMissing("sqfstar");
 	const child = spawn(tool, [...SQUASHFS, "-root-mode", root.mode.toString(8), ...LIMITS, path], {
 		stdio: ["pipe", "ignore", "pipe"],
-		env: { ...process.env, SOURCE_DATE_EPOCH: String(newestTime(root)) },
+		/* The superblock's time, and no file's, since none is newer: so the same image gives the same bytes. */
+		env: { ...process.env, SOURCE_DATE_EPOCH: String(clampTime(newest)) },
 	});
 	let said = "";
 	child.stderr.on("data", (data) => {

@@ -6,8 +6,10 @@
  * Paths are resolved inside the tree as the kernel would with the tree as its root: symbolic links in parent folders
  * are followed, an absolute target starts at the tree's root, ".." at the root stays there.
  */
+import type { ImageError } from "../../base/errors.ts";
+import type { ImageBudget } from "./budget.ts";
 import { escapes, malformed } from "./failure.ts";
-import { shown, type TarEntry, type TarType } from "./tar/entry.ts";
+import { quoted, shown, type TarEntry, type TarType, type TarXattrs } from "./tar/entry.ts";
 
 export interface Inode {
 	type: Exclude<TarType, "link">;
@@ -15,7 +17,8 @@ export interface Inode {
 	uid: number;
 	gid: number;
 	mtime: number;
-	xattrs: ReadonlyMap<string, Buffer>;
+	/** In the source, as the content. */
+	xattrs: TarXattrs | undefined;
 	/** A symbolic link's target, as bytes. */
 	target: string;
 	major: number;
@@ -24,8 +27,18 @@ export interface Inode {
 	source: number;
 	offset: number;
 	size: number;
-	/** Only folders have names in them. */
+	/** How many names were given to it; some may be gone. */
+	links: number;
+	/** Only folders have names in them, */
 	children?: Map<string, Inode>;
+	/** and one path, whose length in bytes this is, with a "/" at its end. */
+	pathBytes: number;
+}
+
+/** Where a path came from: what to call that in messages, and what its look-up is charged to. */
+export interface Origin {
+	readonly file: string;
+	readonly budget: ImageBudget;
 }
 
 /** Linux gives up after 40 symbolic links (fs/namei.c MAXSYMLINKS). */
@@ -34,31 +47,39 @@ const MAX_NAME = 255;
 const MAX_PATH = 4096;
 
 /** A folder as it is made where a layer forgot it: root's, 0755. */
-export function newFolder(mode = 0o755): Inode {
+export function newFolder(pathBytes = 0): Inode {
 	return {
 		type: "directory",
-		mode,
+		mode: 0o755,
 		uid: 0,
 		gid: 0,
 		mtime: 0,
-		xattrs: new Map(),
+		xattrs: undefined,
 		target: "",
 		major: 0,
 		minor: 0,
 		source: -1,
 		offset: 0,
 		size: 0,
+		links: 1,
 		children: new Map(),
+		pathBytes,
 	};
 }
 
-/** An inode from a tar member that is not a hard link. Existing `children` stay when a folder meets a folder. */
-export function newInode(entry: TarEntry, source: number, children?: Map<string, Inode>): Inode {
+/** An inode from a tar member that is not a hard link. */
+export function newInode(entry: TarEntry, source: number, pathBytes: number): Inode {
 	const { mode, uid, gid, mtime, xattrs, target, major, minor, size, offset } = entry;
 	const type = entry.type as Inode["type"];
-	const inode: Inode = { type, mode, uid, gid, mtime, xattrs, target, major, minor, source, offset, size };
-	if (type === "directory") inode.children = children ?? new Map();
+	const attributes = { type, mode, uid, gid, mtime, xattrs, target, major, minor, source, offset, size };
+	const inode: Inode = { ...attributes, links: 1, pathBytes };
+	if (type === "directory") inode.children = new Map();
 	return inode;
+}
+
+/** Gives a folder the attributes of another entry for it; what is in it stays. */
+export function changeFolder(folder: Inode, { mode, uid, gid, mtime, xattrs }: TarEntry, source: number): void {
+	Object.assign(folder, { mode, uid, gid, mtime, xattrs, source });
 }
 
 /**
@@ -67,26 +88,32 @@ export function newInode(entry: TarEntry, source: number, children?: Map<string,
  * @throws ImageError ERR_IMAGE_PATH, or ERR_IMAGE_MALFORMED for a name no file system takes
  */
 export function componentsOf(path: string, file: string): string[] {
-	const parts = path.split("/").filter((part) => part !== "" && part !== ".");
+	if (path.length > MAX_PATH) throw tooLong(file, path);
+	const parts = componentsOfTarget(path);
 	if (parts.includes("..")) throw escapes(file, shown(path), "leads out of the image");
-	if (path.length > MAX_PATH || parts.some((part) => part.length > MAX_NAME)) {
-		throw malformed(file, `a path of ${path.length} bytes is too long: ${JSON.stringify(shown(path).slice(0, 60))}...`);
-	}
+	if (parts.some((part) => part.length > MAX_NAME)) throw tooLong(file, path);
 	return parts;
+}
+
+function tooLong(file: string, path: string): ImageError {
+	return malformed(file, `a path of ${path.length} bytes is too long: ${quoted(path)}`);
 }
 
 /**
  * The folder at `parts`, through symbolic links.
  *
  * @param create true to make what is missing; otherwise undefined comes back
- * @throws ImageError ERR_IMAGE_MALFORMED when something on the way is not a folder (only with `create`)
+ * @throws ImageError ERR_IMAGE_MALFORMED when something on the way is not a folder (only with `create`),
+ *   ERR_IMAGE_TOO_LARGE
  */
-export function folderAt(root: Inode, parts: readonly string[], file: string, create: boolean): Inode | undefined {
+export function folderAt(root: Inode, parts: readonly string[], origin: Origin, create: boolean): Inode | undefined {
+	const { file, budget } = origin;
 	const stack = [root];
 	const todo = [...parts].reverse();
 	let links = 0;
 	for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
 		const here = stack.at(-1)!;
+		budget.addWalk(file, name.length + 1);
 		if (name === "..") {
 			if (stack.length > 1) stack.pop();
 			continue;
@@ -94,23 +121,35 @@ export function folderAt(root: Inode, parts: readonly string[], file: string, cr
 		let next = here.children!.get(name);
 		if (next === undefined) {
 			if (!create) return undefined;
-			next = newFolder();
+			budget.addEntry(file, name.length);
+			next = newFolder(pathBytesIn(here, name, file) + 1);
 			here.children!.set(name, next);
 		}
 		if (next.type === "symlink") {
 			if (++links > MAX_SYMLINKS) throw malformed(file, `too many symbolic links in ${show(parts)}`);
+			budget.addWalk(file, next.target.length);
 			if (next.target.startsWith("/")) stack.length = 1;
 			todo.push(...componentsOfTarget(next.target).reverse());
 			continue;
 		}
 		if (next.children === undefined) {
 			if (!create) return undefined;
-			throw malformed(file, `${show(parts)}: "${shown(name)}" is not a folder`);
+			throw malformed(file, `${show(parts)}: ${quoted(name)} is not a folder`);
 		}
 		stack.push(next);
-		if (stack.length > MAX_PATH / 2) throw malformed(file, `${show(parts).slice(0, 60)}... is too deep`);
 	}
 	return stack.at(-1)!;
+}
+
+/**
+ * Length of the path that a name in a folder has, which symbolic links can make longer than the archive's own.
+ *
+ * @throws ImageError ERR_IMAGE_MALFORMED beyond what the kernel takes
+ */
+export function pathBytesIn(folder: Inode, name: string, file: string): number {
+	const bytes = folder.pathBytes + name.length;
+	if (bytes <= MAX_PATH && name.length <= MAX_NAME) return bytes;
+	throw malformed(file, `a path of ${bytes} bytes is too long: it ends with ${quoted(name)}`);
 }
 
 function componentsOfTarget(target: string): string[] {
@@ -118,19 +157,26 @@ function componentsOfTarget(target: string): string[] {
 }
 
 function show(parts: readonly string[]): string {
-	return JSON.stringify(shown(parts.join("/")));
+	return quoted(parts.join("/"));
 }
 
 /** Every name in the tree, sorted by bytes, folders before what is in them; the root itself is not among them. */
 export function* walk(root: Inode): Generator<{ path: string; inode: Inode }> {
-	const stack: { path: string; inode: Inode }[] = [];
-	const enter = (folder: Inode, prefix: string) => {
-		const names = [...folder.children!.keys()].sort().reverse();
-		for (const name of names) stack.push({ path: `${prefix}${name}`, inode: folder.children!.get(name)! });
-	};
-	enter(root, "");
-	for (let item = stack.pop(); item !== undefined; item = stack.pop()) {
-		yield item;
-		if (item.inode.children !== undefined) enter(item.inode, `${item.path}/`);
+	/* Names only, whose paths are made when it is their turn: a folder may have a million. */
+	const stack = [enter(root, "")];
+	for (let at = stack.at(-1); at !== undefined; at = stack.at(-1)) {
+		const name = at.names[at.next++];
+		if (name === undefined) {
+			stack.pop();
+			continue;
+		}
+		const path = `${at.prefix}${name}`;
+		const inode = at.folder.children!.get(name)!;
+		yield { path, inode };
+		if (inode.children !== undefined) stack.push(enter(inode, `${path}/`));
 	}
+}
+
+function enter(folder: Inode, prefix: string) {
+	return { folder, prefix, names: [...folder.children!.keys()].sort(), next: 0 };
 }

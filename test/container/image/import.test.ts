@@ -3,6 +3,7 @@ import { createReadStream, mkdirSync, readdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { ImageBudget } from "../../../src/container/image/budget.ts";
 import { compressionOf, decompress, unzstd } from "../../../src/container/image/decompress.ts";
 import { type ImportOptions, importImage } from "../../../src/container/image/import.ts";
 import {
@@ -264,7 +265,7 @@ describe("importImage refuses", () => {
 	test("what unpacks to more than the limit, in each compression", async () => {
 		const zeros = await tar([{ name: "zeros", data: Buffer.alloc(3_000_000) }]);
 		for (const compress of [gzipSync, zstd, xz]) {
-			const options = { name: "x", limitBytes: 1_000_000 };
+			const options = { name: "x", limits: { writtenBytes: 1_000_000 } };
 			expect(await refused(compress(zeros), options)).toMatchObject({ code: "ERR_IMAGE_TOO_LARGE" });
 			expect(await refused(ociLayout([zeros], { compress }), options)).toMatchObject({ code: "ERR_IMAGE_TOO_LARGE" });
 		}
@@ -394,25 +395,22 @@ describe("importImage refuses", () => {
 });
 
 describe("decompress", () => {
-	test("unzstd gives the same bytes as the zstd tool, in any chunking, and stops at bombs", async () => {
+	test("unzstd gives the same bytes as the zstd tool, in any chunking", async () => {
 		const data = Buffer.concat([await tar(base), Buffer.alloc(500_000), Buffer.from("tail".repeat(5000))]);
 		const packed = zstd(data);
 		for (const step of [7, 4096, packed.length]) {
 			const pieces = [];
 			for (let at = 0; at < packed.length; at += step) pieces.push(packed.subarray(at, at + step));
 			const out = [];
-			for await (const chunk of unzstd(pieces, 1e9)) out.push(chunk);
+			for await (const chunk of unzstd(pieces)) out.push(chunk);
 			expect(Buffer.concat(out).equals(data)).toBe(true);
 		}
 		await expect(async () => {
-			for await (const _ of unzstd([packed], 1000));
+			for await (const _ of unzstd([packed.subarray(0, packed.length - 20)]));
 		}).rejects.toThrow();
 		await expect(async () => {
-			for await (const _ of unzstd([packed.subarray(0, packed.length - 20)], 1e9));
-		}).rejects.toThrow();
-		await expect(async () => {
-			for await (const _ of unzstd([Buffer.from("28b52ffd00a8ffffffffffffffffffffffffff", "hex")], 1e9));
-		}).rejects.toThrow("window");
+			for await (const _ of unzstd([Buffer.from("28b52ffd00a8ffffffffffffffffffffffffff", "hex")]));
+		}).rejects.toThrow("needs more memory");
 	});
 
 	test("decompress passes the source's own failure on and leaves no child behind", async () => {
@@ -421,7 +419,7 @@ describe("decompress", () => {
 			throw new Error("the disk has gone");
 		}
 		await expect(async () => {
-			for await (const _ of decompress(broken(), "xz", "x"));
+			for await (const _ of decompress(broken(), "xz", "x", new ImageBudget()));
 		}).rejects.toThrow("the disk has gone");
 	});
 

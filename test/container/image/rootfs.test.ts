@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { importImage } from "../../../src/container/image/import.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
 import { readRange } from "../../../src/container/image/tar/entry.ts";
+import { readXattrs } from "../../../src/container/image/tar/pax.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
 import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
@@ -75,10 +76,11 @@ test("openRootfs makes a squashfs with exactly the merged tree, entry by entry",
 		const range = { fd, start: 0, size: statSync(back).size };
 		const found = Object.fromEntries(
 			[...readTar(range, "back")].map((entry) => {
-				const { type, mode, uid, gid, mtime, target, major, minor, xattrs, offset, size } = entry;
+				const { type, mode, uid, gid, mtime, target, major, minor, offset, size } = entry;
+				const xattrs = Object.fromEntries(readXattrs(range, entry.xattrs, "back"));
 				const data = type === "file" ? readRange(range, offset, size).toString("latin1") : undefined;
 				const name = Buffer.from(entry.path, "latin1").toString().replace(/\/$/, "");
-				return [name, { type, mode, uid, gid, mtime, target, major, minor, data, xattrs: Object.fromEntries(xattrs) }];
+				return [name, { type, mode, uid, gid, mtime, target, major, minor, data, xattrs }];
 			}),
 		);
 		const any = (part: object) => expect.objectContaining(part);

@@ -22,7 +22,9 @@ export async function readOciLayout(archive: Archive): Promise<Candidate[]> {
 		const name = nameOf(descriptor);
 		/* Without a name and a platform nothing says that two entries are one image. */
 		const key = name === "" && descriptor.platform === undefined ? descriptor.digest : name;
-		groups.set(key, [...(groups.get(key) ?? []), descriptor]);
+		const group = groups.get(key);
+		if (group === undefined) groups.set(key, [descriptor]);
+		else group.push(descriptor);
 	}
 	/* One image under several names is loaded once. */
 	const images = new Map<string, { names: string[]; descriptors: Descriptor[] }>();

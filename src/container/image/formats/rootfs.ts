@@ -4,16 +4,15 @@
  */
 import type { TarArchive } from "../archive.ts";
 import { parseConfig } from "../documents.ts";
-import { chunks, type FileRange } from "../tar/entry.ts";
 import { type Candidate, makeManifest } from "./candidate.ts";
 
-export function readRootfs(range: FileRange, archive: TarArchive): Candidate[] {
+export function readRootfs(archive: TarArchive): Candidate[] {
 	const created = new Date(Math.min(Math.max(archive.newest, 0), 0xffff_ffff) * 1000).toISOString();
 	return [
 		{
 			names: [],
 			load: async (staging) => {
-				const layer = await staging.put(chunks(range), "the archive");
+				const layer = await staging.put(archive.whole(), "the archive");
 				const data = Buffer.from(
 					JSON.stringify({
 						created,

@@ -7,6 +7,16 @@ import { readSync } from "node:fs";
 
 export type TarType = "file" | "link" | "symlink" | "char" | "block" | "directory" | "fifo";
 
+/** Extended attributes, not held: `readXattrs` (pax.ts) reads them where they stand. */
+export interface TarXattrs {
+	/** Those of global headers, shared by all members that have them. */
+	readonly global: ReadonlyMap<string, Buffer>;
+	/** The member's own headers, as parts of the range that was read; these come before the global ones. */
+	readonly headers: readonly { readonly offset: number; readonly size: number }[];
+	/** Their names and values together. */
+	readonly bytes: number;
+}
+
 export interface TarEntry {
 	/** Byte string, as in the archive: may begin with "./" or "/" or end with "/". */
 	path: string;
@@ -21,7 +31,8 @@ export interface TarEntry {
 	target: string;
 	major: number;
 	minor: number;
-	xattrs: ReadonlyMap<string, Buffer>;
+	/** Undefined when there are none. */
+	xattrs: TarXattrs | undefined;
 	/** Content in bytes, and where it begins in the range that was read. */
 	size: number;
 	offset: number;
@@ -47,6 +58,7 @@ export function readRange(range: FileRange, offset: number, length: number): Buf
 	return buffer.subarray(0, done);
 }
 
+const MAX_QUOTED = 100;
 const CHUNK = 1024 * 1024;
 
 /** The bytes [offset, offset + length) of the range, in chunks. */
@@ -62,6 +74,13 @@ export function* chunks(range: FileRange, offset = 0, length = range.size - offs
 /** A byte string as a person reads it. */
 export function shown(path: string): string {
 	return Buffer.from(path, "latin1").toString("utf8");
+}
+
+/** A byte string in a message: quoted, and cut when a hostile archive made it long. */
+export function quoted(path: string): string {
+	return path.length <= MAX_QUOTED
+		? JSON.stringify(shown(path))
+		: `${JSON.stringify(shown(path.slice(0, MAX_QUOTED)))}...`;
 }
 
 /** Text as a byte string. */

@@ -5,11 +5,10 @@
  * decodes as UTF-8 and so destroys; and because contents are found by offset, never streamed.
  */
 import { malformed } from "../failure.ts";
-import { type FileRange, readRange, type TarEntry, type TarType } from "./entry.ts";
+import { type FileRange, quoted, readRange, type TarEntry, type TarType } from "./entry.ts";
+import { type PaxField, PaxState } from "./pax.ts";
 
 const BLOCK = 512;
-/** Longest pax header or GNU long name, in bytes: names are at most 4 KiB, xattrs at most 64 KiB each. */
-const MAX_EXTENSION = 1024 * 1024;
 const WINDOW = 64 * 1024;
 
 const TYPES: Record<string, TarType> = {
@@ -35,7 +34,8 @@ export function looksLikeTar(range: FileRange): boolean {
  * The members in the order of the archive.
  *
  * @param file what to call the archive in messages
- * @throws ImageError ERR_IMAGE_MALFORMED when a header is damaged or the archive ends within a member
+ * @throws ImageError ERR_IMAGE_MALFORMED when a header is damaged or the archive ends within a member,
+ *   ERR_IMAGE_TOO_LARGE when a member has more than 128 KiB of extended attributes
  */
 export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 	let window: Buffer = Buffer.alloc(0);
@@ -47,8 +47,7 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 		}
 		return window.subarray(offset - windowAt, offset - windowAt + BLOCK);
 	};
-	let global = new Map<string, Buffer>();
-	let local = new Map<string, Buffer>();
+	const pax = new PaxState(range, file);
 	for (let offset = 0; offset < range.size; ) {
 		const header = blockAt(offset);
 		if (header.length < BLOCK) throw malformed(file, `the archive ends within a header (byte ${offset})`);
@@ -59,7 +58,7 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 		const type = String.fromCharCode(header[156]!);
 		const content = offset + BLOCK;
 		const special = "gxLKXV".includes(type);
-		const size = (special ? undefined : decimal(local, global, "size", file)) ?? number(header, 124, 12);
+		const size = (special ? undefined : decimal(pax, "size", file)) ?? number(header, 124, 12);
 		if (!Number.isSafeInteger(size) || size < 0) throw malformed(file, `impossible size at byte ${offset}`);
 		/* Links, devices and folders have no content, whatever their header says. */
 		const stored = "123456".includes(type) ? 0 : size;
@@ -69,109 +68,69 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 		}
 		offset = end;
 		if (special) {
+			pax.count(content, size);
 			if (type === "V") continue;
-			if (size > MAX_EXTENSION) throw malformed(file, `a pax header of ${size} bytes at byte ${content}`);
-			const data = readRange(range, content, size);
-			if (type === "L") local.set("path", upToNul(data));
-			else if (type === "K") local.set("linkpath", upToNul(data));
-			else if (type === "g") global = new Map([...global, ...paxRecords(data, file)]);
-			else for (const [key, value] of paxRecords(data, file)) local.set(key, value);
+			if (type === "L") pax.addLongName("path", content, size);
+			else if (type === "K") pax.addLongName("linkpath", content, size);
+			else if (type === "g") pax.addGlobal(content, size);
+			else pax.addLocal(content, size);
 			continue;
 		}
-		yield entryOf(header, type, local, global, file, content, stored);
-		local = new Map();
+		yield entryOf(header, type, pax, file, content, stored);
+		pax.next();
 	}
 }
 
 function entryOf(
 	header: Buffer,
 	typeflag: string,
-	local: Map<string, Buffer>,
-	global: Map<string, Buffer>,
+	pax: PaxState,
 	file: string,
 	offset: number,
 	size: number,
 ): TarEntry {
-	const pax = (key: string) => local.get(key) ?? global.get(key);
-	let path = pax("path")?.toString("latin1") ?? text(header, 0, 100);
-	if (pax("path") === undefined && text(header, 257, 6) === "ustar" && header[345] !== 0) {
+	let path = pax.get("path") ?? text(header, 0, 100);
+	if (pax.get("path") === undefined && text(header, 257, 6) === "ustar" && header[345] !== 0) {
 		path = `${text(header, 345, 155)}/${path}`;
 	}
 	let type = TYPES[typeflag];
-	const sparse = [...local.keys(), ...global.keys()].some((key) => key.startsWith("GNU.sparse."));
-	if (type === undefined || sparse) {
-		const what = sparse || typeflag === "S" ? "a sparse file" : `a member of type ${JSON.stringify(typeflag)}`;
-		throw malformed(file, `${JSON.stringify(path)} is ${what}, which is not supported`);
+	if (type === undefined || pax.isSparse) {
+		const what = pax.isSparse || typeflag === "S" ? "a sparse file" : `a member of type ${JSON.stringify(typeflag)}`;
+		throw malformed(file, `${quoted(path)} is ${what}, which is not supported`);
 	}
 	if (type === "file" && path.endsWith("/")) type = "directory";
-	const target = pax("linkpath")?.toString("latin1") ?? text(header, 157, 100);
-	if (path.includes("\0") || target.includes("\0")) throw malformed(file, `a NUL byte in path ${JSON.stringify(path)}`);
+	const target = pax.get("linkpath") ?? text(header, 157, 100);
+	if (path.includes("\0") || target.includes("\0")) throw malformed(file, `a NUL byte in path ${quoted(path)}`);
 	const device = type === "char" || type === "block";
 	const entry: TarEntry = {
 		path,
 		type,
 		mode: number(header, 100, 8) & 0o7777,
-		uid: decimal(local, global, "uid", file) ?? number(header, 108, 8),
-		gid: decimal(local, global, "gid", file) ?? number(header, 116, 8),
-		mtime: Math.floor(decimal(local, global, "mtime", file) ?? number(header, 136, 12)),
+		uid: decimal(pax, "uid", file) ?? number(header, 108, 8),
+		gid: decimal(pax, "gid", file) ?? number(header, 116, 8),
+		mtime: Math.floor(decimal(pax, "mtime", file) ?? number(header, 136, 12)),
 		target,
 		major: device ? number(header, 329, 8) : 0,
 		minor: device ? number(header, 337, 8) : 0,
-		xattrs: xattrsOf(local, global),
+		xattrs: pax.xattrs,
 		size: type === "file" ? size : 0,
 		offset,
 	};
 	const whole = (value: number, most: number) => Number.isInteger(value) && value >= 0 && value <= most;
 	if (!whole(entry.uid, 0xffff_fffe) || !whole(entry.gid, 0xffff_fffe)) {
-		throw malformed(file, `owner ${entry.uid}:${entry.gid} of ${JSON.stringify(path)} is out of range`);
+		throw malformed(file, `owner ${entry.uid}:${entry.gid} of ${quoted(path)} is out of range`);
 	}
 	if (!whole(entry.major, 0xfff) || !whole(entry.minor, 0xf_ffff)) {
-		throw malformed(file, `device ${entry.major}:${entry.minor} of ${JSON.stringify(path)} is out of range`);
+		throw malformed(file, `device ${entry.major}:${entry.minor} of ${quoted(path)} is out of range`);
 	}
-	if (!Number.isFinite(entry.mtime)) throw malformed(file, `the time of ${JSON.stringify(path)} is no number`);
+	if (!Number.isFinite(entry.mtime)) throw malformed(file, `the time of ${quoted(path)} is no number`);
 	return entry;
 }
 
-const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
-const XATTR = "SCHILY.xattr.";
-
-function xattrsOf(local: Map<string, Buffer>, global: Map<string, Buffer>): ReadonlyMap<string, Buffer> {
-	let found: Map<string, Buffer> | undefined;
-	for (const records of [global, local]) {
-		for (const [key, value] of records) {
-			if (!key.startsWith(XATTR)) continue;
-			found ??= new Map();
-			found.set(key.slice(XATTR.length), value);
-		}
-	}
-	return found ?? NO_XATTRS;
-}
-
-/** "LENGTH KEY=VALUE\n" records; LENGTH counts itself, a value is any bytes. */
-function* paxRecords(data: Buffer, file: string): Generator<[string, Buffer]> {
-	for (let at = 0; at < data.length; ) {
-		const space = data.indexOf(0x20, at);
-		const digits = space < 0 ? "" : data.toString("latin1", at, space);
-		const length = /^\d{1,7}$/.test(digits) ? Number(digits) : 0;
-		const end = at + length;
-		const equals = data.indexOf(0x3d, space);
-		if (length < 5 || end > data.length || data[end - 1] !== 0x0a || equals < 0 || equals >= end) {
-			throw malformed(file, "a damaged pax header");
-		}
-		yield [data.toString("latin1", space + 1, equals), Buffer.from(data.subarray(equals + 1, end - 1))];
-		at = end;
-	}
-}
-
-function decimal(
-	local: Map<string, Buffer>,
-	global: Map<string, Buffer>,
-	key: string,
-	file: string,
-): number | undefined {
-	const value = (local.get(key) ?? global.get(key))?.toString("latin1");
+function decimal(pax: PaxState, key: PaxField, file: string): number | undefined {
+	const value = pax.get(key);
 	if (value === undefined || value === "") return undefined;
-	if (!/^-?\d+(\.\d*)?$/.test(value)) throw malformed(file, `pax ${key} is ${JSON.stringify(value)}, not a number`);
+	if (!/^-?\d+(\.\d*)?$/.test(value)) throw malformed(file, `pax ${key} is ${quoted(value)}, not a number`);
 	return Number(value);
 }
 

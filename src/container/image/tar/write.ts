@@ -18,7 +18,7 @@ const TYPEFLAGS: Record<TarType, string> = {
 const OCTAL_7 = 0o7777777;
 const OCTAL_11 = 0o77777777777;
 
-export type TarHeader = Omit<TarEntry, "offset">;
+export type TarHeader = Omit<TarEntry, "offset" | "xattrs"> & { xattrs: ReadonlyMap<string, Buffer> };
 
 /** The header of one member, with its pax header if it needs one. The content and `padding` follow it. */
 export function tarHeader(entry: TarHeader): Buffer {
