@@ -55,6 +55,7 @@ test.each([
 	expect(outcome.stderr.split("\n").at(-2)).toBe(
 		`tsvmm: error: Cannot fetch kernel "6.1-cloud": interrupted by ${signal} [ERR_INTERRUPTED]`,
 	);
-	expect(cached).toEqual([]);
+	/* Locks stay: who removes one may take it from somebody who waits for it. */
+	expect(cached.filter((name) => !name.endsWith(".lock"))).toEqual([]);
 	expect(() => process.kill(aptPid, 0)).toThrow("ESRCH");
 });
