@@ -20,7 +20,7 @@ async function buildLibrary() {
 		}
 		renameSync(made, join(dist, "lib"));
 	} finally {
-		for (const folder of [made, old]) rmSync(folder, { recursive: true, force: true });
+		for (const directory of [made, old]) rmSync(directory, { recursive: true, force: true });
 	}
 	say("build-library", "built dist/lib");
 }

@@ -23,12 +23,12 @@ async function bundle(commit) {
 	const { build } = await import("esbuild");
 	mkdirSync(dist, { recursive: true });
 	// Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one.
-	const folder = join(dist, `.new-${process.pid}`);
+	const directory = join(dist, `.new-${process.pid}`);
 	try {
 		await build({
 			absWorkingDir: root,
 			entryPoints: ["src/main.ts"],
-			outfile: join(folder, "tsvmm.js"),
+			outfile: join(directory, "tsvmm.js"),
 			bundle: true,
 			platform: "node",
 			format: "esm",
@@ -44,12 +44,12 @@ async function bundle(commit) {
 		}).catch((error) => {
 			throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
 		});
-		chmodSync(join(folder, "tsvmm.js"), 0o755);
-		const manual = await must(process.execPath, [join(folder, "tsvmm.js"), "manual"], { quiet: true });
-		writeFileSync(join(folder, "tsvmm.1"), manual);
-		for (const name of ["tsvmm.1", "tsvmm.js.map", "tsvmm.js"]) renameSync(join(folder, name), join(dist, name));
+		chmodSync(join(directory, "tsvmm.js"), 0o755);
+		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
+		writeFileSync(join(directory, "tsvmm.1"), manual);
+		for (const name of ["tsvmm.1", "tsvmm.js.map", "tsvmm.js"]) renameSync(join(directory, name), join(dist, name));
 	} finally {
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 	say("bundle", "built dist/tsvmm.js");
 }

@@ -17,10 +17,10 @@ function biomePaths() {
 }
 
 function cSources() {
-	return ["native", "guests", "test"].flatMap((folder) =>
-		readdirSync(join(root, folder), { recursive: true })
+	return ["native", "guests", "test"].flatMap((directory) =>
+		readdirSync(join(root, directory), { recursive: true })
 			.filter((name) => /\.[ch]$/.test(name) && !/(^|\/)(out|build)\//.test(name))
-			.map((name) => join(folder, name)),
+			.map((name) => join(directory, name)),
 	);
 }
 

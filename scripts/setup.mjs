@@ -11,10 +11,10 @@ import { installPackages } from "./packages.mjs";
 import { main, must, root, StepError, step } from "./steps.mjs";
 
 /** Whether node_modules holds what package-lock.json says, by npm's own record of what it has installed. */
-export function modulesAreFresh(folder = root) {
-	const record = join(folder, "node_modules/.package-lock.json");
+export function modulesAreFresh(directory = root) {
+	const record = join(directory, "node_modules/.package-lock.json");
 	if (!existsSync(record)) return false;
-	const wanted = JSON.parse(readFileSync(join(folder, "package-lock.json"), "utf8")).packages;
+	const wanted = JSON.parse(readFileSync(join(directory, "package-lock.json"), "utf8")).packages;
 	const present = JSON.parse(readFileSync(record, "utf8")).packages;
 	return Object.entries(wanted).every(([path, { version, optional }]) => {
 		if (path === "") return true;
@@ -30,7 +30,7 @@ async function installModules() {
 	return "installed npm packages";
 }
 
-/** Runs a build script of this folder; it prints something only when it had something to do. */
+/** Runs a build script of this directory; it prints something only when it had something to do. */
 async function build(name, what) {
 	const output = await must(process.execPath, [join("scripts", name)], { quiet: true });
 	return output.trim() === "" ? undefined : `built ${what}`;

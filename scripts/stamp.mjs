@@ -6,11 +6,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { dirname, join } from "node:path";
 import { root } from "./steps.mjs";
 
-/** Paths, relative to the root, of the files below `folder` whose names match. */
-export function filesBelow(folder, pattern) {
-	return readdirSync(join(root, folder), { recursive: true })
+/** Paths, relative to the root, of the files below `directory` whose names match. */
+export function filesBelow(directory, pattern) {
+	return readdirSync(join(root, directory), { recursive: true })
 		.filter((name) => pattern.test(name))
-		.map((name) => join(folder, name));
+		.map((name) => join(directory, name));
 }
 
 /**

@@ -1,12 +1,12 @@
 /*
- * What the scripts of this folder share: the repository's root, running a child, and one line per step with its time.
- * They use nothing but Node, because they run before anything is installed.
+ * What the scripts of this directory share: the repository's root, running a child, and one line per step with its
+ * time. They use nothing but Node, because they run before anything is installed.
  */
 import { spawn } from "node:child_process";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** The repository's root folder. */
+/** The repository's root directory. */
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** A failure that has been explained: its message is all there is to say. */
@@ -25,7 +25,7 @@ export function formatMs(ms) {
 }
 
 /**
- * Runs a command in the root folder. With `quiet` its output is kept and shown only when it fails.
+ * Runs a command in the root directory. With `quiet` its output is kept and shown only when it fails.
  *
  * @returns {Promise<{status: number, output: string}>}
  */

@@ -54,9 +54,9 @@ function inLab(program, args) {
 
 /** Runs one phase's tests. In CI a test that was left out (it wants root, a loop device) is a failure. */
 async function runTests(phase, extra) {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
 	try {
-		const report = join(folder, "report.json");
+		const report = join(directory, "report.json");
 		const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
 		const args = ["run", "--project", phase, ...reporters, ...extra];
 		const vitest = join(root, "node_modules/.bin/vitest");
@@ -69,7 +69,7 @@ async function runTests(phase, extra) {
 		if (process.env.CI) throw new StepError(`left out in CI: ${left.join("; ")}`);
 		say("test", `left out here: ${left.join("; ")}`);
 	} finally {
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 	}
 }
 

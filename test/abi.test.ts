@@ -20,7 +20,7 @@ import * as vsock from "../src/virtio/vsock/packet.ts";
 
 /** Compiles a program that prints the C `expressions`, one number per line, and runs it. */
 function evaluate(headers: string[], expressions: string[]): number[] {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-abi-"));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-abi-"));
 	try {
 		const source = [
 			"#include <stddef.h>",
@@ -30,11 +30,11 @@ function evaluate(headers: string[], expressions: string[]): number[] {
 			...expressions.map((expression) => `printf("%llu\\n", (unsigned long long)(${expression}));`),
 			"}",
 		].join("\n");
-		writeFileSync(join(folder, "abi.c"), source);
-		execFileSync("gcc", ["-I", "native", "-o", join(folder, "abi"), join(folder, "abi.c")], { stdio: "pipe" });
-		return execFileSync(join(folder, "abi"), { encoding: "utf8" }).trim().split("\n").map(Number);
+		writeFileSync(join(directory, "abi.c"), source);
+		execFileSync("gcc", ["-I", "native", "-o", join(directory, "abi"), join(directory, "abi.c")], { stdio: "pipe" });
+		return execFileSync(join(directory, "abi"), { encoding: "utf8" }).trim().split("\n").map(Number);
 	} finally {
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 }
 

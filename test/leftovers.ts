@@ -1,7 +1,7 @@
 /*
- * Global set-up of every test run: gives the run a temporary folder and a runtime folder of its own, and fails it when
- * a test has left something there, or a process, a network interface or a mount. Processes are told by an environment
- * variable that they inherit, however far they have daemonized.
+ * Global set-up of every test run: gives the run a temporary directory and a runtime directory of its own, and fails it
+ * when a test has left something there, or a process, a network interface or a mount. Processes are told by an
+ * environment variable that they inherit, however far they have daemonized.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -29,39 +29,39 @@ function processes(run: string): string[] {
 		.filter((line) => !/vitest|esbuild.*--service/.test(line));
 }
 
-/** Files, sockets and locks below a folder; folders without any may stay for the next who needs them. */
-const files = (folder: string) =>
-	readdirSync(folder, { recursive: true, withFileTypes: true })
+/** Files, sockets and locks below a directory; directories without any may stay for the next who needs them. */
+const files = (directory: string) =>
+	readdirSync(directory, { recursive: true, withFileTypes: true })
 		.filter((entry) => !entry.isDirectory())
 		.map((entry) => join(entry.parentPath, entry.name));
 
 const interfaces = () => readdirSync("/sys/class/net").map((name) => `network interface ${name}`);
 
-const mounts = (folder: string) =>
+const mounts = (directory: string) =>
 	read("/proc/self/mountinfo")
 		.split("\n")
 		.map((line) => line.split(" ")[4] ?? "")
-		.filter((path) => path.startsWith(folder))
+		.filter((path) => path.startsWith(directory))
 		.map((path) => `mount ${path}`);
 
 export default function setup(): () => Promise<void> {
 	// Short, because the path of a unix socket has at most 107 bytes; and no socket can be made on what the lab shares.
-	const folder = mkdtempSync(process.env.TSVMM_LAB === "1" ? "/dev/shm/tsvmm-" : "/tmp/tsvmm-");
-	const runtime = join(folder, "run");
+	const directory = mkdtempSync(process.env.TSVMM_LAB === "1" ? "/dev/shm/tsvmm-" : "/tmp/tsvmm-");
+	const runtime = join(directory, "run");
 	mkdirSync(runtime, { mode: 0o700 });
-	mkdirSync(join(folder, "tmp"));
-	process.env.TMPDIR = join(folder, "tmp");
+	mkdirSync(join(directory, "tmp"));
+	process.env.TMPDIR = join(directory, "tmp");
 	process.env.TSVMM_RUNTIME = runtime;
-	process.env[MARK] = folder;
+	process.env[MARK] = directory;
 	const before = new Set(interfaces());
 
 	const left = () => [
-		...processes(folder).map((line) => `process ${line}`),
-		...readdirSync(join(folder, "tmp"))
+		...processes(directory).map((line) => `process ${line}`),
+		...readdirSync(join(directory, "tmp"))
 			.filter((name) => !TOOL_CACHES.test(name))
 			.map((name) => `temporary file ${name}`),
-		...files(runtime).map((name) => `in the runtime folder ${name}`),
-		...mounts(folder),
+		...files(runtime).map((name) => `in the runtime directory ${name}`),
+		...mounts(directory),
 		...interfaces().filter((name) => !before.has(name)),
 	];
 	return async () => {
@@ -70,7 +70,7 @@ export default function setup(): () => Promise<void> {
 			await new Promise((resolve) => setTimeout(resolve, 100));
 		}
 		const found = left();
-		if (mounts(folder).length === 0) rmSync(folder, { recursive: true, force: true });
+		if (mounts(directory).length === 0) rmSync(directory, { recursive: true, force: true });
 		if (found.length === 0) return;
 		// vitest prints an error of the teardown, and ends with status 0 all the same.
 		process.exitCode = 1;

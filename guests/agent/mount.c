@@ -26,7 +26,7 @@ static const struct {
     {"relatime", MS_RELATIME, 0}, {"defaults", 0, 0},
 };
 
-int make_folders(const char *path, unsigned mode) {
+int make_directories(const char *path, unsigned mode) {
     char part[4096];
     size_t length = strlen(path);
     if (length >= sizeof part) {
@@ -69,9 +69,9 @@ static int read_options(const char *options, unsigned long *set, char *data, siz
 
 /* Finds the virtio disk whose serial number (VIRTIO_BLK_T_GET_ID) is `id`. */
 static bool find_disk(const char *id, char *path, size_t size) {
-    DIR *folder = opendir("/sys/block");
+    DIR *directory = opendir("/sys/block");
     bool found = false;
-    for (struct dirent *entry; folder != NULL && !found && (entry = readdir(folder)) != NULL;) {
+    for (struct dirent *entry; directory != NULL && !found && (entry = readdir(directory)) != NULL;) {
         char serial[32] = {0};
         snprintf(path, size, "/sys/block/%s/serial", entry->d_name);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -83,8 +83,8 @@ static bool find_disk(const char *id, char *path, size_t size) {
         found = found && strcmp(serial, id) == 0;
         snprintf(path, size, "/dev/%s", entry->d_name);
     }
-    if (folder != NULL)
-        closedir(folder);
+    if (directory != NULL)
+        closedir(directory);
     return found;
 }
 
@@ -104,7 +104,7 @@ int mount_at(const char *type, const char *source, const char *target, const cha
     unsigned long flags;
     if (read_options(options, &flags, data, sizeof data) < 0)
         return -1;
-    if (stat(target, &found) < 0 && make_folders(target, 0755) < 0)
+    if (stat(target, &found) < 0 && make_directories(target, 0755) < 0)
         return -1;
     return mount(source, target, type, flags, data);
 }

@@ -1,9 +1,10 @@
-/* Folders, mounts, and the step from the initramfs to a container's root. All return 0, or -1 with errno. */
+/* Directories, mounts, and the step from the initramfs to a container's root. All return 0, or -1 with errno.
+ */
 #ifndef TSVMM_AGENT_MOUNT_H
 #define TSVMM_AGENT_MOUNT_H
 
 /* mkdir -p. */
-int make_folders(const char *path, unsigned mode);
+int make_directories(const char *path, unsigned mode);
 /*
  * Mounts `source` at `target`, which is made if missing. `options` as in fstab(5): flags by name, the rest
  * goes to the file system. A source "id:NAME" is the virtio disk with that serial number.

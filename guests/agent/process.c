@@ -1,6 +1,6 @@
 /*
  * Starting a payload, see process.h. Between fork and exec the child enters its container and its root, opens
- * its terminal and its folder, becomes its user and looks argv[0] up in its PATH; whatever fails there
+ * its terminal and its directory, becomes its user and looks argv[0] up in its PATH; whatever fails there
  * travels back through a close-on-exec socket.
  */
 #include "process.h"
@@ -114,18 +114,18 @@ static int search(const struct spec *spec) {
         return errno;
     }
     int error = ENOENT;
-    for (const char *folder = path != NULL ? path : DEFAULT_PATH; folder != NULL;) {
-        size_t length = strcspn(folder, ":");
+    for (const char *directory = path != NULL ? path : DEFAULT_PATH; directory != NULL;) {
+        size_t length = strcspn(directory, ":");
         char file[4096];
         if (length + strlen(name) + 2 <= sizeof file) {
-            snprintf(file, sizeof file, "%.*s/%s", length == 0 ? 1 : (int)length, length == 0 ? "." : folder,
-                     name);
+            snprintf(file, sizeof file, "%.*s/%s", length == 0 ? 1 : (int)length,
+                     length == 0 ? "." : directory, name);
             execve(file, spec->argv, spec->envp);
-            /* A folder or file that may not be run does not end the search, but explains its failure. */
+            /* A directory or file that may not be run does not end the search, but explains its failure. */
             if (errno != ENOENT && errno != ENOTDIR && error == ENOENT)
                 error = errno;
         }
-        folder = folder[length] == ':' ? folder + length + 1 : NULL;
+        directory = directory[length] == ':' ? directory + length + 1 : NULL;
     }
     return error;
 }
@@ -253,8 +253,8 @@ __attribute__((noreturn)) static void child(const struct spec *spec, const struc
     default_signals();
     setrlimit(RLIMIT_NOFILE, &payload_nofile);
     umask(022);
-    if ((spec->make_cwd && make_folders(spec->cwd, 0755) < 0) || chdir(spec->cwd) < 0) {
-        explain(&failure, 126, errno, "cannot enter folder %s: %s", spec->cwd, strerror(errno));
+    if ((spec->make_cwd && make_directories(spec->cwd, 0755) < 0) || chdir(spec->cwd) < 0) {
+        explain(&failure, 126, errno, "cannot enter directory %s: %s", spec->cwd, strerror(errno));
         give_up(status, &failure);
     }
     become_user(spec, status, &failure);

@@ -18,8 +18,8 @@
 
 #define FIELDS 4
 #define WAIT_MS 10000
-/* Deeper than an image needs: a folder in the way of a file. */
-#define FOLDERS_MAX 200
+/* Deeper than an image needs: a directory in the way of a file. */
+#define DIRECTORIES_MAX 200
 
 static int make_parent(const char *path) {
     char parent[PATH_MAX];
@@ -32,7 +32,7 @@ static int make_parent(const char *path) {
     }
     memcpy(parent, path, (size_t)(slash - path));
     parent[slash - path] = 0;
-    return make_folders(parent, 0755);
+    return make_directories(parent, 0755);
 }
 
 static int write_file(const char *path, int flags, mode_t mode, const char *text) {
@@ -77,36 +77,36 @@ static int step_hostname(char **field) {
     return sethostname(field[0], strlen(field[0]));
 }
 
-static int step_folder(char **field) {
-    if (make_folders(field[0], 0755) < 0)
+static int step_directory(char **field) {
+    if (make_directories(field[0], 0755) < 0)
         return -1;
     return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
 }
 
-/* Removes a folder and all in it, but nothing of what is mounted there. Only a folder's device tells of a
- * mount: a file on an overlay has that of its layer. @return 0; -1 with errno */
-static int remove_folder(int parent, const char *name, dev_t device, int depth) {
+/* Removes a directory and all in it, but nothing of what is mounted there. Only a directory's device tells of
+ * a mount: a file on an overlay has that of its layer. @return 0; -1 with errno */
+static int remove_directory(int parent, const char *name, dev_t device, int depth) {
     struct stat found;
     struct dirent *entry;
     int error = 0, fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    if (folder == NULL)
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (directory == NULL)
         return -1;
     if (fstat(fd, &found) < 0)
         error = errno;
     else if (found.st_dev != device)
         error = EBUSY;
-    else if (depth == FOLDERS_MAX)
+    else if (depth == DIRECTORIES_MAX)
         error = ELOOP;
-    while (error == 0 && (entry = readdir(folder)) != NULL) {
+    while (error == 0 && (entry = readdir(directory)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         if (fstatat(fd, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) < 0 ||
-            (S_ISDIR(found.st_mode) ? remove_folder(fd, entry->d_name, device, depth + 1)
+            (S_ISDIR(found.st_mode) ? remove_directory(fd, entry->d_name, device, depth + 1)
                                     : unlinkat(fd, entry->d_name, 0)) < 0)
             error = errno;
     }
-    closedir(folder);
+    closedir(directory);
     if (error == 0 && unlinkat(parent, name, AT_REMOVEDIR) == 0)
         return 0;
     errno = error != 0 ? error : errno;
@@ -115,7 +115,7 @@ static int remove_folder(int parent, const char *name, dev_t device, int depth) 
 
 /*
  * Whatever an image has in the file's place gives way to it: a link (resolv.conf into a /run that is empty),
- * a FIFO that would block whoever opens it, a folder, and a file that may have other names.
+ * a FIFO that would block whoever opens it, a directory, and a file that may have other names.
  */
 static int step_file(char **field) {
     mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
@@ -128,7 +128,8 @@ static int step_file(char **field) {
     if (make_parent(field[0]) < 0)
         return -1;
     if (lstat(field[0], &found) == 0 &&
-        (S_ISDIR(found.st_mode) ? remove_folder(AT_FDCWD, field[0], found.st_dev, 0) : unlink(field[0])) < 0)
+        (S_ISDIR(found.st_mode) ? remove_directory(AT_FDCWD, field[0], found.st_dev, 0) : unlink(field[0])) <
+            0)
         return -1;
     return write_file(field[0], O_CREAT | O_EXCL | O_NOFOLLOW, mode, field[2]);
 }
@@ -175,19 +176,19 @@ static const struct {
     int fields; /* separated by tabs; the last one takes the rest */
     int (*run)(char **field);
 } STEPS[] = {
-    {"mount", 4, step_mount},       /* type, source, target, options */
-    {"switch", 1, step_switch},     /* path */
-    {"wait", 1, step_wait},         /* path that is to appear */
-    {"hostname", 1, step_hostname}, /* name */
-    {"folder", 2, step_folder},     /* path, mode */
-    {"file", 3, step_file},         /* path, mode, content */
-    {"node", 4, step_node},         /* path, mode, major, minor */
-    {"link", 2, step_link},         /* target, path */
-    {"sysctl", 2, step_sysctl},     /* path below /proc/sys, value */
-    {"up", 1, step_up},             /* interface */
-    {"address", 2, step_address},   /* interface, address/bits */
-    {"gateway", 1, step_gateway},   /* address */
-    {"mtu", 2, step_mtu},           /* interface, bytes */
+    {"mount", 4, step_mount},         /* type, source, target, options */
+    {"switch", 1, step_switch},       /* path */
+    {"wait", 1, step_wait},           /* path that is to appear */
+    {"hostname", 1, step_hostname},   /* name */
+    {"directory", 2, step_directory}, /* path, mode */
+    {"file", 3, step_file},           /* path, mode, content */
+    {"node", 4, step_node},           /* path, mode, major, minor */
+    {"link", 2, step_link},           /* target, path */
+    {"sysctl", 2, step_sysctl},       /* path below /proc/sys, value */
+    {"up", 1, step_up},               /* interface */
+    {"address", 2, step_address},     /* interface, address/bits */
+    {"gateway", 1, step_gateway},     /* address */
+    {"mtu", 2, step_mtu},             /* interface, bytes */
 };
 
 /* Runs one "name=fields", or "name?=fields" whose failure is only reported on the console. */

@@ -13,7 +13,7 @@ export const S_IFDIR = 0o040000;
 export const S_IFLNK = 0o120000;
 export const S_IFCHR = 0o020000;
 
-/** A file, folder, link or device node. */
+/** A file, directory, link or device node. */
 export interface CpioEntry {
 	/** Path without a leading slash. */
 	name: string;
@@ -26,7 +26,7 @@ export interface CpioEntry {
 	minor?: number;
 }
 
-/** The archive of `entries`, in this order: a folder comes before what is in it. */
+/** The archive of `entries`, in this order: a directory comes before what is in it. */
 export function packCpio(entries: readonly CpioEntry[]): Buffer {
 	const parts: Uint8Array[] = [];
 	const trailer: CpioEntry = { name: "TRAILER!!!", mode: 0 };

@@ -1,7 +1,7 @@
 /*
  * Where tsvmm keeps things on the host. The cache holds what can be fetched or built again (kernels, packages, images)
- * and may be deleted at any time; the runtime folder holds sockets and state of what runs now. Both are made on the
- * first use; the runtime folder belongs to one user alone, since whoever can reach its sockets controls the guests.
+ * and may be deleted at any time; the runtime directory holds sockets and state of what runs now. Both are made on the
+ * first use; the runtime directory belongs to one user alone, since whoever can reach its sockets controls the guests.
  */
 import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -9,24 +9,24 @@ import { dirname, join } from "node:path";
 import { errnoName, explain, HostError } from "./errors.ts";
 
 /** $TSVMM_CACHE, $XDG_CACHE_HOME/tsvmm or ~/.cache/tsvmm, made if need be. */
-export function cacheFolder(): string {
+export function cacheDirectory(): string {
 	const { TSVMM_CACHE, XDG_CACHE_HOME } = process.env;
 	return make(TSVMM_CACHE || (XDG_CACHE_HOME ? join(XDG_CACHE_HOME, "tsvmm") : join(homedir(), ".cache/tsvmm")), 0o755);
 }
 
 /** $TSVMM_RUNTIME, $XDG_RUNTIME_DIR/tsvmm, /run/tsvmm (root) or /tmp/tsvmm-UID, made if need be; mode 0700. */
-export function runtimeFolder(): string {
+export function runtimeDirectory(): string {
 	const { TSVMM_RUNTIME, XDG_RUNTIME_DIR } = process.env;
 	const uid = process.getuid!();
 	const path =
 		TSVMM_RUNTIME ||
 		(XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm") : uid === 0 ? "/run/tsvmm" : `/tmp/tsvmm-${uid}`);
 	make(path, 0o700);
-	// /tmp is everybody's: a folder or symbolic link that somebody else put there first is not ours to use.
+	// /tmp is everybody's: a directory or symbolic link that somebody else put there first is not ours to use.
 	const found = lstatSync(path);
 	if (!found.isDirectory() || found.uid !== uid) {
-		throw new HostError("ERR_FOLDER", `Cannot use ${path}: it is not a folder of user ${uid}`, {
-			hint: "Set TSVMM_RUNTIME to a folder of your own",
+		throw new HostError("ERR_DIRECTORY", `Cannot use ${path}: it is not a directory of user ${uid}`, {
+			hint: "Set TSVMM_RUNTIME to a directory of your own",
 		});
 	}
 	if ((found.mode & 0o077) !== 0) chmodSync(path, 0o700);
@@ -35,11 +35,11 @@ export function runtimeFolder(): string {
 
 function make(path: string, mode: number): string {
 	try {
-		makeFolders(path, mode);
+		makeDirectories(path, mode);
 		return path;
 	} catch (error) {
-		throw new HostError("ERR_FOLDER", `Cannot make ${path}: ${explain(error)}`, {
-			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write",
+		throw new HostError("ERR_DIRECTORY", `Cannot make ${path}: ${explain(error)}`, {
+			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to directories that you can write",
 			cause: error,
 		});
 	}
@@ -49,19 +49,19 @@ function make(path: string, mode: number): string {
  * mkdir -p. Node's own `recursive` never returns where the kernel answers ENOENT although the parent exists, as in
  * /proc.
  */
-function makeFolders(path: string, mode: number): void {
-	if (isFolder(path)) return;
+function makeDirectories(path: string, mode: number): void {
+	if (isDirectory(path)) return;
 	const parent = dirname(path);
-	if (parent !== path) makeFolders(parent, 0o755);
+	if (parent !== path) makeDirectories(parent, 0o755);
 	try {
 		mkdirSync(path, { mode });
 	} catch (error) {
 		// Another process may have been quicker.
-		if (errnoName(error) !== "EEXIST" || !isFolder(path)) throw error;
+		if (errnoName(error) !== "EEXIST" || !isDirectory(path)) throw error;
 	}
 }
 
-function isFolder(path: string): boolean {
+function isDirectory(path: string): boolean {
 	try {
 		return statSync(path).isDirectory();
 	} catch {

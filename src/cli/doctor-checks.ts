@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import { explain, TsvmmError } from "../base/errors.ts";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { findTool, packageOf } from "../host/command.ts";
 import { native, packageRoot, repairCommand } from "../host/native.ts";
 import { listKernels } from "../kernel/store.ts";
@@ -158,14 +158,14 @@ export function checkMemory(): Finding {
 
 export function checkSpace(): Finding {
 	try {
-		const folder = cacheFolder();
-		const { bavail, bsize } = statfsSync(folder);
+		const directory = cacheDirectory();
+		const { bavail, bsize } = statfsSync(directory);
 		const free = (bavail * bsize) / GIB;
-		const finding = { name: "disk space", found: `${free.toFixed(1)} GiB free in ${folder}` };
+		const finding = { name: "disk space", found: `${free.toFixed(1)} GiB free in ${directory}` };
 		if (free >= CACHE_SPACE_GIB) return { ...finding, status: "ok" };
-		return { ...finding, status: "note", remedy: "set TSVMM_CACHE to a folder with more room" };
+		return { ...finding, status: "note", remedy: "set TSVMM_CACHE to a directory with more room" };
 	} catch (error) {
-		const remedy = "set TSVMM_CACHE to a folder that you can write";
+		const remedy = "set TSVMM_CACHE to a directory that you can write";
 		return { name: "disk space", status: "missing", found: explain(error), remedy, needed: "run" };
 	}
 }

@@ -12,7 +12,7 @@ export function imageCommand(): Command {
 	image
 		.command("import")
 		.description("import an OCI layout, a docker-archive or a root file system")
-		.argument("<path>", "a folder, a tar (also with gzip, zstd or xz), or - for standard input")
+		.argument("<path>", "a directory, a tar (also with gzip, zstd or xz), or - for standard input")
 		.argument("[name]", "NAME[:TAG]; the archive's own names when missing")
 		.action(importAction);
 	image

@@ -74,7 +74,7 @@ export function runCommand(): Command {
 		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
 		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", collect, [])
 		.option("--env-file <file>", "read variables from a file; may be repeated", collect, [])
-		.option("-w, --workdir <folder>", "working directory in the container")
+		.option("-w, --workdir <directory>", "working directory in the container")
 		.option("-u, --user <user[:group]>", "user in the container, by name or number")
 		.option("--entrypoint <program>", "replace the image's entrypoint; '' removes it")
 		.option("-h, --hostname <name>", "host name in the container")
@@ -181,7 +181,7 @@ async function buildRootfs({ store, image }: ContainerRequest, { quiet }: RunFla
 async function chooseKernel(
 	wanted: string | undefined,
 	say: (line: string) => void,
-): Promise<Pick<GuestKernel, "name" | "vmlinux" | "modulesFolder">> {
+): Promise<Pick<GuestKernel, "name" | "vmlinux" | "modulesDirectory">> {
 	if (wanted === undefined) {
 		const { defaultKernel } = await import("../kernel/default.ts");
 		return defaultKernel({ onStep: say });

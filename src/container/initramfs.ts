@@ -1,7 +1,7 @@
 /*
  * The microVM's initial RAM disk: the guest agent as /init, and the modules that its kernel does not have built in,
  * uncompressed, with the order in which to load them. Packed reproducibly, once per agent, kernel and choice of
- * modules, under cacheFolder()/initramfs/; those that nobody has used for 30 days go when another one is packed.
+ * modules, under cacheDirectory()/initramfs/; those that nobody has used for 30 days go when another one is packed.
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -9,7 +9,7 @@ import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { CPIO_MAGIC, type CpioEntry, packCpio, S_IFDIR, S_IFREG } from "../base/cpio.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { writeDurably } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
@@ -23,7 +23,7 @@ const RECIPE = "3";
 const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
 
 export interface InitramfsContents {
-	kernel: Pick<GuestKernel, "name" | "modulesFolder">;
+	kernel: Pick<GuestKernel, "name" | "modulesDirectory">;
 	/** File system of the root image. */
 	fstype: string;
 	network: boolean;
@@ -47,21 +47,21 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 	const { kernel, fstype, network } = contents;
 	const agent = agentPath();
 	const names = [...MODULES, fstype, ...(network ? ["virtio_net"] : [])];
-	const modules = kernel.modulesFolder === undefined ? [] : await moduleLoadOrder(kernel.modulesFolder, names);
+	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, names);
 	const key = createHash("sha256").update(`${RECIPE}\0${kernel.name}\0${modules.map((m) => basename(m)).join("\0")}\0`);
 	const id = key
 		.update(await readFile(agent))
 		.digest("hex")
 		.slice(0, 32);
-	const folder = join(cacheFolder(), "initramfs");
-	const path = join(folder, `${id}.cpio`);
+	const directory = join(cacheDirectory(), "initramfs");
+	const path = join(directory, `${id}.cpio`);
 	try {
 		if (!(await isWholeCpio(path))) {
-			await mkdir(folder, { recursive: true });
-			await withFileLock(join(folder, ".lock"), async () => {
-				await removeLeftovers(folder);
+			await mkdir(directory, { recursive: true });
+			await withFileLock(join(directory, ".lock"), async () => {
+				await removeLeftovers(directory);
 				await writeDurably(path, packCpio(await entries(agent, modules)));
-				await removeUnused(folder, (name) => join(folder, name) !== path);
+				await removeUnused(directory, (name) => join(directory, name) !== path);
 			});
 		}
 		await markUsed(path);
@@ -69,16 +69,16 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 	} catch (error) {
 		const errno = errnoName(error instanceof HostError ? error.cause : error);
 		throw new HostError("ERR_INITRAMFS", `Cannot make the initramfs ${path}: ${explain(error)}`, {
-			hint: errno === "EROFS" ? "Set TSVMM_CACHE to a folder that can be written" : undefined,
+			hint: errno === "EROFS" ? "Set TSVMM_CACHE to a directory that can be written" : undefined,
 			cause: error,
 		});
 	}
 }
 
 /** What killed ones were writing: whoever writes holds the lock, which we have. */
-async function removeLeftovers(folder: string): Promise<void> {
-	for (const name of await readdir(folder)) {
-		if (name.startsWith(".") && name !== ".lock") await rm(join(folder, name));
+async function removeLeftovers(directory: string): Promise<void> {
+	for (const name of await readdir(directory)) {
+		if (name.startsWith(".") && name !== ".lock") await rm(join(directory, name));
 	}
 }
 
@@ -105,11 +105,11 @@ async function isWholeCpio(path: string): Promise<boolean> {
 
 async function entries(agent: string, modules: readonly string[]): Promise<CpioEntry[]> {
 	const file = (name: string, data: Uint8Array, mode = 0o644): CpioEntry => ({ name, mode: S_IFREG | mode, data });
-	const folder = (name: string): CpioEntry => ({ name, mode: S_IFDIR | 0o755 });
-	const found = [...["dev", "proc", "run", "sys"].map(folder), file("init", await readFile(agent), 0o755)];
+	const directory = (name: string): CpioEntry => ({ name, mode: S_IFDIR | 0o755 });
+	const found = [...["dev", "proc", "run", "sys"].map(directory), file("init", await readFile(agent), 0o755)];
 	if (modules.length === 0) return found;
 	const order = modules.map((path) => `${basename(path)}\n`).join("");
-	found.push(folder("modules"), file("modules/order", Buffer.from(order)));
+	found.push(directory("modules"), file("modules/order", Buffer.from(order)));
 	for (const path of modules) found.push(file(`modules/${basename(path)}`, await readFile(path)));
 	return found;
 }

@@ -35,7 +35,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 /**
  * Merges image and options.
  *
- * @throws UsageError ERR_RUN_COMMAND when nothing says what to run, ERR_RUN_WORKDIR for a relative folder
+ * @throws UsageError ERR_RUN_COMMAND when nothing says what to run, ERR_RUN_WORKDIR for a relative directory
  */
 export function processSpec(image: ImageProcess, options: ProcessOptions): ProcessSpec {
 	const own = options.entrypoint !== undefined;

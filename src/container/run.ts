@@ -29,7 +29,7 @@ export interface ContainerMachine {
 	/** What its root is made of, read-only; an image is unpacked to one. */
 	rootfs: RootfsImage;
 	/** A kernel of `tsvmm kernel ls`, or one's own: an ELF kernel with virtio over MMIO, vsock, squashfs and overlayfs, built in or as modules. */
-	kernel: Pick<GuestKernel, "name" | "vmlinux" | "modulesFolder">;
+	kernel: Pick<GuestKernel, "name" | "vmlinux" | "modulesDirectory">;
 	/** Its name in its own UTS namespace. */
 	hostname: string;
 	/** vCPUs, 1 to 32. */

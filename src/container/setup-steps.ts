@@ -55,8 +55,8 @@ function rootSteps({ rootDisk, fstype }: ContainerSystem): SetupStep[] {
 	return [
 		mount(fstype, `id:${rootDisk}`, "/run/image", "ro"),
 		mount("tmpfs", "tmpfs", "/run/writable", "mode=755"),
-		["folder", "/run/writable/upper\t755"],
-		["folder", "/run/writable/work\t755"],
+		["directory", "/run/writable/upper\t755"],
+		["directory", "/run/writable/work\t755"],
 		mount(
 			"overlay",
 			"overlay",

@@ -1,6 +1,6 @@
 /*
- * apt with a state of its own: its lists, cache and sources live in a folder of ours, so that it works without root and
- * never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
+ * apt with a state of its own: its lists, cache and sources live in a directory of ours, so that it works without root
+ * and never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
  */
 import { mkdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,18 +14,18 @@ const FRESH_MS = 6 * 3600 * 1000;
 /** Room for the lists and their index, and for the largest package we take. */
 const ROOM_BYTES = 256 * 2 ** 20;
 
-const CONFIG = (folder: string) => `#clear APT::Update::Pre-Invoke;
+const CONFIG = (directory: string) => `#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear DPkg::Post-Invoke;
 #clear Dir::Etc::preferencesparts;
-Dir::State "${folder}/state";
-Dir::State::status "${folder}/status";
-Dir::Cache "${folder}/cache";
+Dir::State "${directory}/state";
+Dir::State::status "${directory}/status";
+Dir::Cache "${directory}/cache";
 Dir::Etc::SourceList "/dev/null";
-Dir::Etc::SourceParts "${folder}/sources";
+Dir::Etc::SourceParts "${directory}/sources";
 Dir::Etc::Preferences "/dev/null";
-Dir::Etc::PreferencesParts "${folder}/preferences";
+Dir::Etc::PreferencesParts "${directory}/preferences";
 Acquire::Languages "none";
 Acquire::Retries "3";
 APT::Architecture "amd64";
@@ -35,37 +35,37 @@ APT::Update::Error-Mode "any";
 `;
 
 export class Apt {
-	readonly #folder: string;
+	readonly #directory: string;
 	readonly #sources: readonly DebianSource[];
 	readonly #signal: AbortSignal | undefined;
 
 	/**
-	 * @param folder a folder for this set of sources alone
+	 * @param directory a directory for this set of sources alone
 	 * @param signal ends whatever apt is at
 	 */
-	constructor(folder: string, sources: readonly DebianSource[], signal?: AbortSignal) {
-		this.#folder = folder;
+	constructor(directory: string, sources: readonly DebianSource[], signal?: AbortSignal) {
+		this.#directory = directory;
 		this.#sources = sources;
 		this.#signal = signal;
 	}
 
 	/** Brings the lists up to date; `force` also when they are fresh. @throws HostError ERR_DOWNLOAD */
 	async update(force = false): Promise<void> {
-		const folder = this.#folder;
+		const directory = this.#directory;
 		for (const sub of ["state/lists/partial", "cache/archives/partial", "sources", "preferences"]) {
-			await mkdir(join(folder, sub), { recursive: true });
+			await mkdir(join(directory, sub), { recursive: true });
 		}
-		const stamp = join(folder, "updated");
+		const stamp = join(directory, "updated");
 		const sources = formatSources(this.#sources);
 		const age = await stat(stamp).then(
 			({ mtimeMs }) => Date.now() - mtimeMs,
 			() => Number.POSITIVE_INFINITY,
 		);
-		await writeFile(join(folder, "status"), "");
-		await writeFile(join(folder, "apt.conf"), CONFIG(folder));
-		await writeFile(join(folder, "sources/tsvmm.sources"), sources);
+		await writeFile(join(directory, "status"), "");
+		await writeFile(join(directory, "apt.conf"), CONFIG(directory));
+		await writeFile(join(directory, "sources/tsvmm.sources"), sources);
 		if (!force && age < FRESH_MS) return;
-		await needRoom(folder);
+		await needRoom(directory);
 		const result = await this.#run("apt-get", ["-q", "update"]);
 		if (result.status !== 0) throw downloadFailed("Debian's package lists", result);
 		await writeFile(stamp, "");
@@ -84,23 +84,23 @@ export class Apt {
 		return fields.get("Package") === name ? fields : undefined;
 	}
 
-	/** An empty folder to download into. What a killed download left in it is gone. */
-	async downloadFolder(): Promise<string> {
-		const folder = join(this.#folder, "download");
-		await rm(folder, { recursive: true, force: true });
-		await mkdir(folder);
-		return folder;
+	/** An empty directory to download into. What a killed download left in it is gone. */
+	async downloadDirectory(): Promise<string> {
+		const directory = join(this.#directory, "download");
+		await rm(directory, { recursive: true, force: true });
+		await mkdir(directory);
+		return directory;
 	}
 
-	/** Downloads into `folder`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */
-	async download(name: string, version: string, folder: string): Promise<void> {
-		await needRoom(folder);
-		const result = await this.#run("apt-get", ["-q", "download", `${name}=${version}`], folder);
+	/** Downloads into `directory`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */
+	async download(name: string, version: string, directory: string): Promise<void> {
+		await needRoom(directory);
+		const result = await this.#run("apt-get", ["-q", "download", `${name}=${version}`], directory);
 		if (result.status !== 0) throw downloadFailed(`${name} ${version}`, result);
 	}
 
 	#run(tool: string, args: string[], cwd?: string): Promise<RunResult> {
-		return run(tool, ["-c", join(this.#folder, "apt.conf"), ...args], {
+		return run(tool, ["-c", join(this.#directory, "apt.conf"), ...args], {
 			accept: "any",
 			env: { LC_ALL: "C" },
 			...(cwd === undefined ? {} : { cwd }),
@@ -110,12 +110,12 @@ export class Apt {
 }
 
 /** On a full disk apt's own downloader stops without a word and never ends. */
-async function needRoom(folder: string): Promise<void> {
-	const { bavail, bsize } = await statfs(folder);
+async function needRoom(directory: string): Promise<void> {
+	const { bavail, bsize } = await statfs(directory);
 	if (bavail * bsize >= ROOM_BYTES) return;
 	const [free, wanted] = [bavail * bsize, ROOM_BYTES].map((bytes) => Math.floor(bytes / 2 ** 20));
-	throw new HostError("ERR_CACHE", `Cannot download to ${folder}: ${free} MiB are free, ${wanted} MiB are needed`, {
-		hint: "Set TSVMM_CACHE to a folder on a larger disk",
+	throw new HostError("ERR_CACHE", `Cannot download to ${directory}: ${free} MiB are free, ${wanted} MiB are needed`, {
+		hint: "Set TSVMM_CACHE to a directory on a larger disk",
 	});
 }
 

@@ -1,6 +1,6 @@
 /*
  * Debian packages as files: fetched through apt (which checks signatures and hashes), kept in the cache, unpacked
- * without being installed. Several processes may do so at once: apt's folder is locked, results appear by rename.
+ * without being installed. Several processes may do so at once: apt's directory is locked, results appear by rename.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -8,7 +8,7 @@ import { mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { run } from "../host/command.ts";
 import { publish } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
@@ -46,16 +46,16 @@ export async function hashFile(path: string): Promise<string> {
 
 /** Runs `work` with apt for a suite, alone among all processes that share the cache. */
 async function withApt<T>(suite: string, signal: AbortSignal | undefined, work: (apt: Apt) => Promise<T>): Promise<T> {
-	const folder = join(cacheFolder(), "apt", suite);
-	await mkdir(folder, { recursive: true });
+	const directory = join(cacheDirectory(), "apt", suite);
+	await mkdir(directory, { recursive: true });
 	const sources = readSources();
 	const suites = suite.includes("-") ? [suite] : [suite, ...securityOf(suite, sources)];
 	const apt = new Apt(
-		folder,
+		directory,
 		suites.map((name) => sourceFor(name, sources)),
 		signal,
 	);
-	return await withFileLock(join(folder, "lock"), () => work(apt), signal);
+	return await withFileLock(join(directory, "lock"), () => work(apt), signal);
 }
 
 /** The security suite can not be derived from the main archive's URI: it is used where the host has it. */
@@ -102,7 +102,7 @@ export async function describePackage(name: string, options: PackageOptions = {}
 }
 
 function cachedPath(name: string, version: string): string {
-	return join(cacheFolder(), "debs", `${name}_${version.replaceAll(":", "%3a")}.deb`);
+	return join(cacheDirectory(), "debs", `${name}_${version.replaceAll(":", "%3a")}.deb`);
 }
 
 /**
@@ -145,23 +145,23 @@ async function download(
 	signal: AbortSignal | undefined,
 ): Promise<void> {
 	await mkdir(dirname(path), { recursive: true });
-	const folder = await apt.downloadFolder();
+	const directory = await apt.downloadDirectory();
 	try {
 		try {
-			await apt.download(found.name, found.version, folder);
+			await apt.download(found.name, found.version, directory);
 		} catch (error) {
 			if (signal?.aborted) throw error;
 			// The lists may name a file that the mirror has replaced since.
 			await apt.update(true);
-			await apt.download(found.name, found.version, folder);
+			await apt.download(found.name, found.version, directory);
 		}
-		const name = (await readdir(folder)).find((entry) => entry.endsWith(".deb"));
+		const name = (await readdir(directory)).find((entry) => entry.endsWith(".deb"));
 		if (name === undefined) throw new HostError("ERR_DOWNLOAD", `Cannot download ${found.name}: apt left no file`);
-		const hash = await hashFile(join(folder, name));
+		const hash = await hashFile(join(directory, name));
 		if (hash !== found.sha256) throw wrongHash(found, found.sha256, hash);
-		await publish(join(folder, name), path);
+		await publish(join(directory, name), path);
 	} finally {
-		await rm(folder, { recursive: true, force: true });
+		await rm(directory, { recursive: true, force: true });
 	}
 }
 
@@ -173,25 +173,25 @@ function wrongHash(found: PackageDescription, wanted: string, is: string): Image
 }
 
 /**
- * Unpacks a package's files into a new folder, which appears complete or not at all. When it is there already, nothing
- * is done.
+ * Unpacks a package's files into a new directory, which appears complete or not at all. When it is there already,
+ * nothing is done.
  *
  * @throws HostError ERR_TOOL_FAILED when the package is damaged
  */
-export async function unpackPackage(deb: string, folder: string, signal?: AbortSignal): Promise<void> {
+export async function unpackPackage(deb: string, directory: string, signal?: AbortSignal): Promise<void> {
 	const exists = () =>
-		stat(folder).then(
+		stat(directory).then(
 			() => true,
 			() => false,
 		);
 	if (await exists()) return;
-	await mkdir(dirname(folder), { recursive: true });
-	const partial = await mkdtemp(join(dirname(folder), `.${basename(folder)}-`));
+	await mkdir(dirname(directory), { recursive: true });
+	const partial = await mkdtemp(join(dirname(directory), `.${basename(directory)}-`));
 	try {
 		await run("dpkg-deb", ["-x", deb, join(partial, "root")], signal === undefined ? {} : { signal });
-		await rename(join(partial, "root"), folder);
+		await rename(join(partial, "root"), directory);
 	} catch (error) {
-		// Another process was quicker: its folder is as good.
+		// Another process was quicker: its directory is as good.
 		const code = errnoName(error);
 		if ((code !== "ENOTEMPTY" && code !== "EEXIST") || !(await exists())) throw error;
 	} finally {

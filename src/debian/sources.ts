@@ -73,8 +73,8 @@ export function parseOneLine(text: string): DebianSource[] {
 	return sources;
 }
 
-/** All sources of an apt configuration folder. Files that cannot be read are none. */
-export function readSources(folder = "/etc/apt"): DebianSource[] {
+/** All sources of an apt configuration directory. Files that cannot be read are none. */
+export function readSources(directory = "/etc/apt"): DebianSource[] {
 	const read = (path: string) => {
 		try {
 			return readFileSync(path, "utf8");
@@ -84,14 +84,14 @@ export function readSources(folder = "/etc/apt"): DebianSource[] {
 	};
 	let names: string[] = [];
 	try {
-		names = readdirSync(join(folder, "sources.list.d")).sort();
+		names = readdirSync(join(directory, "sources.list.d")).sort();
 	} catch {
-		// No such folder: the one file is all.
+		// No such directory: the one file is all.
 	}
 	return [
-		...parseOneLine(read(join(folder, "sources.list"))),
+		...parseOneLine(read(join(directory, "sources.list"))),
 		...names.flatMap((name) => {
-			const text = read(join(folder, "sources.list.d", name));
+			const text = read(join(directory, "sources.list.d", name));
 			return name.endsWith(".sources") ? parseDeb822(text) : name.endsWith(".list") ? parseOneLine(text) : [];
 		}),
 	];

@@ -54,11 +54,11 @@ export function packageOf(tool: string): string {
 	return PACKAGES[tool] ?? tool;
 }
 
-/** Administrators' tools live in sbin folders that a user's PATH often lacks. */
+/** Administrators' tools live in sbin directories that a user's PATH often lacks. */
 function searchPath(env: NodeJS.ProcessEnv): string {
-	const path = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
-	for (const folder of ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]) {
-		if (!path.includes(folder)) path.push(folder);
+	const path = (env.PATH ?? "").split(delimiter).filter((directory) => directory !== "");
+	for (const directory of ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]) {
+		if (!path.includes(directory)) path.push(directory);
 	}
 	return path.join(delimiter);
 }
@@ -69,7 +69,7 @@ export function findTool(tool: string): string | undefined {
 		? [tool]
 		: searchPath(process.env)
 				.split(delimiter)
-				.map((folder) => join(folder, tool));
+				.map((directory) => join(directory, tool));
 	return candidates.find((path) => {
 		try {
 			accessSync(path, constants.X_OK);

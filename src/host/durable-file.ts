@@ -2,22 +2,22 @@
  * How a file gets its name so that a power cut leaves it whole or not there. rename(2) alone does not do that: the name
  * may reach the disk before the data, and what then has the name is empty.
  *
- *     write .temporary -> fsync it -> rename to its name -> fsync the folder
+ *     write .temporary -> fsync it -> rename to its name -> fsync the directory
  *
- * A name that begins with a dot is a temporary one; whoever reads a folder of the cache passes over it.
+ * A name that begins with a dot is a temporary one; whoever reads a directory of the cache passes over it.
  */
 import { randomUUID } from "node:crypto";
 import { open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-/** A temporary name for a file that will be called `path`, in the same folder. */
+/** A temporary name for a file that will be called `path`, in the same directory. */
 export function temporaryPath(path: string): string {
 	return join(dirname(path), `.${basename(path)}.${randomUUID()}`);
 }
 
 /**
- * Gives a file or folder that is complete its name. It replaces a file of that name; a folder it replaces only when
- * that is empty.
+ * Gives a file or directory that is complete its name. It replaces a file of that name; a directory it replaces only
+ * when that is empty.
  *
  * @param temporary on the same file system
  */
@@ -52,7 +52,7 @@ export async function writeDurably(
 	await sync(dirname(path));
 }
 
-/** fsync(2) of a file or folder: for a folder it makes the names in it durable, not what they stand for. */
+/** fsync(2) of a file or directory: for a directory it makes the names in it durable, not what they stand for. */
 export async function sync(path: string): Promise<void> {
 	const handle = await open(path, "r");
 	try {
@@ -62,7 +62,7 @@ export async function sync(path: string): Promise<void> {
 	}
 }
 
-/** Syncs a file, or a folder with all that is below it. Links and device nodes are only names. */
+/** Syncs a file, or a directory with all that is below it. Links and device nodes are only names. */
 async function syncTree(path: string): Promise<void> {
 	if ((await stat(path)).isDirectory()) {
 		for (const entry of await readdir(path, { withFileTypes: true })) {

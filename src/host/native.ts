@@ -175,7 +175,7 @@ const require = createRequire(import.meta.url);
 let loaded: Native | undefined;
 let root: string | undefined;
 
-/** The package's root folder: the nearest one above this file, which lies in src/host, dist or dist/lib/host. */
+/** The package's root directory: the nearest one above this file, which lies in src/host, dist or dist/lib/host. */
 export function packageRoot(): string {
 	if (root === undefined) {
 		root = dirname(fileURLToPath(import.meta.url));

@@ -1,6 +1,6 @@
 /*
  * What is in the cache for a version that is no longer there goes when nobody has used it for 30 days. A file's (or
- * folder's) time of modification says when it was last used; what a process has open it keeps all the same.
+ * directory's) time of modification says when it was last used; what a process has open it keeps all the same.
  */
 import { readdir, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
@@ -23,13 +23,13 @@ export async function markUsed(path: string, nowMs = Date.now()): Promise<void> 
  * @param mayGo says by name what is of a kind that may go; names that begin with a dot never do
  */
 export async function removeUnused(
-	folder: string,
+	directory: string,
 	mayGo: (name: string) => boolean,
 	nowMs = Date.now(),
 ): Promise<void> {
-	for (const name of await readdir(folder)) {
+	for (const name of await readdir(directory)) {
 		if (name.startsWith(".") || !mayGo(name)) continue;
-		const path = join(folder, name);
+		const path = join(directory, name);
 		const found = await stat(path).catch(() => undefined);
 		if (found !== undefined && nowMs - found.mtimeMs > KEPT_MS) await rm(path, { recursive: true, force: true });
 	}

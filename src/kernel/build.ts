@@ -8,7 +8,7 @@ import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { ImageError } from "../base/errors.ts";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { fetchPackage, unpackPackage } from "../debian/packages.ts";
 import { findTool, run, toolMissing } from "../host/command.ts";
 import { withFileLock } from "../host/file-lock.ts";
@@ -75,16 +75,16 @@ export async function buildKernel(
 	const tell = (step: BuildProgress["step"], done = 0) => onProgress?.({ step, done, total: EXPECTED_LINES });
 	const missing = await missingBuildPackages();
 	const abort = signal === undefined ? {} : { signal };
-	const fill = async (folder: string) => {
+	const fill = async (directory: string) => {
 		if (missing.length > 0) throw toolMissing(missing.join(" "));
 		tell("fetch");
 		const deb = await fetchPackage(SOURCE_PIN.package, { ...SOURCE_PIN, ...abort });
 		// One place for all builds: what an interrupted one has left is found and removed by the next.
-		const work = join(cacheFolder(), "kernel-build");
+		const work = join(cacheDirectory(), "kernel-build");
 		const build = async () => {
 			await rm(work, { recursive: true, force: true });
 			try {
-				await compile(deb, work, folder, tell, signal);
+				await compile(deb, work, directory, tell, signal);
 			} finally {
 				await rm(work, { recursive: true, force: true });
 			}
@@ -101,7 +101,7 @@ export async function buildKernel(
 async function compile(
 	deb: string,
 	work: string,
-	folder: string,
+	directory: string,
 	tell: (step: BuildProgress["step"], done?: number) => void,
 	signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -137,8 +137,8 @@ async function compile(
 	await make([`-j${availableParallelism()}`, "vmlinux"], (line) => {
 		if (/^ {2}[A-Z]/.test(line)) tell("compile", Math.min(++lines, EXPECTED_LINES - 1));
 	});
-	await run("strip", ["-o", join(folder, "vmlinux"), join(source, "vmlinux")]);
-	await copyFile(join(source, ".config"), join(folder, "config"));
+	await run("strip", ["-o", join(directory, "vmlinux"), join(source, "vmlinux")]);
+	await copyFile(join(source, ".config"), join(directory, "config"));
 }
 
 /**

@@ -50,8 +50,8 @@ async function builtin(tree: string): Promise<Set<string>> {
 }
 
 /**
- * Copies the wanted modules of `tree` (a lib/modules/RELEASE folder) to the new folder `target`, with a modules.dep and
- * the list of what is built in.
+ * Copies the wanted modules of `tree` (a lib/modules/RELEASE directory) to the new directory `target`, with a
+ * modules.dep and the list of what is built in.
  *
  * @throws ImageError ERR_KERNEL_MODULES when the kernel lacks one that a guest cannot do without
  */
@@ -108,12 +108,12 @@ function closure(modules: ReadonlyMap<string, Module>, names: readonly string[])
 /**
  * The files to load, in order, so that the named modules work. Names that are built in or unknown are left out.
  *
- * @param modulesFolder GuestKernel.modulesFolder
+ * @param modulesDirectory GuestKernel.modulesDirectory
  * @returns absolute paths of .ko files
  */
-export async function moduleLoadOrder(modulesFolder: string, names: readonly string[]): Promise<string[]> {
+export async function moduleLoadOrder(modulesDirectory: string, names: readonly string[]): Promise<string[]> {
 	const modules = new Map<string, Module>();
-	for (const line of (await readFile(join(modulesFolder, "modules.dep"), "utf8")).split("\n")) {
+	for (const line of (await readFile(join(modulesDirectory, "modules.dep"), "utf8")).split("\n")) {
 		const [path, rest] = line.split(":");
 		if (path === undefined || rest === undefined) continue;
 		const depends = rest.split(" ").filter((other) => other !== "");
@@ -122,5 +122,5 @@ export async function moduleLoadOrder(modulesFolder: string, names: readonly str
 	return closure(
 		modules,
 		names.map((name) => name.replaceAll("-", "_")),
-	).map((name) => join(modulesFolder, modules.get(name)!.path));
+	).map((name) => join(modulesDirectory, modules.get(name)!.path));
 }

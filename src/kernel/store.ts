@@ -1,5 +1,5 @@
 /*
- * The guest kernels on this host, each a folder that is there whole or not at all (host/cache-folder.ts):
+ * The guest kernels on this host, each a directory that is there whole or not at all (host/cache-directory.ts):
  *
  *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinuz, config, lib/modules/RELEASE/...
  *
@@ -10,16 +10,16 @@ import { join } from "node:path";
 import * as z from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
-import { isWhole, obtainFolder } from "../host/cache-folder.ts";
+import { isWhole, obtainDirectory } from "../host/cache-directory.ts";
 import { selectModules } from "./modules.ts";
 import { FLAVOURS, type Flavour, PINS } from "./pins.ts";
 import { extractVmlinux } from "./vmlinux.ts";
 
 /** A kernel that is ready to boot. All paths are absolute. */
 export interface GuestKernel {
-	/** Its folder's name, such as "debian-6.1.176-1-cloud-amd64" or "minimal-6.1.176-3f2a9c01". */
+	/** Its directory's name, such as "debian-6.1.176-1-cloud-amd64" or "minimal-6.1.176-3f2a9c01". */
 	name: string;
 	/** The Debian version of the package it comes from. */
 	version: string;
@@ -30,7 +30,7 @@ export interface GuestKernel {
 	/** The bzImage it was taken from. */
 	vmlinuz?: string;
 	/** lib/modules/RELEASE with uncompressed modules and modules.dep; missing when everything is built in. */
-	modulesFolder?: string;
+	modulesDirectory?: string;
 	/** The kernel's .config. */
 	config?: string;
 }
@@ -44,44 +44,46 @@ const Description = z.object({
 type Description = z.infer<typeof Description>;
 
 /** CACHE/kernels, made if need be. */
-export async function kernelsFolder(): Promise<string> {
-	const folder = join(cacheFolder(), "kernels");
-	await mkdir(folder, { recursive: true });
-	return folder;
+export async function kernelsDirectory(): Promise<string> {
+	const directory = join(cacheDirectory(), "kernels");
+	await mkdir(directory, { recursive: true });
+	return directory;
 }
 
-/** A kernel of the store by its name, or undefined. @throws ImageError ERR_KERNEL_STORE when its folder is damaged */
+/**
+ * A kernel of the store by its name, or undefined. @throws ImageError ERR_KERNEL_STORE when its directory is damaged
+ */
 export async function findKernel(name: string): Promise<GuestKernel | undefined> {
-	const folder = join(await kernelsFolder(), name);
+	const directory = join(await kernelsDirectory(), name);
 	let text: string;
 	try {
-		text = await readFile(join(folder, "kernel.json"), "utf8");
+		text = await readFile(join(directory, "kernel.json"), "utf8");
 	} catch (error) {
 		if (errnoName(error) === "ENOENT") return undefined;
-		throw new HostError("ERR_CACHE", `Cannot read ${folder}: ${explain(error)}`, { cause: error });
+		throw new HostError("ERR_CACHE", `Cannot read ${directory}: ${explain(error)}`, { cause: error });
 	}
 	let description: Description;
 	try {
 		description = Description.parse(JSON.parse(text));
 	} catch (error) {
-		throw damaged(name, folder, "its kernel.json is damaged", error);
+		throw damaged(name, directory, "its kernel.json is damaged", error);
 	}
-	if (!(await isWhole(folder))) throw damaged(name, folder, "files of it are missing or cut short");
+	if (!(await isWhole(directory))) throw damaged(name, directory, "files of it are missing or cut short");
 	const { version, release, modules, vmlinuz } = description;
 	return {
 		name,
 		version,
 		release,
-		vmlinux: join(folder, "vmlinux"),
-		config: join(folder, "config"),
-		...(vmlinuz ? { vmlinuz: join(folder, "vmlinuz") } : {}),
-		...(modules ? { modulesFolder: join(folder, "lib/modules", release) } : {}),
+		vmlinux: join(directory, "vmlinux"),
+		config: join(directory, "config"),
+		...(vmlinuz ? { vmlinuz: join(directory, "vmlinuz") } : {}),
+		...(modules ? { modulesDirectory: join(directory, "lib/modules", release) } : {}),
 	};
 }
 
-function damaged(name: string, folder: string, found: string, cause?: unknown): ImageError {
+function damaged(name: string, directory: string, found: string, cause?: unknown): ImageError {
 	return new ImageError("ERR_KERNEL_STORE", `Cannot use kernel ${name}: ${found}`, {
-		hint: `Remove ${folder} and fetch or build it again`,
+		hint: `Remove ${directory} and fetch or build it again`,
 		cause,
 	});
 }
@@ -99,18 +101,18 @@ export async function findWholeKernel(name: string): Promise<GuestKernel | undef
 
 /** All kernels of the store that can be used, by name. */
 export async function listKernels(): Promise<GuestKernel[]> {
-	const names = (await readdir(await kernelsFolder())).filter((name) => !name.startsWith(".")).sort();
+	const names = (await readdir(await kernelsDirectory())).filter((name) => !name.startsWith(".")).sort();
 	const kernels = await Promise.all(names.map(findWholeKernel));
 	return kernels.filter((kernel) => kernel !== undefined);
 }
 
 /**
- * The kernel called `name`; when the store has none, or a damaged one, `fill` makes it in an empty folder and says what it is. Of several
- * processes that want the same kernel one makes it, the others wait.
+ * The kernel called `name`; when the store has none, or a damaged one, `fill` makes it in an empty directory and says
+ * what it is. Of several processes that want the same kernel one makes it, the others wait.
  */
 export async function obtainKernel(
 	name: string,
-	fill: (folder: string) => Promise<Description>,
+	fill: (directory: string) => Promise<Description>,
 	signal?: AbortSignal,
 ): Promise<GuestKernel> {
 	const present = await findWholeKernel(name);
@@ -119,7 +121,7 @@ export async function obtainKernel(
 		const description = await fill(partial);
 		await writeFile(join(partial, "kernel.json"), `${JSON.stringify(description, null, "\t")}\n`);
 	};
-	await obtainFolder(join(await kernelsFolder(), name), describe, signal);
+	await obtainDirectory(join(await kernelsDirectory(), name), describe, signal);
 	return (await findKernel(name))!;
 }
 
@@ -171,7 +173,7 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 	const { signal } = options;
 	const chosen = await choose(flavour, options);
 	const name = `debian-${chosen.version}-${PINS[flavour].suffix}`;
-	const fill = async (folder: string) => {
+	const fill = async (directory: string) => {
 		options.onStep?.(`fetching ${chosen.package} ${chosen.version}`);
 		const deb = await fetchPackage(chosen.package, { ...chosen, ...(signal === undefined ? {} : { signal }) }).catch(
 			(error: unknown) => {
@@ -181,7 +183,7 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 			},
 		);
 		options.onStep?.(`unpacking ${chosen.package}`);
-		return await install(deb, folder, chosen.version, signal);
+		return await install(deb, directory, chosen.version, signal);
 	};
 	return await obtainKernel(name, fill, signal);
 }
@@ -196,21 +198,21 @@ function pinGone(flavour: Flavour, name: string, version: string, cause: unknown
 /** Takes what a guest needs out of a linux-image package. */
 async function install(
 	deb: string,
-	folder: string,
+	directory: string,
 	version: string,
 	signal: AbortSignal | undefined,
 ): Promise<Description> {
-	const root = join(folder, "unpacked");
+	const root = join(directory, "unpacked");
 	await unpackPackage(deb, root, signal);
 	const boot = await readdir(join(root, "boot"));
 	const image = boot.find((file) => file.startsWith("vmlinuz-"));
 	if (image === undefined) throw new ImageError("ERR_KERNEL_PACKAGE", `Cannot find a kernel in ${deb}`);
 	const release = image.slice("vmlinuz-".length);
-	await extractVmlinux(join(root, "boot", image), join(folder, "vmlinux"));
-	await copyFile(join(root, "boot", image), join(folder, "vmlinuz"));
-	await copyFile(join(root, "boot", `config-${release}`), join(folder, "config"));
+	await extractVmlinux(join(root, "boot", image), join(directory, "vmlinux"));
+	await copyFile(join(root, "boot", image), join(directory, "vmlinuz"));
+	await copyFile(join(root, "boot", `config-${release}`), join(directory, "config"));
 	const usr = (await readdir(root)).includes("lib") ? "" : "usr";
-	await selectModules(join(root, usr, "lib/modules", release), join(folder, "lib/modules", release));
+	await selectModules(join(root, usr, "lib/modules", release), join(directory, "lib/modules", release));
 	await rm(root, { recursive: true, force: true });
 	return { version, release, modules: true, vmlinuz: true };
 }

@@ -64,30 +64,30 @@ export function bzImagePayload(image: Buffer, name: string): Buffer {
 	return image.subarray(start, start + length);
 }
 
-/** Decompresses with a tool of the host, which reads and writes files in `folder`. */
-async function decompressWith(tool: string, suffix: string, data: Buffer, folder: string): Promise<Buffer> {
-	const packed = join(folder, `payload${suffix}`);
-	const plain = join(folder, "payload");
+/** Decompresses with a tool of the host, which reads and writes files in `directory`. */
+async function decompressWith(tool: string, suffix: string, data: Buffer, directory: string): Promise<Buffer> {
+	const packed = join(directory, `payload${suffix}`);
+	const plain = join(directory, "payload");
 	await writeFile(packed, data);
 	const args = tool === "lz4" ? ["-d", "-q", "-f", packed, plain] : ["-d", "-q", "-f", packed];
 	await run(tool, args);
 	return await readFile(plain);
 }
 
-async function decompress(payload: Buffer, name: string, folder: string): Promise<Uint8Array> {
+async function decompress(payload: Buffer, name: string, directory: string): Promise<Uint8Array> {
 	const format = FORMATS.find(({ magic }) => startsWith(payload, magic))?.name;
 	// All formats but gzip, which has it already, are followed by the uncompressed size in 4 bytes.
 	const data = payload.subarray(0, -4);
 	try {
 		if (format === "gzip") return await promisify(gunzip)(payload);
 		if (format === "zstd") return unzstd(data);
-		if (format === "xz") return await decompressWith("xz", ".xz", data, folder);
-		if (format === "lz4") return await decompressWith("lz4", ".lz4", data, folder);
+		if (format === "xz") return await decompressWith("xz", ".xz", data, directory);
+		if (format === "lz4") return await decompressWith("lz4", ".lz4", data, directory);
 	} catch (error) {
 		const code = errnoName(error);
 		if (code === "ERR_TOOL_MISSING") throw error;
 		if (code !== undefined && code in constants.errno) {
-			const message = `Cannot decompress kernel ${name} in ${folder}: ${explain(error)}`;
+			const message = `Cannot decompress kernel ${name} in ${directory}: ${explain(error)}`;
 			throw new HostError("ERR_CACHE", message, { cause: error });
 		}
 		throw new ImageError("ERR_KERNEL_CORRUPT", `Cannot decompress kernel ${name} (${format}): ${explain(error)}`, {
@@ -105,7 +105,7 @@ async function decompress(payload: Buffer, name: string, folder: string): Promis
  * Writes the vmlinux of a kernel to a file, atomically. A kernel that is an ELF file already is copied.
  *
  * @param kernel path of a bzImage ("vmlinuz") or an ELF vmlinux
- * @param vmlinux path to write; its folder must exist
+ * @param vmlinux path to write; its directory must exist
  * @throws ImageError ERR_KERNEL_FORMAT, ERR_KERNEL_TRUNCATED, ERR_KERNEL_CORRUPT; HostError ERR_CACHE
  */
 export async function extractVmlinux(kernel: string, vmlinux: string): Promise<void> {
@@ -115,19 +115,21 @@ export async function extractVmlinux(kernel: string, vmlinux: string): Promise<v
 	} catch (error) {
 		throw new ImageError("ERR_KERNEL_OPEN", `Cannot read kernel ${kernel}: ${explain(error)}`, { cause: error });
 	}
-	const folder = await mkdtemp(join(dirname(vmlinux), ".tsvmm-"));
+	const directory = await mkdtemp(join(dirname(vmlinux), ".tsvmm-"));
 	try {
-		const elf = startsWith(image, ELF_MAGIC) ? image : await decompress(bzImagePayload(image, kernel), kernel, folder);
+		const elf = startsWith(image, ELF_MAGIC)
+			? image
+			: await decompress(bzImagePayload(image, kernel), kernel, directory);
 		checkElf(elf, kernel);
-		const file = await open(join(folder, "vmlinux"), "w");
+		const file = await open(join(directory, "vmlinux"), "w");
 		try {
 			await file.writeFile(elf);
 		} finally {
 			await file.close();
 		}
-		await rename(join(folder, "vmlinux"), vmlinux);
+		await rename(join(directory, "vmlinux"), vmlinux);
 	} finally {
-		await rm(folder, { recursive: true, force: true });
+		await rm(directory, { recursive: true, force: true });
 	}
 }
 

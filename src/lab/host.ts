@@ -43,7 +43,7 @@ export interface ReexecOptions {
 
 /**
  * Runs this tsvmm with `argv` in the lab, in place of this process: the same standard streams, terminal, working
- * folder, environment and signals. Brings the lab up first if need be.
+ * directory, environment and signals. Brings the lab up first if need be.
  *
  * @param argv the words after "tsvmm"
  * @returns its exit status

@@ -9,7 +9,7 @@ import { findTool, toolMissing } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import type { LabKernel } from "./kernel.ts";
 
-const FOLDERS = ["bin", "dev", "proc", "sys", "run", "tmp", "modules", "files", "system", "lab"];
+const DIRECTORIES = ["bin", "dev", "proc", "sys", "run", "tmp", "modules", "files", "system", "lab"];
 
 /** Packs the initramfs. The same inputs give the same bytes. */
 export async function packInitramfs(kernel: LabKernel, agent: string): Promise<Buffer> {
@@ -21,9 +21,9 @@ export async function packInitramfs(kernel: LabKernel, agent: string): Promise<B
 		mode: S_IFREG | 0o755,
 		data: await readFile(path),
 	});
-	const modules = join(kernel.folder, "modules");
+	const modules = join(kernel.directory, "modules");
 	const entries: CpioEntry[] = [
-		...FOLDERS.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
+		...DIRECTORIES.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
 		{ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 },
 		await program("bin/busybox", busybox),
 		{ name: "bin/sh", mode: S_IFLNK | 0o777, data: Buffer.from("busybox") },

@@ -70,7 +70,7 @@ function unexpected(error: unknown): HostError {
 	const where = typeof path === "string" ? ` at ${path}` : "";
 	const unwritable = ["EROFS", "EACCES", "ENOSPC", "EDQUOT"].includes(errnoName(error) ?? "");
 	return new HostError("ERR_LAB_FAILED", `Cannot bring up the lab: ${explain(error)}${where}`, {
-		hint: unwritable ? "Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write" : undefined,
+		hint: unwritable ? "Set TSVMM_CACHE and TSVMM_RUNTIME to directories that you can write" : undefined,
 		cause: error,
 	});
 }
@@ -79,7 +79,7 @@ function unexpected(error: unknown): HostError {
 class Stopped extends Error {}
 
 /**
- * flock(1) opened the lock and then became this process. Whoever held the lock before may have removed the folder
+ * flock(1) opened the lock and then became this process. Whoever held the lock before may have removed the directory
  * between the two: then the lock that we hold is no longer the lab's.
  */
 function holdsLock(place: LabPlace): boolean {
@@ -119,7 +119,7 @@ class Keeper {
 		for (const stale of [place.socket, place.control]) rmSync(stale, { force: true });
 		this.#say({});
 		const template = await prepareTemplate(this.#size, place.console, signal);
-		this.#say({ state: "restoring", template: template.folder });
+		this.#say({ state: "restoring", template: template.directory });
 
 		const start = performance.now();
 		const qemu = Qemu.start(template.files, this.#size, "restore", place.console);
@@ -197,7 +197,7 @@ class Keeper {
 	}
 }
 
-/** When programs were last installed on the host: changes with the system's folders and dpkg's own record. */
+/** When programs were last installed on the host: changes with the system's directories and dpkg's own record. */
 function installedTag(): string {
 	const paths = ["/var/lib/dpkg/status", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin"];
 	return paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs).join();

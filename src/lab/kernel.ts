@@ -7,35 +7,35 @@
 import { createHash } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { fetchPackage, unpackPackage } from "../debian/packages.ts";
-import { obtainFolder } from "../host/cache-folder.ts";
+import { obtainDirectory } from "../host/cache-directory.ts";
 import { markUsed, removeUnused } from "../host/unused.ts";
 import { PINS } from "../kernel/pins.ts";
 import { extractVmlinux } from "../kernel/vmlinux.ts";
 import { LAB_MODULES, readModules } from "./modules.ts";
 
 export interface LabKernel {
-	/** Folder with vmlinux and modules/. */
-	folder: string;
+	/** Directory with vmlinux and modules/. */
+	directory: string;
 	vmlinux: string;
 }
 
 /** The one flavour that has the modules for KVM on AMD. */
 const PIN = PINS["6.1-amd64"];
 
-/** Changes when other modules are wanted, or when the folder is made in another way (the number). */
+/** Changes when other modules are wanted, or when the directory is made in another way (the number). */
 const modulesTag = createHash("sha256").update(`2 ${LAB_MODULES.join()}`).digest("hex").slice(0, 8);
 
 /** The kernel in the cache, fetched when it is not there. */
 export async function labKernel(signal?: AbortSignal): Promise<LabKernel> {
-	const cache = join(cacheFolder(), "lab");
-	const folder = join(cache, `kernel-${PIN.version}-${modulesTag}`);
-	if (await obtainFolder(folder, (partial) => fetchKernel(partial, signal), signal)) {
+	const cache = join(cacheDirectory(), "lab");
+	const directory = join(cache, `kernel-${PIN.version}-${modulesTag}`);
+	if (await obtainDirectory(directory, (partial) => fetchKernel(partial, signal), signal)) {
 		await removeUnused(cache, (name) => name.startsWith("kernel-"));
 	}
-	await markUsed(folder);
-	return { folder, vmlinux: join(folder, "vmlinux") };
+	await markUsed(directory);
+	return { directory, vmlinux: join(directory, "vmlinux") };
 }
 
 async function fetchKernel(to: string, signal: AbortSignal | undefined): Promise<void> {

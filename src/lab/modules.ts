@@ -43,13 +43,13 @@ export interface KernelModule {
 /**
  * Reads `names` and all that they depend on, in the order in which they must be loaded.
  *
- * @param folder the kernel's modules, as in /lib/modules/VERSION/kernel
+ * @param directory the kernel's modules, as in /lib/modules/VERSION/kernel
  * @throws HostError ERR_LAB_KERNEL when one is not there
  */
-export async function readModules(folder: string, names: readonly string[]): Promise<KernelModule[]> {
+export async function readModules(directory: string, names: readonly string[]): Promise<KernelModule[]> {
 	const files = new Map<string, string>();
-	for (const entry of await readdir(folder, { recursive: true })) {
-		if (entry.endsWith(".ko")) files.set(canonical(basename(entry, ".ko")), join(folder, entry));
+	for (const entry of await readdir(directory, { recursive: true })) {
+		if (entry.endsWith(".ko")) files.set(canonical(basename(entry, ".ko")), join(directory, entry));
 	}
 	const order = new Map<string, KernelModule>();
 	const visiting = new Set<string>();

@@ -8,18 +8,18 @@
  *     error.json   why the keeper gave up, or what a lab that has broken no longer did
  *     keeper.log, console.log
  *
- * A folder whose lock is free belongs to nobody: the next command removes it.
+ * A directory whose lock is free belongs to nobody: the next command removes it.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UsageError } from "../base/errors.ts";
-import { runtimeFolder } from "../base/paths.ts";
+import { runtimeDirectory } from "../base/paths.ts";
 import { run } from "../host/command.ts";
 
 /** What flock exits with when somebody else has the lock. */
 export const LOCK_HELD = 75;
 
-/** What flock exits with when it cannot open the lock, as when the folder was just removed (EX_NOINPUT). */
+/** What flock exits with when it cannot open the lock, as when the directory was just removed (EX_NOINPUT). */
 export const LOCK_GONE = 66;
 
 /** Code in error.json of a lab that has run and then failed by itself: the next command restarts it and says so. */
@@ -41,7 +41,7 @@ export interface KeeperRecord {
 	sinceMs: number;
 	memoryMiB: number;
 	cpus: number;
-	/** Folder of the template. */
+	/** Directory of the template. */
 	template?: string;
 	/** From the start of QEMU until the lab answered, in ms. */
 	restoreMs?: number;
@@ -56,7 +56,7 @@ export interface KeeperFailure {
 
 export class LabPlace {
 	readonly name: string;
-	readonly folder: string;
+	readonly directory: string;
 	readonly lock: string;
 	readonly socket: string;
 	readonly control: string;
@@ -72,17 +72,17 @@ export class LabPlace {
 			);
 		}
 		this.name = name;
-		this.folder = join(runtimeFolder(), "lab", name);
-		this.lock = join(this.folder, "lock");
-		this.socket = join(this.folder, "socket");
-		this.control = join(this.folder, "control");
-		this.failure = join(this.folder, "error.json");
-		this.keeperLog = join(this.folder, "keeper.log");
-		this.console = join(this.folder, "console.log");
+		this.directory = join(runtimeDirectory(), "lab", name);
+		this.lock = join(this.directory, "lock");
+		this.socket = join(this.directory, "socket");
+		this.control = join(this.directory, "control");
+		this.failure = join(this.directory, "error.json");
+		this.keeperLog = join(this.directory, "keeper.log");
+		this.console = join(this.directory, "console.log");
 	}
 
 	make(): void {
-		mkdirSync(this.folder, { recursive: true, mode: 0o700 });
+		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
 	}
 
 	/** True while a keeper or a QEMU of this lab lives. */
@@ -94,23 +94,23 @@ export class LabPlace {
 
 	/** Removes what a lab left that was killed. @returns false when the lab lives */
 	async clean(): Promise<boolean> {
-		if (!existsSync(this.folder)) return true;
+		if (!existsSync(this.directory)) return true;
 		this.make();
-		const remove = ["-n", "-E", `${LOCK_HELD}`, this.lock, "rm", "-rf", this.folder];
+		const remove = ["-n", "-E", `${LOCK_HELD}`, this.lock, "rm", "-rf", this.directory];
 		const { status } = await run("flock", remove, { accept: "any" });
 		return status !== LOCK_HELD;
 	}
 
-	/** Removes the folder; for the holder of the lock. */
+	/** Removes the directory; for the holder of the lock. */
 	remove(): void {
-		rmSync(this.folder, { recursive: true, force: true });
+		rmSync(this.directory, { recursive: true, force: true });
 	}
 
 	readRecord(): KeeperRecord | undefined {
-		return readJson(join(this.folder, "keeper.json")) as KeeperRecord | undefined;
+		return readJson(join(this.directory, "keeper.json")) as KeeperRecord | undefined;
 	}
 	writeRecord(record: KeeperRecord): void {
-		writeJson(join(this.folder, "keeper.json"), record);
+		writeJson(join(this.directory, "keeper.json"), record);
 	}
 	readFailure(): KeeperFailure | undefined {
 		return readJson(this.failure) as KeeperFailure | undefined;

@@ -1,29 +1,29 @@
 /*
- * Which of the host's folders the lab sees how. The whole of the host is there twice by 9p: once written through and
- * never cached, so that new files appear at once; once read-only and cached for good, which makes programs start fast.
- * The second is laid over the folders where the system lives.
+ * Which of the host's directories the lab sees how. The whole of the host is there twice by 9p: once written through
+ * and never cached, so that new files appear at once; once read-only and cached for good, which makes programs start
+ * fast. The second is laid over the directories where the system lives.
  */
 import { lstatSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
-import { cacheFolder } from "../base/paths.ts";
+import { cacheDirectory } from "../base/paths.ts";
 import { packageRoot } from "../host/native.ts";
 
 /** Where a Debian system keeps its programs; those that are links lead to another of these. */
 const SYSTEM = ["/usr", "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/** True when `path` is `folder` or lies in it. */
-export function isWithin(path: string, folder: string): boolean {
-	return path === folder || path.startsWith(folder === "/" ? "/" : `${folder}/`);
+/** True when `path` is `directory` or lies in it. */
+export function isWithin(path: string, directory: string): boolean {
+	return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** Arguments for guests/lab/enter: system folders, "--", folders in them that must be seen fresh. */
+/** Arguments for guests/lab/enter: system directories, "--", directories in them that must be seen fresh. */
 export function enterArguments(): string[] {
 	const system = SYSTEM.filter((path) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory());
 	const node = dirname(realpathSync(process.execPath));
-	if (!system.some((folder) => isWithin(node, folder))) system.push(node);
-	const fresh = [packageRoot(), cacheFolder()]
+	if (!system.some((directory) => isWithin(node, directory))) system.push(node);
+	const fresh = [packageRoot(), cacheDirectory()]
 		.map((path) => realpathSync(path))
-		.filter((path) => system.some((folder) => path !== folder && isWithin(path, folder)));
+		.filter((path) => system.some((directory) => path !== directory && isWithin(path, directory)));
 	return [...system, "--", ...fresh];
 }
 

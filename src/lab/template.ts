@@ -9,8 +9,8 @@ import { createHash } from "node:crypto";
 import { link, open, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { explain, HostError } from "../base/errors.ts";
-import { cacheFolder } from "../base/paths.ts";
-import { obtainFolder } from "../host/cache-folder.ts";
+import { cacheDirectory } from "../base/paths.ts";
+import { obtainDirectory } from "../host/cache-directory.ts";
 import { run } from "../host/command.ts";
 import { markUsed } from "../host/unused.ts";
 import { buildAgent } from "./agent-binary.ts";
@@ -24,18 +24,18 @@ const FORMAT = 2;
 const BOOT_TIMEOUT_MS = 180_000;
 
 export interface Template {
-	folder: string;
+	directory: string;
 	files: QemuFiles;
 	/** How long it took to make, in ms; undefined when it was there. */
 	buildMs?: number;
 }
 
-function filesIn(folder: string): QemuFiles {
+function filesIn(directory: string): QemuFiles {
 	return {
-		vmlinux: join(folder, "vmlinux"),
-		initramfs: join(folder, "initramfs"),
-		ram: join(folder, "ram"),
-		state: join(folder, "state"),
+		vmlinux: join(directory, "vmlinux"),
+		initramfs: join(directory, "initramfs"),
+		ram: join(directory, "ram"),
+		state: join(directory, "state"),
 	};
 }
 
@@ -52,21 +52,21 @@ export async function prepareTemplate(size: QemuSize, console: string, signal?: 
 	const initramfs = await packInitramfs(kernel, await buildAgent());
 	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
 	const hash = createHash("sha256");
-	hash.update(JSON.stringify([FORMAT, kernel.folder, qemuVersion, machineArguments(size)]));
+	hash.update(JSON.stringify([FORMAT, kernel.directory, qemuVersion, machineArguments(size)]));
 	hash.update(initramfs);
-	const cache = join(cacheFolder(), "lab");
-	const folder = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);
+	const cache = join(cacheDirectory(), "lab");
+	const directory = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);
 	const build = async (partial: string) => {
 		const files = filesIn(partial);
 		await link(kernel.vmlinux, files.vmlinux);
 		await writeFile(files.initramfs, initramfs);
 		await bootAndSave(files, size, console, signal);
 	};
-	const template = { folder, files: filesIn(folder) };
-	const made = await obtainFolder(folder, build, signal);
-	await markUsed(folder);
+	const template = { directory, files: filesIn(directory) };
+	const made = await obtainDirectory(directory, build, signal);
+	await markUsed(directory);
 	if (!made) return template;
-	await removeOthers(cache, folder);
+	await removeOthers(cache, directory);
 	return { ...template, buildMs: performance.now() - start };
 }
 

@@ -47,7 +47,7 @@ describe("AgentBroker", () => {
 		exits = [];
 		broker = new AgentBroker(await agent.connect(), (status) => exits.push(status));
 		server = createServer((socket) => broker.attach(socket));
-		await new Promise<void>((resolve) => server.listen(`${agent.folder}/broker.sock`, resolve));
+		await new Promise<void>((resolve) => server.listen(`${agent.directory}/broker.sock`, resolve));
 	});
 	afterEach(async () => {
 		for (const client of clients.splice(0)) client.close();
@@ -56,7 +56,7 @@ describe("AgentBroker", () => {
 		await agent.stop();
 	});
 	async function client(): Promise<AgentClient> {
-		const socket = netConnect(`${agent.folder}/broker.sock`);
+		const socket = netConnect(`${agent.directory}/broker.sock`);
 		const made = new AgentClient(socket);
 		clients.push(made);
 		await made.hello();
@@ -107,7 +107,7 @@ describe("AgentBroker", () => {
 		expect(await kept.exit).toEqual({ signal: 9 });
 	});
 	test("a client that sends garbage is dropped, the others go on", async () => {
-		const socket = netConnect(`${agent.folder}/broker.sock`);
+		const socket = netConnect(`${agent.directory}/broker.sock`);
 		const dropped = new Promise((resolve) => socket.once("close", resolve));
 		socket.on("error", () => undefined);
 		socket.resume();

@@ -61,24 +61,24 @@ describe("AgentClient.exec", () => {
 		expect(stdout.trim()).toBe("200001");
 	});
 	test("exec refuses a list beyond 2 MiB, and runs nothing that its rest may spell", async () => {
-		const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+		const directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
 		try {
-			const script = join(folder, "stray-program");
-			writeFileSync(script, `#!/bin/sh\n: >${folder}/ran\n`, { mode: 0o755 });
+			const script = join(directory, "stray-program");
+			writeFileSync(script, `#!/bin/sh\n: >${directory}/ran\n`, { mode: 0o755 });
 			const args = new Array<string>(100_000).fill(script);
 			await expect(client.exec({ args, env: PATH })).rejects.toMatchObject({ exitStatus: 126, errno: 7 });
 			expect(await sh("echo next")).toMatchObject({ stdout: "next\n", exit: { code: 0 } });
-			expect(existsSync(join(folder, "ran"))).toBe(false);
+			expect(existsSync(join(directory, "ran"))).toBe(false);
 		} finally {
-			rmSync(folder, { recursive: true });
+			rmSync(directory, { recursive: true });
 		}
 	});
-	test("exec runs in the folder asked for and creates it", async () => {
-		const folder = `${agent.folder}/new/deep`;
-		expect((await sh("pwd", { cwd: folder })).stdout).toBe(`${folder}\n`);
+	test("exec runs in the directory asked for and creates it", async () => {
+		const directory = `${agent.directory}/new/deep`;
+		expect((await sh("pwd", { cwd: directory })).stdout).toBe(`${directory}\n`);
 	});
-	test("exec refuses a folder that is missing when it may not create it", async () => {
-		await expect(sh("pwd", { cwd: "/nowhere", createCwd: false })).rejects.toThrow(/Cannot enter folder \/nowhere/);
+	test("exec refuses a directory that is missing when it may not create it", async () => {
+		await expect(sh("pwd", { cwd: "/nowhere", createCwd: false })).rejects.toThrow(/Cannot enter directory \/nowhere/);
 	});
 	test("exec becomes a user by name, with its group and home", async () => {
 		const { stdout } = await sh("id -u; id -g; echo $HOME; echo hi > /dev/stdout", { user: "daemon" });

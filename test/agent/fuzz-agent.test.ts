@@ -14,8 +14,8 @@ import { encodeFrame, encodeHello, encodeList, encodeU32, FRAME } from "../../sr
 import { Random, randomFrame } from "./random.ts";
 
 const sources = fileURLToPath(new URL("../../guests/agent", import.meta.url));
-const folder = mkdtempSync(`${tmpdir()}/tsvmm-fuzz-`);
-const root = `${folder}/root`;
+const directory = mkdtempSync(`${tmpdir()}/tsvmm-fuzz-`);
+const root = `${directory}/root`;
 const socketPath = `${root}/socket/agent`;
 const FLAGS = [
 	"-D_GNU_SOURCE=",
@@ -65,7 +65,7 @@ beforeAll(() => {
 afterAll(async () => {
 	const ended = new Promise((resolve) => agent?.once("exit", resolve));
 	if (agent?.exitCode === null && agent.kill("SIGKILL")) await ended;
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
 async function dial(): Promise<Socket> {
@@ -88,7 +88,7 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
 	[FRAME.SETUP, list(["container", "b"], ["namespaces", "uts,net"], ["up", "lo"], ["address", "lo\t127.0.0.2/8"])],
-	[FRAME.SETUP, list(["file", "/tmp/f\t644\tx"], ["folder", "/tmp/d\t755"], ["link", "x\t/tmp/l"])],
+	[FRAME.SETUP, list(["file", "/tmp/f\t644\tx"], ["directory", "/tmp/d\t755"], ["link", "x\t/tmp/l"])],
 	[FRAME.SETUP, list(["node?", "/tmp/n\t600\t1\t3"], ["mtu?", "lo\t1500"], ["gateway?", "127.0.0.9"])],
 	[FRAME.SETUP, list(["container", "a"], ["wait?", "/tmp"], ["dance", ""])],
 	[FRAME.REMOVE, list(["container", "a"])],

@@ -1,6 +1,6 @@
 /*
- * The real guest agent as a process of this machine, for tests: `--stream unix:PATH` in a folder of its own. Everything
- * it leaves is removed by `stop`.
+ * The real guest agent as a process of this machine, for tests: `--stream unix:PATH` in a directory of its own.
+ * Everything it leaves is removed by `stop`.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -16,8 +16,8 @@ export function buildAgent(): void {
 }
 
 export class NativeAgent {
-	readonly folder = mkdtempSync(`${tmpdir()}/tsvmm-agent-`);
-	readonly path = `${this.folder}/agent.sock`;
+	readonly directory = mkdtempSync(`${tmpdir()}/tsvmm-agent-`);
+	readonly path = `${this.directory}/agent.sock`;
 	readonly process: ChildProcess;
 
 	/** @param wrapper a command in front of the agent's, such as unshare */
@@ -40,6 +40,6 @@ export class NativeAgent {
 			this.process.kill("SIGKILL");
 			await ended;
 		}
-		rmSync(this.folder, { recursive: true, force: true });
+		rmSync(this.directory, { recursive: true, force: true });
 	}
 }

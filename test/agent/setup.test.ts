@@ -53,7 +53,7 @@ test("setup names the step that failed", async () => {
 
 test("setup builds a root on an overlay, enters it, and processes see only that", async () => {
 	const busybox = findTool("busybox")!;
-	const lower = `${agent.folder}/lower`;
+	const lower = `${agent.directory}/lower`;
 	mkdirSync(`${lower}/bin`, { recursive: true });
 	mkdirSync(`${lower}/etc`);
 	await run("busybox", ["--install", "-s", `${lower}/bin`]);
@@ -62,19 +62,19 @@ test("setup builds a root on an overlay, enters it, and processes see only that"
 		"-c",
 		`echo guest:x:7:8::/home/guest:/bin/sh > ${lower}/etc/passwd; ln -s . ${lower}/usr; ln -s ../run/none ${lower}/etc/resolv.conf`,
 	]);
-	const root = `${agent.folder}/root`;
-	const writable = `${agent.folder}/writable`;
+	const root = `${agent.directory}/root`;
+	const writable = `${agent.directory}/writable`;
 	await client.setup(
 		[
 			["mount", `tmpfs\ttmpfs\t${writable}\t`],
-			["folder", `${writable}/upper\t755`],
-			["folder", `${writable}/work\t755`],
+			["directory", `${writable}/upper\t755`],
+			["directory", `${writable}/work\t755`],
 			["mount", `overlay\toverlay\t${root}\tlowerdir=${lower},upperdir=${writable}/upper,workdir=${writable}/work`],
 			["switch", root],
 			["mount", "proc\tproc\t/proc\tnosuid"],
 			["mount", "tmpfs\tdev\t/dev\tmode=755"],
 			["node", "/dev/null\t666\t1\t3"],
-			["folder", "/dev/pts\t755"],
+			["directory", "/dev/pts\t755"],
 			["mount", "devpts\tdevpts\t/dev/pts\tnewinstance,ptmxmode=0666,mode=0620"],
 			["link", "pts/ptmx\t/dev/ptmx"],
 			["hostname", "box"],
@@ -177,14 +177,14 @@ describe("containers of one agent", () => {
 });
 
 test("setup replaces whatever is in a file's place, and follows no link there", async () => {
-	const there = `${agent.folder}/place`;
-	mkdirSync(`${there}/folder/deep`, { recursive: true });
-	writeFileSync(`${there}/folder/deep/file`, "");
+	const there = `${agent.directory}/place`;
+	mkdirSync(`${there}/directory/deep`, { recursive: true });
+	writeFileSync(`${there}/directory/deep/file`, "");
 	writeFileSync(`${there}/other`, "untouched");
 	linkSync(`${there}/other`, `${there}/hard`);
 	symlinkSync("other", `${there}/soft`);
 	await run("mkfifo", [`${there}/fifo`]);
-	for (const name of ["folder", "hard", "soft", "fifo", "new"]) {
+	for (const name of ["directory", "hard", "soft", "fifo", "new"]) {
 		await client.setup([["file", `${there}/${name}\t640\tmine`]]);
 		expect(lstatSync(`${there}/${name}`).mode).toBe(0o100640);
 		expect(readFileSync(`${there}/${name}`, "utf8")).toBe("mine");
@@ -192,8 +192,8 @@ test("setup replaces whatever is in a file's place, and follows no link there", 
 	expect(readFileSync(`${there}/other`, "utf8")).toBe("untouched");
 });
 
-test("setup removes a folder of an overlay that is in a file's place, but nothing that is mounted in it", async () => {
-	const there = `${agent.folder}/layers`;
+test("setup removes a directory of an overlay that is in a file's place, but nothing that is mounted in it", async () => {
+	const there = `${agent.directory}/layers`;
 	for (const name of ["lower/etc/hosts/deep", "writable", "root"]) mkdirSync(`${there}/${name}`, { recursive: true });
 	writeFileSync(`${there}/lower/etc/hosts/deep/file`, "");
 	writeFileSync(`${there}/lower/etc/hosts/file`, "");
@@ -201,14 +201,14 @@ test("setup removes a folder of an overlay that is in a file's place, but nothin
 	await client.setup(
 		[
 			["mount", `tmpfs\ttmpfs\t${upper}\t`],
-			["folder", `${upper}/upper\t755`],
-			["folder", `${upper}/work\t755`],
+			["directory", `${upper}/upper\t755`],
+			["directory", `${upper}/work\t755`],
 			[
 				"mount",
 				`overlay\toverlay\t${there}/root\tlowerdir=${there}/lower,upperdir=${upper}/upper,workdir=${upper}/work`,
 			],
 			["file", `${there}/root/etc/hosts\t644\tmine`],
-			["folder", `${there}/root/etc/volume/data\t755`],
+			["directory", `${there}/root/etc/volume/data\t755`],
 			["mount", `tmpfs\ttmpfs\t${there}/root/etc/volume/data\t`],
 			["file", `${there}/root/etc/volume/data/kept\t644\tkept`],
 		],
@@ -220,7 +220,7 @@ test("setup removes a folder of an overlay that is in a file's place, but nothin
 });
 
 test("setup that waits leaves the agent free for everybody else", async () => {
-	const awaited = `${agent.folder}/awaited`;
+	const awaited = `${agent.directory}/awaited`;
 	let ready = false;
 	const waiting = client.setup([["wait", awaited]]).then(() => {
 		ready = true;
@@ -238,7 +238,7 @@ test("setup refuses mount options that the kernel would not see whole", async ()
 });
 
 test("exec does not wait for a passwd file that is a FIFO", async () => {
-	const root = `${agent.folder}/fifo-root`;
+	const root = `${agent.directory}/fifo-root`;
 	mkdirSync(`${root}/etc`, { recursive: true });
 	mkdirSync(`${root}/bin`);
 	await run("mkfifo", [`${root}/etc/passwd`, `${root}/etc/group`]);

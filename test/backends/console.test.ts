@@ -20,13 +20,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test, vi } from "vitest";
 import { FileConsole } from "../../src/backends/console.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-console-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-console-"));
+afterAll(() => rmSync(directory, { recursive: true }));
 
 const { O_RDONLY, O_RDWR, O_NONBLOCK } = constants;
 
 function fifo(name: string): string {
-	const path = join(folder, name);
+	const path = join(directory, name);
 	execFileSync("mkfifo", [path]);
 	return path;
 }
@@ -130,7 +130,7 @@ test("FileConsole on a FIFO loses output while nobody has it open, and goes on w
 });
 
 test("FileConsole on a file always has room", async () => {
-	const path = join(folder, "file");
+	const path = join(directory, "file");
 	const console = new FileConsole(path);
 	expect(console.write(Buffer.alloc(1 << 20, "x"))).toBe(true);
 	expect(console.write(Buffer.from("y"))).toBe(true);
@@ -139,8 +139,8 @@ test("FileConsole on a file always has room", async () => {
 });
 
 test("StdioConsole stops taking output when nobody reads, and signals are served", { timeout: 60_000 }, async () => {
-	const script = join(folder, "stdio.ts");
-	const report = join(folder, "report");
+	const script = join(directory, "stdio.ts");
+	const report = join(directory, "report");
 	const source = new URL("../../src/backends/console.ts", import.meta.url).href;
 	writeFileSync(
 		script,

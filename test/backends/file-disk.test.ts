@@ -10,11 +10,11 @@ import { GuestRam } from "../../src/host/ram.ts";
 import { Answers, blockSuite, numbered, segmentsOf } from "./block-suite.ts";
 
 setLogLevel("error");
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-file-disk-"));
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-file-disk-"));
 /** A tmpfs punches holes, but zeroes no ranges. */
 const tmpfs = mkdtempSync("/dev/shm/tsvmm-file-disk-");
 afterAll(() => {
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 	rmSync(tmpfs, { recursive: true });
 });
 
@@ -24,7 +24,7 @@ afterEach(async () => {
 });
 
 let names = 0;
-function image(content: Uint8Array, where = folder): string {
+function image(content: Uint8Array, where = directory): string {
 	const path = join(where, `${names++}.img`);
 	writeFileSync(path, content);
 	return path;
@@ -44,8 +44,8 @@ function memory(sizeBytes: number): ByteSource {
 }
 
 describe.each([
-	{ name: "FileDisk", where: folder, options: {} },
-	{ name: "FileDisk with threads", where: folder, options: { forceThreads: true } },
+	{ name: "FileDisk", where: directory, options: {} },
+	{ name: "FileDisk with threads", where: directory, options: { forceThreads: true } },
 	{ name: "FileDisk on tmpfs", where: tmpfs, options: {} },
 ])("$name", ({ name, where, options }) => {
 	blockSuite({
@@ -118,11 +118,11 @@ describe("FileDisk", () => {
 	});
 
 	test("refuses what is no file, with the reason", () => {
-		const fifo = join(folder, "fifo");
+		const fifo = join(directory, "fifo");
 		execFileSync("mkfifo", [fifo]);
 		const cases = [
-			[join(folder, "missing.img"), "no such file or directory"],
-			[folder, "it is a directory"],
+			[join(directory, "missing.img"), "no such file or directory"],
+			[directory, "it is a directory"],
 			[fifo, "it is neither a file nor a block device"],
 			["/dev/null", "it is neither a file nor a block device"],
 		] as const;

@@ -4,18 +4,18 @@ import { delimiter, join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { PasstBackend } from "../../src/backends/passt.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-passt-"));
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-passt-"));
 afterEach(() => {
 	vi.unstubAllEnvs();
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 });
 
 test("PasstBackend.open gives up when its signal is aborted, and leaves no process", async () => {
 	/* A passt that never answers. */
-	const pid = join(folder, "pid");
-	writeFileSync(join(folder, "passt"), `#!/bin/sh\necho $$ > ${pid}\nexec sleep 600\n`);
-	chmodSync(join(folder, "passt"), 0o755);
-	vi.stubEnv("PATH", `${folder}${delimiter}${process.env.PATH}`);
+	const pid = join(directory, "pid");
+	writeFileSync(join(directory, "passt"), `#!/bin/sh\necho $$ > ${pid}\nexec sleep 600\n`);
+	chmodSync(join(directory, "passt"), 0o755);
+	vi.stubEnv("PATH", `${directory}${delimiter}${process.env.PATH}`);
 	const abort = new AbortController();
 	const opening = PasstBackend.open([], { signal: abort.signal });
 	const refused = expect(opening).rejects.toThrow("no time");

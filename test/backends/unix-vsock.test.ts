@@ -11,19 +11,19 @@ import { FakeDriver } from "../driver/fake-driver.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
 import { CID, GuestVsock } from "../virtio/vsock-guest.ts";
 
-let folder: string;
+let directory: string;
 let uds: string;
 const closers: (() => unknown)[] = [];
 
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-vsock-"));
-	uds = join(folder, "v.sock");
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-vsock-"));
+	uds = join(directory, "v.sock");
 });
 
 afterEach(async () => {
 	for (const close of closers.splice(0).reverse()) await close();
 	expect(existsSync(uds)).toBe(false);
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 });
 
 async function started() {
@@ -194,12 +194,12 @@ describe("UnixVsock", () => {
 		expect(existsSync(uds)).toBe(true);
 	});
 
-	test("open refuses a path that is a file or has no folder, and leaves the file alone", async () => {
-		const file = join(folder, "file");
+	test("open refuses a path that is a file or has no directory, and leaves the file alone", async () => {
+		const file = join(directory, "file");
 		writeFileSync(file, "precious");
 		await expect(UnixVsock.open(file)).rejects.toMatchObject({ code: "ERR_SOCKET" });
 		expect(statSync(file).size).toBe(8);
-		const nowhere = join(folder, "none/v.sock");
+		const nowhere = join(directory, "none/v.sock");
 		await expect(UnixVsock.open(nowhere)).rejects.toMatchObject({
 			code: "ERR_SOCKET",
 			message: expect.stringContaining(nowhere),

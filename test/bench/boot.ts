@@ -33,8 +33,8 @@ interface Boot {
 }
 
 /** An initial RAM disk with test/bench/init.c alone. */
-function initrd(folder: string): Buffer {
-	const init = join(folder, "init");
+function initrd(directory: string): Buffer {
+	const init = join(directory, "init");
 	execFileSync("musl-gcc", ["-static", "-Os", "-s", "-o", init, join(packageRoot(), "test/bench/init.c")]);
 	return packCpio([
 		{ name: "dev", mode: S_IFDIR | 0o755 },
@@ -80,12 +80,12 @@ const median = (boots: readonly Boot[], part: keyof Boot): number =>
 /** The rows of this file; needs the lab, which is brought up for it and taken down. About a minute. */
 export async function benchBoot(): Promise<BenchRow[]> {
 	const kernel = await kernelImage();
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
-	writeFileSync(join(folder, "initrd"), initrd(folder));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
+	writeFileSync(join(directory, "initrd"), initrd(directory));
 	const lab = await Lab.up({ name: "bench" });
 	try {
-		const copy = `cp ${kernel.path} ${KERNEL} && cp ${folder}/initrd ${INITRD}`;
-		const { status, stderr } = await lab.exec(["sh", "-c", copy], { cwd: folder, timeoutMs: TIMEOUT_MS });
+		const copy = `cp ${kernel.path} ${KERNEL} && cp ${directory}/initrd ${INITRD}`;
+		const { status, stderr } = await lab.exec(["sh", "-c", copy], { cwd: directory, timeoutMs: TIMEOUT_MS });
 		if (status !== 0) throw new Error(`Cannot copy the kernel into the lab: ${stderr}`);
 		/* What tsvmm adds by itself (src/machine/cmdline.ts) is given to QEMU too. */
 		const own = "console=ttyS0 panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=conf1,noearly";
@@ -103,8 +103,8 @@ export async function benchBoot(): Promise<BenchRow[]> {
 		const ours: Boot[] = [];
 		const theirs: Boot[] = [];
 		for (let pair = 0; pair <= PAIRS; pair++) {
-			const boot = await bootOnce(lab, tsvmm, folder);
-			const reference = await bootOnce(lab, qemu, folder);
+			const boot = await bootOnce(lab, tsvmm, directory);
+			const reference = await bootOnce(lab, qemu, directory);
 			if (pair === 0) continue; /* fills the lab's caches */
 			ours.push(boot);
 			theirs.push(reference);
@@ -118,7 +118,7 @@ export async function benchBoot(): Promise<BenchRow[]> {
 		];
 	} finally {
 		await lab.down();
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 }
 

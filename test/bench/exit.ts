@@ -30,9 +30,9 @@ interface Reference {
 	queue(batch: number, rounds: number): number;
 }
 
-/** Builds test/bench/reference.c into `folder` and loads it. */
-function loadReference(folder: string): Reference {
-	const library = join(folder, "reference.so");
+/** Builds test/bench/reference.c into `directory` and loads it. */
+function loadReference(directory: string): Reference {
+	const library = join(directory, "reference.so");
 	const source = join(packageRoot(), "test/bench/reference.c");
 	execFileSync("gcc", ["-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-o", library, source]);
 	const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
@@ -158,9 +158,9 @@ async function best(
 /** All rows of this file; needs /dev/kvm and gcc. About 5 s. */
 export async function benchExits(): Promise<BenchRow[]> {
 	buildBareGuests();
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
 	try {
-		const reference = loadReference(folder);
+		const reference = loadReference(directory);
 		const exits = 3000;
 		const kicks = 2000;
 		const microseconds = (count: number) => (seconds: number) => (seconds / count) * 1e6;
@@ -178,7 +178,7 @@ export async function benchExits(): Promise<BenchRow[]> {
 
 		/* Enough for the just-in-time compiler to be done, as it is on a disk in use. */
 		const requests = 16_384;
-		const disk = join(folder, "disk");
+		const disk = join(directory, "disk");
 		writeFileSync(disk, "");
 		truncateSync(disk, requests * BLOCK_BYTES);
 		const rates = await best(
@@ -199,6 +199,6 @@ export async function benchExits(): Promise<BenchRow[]> {
 			rateRow("virtio-blk 4 KiB reads, 64 in flight", depth64, pread, "pread on the host, no VM"),
 		];
 	} finally {
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 }

@@ -37,17 +37,17 @@ function findTables(memory: GuestMemory): Map<string, Uint8Array> {
 }
 
 describe("writeAcpiTables", () => {
-	let folder: string;
+	let directory: string;
 	beforeAll(() => {
-		folder = mkdtempSync(join(tmpdir(), "tsvmm-acpi-"));
+		directory = mkdtempSync(join(tmpdir(), "tsvmm-acpi-"));
 	});
-	afterAll(() => rmSync(folder, { recursive: true, force: true }));
+	afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 	function disassemble(table: Uint8Array): string {
-		const path = join(folder, "table.aml");
+		const path = join(directory, "table.aml");
 		writeFileSync(path, table);
-		execFileSync("iasl", ["-d", path], { cwd: folder, stdio: "pipe" });
-		return readFileSync(join(folder, "table.dsl"), "utf8");
+		execFileSync("iasl", ["-d", path], { cwd: directory, stdio: "pipe" });
+		return readFileSync(join(directory, "table.dsl"), "utf8");
 	}
 
 	const memory = fakeMemory(2);
@@ -79,9 +79,9 @@ describe("writeAcpiTables", () => {
 		expect(flat).toMatch(/Device \(V002\).*?If \(\(PRES & 0x04\)\) \{ Return \(0x0F\) \} Return \(Zero\)/);
 		expect(flat).toContain("Local0 = CHNG CHNG = Local0 If ((Local0 & One)) { Notify (S000, Zero");
 		expect(flat).toMatch(/If \(\(Local0 & 0x04\)\) \{ Notify \(S002, Zero/);
-		const path = join(folder, "again.dsl");
+		const path = join(directory, "again.dsl");
 		writeFileSync(path, source);
-		const said = execFileSync("iasl", ["-tc", path], { cwd: folder, encoding: "utf8" });
+		const said = execFileSync("iasl", ["-tc", path], { cwd: directory, encoding: "utf8" });
 		expect(said).toContain("0 Errors, 0 Warnings");
 	});
 

@@ -9,18 +9,18 @@ import { openInitrd, openKernel } from "../../src/boot/kernel.ts";
 import { memoryMap, virtioSlot } from "../../src/machine/memory-map.ts";
 import { bzImage, elfImage, fakeMemory } from "./images.ts";
 
-let folder: string;
+let directory: string;
 beforeAll(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-boot-"));
-	writeFileSync(join(folder, "initrd"), Buffer.alloc(6000, 1));
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-boot-"));
+	writeFileSync(join(directory, "initrd"), Buffer.alloc(6000, 1));
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 async function boot(image: Buffer, cmdline: string): Promise<{ memory: GuestMemory; booted: Booted }> {
-	writeFileSync(join(folder, "kernel"), image);
+	writeFileSync(join(directory, "kernel"), image);
 	const memory = fakeMemory(64);
 	const { e820, lowRamEnd } = memoryMap(64);
-	const [kernel, initrd] = [openKernel(join(folder, "kernel")), openInitrd(join(folder, "initrd"))];
+	const [kernel, initrd] = [openKernel(join(directory, "kernel")), openInitrd(join(directory, "initrd"))];
 	const booted = await prepareBoot(memory, {
 		kernel,
 		initrd,

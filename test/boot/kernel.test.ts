@@ -9,14 +9,14 @@ import type { LoadedInitrd, LoadedKernel } from "../../src/boot/loaded.ts";
 import { bzImage, elfImage, fakeMemory } from "./images.ts";
 
 const MIB = 1 << 20;
-let folder: string;
+let directory: string;
 beforeAll(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-kernel-"));
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-kernel-"));
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 function file(content: Uint8Array | string, name = "image"): string {
-	const path = join(folder, name);
+	const path = join(directory, name);
 	writeFileSync(path, content);
 	return path;
 }
@@ -190,13 +190,15 @@ describe("loadKernel of something else", () => {
 		expect(error.code).toBe(`ERR_KERNEL_${code}`);
 	});
 
-	it("loadKernel reports a missing file and a folder as ERR_KERNEL_OPEN", async () => {
+	it("loadKernel reports a missing file and a directory as ERR_KERNEL_OPEN", async () => {
 		const memory = fakeMemory(64);
-		const missing = await failure(() => kernelAt(memory, join(folder, "nothing"), 64 * MIB));
+		const missing = await failure(() => kernelAt(memory, join(directory, "nothing"), 64 * MIB));
 		expect(missing.code).toBe("ERR_KERNEL_OPEN");
 		expect(missing.message).toContain("no such file or directory");
-		mkdirSync(join(folder, "sub"), { recursive: true });
-		expect((await failure(() => kernelAt(memory, join(folder, "sub"), 64 * MIB))).message).toContain("is a directory");
+		mkdirSync(join(directory, "sub"), { recursive: true });
+		expect((await failure(() => kernelAt(memory, join(directory, "sub"), 64 * MIB))).message).toContain(
+			"is a directory",
+		);
 	});
 
 	it("loadKernel throws nothing but ImageError for random headers", async () => {
@@ -251,7 +253,7 @@ describe("loadInitrd", () => {
 
 	it("loadInitrd reports a missing and an empty file as ERR_INITRD_OPEN", async () => {
 		const { memory, kernel } = await load(elfImage());
-		const path = join(folder, "nothing");
+		const path = join(directory, "nothing");
 		expect((await failure(() => initrdAt(memory, path, kernel))).code).toBe("ERR_INITRD_OPEN");
 		expect((await failure(() => initrdAt(memory, file("", "initrd"), kernel))).code).toBe("ERR_INITRD_OPEN");
 	});

@@ -4,7 +4,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { ociLayout, sha256, tar, withFile, writeFolder } from "../container/image/archives.ts";
+import { ociLayout, sha256, tar, withFile, writeDirectory } from "../container/image/archives.ts";
 import { bundle, directory, expectError, type Outcome, type Setting, tsvmm, write } from "./tsvmm.ts";
 
 /* Each start of tsvmm takes its time on a busy machine. */
@@ -17,15 +17,17 @@ type Row = [what: string, args: string[], prepare: Setting["prepare"], code: str
 const IMAGE_FORMATS =
 	"OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz";
 const EMPTY_STORE = "The image store is empty; tsvmm image import PATH NAME fills it";
-const layout = async (folder: string, change: (files: Map<string, Buffer>) => Map<string, Buffer> = (files) => files) =>
-	writeFolder(change(ociLayout([await tar([{ name: "bin/sh", data: "x" }])])), folder);
-/** The layout lies in a folder with a random name, so its name is left out. */
-const imported = async (prepare: (folder: string) => Promise<string>): Promise<Outcome> => {
+const layout = async (
+	directory: string,
+	change: (files: Map<string, Buffer>) => Map<string, Buffer> = (files) => files,
+) => writeDirectory(change(ociLayout([await tar([{ name: "bin/sh", data: "x" }])])), directory);
+/** The layout lies in a directory with a random name, so its name is left out. */
+const imported = async (prepare: (directory: string) => Promise<string>): Promise<Outcome> => {
 	let path = "";
 	const outcome = await tsvmm(["image", "import", "layout", "app:1"], {
-		prepare: async (folder) => {
-			path = await prepare(folder);
-			execFileSync("mv", [path, join(folder, "layout")]);
+		prepare: async (directory) => {
+			path = await prepare(directory);
+			execFileSync("mv", [path, join(directory, "layout")]);
 		},
 	});
 	return outcome;
@@ -50,12 +52,12 @@ describe.concurrent("tsvmm image", () => {
 			IMAGE_FORMATS,
 		],
 		[
-			"a folder that is no layout",
+			"a directory that is no layout",
 			["import", "d", "x"],
 			directory("d"),
 			"ERR_IMAGE_FORMAT",
-			"Cannot import d: the folder has no file oci-layout",
-			"A folder must be an OCI image layout; pack a root file system with tar",
+			"Cannot import d: the directory has no file oci-layout",
+			"A directory must be an OCI image layout; pack a root file system with tar",
 		],
 		[
 			"to show what is not there",
@@ -78,8 +80,8 @@ describe.concurrent("tsvmm image", () => {
 	});
 
 	test("image import refuses a layout without its index", async () => {
-		const outcome = await imported((folder) =>
-			layout(folder, (files) => {
+		const outcome = await imported((directory) =>
+			layout(directory, (files) => {
 				files.delete("index.json");
 				return files;
 			}),
@@ -88,7 +90,7 @@ describe.concurrent("tsvmm image", () => {
 	});
 
 	test("image import refuses a layout whose index is no JSON", async () => {
-		const outcome = await imported((folder) => layout(folder, (files) => withFile(files, "index.json", "{")));
+		const outcome = await imported((directory) => layout(directory, (files) => withFile(files, "index.json", "{")));
 		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
 		expect(outcome.stderr).toMatch(
 			/^tsvmm: error: Cannot read image: index\.json: it is not JSON \(.*\) \[ERR_IMAGE_MALFORMED\]\n$/,
@@ -97,7 +99,7 @@ describe.concurrent("tsvmm image", () => {
 
 	test("image import refuses a layer with ../ paths, and writes nothing", async () => {
 		const evil = await tar([{ name: "../../../../evil", data: "x" }]);
-		const outcome = await imported(async (folder) => writeFolder(ociLayout([evil]), folder));
+		const outcome = await imported(async (directory) => writeDirectory(ociLayout([evil]), directory));
 		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
 		expect(outcome.stderr.split("\n")[0]).toContain(`layer ${sha256(evil)}`);
 		expect(outcome.stderr).toContain("[ERR_IMAGE_PATH]\n  hint: The image is damaged or hostile; nothing was written");

@@ -14,11 +14,11 @@ vi.setConfig({ testTimeout: 60_000 });
 
 beforeAll(bundle, 60_000);
 
-const sparse = (name: string, sizeBytes: number) => (folder: string) => {
-	writeFileSync(join(folder, name), "");
-	truncateSync(join(folder, name), sizeBytes);
+const sparse = (name: string, sizeBytes: number) => (directory: string) => {
+	writeFileSync(join(directory, name), "");
+	truncateSync(join(directory, name), sizeBytes);
 };
-const fifo = (name: string) => (folder: string) => execFileSync("mkfifo", [join(folder, name)]);
+const fifo = (name: string) => (directory: string) => execFileSync("mkfifo", [join(directory, name)]);
 const kernel = write("vmlinux", elfImage());
 
 type Row = [
@@ -216,7 +216,7 @@ const devices: Row[] = [
 		'Cannot use MAC address "00:00:00:00:00:00": it is no address of an interface',
 	],
 	[
-		"a vsock path in a missing folder",
+		"a vsock path in a missing directory",
 		["--vsock", "cid=3,uds=no/v.sock"],
 		undefined,
 		"ERR_SOCKET",
@@ -254,7 +254,7 @@ const devices: Row[] = [
 		],
 	),
 	[
-		"a console file in a missing folder",
+		"a console file in a missing directory",
 		["--console", "file=no/c"],
 		undefined,
 		"ERR_CONSOLE_OPEN",

@@ -17,9 +17,9 @@ const kernel = write("vmlinux", elfImage());
 const arm = elfImage();
 arm.writeUInt16LE(183, 18);
 
-const sparse = (name: string, sizeBytes: number) => (folder: string) => {
-	writeFileSync(join(folder, name), "");
-	truncateSync(join(folder, name), sizeBytes);
+const sparse = (name: string, sizeBytes: number) => (directory: string) => {
+	writeFileSync(join(directory, name), "");
+	truncateSync(join(directory, name), sizeBytes);
 };
 
 describe("tsvmm boot", () => {
@@ -63,9 +63,9 @@ describe("tsvmm boot", () => {
 		[
 			"an initrd of zero bytes",
 			["--kernel", "vmlinux", "--initrd", "i"],
-			(folder) => {
-				kernel(folder);
-				write("i", "")(folder);
+			(directory) => {
+				kernel(directory);
+				write("i", "")(directory);
 			},
 			"ERR_INITRD_OPEN",
 			"Cannot load initrd i: it is an empty file",
@@ -73,9 +73,9 @@ describe("tsvmm boot", () => {
 		[
 			"an initrd larger than RAM",
 			["--kernel", "vmlinux", "--initrd", "i"],
-			(folder) => {
-				kernel(folder);
-				sparse("i", 2 ** 40)(folder);
+			(directory) => {
+				kernel(directory);
+				sparse("i", 2 ** 40)(directory);
 			},
 			"ERR_INITRD_TOO_BIG",
 			"Cannot load initrd i: it needs 1099511627776 bytes, the guest has 520081408 bytes above its kernel",

@@ -8,15 +8,15 @@ import { bundle, expectError, program, tsvmm } from "./tsvmm.ts";
 /* Each start of a shell and of tsvmm takes its time on a busy machine. */
 vi.setConfig({ testTimeout: 120_000 });
 
-const folder = mkdtempSync(join(tmpdir(), "completion-"));
-const bin = join(folder, "bin");
-const work = join(folder, "work");
+const directory = mkdtempSync(join(tmpdir(), "completion-"));
+const bin = join(directory, "bin");
+const work = join(directory, "work");
 
 beforeAll(() => {
 	bundle();
 	mkdirSync(bin);
 	mkdirSync(work);
-	mkdirSync(join(folder, "kernels"));
+	mkdirSync(join(directory, "kernels"));
 	/* The images are those of a store that this tsvmm is told to have. */
 	writeFileSync(
 		join(bin, "tsvmm"),
@@ -24,11 +24,11 @@ beforeAll(() => {
 		{ mode: 0o755 },
 	);
 	writeFileSync(join(work, "vmlinux"), "");
-	mkdirSync(join(work, "vm-folder"));
+	mkdirSync(join(work, "vm-directory"));
 }, 60_000);
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => rmSync(directory, { recursive: true }));
 
-const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, HOME: folder };
+const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, HOME: directory };
 
 /** What the shell offers for a command line; the cursor is at its end. */
 const shells: Record<string, (line: string) => string[]> = {
@@ -70,7 +70,7 @@ test.each(Object.keys(shells))(
 		expect(offers("tsvmm b")).toEqual(["boot"]);
 		expect(offers("tsvmm image i")).toEqual(["import", "inspect"]);
 		expect(offers("tsvmm boot --virt")).toEqual(["--virtio-console"]);
-		expect(offers("tsvmm boot --kernel v")).toEqual(["vm-folder", "vmlinux"]);
+		expect(offers("tsvmm boot --kernel v")).toEqual(["vm-directory", "vmlinux"]);
 		expect(offers("tsvmm boot --cpus ")).toEqual([]);
 		expect(offers("tsvmm run ap")).toEqual(["app:1"]);
 		expect(offers("tsvmm run -m 1G --inter")).toEqual(["--interactive"]);

@@ -32,12 +32,12 @@ function int32(value: number): number[] {
 }
 
 /** Writes 32-bit code that prints `text` on COM1, then runs `ending`, as the kernel "k". */
-function kernel(text: string, ending: readonly number[]): (folder: string) => void {
+function kernel(text: string, ending: readonly number[]): (directory: string) => void {
 	const code = [0xbe, 0, 0, 0, 0, 0x66, 0xba, 0xf8, 0x03, 0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8];
 	code.push(...ending, 0xf4, 0xeb, 0xfd);
 	const image = Buffer.concat([Buffer.from(code), Buffer.from(`${text}\0`)]);
 	image.writeUInt32LE(BASE + code.length, 1);
-	return (folder) => writeFileSync(join(folder, "k"), elfImage({ paddr: BASE, code: image, pvhEntry: BASE }));
+	return (directory) => writeFileSync(join(directory, "k"), elfImage({ paddr: BASE, code: image, pvhEntry: BASE }));
 }
 
 /** Puts a shell before the command: `"$@"` in the script is tsvmm. */
@@ -113,10 +113,10 @@ describe("tsvmm boot", () => {
 
 	test("boot refuses a disk and a socket that another machine uses", async () => {
 		const others: Promise<{ status: number | "hung"; stderr: string }>[] = [];
-		let folder = "";
+		let directory = "";
 		await boot(["--disk", "disk", "--vsock", "cid=3,uds=v"], {
 			prepare: (where) => {
-				folder = where;
+				directory = where;
 				kernel("up", SPIN)(where);
 				writeFileSync(join(where, "disk"), "");
 				truncateSync(join(where, "disk"), 4096);
@@ -125,9 +125,9 @@ describe("tsvmm boot", () => {
 				if (stdout !== "up" || others.length > 0) return;
 				const prepare = kernel("", POWER_OFF);
 				others.push(
-					boot(["--disk", join(folder, "disk")], { prepare }),
-					boot(["--disk", `${join(folder, "disk")},ro`], { prepare }),
-					boot(["--vsock", `cid=3,uds=${join(folder, "v")}`], { prepare }),
+					boot(["--disk", join(directory, "disk")], { prepare }),
+					boot(["--disk", `${join(directory, "disk")},ro`], { prepare }),
+					boot(["--vsock", `cid=3,uds=${join(directory, "v")}`], { prepare }),
 				);
 				void Promise.all(others).then(() => kill("SIGTERM"));
 			},
@@ -171,9 +171,9 @@ describe("tsvmm boot", () => {
 
 	test.runIf(isRoot)("boot goes on when the console file's disk is full", async () => {
 		const outcome = await boot(["--console", "file=full/console"], {
-			prepare: (folder) => {
-				kernel("line\n".repeat(100), POWER_OFF)(folder);
-				mkdirSync(join(folder, "full"));
+			prepare: (directory) => {
+				kernel("line\n".repeat(100), POWER_OFF)(directory);
+				mkdirSync(join(directory, "full"));
 			},
 			through: host('mount -t tmpfs -o size=4k none full && head -c 4096 /dev/zero >full/pad && exec "$@"'),
 		});

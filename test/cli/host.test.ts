@@ -40,13 +40,13 @@ describe.concurrent("tsvmm", () => {
 		}
 	});
 
-	test("needs a folder for its cache", async () => {
+	test("needs a directory for its cache", async () => {
 		expect(await tsvmm(["image", "ls"], { env: { TSVMM_CACHE: "/proc/tsvmm" } })).toEqual({
 			status: 125,
 			stdout: "",
 			stderr:
-				"tsvmm: error: Cannot make /proc/tsvmm: no such file or directory [ERR_FOLDER]\n" +
-				"  hint: Set TSVMM_CACHE and TSVMM_RUNTIME to folders that you can write\n",
+				"tsvmm: error: Cannot make /proc/tsvmm: no such file or directory [ERR_DIRECTORY]\n" +
+				"  hint: Set TSVMM_CACHE and TSVMM_RUNTIME to directories that you can write\n",
 			left: [],
 		});
 	});
@@ -89,10 +89,10 @@ describe.concurrent("tsvmm on a host made to order", () => {
 
 	test.runIf(isRoot)("image import says that the store's disk is full, and leaves it as it was", async () => {
 		const outcome = await tsvmm(["image", "import", "big.tar", "big:1"], {
-			prepare: (folder) => {
-				mkdirSync(join(folder, "full"));
-				writeFileSync(join(folder, "big"), Buffer.alloc(2 ** 20, "x"));
-				execFileSync("tar", ["cf", "big.tar", "big"], { cwd: folder });
+			prepare: (directory) => {
+				mkdirSync(join(directory, "full"));
+				writeFileSync(join(directory, "big"), Buffer.alloc(2 ** 20, "x"));
+				execFileSync("tar", ["cf", "big.tar", "big"], { cwd: directory });
 			},
 			env: { TSVMM_CACHE: "full/cache" },
 			through: host(`mount -t tmpfs -o size=300k none full && "$@"; status=$?
@@ -103,7 +103,7 @@ describe.concurrent("tsvmm on a host made to order", () => {
 			stdout: "",
 			stderr:
 				"tsvmm: error: Cannot write in full/cache/images: no space left on device [ERR_STORE_FULL]\n" +
-				"  hint: Remove images with tsvmm image rm, or set TSVMM_CACHE to a folder on a larger disk\n",
+				"  hint: Remove images with tsvmm image rm, or set TSVMM_CACHE to a directory on a larger disk\n",
 			left: [],
 		});
 	});

@@ -6,12 +6,12 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { age, imageCommand, size } from "../../src/cli/image.ts";
 import { dockerArchive, packFiles, tar } from "../container/image/archives.ts";
 
-let folder = "";
+let directory = "";
 let archive = "";
 beforeEach(async () => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-cli-image-"));
-	vi.stubEnv("TSVMM_CACHE", join(folder, "cache"));
-	archive = join(folder, "app.tar");
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-cli-image-"));
+	vi.stubEnv("TSVMM_CACHE", join(directory, "cache"));
+	archive = join(directory, "app.tar");
 	writeFileSync(
 		archive,
 		await packFiles(dockerArchive([await tar([{ name: "a", data: "x".repeat(1500) }])], ["app:1", "app:2"])),
@@ -19,7 +19,7 @@ beforeEach(async () => {
 });
 afterEach(() => {
 	vi.unstubAllEnvs();
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
 /** What `tsvmm image ARGS` writes on stdout. */
@@ -56,7 +56,7 @@ test("image import, ls, inspect and rm tell one story", async () => {
 
 test("image ls removes what a killed build has left", async () => {
 	await image("import", archive);
-	const rootfs = join(folder, "cache/rootfs");
+	const rootfs = join(directory, "cache/rootfs");
 	mkdirSync(rootfs);
 	writeFileSync(join(rootfs, ".killed"), "");
 	await image("ls");
@@ -68,7 +68,7 @@ test("image import takes standard input when it is told -", () => {
 		import { imageCommand } from ${JSON.stringify(join(process.cwd(), "src/cli/image.ts"))};
 		await imageCommand().parseAsync(["import", "-", "piped:1"], { from: "user" });
 	`;
-	const file = join(folder, "run.mts");
+	const file = join(directory, "run.mts");
 	writeFileSync(file, script);
 	const input = execFileSync("gzip", ["-c", archive]);
 	expect(String(execFileSync(process.execPath, ["--import", "tsx", file], { input }))).toBe("Imported: piped:1\n");

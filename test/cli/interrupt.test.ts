@@ -26,13 +26,13 @@ test.each([
 	["SIGINT", 130],
 	["SIGTERM", 143],
 ] as const)("kernel fetch ends on %s, apt-get with it, and leaves nothing half-made", async (signal, status) => {
-	let folder = "";
+	let directory = "";
 	let aptPid = 0;
 	let cached: string[] = [];
 	let waiting = false;
 	const outcome = await tsvmm(["kernel", "fetch"], {
 		prepare: (where) => {
-			folder = where;
+			directory = where;
 			mkdirSync(join(where, "bin"));
 			writeFileSync(join(where, "bin/apt-get"), `#!/bin/sh\necho $$ >"${where}/bin/pid"\nexec sleep 60\n`, {
 				mode: 0o755,
@@ -42,13 +42,13 @@ test.each([
 		onOutput: (_stdout, _stderr, kill) => {
 			if (waiting) return;
 			waiting = true;
-			whenWritten(join(folder, "bin/pid"), () => {
-				aptPid = Number(readFileSync(join(folder, "bin/pid"), "utf8"));
+			whenWritten(join(directory, "bin/pid"), () => {
+				aptPid = Number(readFileSync(join(directory, "bin/pid"), "utf8"));
 				kill(signal);
 			});
 		},
 		onEnd: () => {
-			cached = readdirSync(join(folder, "bin/cache/kernels"));
+			cached = readdirSync(join(directory, "bin/cache/kernels"));
 		},
 	});
 	expect(outcome).toMatchObject({ status, stdout: "", left: [] });

@@ -13,9 +13,9 @@ import { bundle, program, type Setting, tsvmm } from "./tsvmm.ts";
 /* Each start of tsvmm takes its time on a busy machine. */
 vi.setConfig({ testTimeout: 60_000 });
 
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-run-"));
-const TSVMM_CACHE = join(folder, "cache");
-afterAll(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-run-"));
+const TSVMM_CACHE = join(directory, "cache");
+afterAll(() => rmSync(directory, { recursive: true }));
 
 beforeAll(async () => {
 	bundle();
@@ -24,7 +24,7 @@ beforeAll(async () => {
 		["app:1", { Cmd: ["sh"] }],
 		["mute:1", {}],
 	] as const) {
-		const path = join(folder, "image.tar");
+		const path = join(directory, "image.tar");
 		writeFileSync(path, await packFiles(dockerArchive([layer], [name], config)));
 		execFileSync(process.execPath, ["--", program, "image", "import", path], { env: { ...process.env, TSVMM_CACHE } });
 	}

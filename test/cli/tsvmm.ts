@@ -1,6 +1,6 @@
 /*
- * The real command line as a child process: the bundle in dist/, in a fresh folder with a cache and a runtime folder of
- * its own, as a user meets it. Whatever a command makes outside its cache shows up in `left`.
+ * The real command line as a child process: the bundle in dist/, in a fresh directory with a cache and a runtime
+ * directory of its own, as a user meets it. Whatever a command makes outside its cache shows up in `left`.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -21,20 +21,20 @@ export interface Outcome {
 	readonly status: number | "hung";
 	readonly stdout: string;
 	readonly stderr: string;
-	/** Names in the working folder that were not there before. */
+	/** Names in the working directory that were not there before. */
 	readonly left: string[];
 }
 
 export interface Setting {
-	/** Fills the working folder. */
-	readonly prepare?: (folder: string) => unknown;
+	/** Fills the working directory. */
+	readonly prepare?: (directory: string) => unknown;
 	readonly env?: Record<string, string>;
 	/** Words in front of the command line, such as unshare or sh -c. */
 	readonly through?: readonly string[];
 	/** Called as output comes, with a way to send a signal. */
 	readonly onOutput?: (stdout: string, stderr: string, kill: (signal: NodeJS.Signals) => void) => void;
 	readonly input?: string;
-	/** Called after the end, while the working folder is still there. */
+	/** Called after the end, while the working directory is still there. */
 	readonly onEnd?: () => void;
 }
 
@@ -44,18 +44,18 @@ const SIGNALS: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGPIPE: 13, SIG
 
 /** Runs one command line to its end. */
 export async function tsvmm(args: readonly string[], setting: Setting = {}): Promise<Outcome> {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-cli-"));
-	const cwd = join(folder, "work");
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-cli-"));
+	const cwd = join(directory, "work");
 	mkdirSync(cwd);
 	try {
 		await setting.prepare?.(cwd);
 		const before = readdirSync(cwd);
 		const [command, ...words] = [...(setting.through ?? []), process.execPath, "--", program, ...args];
-		const result = await run(command!, words, cwd, { TSVMM_CACHE: join(folder, "cache"), ...setting.env }, setting);
+		const result = await run(command!, words, cwd, { TSVMM_CACHE: join(directory, "cache"), ...setting.env }, setting);
 		setting.onEnd?.();
 		return { ...result, left: readdirSync(cwd).filter((name) => !before.includes(name)) };
 	} finally {
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 }
 
@@ -109,7 +109,7 @@ export function expectError(outcome: Outcome, code: string, message: string, hin
 }
 
 /** For `prepare`: a file. */
-export const write = (name: string, data: string | Buffer) => (folder: string) =>
-	writeFileSync(join(folder, name), data);
-/** For `prepare`: a folder. */
-export const directory = (name: string) => (folder: string) => mkdirSync(join(folder, name));
+export const write = (name: string, data: string | Buffer) => (directory: string) =>
+	writeFileSync(join(directory, name), data);
+/** For `prepare`: a directory. */
+export const directory = (name: string) => (directory: string) => mkdirSync(join(directory, name));

@@ -22,24 +22,24 @@ import { atRisk, events, forget } from "../host/recorded-disk.ts";
 
 vi.mock("node:fs/promises", async (original) => (await import("../host/recorded-disk.ts")).recorded(await original()));
 
-let folder: string;
+let directory: string;
 let before: string | undefined;
 
 beforeAll(buildAgent);
 beforeEach(() => {
-	folder = mkdtempSync(`${tmpdir()}/tsvmm-test-`);
+	directory = mkdtempSync(`${tmpdir()}/tsvmm-test-`);
 	before = process.env.TSVMM_CACHE;
-	process.env.TSVMM_CACHE = `${folder}/cache`;
+	process.env.TSVMM_CACHE = `${directory}/cache`;
 });
 afterEach(() => {
 	if (before === undefined) delete process.env.TSVMM_CACHE;
 	else process.env.TSVMM_CACHE = before;
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
-/** A modules folder as the kernel store has it: overlay built in, virtio_blk needs virtio_ring needs virtio. */
+/** A modules directory as the kernel store has it: overlay built in, virtio_blk needs virtio_ring needs virtio. */
 function modules(): string {
-	const tree = `${folder}/modules`;
+	const tree = `${directory}/modules`;
 	mkdirSync(`${tree}/kernel`, { recursive: true });
 	for (const name of ["virtio", "virtio_ring", "virtio_blk", "virtio_net"])
 		writeFileSync(`${tree}/kernel/${name}.ko`, name);
@@ -55,20 +55,20 @@ function modules(): string {
 }
 
 async function unpack(archive: string): Promise<string[]> {
-	mkdirSync(`${folder}/out`, { recursive: true });
-	await run("cpio", ["-i", "-d", "--quiet", `--file=${archive}`], { cwd: `${folder}/out` });
+	mkdirSync(`${directory}/out`, { recursive: true });
+	await run("cpio", ["-i", "-d", "--quiet", `--file=${archive}`], { cwd: `${directory}/out` });
 	return (await run("cpio", ["-t", "--quiet", `--file=${archive}`])).stdout.trim().split("\n");
 }
 
 test("initramfs holds the agent and the modules in load order", async () => {
-	const kernel = { name: "k", modulesFolder: modules() };
+	const kernel = { name: "k", modulesDirectory: modules() };
 	const names = await unpack(await initramfs({ kernel, fstype: "squashfs", network: true }));
 	expect(names.slice(0, 5)).toEqual(["dev", "proc", "run", "sys", "init"]);
-	expect(readFileSync(`${folder}/out/modules/order`, "utf8")).toBe(
+	expect(readFileSync(`${directory}/out/modules/order`, "utf8")).toBe(
 		"virtio.ko\nvirtio_ring.ko\nvirtio_blk.ko\nvirtio_net.ko\n",
 	);
-	expect(readFileSync(`${folder}/out/init`).equals(readFileSync(agentPath()))).toBe(true);
-	expect(readFileSync(`${folder}/out/modules/virtio_blk.ko`, "utf8")).toBe("virtio_blk");
+	expect(readFileSync(`${directory}/out/init`).equals(readFileSync(agentPath()))).toBe(true);
+	expect(readFileSync(`${directory}/out/modules/virtio_blk.ko`, "utf8")).toBe("virtio_blk");
 });
 
 test("initramfs of a kernel without modules holds only the agent", async () => {
@@ -77,7 +77,7 @@ test("initramfs of a kernel without modules holds only the agent", async () => {
 });
 
 test("initramfs is the same file for the same contents, another one for others", async () => {
-	const kernel = { name: "k", modulesFolder: modules() };
+	const kernel = { name: "k", modulesDirectory: modules() };
 	const first = await initramfs({ kernel, fstype: "squashfs", network: false });
 	const bytes = readFileSync(first);
 	rmSync(first);
@@ -106,7 +106,7 @@ test("initramfs leaves nothing that a power cut could take away or empty", async
 });
 
 test("initramfs removes what killed ones have left and what nobody has used for 30 days", async () => {
-	const cached = `${folder}/cache/initramfs`;
+	const cached = `${directory}/cache/initramfs`;
 	mkdirSync(cached, { recursive: true });
 	for (const name of [".x.cpio.1234", "old.cpio", "young.cpio"]) writeFileSync(`${cached}/${name}`, "");
 	utimesSync(`${cached}/old.cpio`, 1e9, 1e9);

@@ -35,7 +35,7 @@ describe("processSpec", () => {
 		expect(() => processSpec(image, { ...options, entrypoint: "" })).toThrow(/no command specified/);
 		expect(() => processSpec({ ...image, entrypoint: [], cmd: [] }, options)).toThrow(/no command specified/);
 	});
-	test("lets the user's variables, folder and user win", () => {
+	test("lets the user's variables, directory and user win", () => {
 		const spec = processSpec(image, { ...options, env: ["LANG=de", "B=2"], workdir: "/w", user: "0:0", tty: true });
 		expect(spec.env).toEqual(["PATH=/bin", "HOSTNAME=box", "TERM=xterm", "LANG=de", "B=2"]);
 		expect([spec.cwd, spec.user]).toEqual(["/w", "0:0"]);

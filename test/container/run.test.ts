@@ -226,13 +226,13 @@ describe("runOnMachine", () => {
 	});
 });
 
-test("a folder for the payload is made where it is missing", async () => {
-	const folder = mkdtempSync(`${tmpdir()}/tsvmm-run-`);
-	mkdirSync(`${folder}/a`);
+test("a directory for the payload is made where it is missing", async () => {
+	const directory = mkdtempSync(`${tmpdir()}/tsvmm-run-`);
+	mkdirSync(`${directory}/a`);
 	const { made } = stdio();
-	await run(["pwd"], made, { cwd: `${folder}/a/b/c` });
-	expect(made.stdout.bytes.toString()).toBe(`${folder}/a/b/c\n`);
-	rmSync(folder, { recursive: true });
+	await run(["pwd"], made, { cwd: `${directory}/a/b/c` });
+	expect(made.stdout.bytes.toString()).toBe(`${directory}/a/b/c\n`);
+	rmSync(directory, { recursive: true });
 });
 
 test("firstConnection takes one connection of the guest; the port is closed to the next", async () => {

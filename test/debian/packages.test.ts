@@ -19,20 +19,20 @@ vi.mock("../../src/kernel/pins.ts", async (original) => {
 	return { ...pins, PINS: { ...pins.PINS, "6.1-cloud": gone } };
 });
 
-let folder: string;
+let directory: string;
 beforeAll(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
-	process.env.TSVMM_CACHE = folder;
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	process.env.TSVMM_CACHE = directory;
 });
 afterAll(() => {
 	delete process.env.TSVMM_CACHE;
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 });
 
 test("fetchPackage downloads a package once for all who ask at the same time", { timeout: PATIENCE_MS }, async () => {
 	const paths = await Promise.all([fetchPackage(SMALL), fetchPackage(SMALL)]);
 	expect(paths[0]).toBe(paths[1]);
-	expect(readdirSync(join(folder, "debs"))).toHaveLength(1);
+	expect(readdirSync(join(directory, "debs"))).toHaveLength(1);
 	const { sha256, version } = await describePackage(SMALL);
 	expect(await hashFile(paths[0])).toBe(sha256);
 	expect(await fetchPackage(SMALL, { version, sha256 })).toBe(paths[0]);
@@ -40,13 +40,13 @@ test("fetchPackage downloads a package once for all who ask at the same time", {
 
 test("fetchPackage removes what a killed download has left", { timeout: PATIENCE_MS }, async () => {
 	const path = await fetchPackage(SMALL);
-	const left = join(folder, "apt/bookworm/download");
+	const left = join(directory, "apt/bookworm/download");
 	rmSync(path);
 	mkdirSync(left);
 	writeFileSync(join(left, "half.deb"), "half");
 	expect(await fetchPackage(SMALL)).toBe(path);
 	expect(existsSync(left)).toBe(false);
-	expect(readdirSync(join(folder, "debs"))).toHaveLength(1);
+	expect(readdirSync(join(directory, "debs"))).toHaveLength(1);
 });
 
 test("fetchPackage fetches a cached package anew when its bytes have changed", { timeout: PATIENCE_MS }, async () => {
@@ -71,24 +71,24 @@ test("fetchKernel points to --latest when the mirror has dropped the pin", { tim
 		code: "ERR_KERNEL_PIN_GONE",
 		hint: expect.stringContaining("--latest"),
 	});
-	expect(readdirSync(join(folder, "kernels")).filter((name) => !name.endsWith(".lock"))).toEqual([]);
+	expect(readdirSync(join(directory, "kernels")).filter((name) => !name.endsWith(".lock"))).toEqual([]);
 });
 
 test("unpackPackage unpacks a package that appears complete or not at all", async () => {
-	const tree = join(folder, "tree");
+	const tree = join(directory, "tree");
 	mkdirSync(join(tree, "DEBIAN"), { recursive: true });
 	writeFileSync(
 		join(tree, "DEBIAN/control"),
 		"Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n",
 	);
 	writeFileSync(join(tree, "file"), "content");
-	await run("dpkg-deb", ["--root-owner-group", "-b", tree, join(folder, "x.deb")]);
-	await Promise.all([1, 2].map(() => unpackPackage(join(folder, "x.deb"), join(folder, "out/x"))));
-	expect(readdirSync(join(folder, "out"))).toEqual(["x"]);
-	expect(readdirSync(join(folder, "out/x"))).toEqual(["file"]);
+	await run("dpkg-deb", ["--root-owner-group", "-b", tree, join(directory, "x.deb")]);
+	await Promise.all([1, 2].map(() => unpackPackage(join(directory, "x.deb"), join(directory, "out/x"))));
+	expect(readdirSync(join(directory, "out"))).toEqual(["x"]);
+	expect(readdirSync(join(directory, "out/x"))).toEqual(["file"]);
 
-	writeFileSync(join(folder, "bad.deb"), "no package");
-	const unpacking = unpackPackage(join(folder, "bad.deb"), join(folder, "out/bad"));
+	writeFileSync(join(directory, "bad.deb"), "no package");
+	const unpacking = unpackPackage(join(directory, "bad.deb"), join(directory, "out/bad"));
 	await expect(unpacking).rejects.toMatchObject({ code: "ERR_TOOL_FAILED" });
-	expect(readdirSync(join(folder, "out"))).toEqual(["x"]);
+	expect(readdirSync(join(directory, "out"))).toEqual(["x"]);
 });

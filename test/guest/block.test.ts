@@ -18,14 +18,14 @@ beforeAll(buildBareGuests);
 
 const REQUESTS = 256;
 const BYTES = 4096;
-let folder: string;
+let directory: string;
 let path: string;
 let guest: BareGuest;
 let attachment: VirtioAttachment | undefined;
 
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-block-"));
-	path = join(folder, "disk");
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-block-"));
+	path = join(directory, "disk");
 	writeFileSync(path, "");
 	truncateSync(path, REQUESTS * BYTES);
 	guest = new BareGuest("block", { irqchip: true });
@@ -35,7 +35,7 @@ afterEach(async () => {
 	await attachment?.close();
 	attachment = undefined;
 	guest.close();
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
 /** Runs the driver against `disk`; gives how many kicks it needed. */

@@ -13,11 +13,11 @@ import { Machine } from "../../src/machine/machine.ts";
 import { COUNTER, TinyKernels } from "./tiny-kernel.ts";
 
 const kernels = new TinyKernels();
-/* Not in the folder for temporary files: the lab shares it with its host, and no FIFO can be there. */
-const folder = mkdtempSync("/dev/shm/tsvmm-console-");
+/* Not in the directory for temporary files: the lab shares it with its host, and no FIFO can be there. */
+const directory = mkdtempSync("/dev/shm/tsvmm-console-");
 afterAll(() => {
 	kernels.remove();
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 });
 
 /** mov dx, 0x3f8; mov al, "x"; out dx, al; incl [COUNTER]; jmp back to the out */
@@ -86,7 +86,7 @@ test("Machine.pause does not wait for a console that has no room, and delivers a
 
 /** A FIFO, open at both ends without blocking, with room for one page: an emulated guest takes long to fill a pipe. */
 function fifo(name: string): number {
-	const path = join(folder, name);
+	const path = join(directory, name);
 	execFileSync("mkfifo", [path]);
 	const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
 	while (!isFull(fd, 4096));
@@ -107,7 +107,7 @@ function isFull(fd: number, bytes = 1): boolean {
 
 test("Machine with a FIFO as its console waits for the reader, and ends without one", async () => {
 	const fd = fifo("file");
-	const console = { kind: "file", path: join(folder, "file") } as const;
+	const console = { kind: "file", path: join(directory, "file") } as const;
 	const machine = await Machine.create({ kernel: kernels.write("", PRINT), memoryMiB: 64, console });
 	machine.start();
 	await expect.poll(() => isFull(fd), { timeout: 60_000 }).toBe(true);
@@ -131,7 +131,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
 	"tsvmm boot into a pipe that nobody reads ends in order by %s",
 	async (signal) => {
 		const fd = fifo(signal);
-		const stdout = openSync(join(folder, signal), constants.O_WRONLY);
+		const stdout = openSync(join(directory, signal), constants.O_WRONLY);
 		const program = join(packageRoot(), "dist/tsvmm.js");
 		const args = ["--", program, "boot", "--kernel", kernels.write("", PRINT), "--memory", "64M"];
 		const child = spawn(process.execPath, args, {

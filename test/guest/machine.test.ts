@@ -174,14 +174,16 @@ describe("Machine", () => {
 	it("leaves nothing when a step of create fails", async () => {
 		const path = kernels.write("x", POWER_OFF);
 		const before = readdirSync("/proc/self/fd").length;
-		await expect(Machine.create({ ...config(path), initrd: join(kernels.folder, "missing") })).rejects.toMatchObject({
-			code: "ERR_INITRD_OPEN",
-		});
+		await expect(Machine.create({ ...config(path), initrd: join(kernels.directory, "missing") })).rejects.toMatchObject(
+			{
+				code: "ERR_INITRD_OPEN",
+			},
+		);
 		await expect(
 			Machine.create({
 				...config(path),
 				rng: true,
-				disks: [{ path: join(kernels.folder, "no-disk"), readOnly: false }],
+				disks: [{ path: join(kernels.directory, "no-disk"), readOnly: false }],
 			}),
 		).rejects.toMatchObject({ code: "ERR_DISK_OPEN" });
 		expect(readdirSync("/proc/self/fd").length).toBe(before);

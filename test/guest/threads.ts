@@ -13,7 +13,7 @@ function nameOf(id: string): string {
 	try {
 		return readFileSync(`/proc/self/task/${id}/comm`, "latin1");
 	} catch (error) {
-		/* It has ended since the folder was read. */
+		/* It has ended since the directory was read. */
 		if (errnoName(error) === "ENOENT" || errnoName(error) === "ESRCH") return "";
 		throw error;
 	}

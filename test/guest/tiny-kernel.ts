@@ -27,7 +27,7 @@ export const FLOOD = [0x66, 0xba, 0xf8, 0x03, 0xbe, 0, 0, 0, 1, 0xb9, 0, 0x10, 0
 
 /** Kernel files in a temporary directory of their own. */
 export class TinyKernels {
-	readonly folder = mkdtempSync(join(tmpdir(), "tsvmm-kernel-"));
+	readonly directory = mkdtempSync(join(tmpdir(), "tsvmm-kernel-"));
 	#count = 0;
 
 	/** 32-bit code that prints `text` on COM1, then runs `ending`. Returns the file's path. */
@@ -36,7 +36,7 @@ export class TinyKernels {
 		code.push(...ending, 0xf4, 0xeb, 0xfd);
 		const image = Buffer.concat([Buffer.from(code), Buffer.from(`${text}\0`)]);
 		image.writeUInt32LE(BASE + code.length, 1);
-		const path = join(this.folder, `kernel${this.#count++}`);
+		const path = join(this.directory, `kernel${this.#count++}`);
 		writeFileSync(path, elfImage({ paddr: BASE, code: image, pvhEntry: BASE }));
 		return path;
 	}
@@ -45,6 +45,6 @@ export class TinyKernels {
 	static readonly ENDING = BASE + 17;
 
 	remove(): void {
-		rmSync(this.folder, { recursive: true });
+		rmSync(this.directory, { recursive: true });
 	}
 }

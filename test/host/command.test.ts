@@ -11,16 +11,16 @@ test("run gives stdout, stderr and the exit status of a tool", async () => {
 });
 
 test("run hands input, cwd and environment to the tool", async () => {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
 	try {
 		const result = await run("sh", ["-c", 'pwd; printf %s "$WORD"; cat'], {
-			cwd: folder,
+			cwd: directory,
 			env: { WORD: "x" },
 			input: "body",
 		});
-		expect(result.stdout).toBe(`${folder}\nxbody`);
+		expect(result.stdout).toBe(`${directory}\nxbody`);
 	} finally {
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 	}
 });
 

@@ -15,11 +15,11 @@ import { GuestRam } from "../../src/host/ram.ts";
 import { WRITABLE, watch } from "../../src/host/reactor.ts";
 import { RecordedEnter } from "../driver/recorded-enter.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-enter-"));
-const image = join(folder, "disk");
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-enter-"));
+const image = join(directory, "disk");
 writeFileSync(image, "");
 truncateSync(image, 1 << 20);
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => rmSync(directory, { recursive: true }));
 
 const defect = () => {
 	throw new Error("of the test");
@@ -84,7 +84,7 @@ test("FileDisk enters for each answer", async () => {
 
 test("UnixVsock enters for each client of its socket", async () => {
 	const recorded = new RecordedEnter();
-	const uds = join(folder, "v.sock");
+	const uds = join(directory, "v.sock");
 	const vsock = await UnixVsock.open(uds, { enter: recorded.enter });
 	vsock.start({ connect: defect });
 	const client = connect(uds);

@@ -22,7 +22,7 @@ const PRELUDE = `
 	const NAMES = ["REFUSE_ENTER", "TAKE_AT_MOST", "HOLD_PREADV", "INTERRUPT_SYNC", "INTERRUPT_FALLOCATE"];
 	const fault = (name, value) => set(NAMES.indexOf(name), value);
 	const left = (name) => get(NAMES.indexOf(name));
-	const path = process.env.FOLDER + "/disk";
+	const path = process.env.DIRECTORY + "/disk";
 	const fd = openSync(path, "w+");
 	ftruncateSync(fd, 1 << 20);
 	const ram = GuestRam.map([{ gpa: 0, sizeBytes: 1 << 20 }], { backing: "memfd" });
@@ -42,9 +42,9 @@ const PRELUDE = `
 
 /** Runs a program; what it has printed as JSON, a value per line. */
 export function runWithFaults(program: string): unknown[] {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-faults-"));
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-faults-"));
 	try {
-		const library = join(folder, "faults.so");
+		const library = join(directory, "faults.so");
 		const source = join(packageRoot(), "test/host/faults.c");
 		execFileSync("gcc", ["-O2", "-Wall", "-shared", "-fPIC", "-o", library, source, "-ldl"]);
 		const ended = spawnSync(
@@ -54,7 +54,7 @@ export function runWithFaults(program: string): unknown[] {
 				cwd: packageRoot(),
 				encoding: "utf8",
 				timeout: 15_000,
-				env: { ...process.env, LD_PRELOAD: library, FAULTS: library, FOLDER: folder },
+				env: { ...process.env, LD_PRELOAD: library, FAULTS: library, DIRECTORY: directory },
 			},
 		);
 		if (ended.status !== 0) throw new Error(`the program ended with ${ended.status ?? ended.signal}: ${ended.stderr}`);
@@ -63,6 +63,6 @@ export function runWithFaults(program: string): unknown[] {
 			.split("\n")
 			.map((line) => JSON.parse(line) as unknown);
 	} finally {
-		rmSync(folder, { recursive: true, force: true });
+		rmSync(directory, { recursive: true, force: true });
 	}
 }

@@ -8,13 +8,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { run } from "../../src/host/command.ts";
 import { FileLock, tryFileLock, withFileLock } from "../../src/host/file-lock.ts";
 
-let folder: string;
+let directory: string;
 let path: string;
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
-	path = join(folder, "lock");
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	path = join(directory, "lock");
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(directory, { recursive: true }));
 
 const isHeld = async () => (await run("flock", ["-n", "-E", "75", path, "true"], { accept: "any" })).status === 75;
 
@@ -61,9 +61,9 @@ describe("withFileLock", () => {
 	});
 
 	test("withFileLock says what it could not lock", async () => {
-		await expect(withFileLock(join(folder, "no/lock"), () => Promise.resolve())).rejects.toMatchObject({
+		await expect(withFileLock(join(directory, "no/lock"), () => Promise.resolve())).rejects.toMatchObject({
 			code: "ERR_LOCK",
-			message: `Cannot lock ${join(folder, "no/lock")}: no such file or directory`,
+			message: `Cannot lock ${join(directory, "no/lock")}: no such file or directory`,
 		});
 	});
 });

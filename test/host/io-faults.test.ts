@@ -189,13 +189,13 @@ const FIFO_BYTES = 65_536;
 
 /** A FIFO that is open at both ends. */
 function fifo(): { fd: number; remove: () => void } {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-io-faults-"));
-	const path = join(folder, "fifo");
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-io-faults-"));
+	const path = join(directory, "fifo");
 	execFileSync("mkfifo", [path]);
 	const fd = openSync(path, "r+");
 	const remove = () => {
 		closeSync(fd);
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 	};
 	return { fd, remove };
 }

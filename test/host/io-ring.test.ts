@@ -22,18 +22,18 @@ import { IoRing, type IoRingOptions } from "../../src/host/io-ring.ts";
 import { GuestRam } from "../../src/host/ram.ts";
 
 const RAM_BYTES = 4 << 20;
-let folder: string;
+let directory: string;
 let ram: GuestRam;
 let bytes: Uint8Array;
 
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-io-"));
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-io-"));
 	ram = GuestRam.map([{ gpa: 0, sizeBytes: RAM_BYTES }]);
 	bytes = new Uint8Array(ram.regions[0]!.buffer);
 });
 afterEach(() => {
 	ram.close();
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
 function segments(...ranges: [start: number, length: number][]): Segments {
@@ -79,7 +79,7 @@ describe.each([
 	}
 
 	it("writes and reads back over several segments", async () => {
-		const file = join(folder, "disk");
+		const file = join(directory, "disk");
 		const fd = openSync(file, "w+");
 		const ring = opened();
 		for (let i = 0; i < 8192; i++) bytes[i] = i % 251;
@@ -96,7 +96,7 @@ describe.each([
 	});
 
 	it("reports a short read at the end of the file as it is", async () => {
-		const fd = openSync(join(folder, "disk"), "w+");
+		const fd = openSync(join(directory, "disk"), "w+");
 		writeSync(fd, Buffer.alloc(1000, 7));
 		const ring = opened();
 		ring.ring.readv(5, fd, 512, segments([0, 4096]));
@@ -109,7 +109,7 @@ describe.each([
 	});
 
 	it("reports errors as negative errnos", async () => {
-		const file = join(folder, "disk");
+		const file = join(directory, "disk");
 		writeFileSync(file, "x");
 		const fd = openSync(file, "r");
 		const ring = opened();
@@ -127,7 +127,7 @@ describe.each([
 	});
 
 	it("flushes, punches holes and zeroes ranges", async () => {
-		const file = join(folder, "disk");
+		const file = join(directory, "disk");
 		writeFileSync(file, Buffer.alloc(1 << 20, 0xaa));
 		const fd = openSync(file, "r+");
 		const ring = opened();
@@ -152,7 +152,7 @@ describe.each([
 	});
 
 	it("takes more requests and segments than fit at once", async () => {
-		const fd = openSync(join(folder, "disk"), "w+");
+		const fd = openSync(join(directory, "disk"), "w+");
 		ftruncateSync(fd, 1 << 20);
 		const ring = opened(16);
 		const list: [number, number][] = [];
@@ -162,7 +162,7 @@ describe.each([
 		const results = await ring.run(100);
 		expect(new Set(results.values())).toEqual(new Set([4096]));
 		expect(ring.ring.inFlight).toBe(0);
-		const data = readFileSync(join(folder, "disk"));
+		const data = readFileSync(join(directory, "disk"));
 		for (let token = 0; token < 100; token++) {
 			expect(Buffer.compare(data.subarray(token * 4096, (token + 1) * 4096), bytes.subarray(0, 4096))).toBe(0);
 		}
@@ -171,7 +171,7 @@ describe.each([
 	});
 
 	it("takes more from inside a completion, and can be closed there", async () => {
-		const fd = openSync(join(folder, "disk"), "w+");
+		const fd = openSync(join(directory, "disk"), "w+");
 		let rounds = 0;
 		await new Promise<void>((resolve) => {
 			const ring = new IoRing(
@@ -194,22 +194,22 @@ describe.each([
 	});
 
 	it("close drops what was not submitted", async () => {
-		const fd = openSync(join(folder, "disk"), "w+");
+		const fd = openSync(join(directory, "disk"), "w+");
 		const ring = opened();
 		ring.ring.writev(1, fd, 0, segments([0, 4096]));
 		await ring.ring.close();
-		expect([statSync(join(folder, "disk")).size, ring.ring.inFlight, ring.results.size]).toEqual([0, 0, 0]);
+		expect([statSync(join(directory, "disk")).size, ring.ring.inFlight, ring.results.size]).toEqual([0, 0, 0]);
 		closeSync(fd);
 	});
 
 	it("close waits for what is in flight and tells nothing afterwards", async () => {
-		const fd = openSync(join(folder, "disk"), "w+");
+		const fd = openSync(join(directory, "disk"), "w+");
 		const ring = opened();
 		for (let i = 0; i < 20; i++) ring.ring.writev(i, fd, i << 20, segments([0, 1 << 20]));
 		ring.ring.submit();
 		const told = ring.results.size;
 		await ring.ring.close();
-		expect(statSync(join(folder, "disk")).size).toBe(20 << 20);
+		expect(statSync(join(directory, "disk")).size).toBe(20 << 20);
 		await new Promise((resolve) => setTimeout(resolve, 20));
 		expect(ring.results.size).toBe(told);
 		ring.ring.submit();
@@ -220,7 +220,7 @@ describe.each([
 
 describe("IoRing by io_uring", () => {
 	it("nudges the kernel when nothing completes, and tells nobody of it", async () => {
-		const fifo = join(folder, "fifo");
+		const fifo = join(directory, "fifo");
 		execFileSync("mkfifo", [fifo]);
 		const fd = openSync(fifo, "r+");
 		const { ring, results } = new Ring({});

@@ -111,8 +111,8 @@ it("native refuses a helper of another version, whatever it says its version is"
 });
 
 it("native says whether the helper is not there or cannot be loaded", async () => {
-	const folder = mkdtempSync(join(tmpdir(), "tsvmm-native-"));
-	vi.stubEnv("TSVMM_PREBUILD", folder); /* where node-gyp-build looks */
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-native-"));
+	vi.stubEnv("TSVMM_PREBUILD", directory); /* where node-gyp-build looks */
 	vi.doMock("../../src/host/addon.ts", () => ({ loadAddon: () => undefined }));
 	const load = async () => {
 		vi.resetModules();
@@ -121,7 +121,7 @@ it("native says whether the helper is not there or cannot be loaded", async () =
 	const missing = (message: unknown) => expect.objectContaining({ code: "ERR_NATIVE_MISSING", message });
 	try {
 		await expect(load()).rejects.toEqual(missing("Cannot load the native helper: there is no build for this machine"));
-		const prebuilds = join(folder, "prebuilds", `linux-${process.arch}`);
+		const prebuilds = join(directory, "prebuilds", `linux-${process.arch}`);
 		mkdirSync(prebuilds, { recursive: true });
 		writeFileSync(join(prebuilds, "tsvmm.glibc.node"), "cut short");
 		await expect(load()).rejects.toEqual(
@@ -131,7 +131,7 @@ it("native says whether the helper is not there or cannot be loaded", async () =
 		vi.doUnmock("../../src/host/addon.ts");
 		vi.unstubAllEnvs();
 		vi.resetModules();
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 	}
 });
 

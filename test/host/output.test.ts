@@ -11,12 +11,12 @@ import { AgentClient } from "../../src/agent/client.ts";
 import { openOutput } from "../../src/host/output.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
-const folder = mkdtempSync(`${tmpdir()}/tsvmm-output-`);
-afterAll(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(`${tmpdir()}/tsvmm-output-`);
+afterAll(() => rmSync(directory, { recursive: true }));
 
 function fifo(name: string): number {
-	execFileSync("mkfifo", [`${folder}/${name}`]);
-	return openSync(`${folder}/${name}`, constants.O_RDWR);
+	execFileSync("mkfifo", [`${directory}/${name}`]);
+	return openSync(`${directory}/${name}`, constants.O_RDWR);
 }
 
 const isNonBlocking = (fd: number) =>
@@ -63,7 +63,7 @@ test("openOutput that is destroyed while nobody reads drops what waits", async (
 });
 test("openOutput reports a reader that has gone as EPIPE", async () => {
 	const fd = fifo("gone");
-	const writer = openSync(`${folder}/gone`, constants.O_WRONLY);
+	const writer = openSync(`${directory}/gone`, constants.O_WRONLY);
 	const output = openOutput(writer)!;
 	const error = new Promise((resolve) => output.once("error", resolve));
 	output.write(Buffer.alloc(1 << 20));
@@ -73,7 +73,7 @@ test("openOutput reports a reader that has gone as EPIPE", async () => {
 	closeSync(writer);
 });
 test("openOutput leaves a file to Node", () => {
-	const fd = openSync(`${folder}/file`, "w");
+	const fd = openSync(`${directory}/file`, "w");
 	expect(openOutput(fd)).toBe(undefined);
 	closeSync(fd);
 });
@@ -82,7 +82,7 @@ test("openOutput lets the loop run while a terminal is stopped", async () => {
 	const agent = new NativeAgent();
 	const client = new AgentClient(await agent.connect());
 	await client.hello();
-	const script = `${folder}/program.ts`;
+	const script = `${directory}/program.ts`;
 	const source = new URL("../../src/host/output.ts", import.meta.url).href;
 	/* Nobody reads the session's output, so after its window and the terminal's buffer a write would block. */
 	writeFileSync(
@@ -91,7 +91,7 @@ test("openOutput lets the loop run while a terminal is stopped", async () => {
 		import { openOutput } from "${source}";
 		const output = openOutput(1);
 		output.write(Buffer.alloc(1 << 20, "x"));
-		setTimeout(() => { writeFileSync("${folder}/alive", String(output.writableLength > 0)); process.exit(7); }, 50);`,
+		setTimeout(() => { writeFileSync("${directory}/alive", String(output.writableLength > 0)); process.exit(7); }, 50);`,
 	);
 	try {
 		const session = await client.exec({
@@ -103,12 +103,12 @@ test("openOutput lets the loop run while a terminal is stopped", async () => {
 		for (let i = 0; i < 1000; i++) {
 			await sleep(10);
 			try {
-				if (readFileSync(`${folder}/alive`, "utf8") !== "") break;
+				if (readFileSync(`${directory}/alive`, "utf8") !== "") break;
 			} catch {
 				/* not yet */
 			}
 		}
-		expect(readFileSync(`${folder}/alive`, "utf8")).toBe("true");
+		expect(readFileSync(`${directory}/alive`, "utf8")).toBe("true");
 		session.stdout.resume();
 		expect(await session.exit).toEqual({ code: 7 });
 	} finally {

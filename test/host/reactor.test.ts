@@ -76,11 +76,11 @@ describe("watch", () => {
 	});
 
 	it("refuses a regular file by errno", () => {
-		const folder = mkdtempSync(join(tmpdir(), "tsvmm-watch-"));
-		const fd = openSync(join(folder, "file"), "w");
+		const directory = mkdtempSync(join(tmpdir(), "tsvmm-watch-"));
+		const fd = openSync(join(directory, "file"), "w");
 		expect(() => watch(fd, READABLE, () => undefined)).toThrow(expect.objectContaining({ code: "EPERM" }));
 		closeSync(fd);
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 	});
 
 	it("keeps the process alive only when told to, and teardown with everything open is clean", () => {

@@ -1,6 +1,6 @@
 /*
  * node:fs/promises with a memory, for vi.mock: what a power cut could take away. A name is at risk when it was given to
- * a file whose bytes were not synced before, or when its folder was not synced after.
+ * a file whose bytes were not synced before, or when its directory was not synced after.
  *
  *     vi.mock("node:fs/promises", async (original) => (await import("./recorded-disk.ts")).recorded(await original()));
  */
@@ -53,8 +53,8 @@ export function recorded(real: FileSystem): FileSystem {
 			events.push(`rename ${from} ${to}`);
 			if (!isFinal(String(to))) return;
 			unsyncedData.push(...missing.map((file) => `the bytes of ${file}, now ${to}`));
-			const folder = dirname(String(to));
-			unsyncedNames.set(folder, [...(unsyncedNames.get(folder) ?? []), `the name ${to}`]);
+			const directory = dirname(String(to));
+			unsyncedNames.set(directory, [...(unsyncedNames.get(directory) ?? []), `the name ${to}`]);
 		},
 	};
 }

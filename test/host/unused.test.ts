@@ -7,14 +7,14 @@ import { markUsed, removeUnused } from "../../src/host/unused.ts";
 const DAY_MS = 24 * 3600_000;
 const NOW_MS = 1_700_000_000_000;
 
-let folder: string;
+let directory: string;
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(directory, { recursive: true }));
 
 function make(name: string, ageDays: number): string {
-	const path = join(folder, name);
+	const path = join(directory, name);
 	writeFileSync(path, "");
 	const seconds = (NOW_MS - ageDays * DAY_MS) / 1000;
 	utimesSync(path, seconds, seconds);
@@ -27,11 +27,11 @@ test("removeUnused takes what is older than 30 days and may go", async () => {
 	make("old", 31);
 	make("current", 31);
 	make(".lock", 31);
-	mkdirSync(join(folder, "old-folder"));
-	writeFileSync(join(folder, "old-folder/file"), "");
-	utimesSync(join(folder, "old-folder"), 1e9, 1e9);
-	await removeUnused(folder, (name) => name !== "current", NOW_MS);
-	expect(readdirSync(folder).sort()).toEqual([".lock", "current", "last-month", "new"]);
+	mkdirSync(join(directory, "old-directory"));
+	writeFileSync(join(directory, "old-directory/file"), "");
+	utimesSync(join(directory, "old-directory"), 1e9, 1e9);
+	await removeUnused(directory, (name) => name !== "current", NOW_MS);
+	expect(readdirSync(directory).sort()).toEqual([".lock", "current", "last-month", "new"]);
 });
 
 test("markUsed keeps what is used, and writes at most once a day", async () => {
@@ -42,6 +42,6 @@ test("markUsed keeps what is used, and writes at most once a day", async () => {
 	await markUsed(young, NOW_MS);
 	expect(statSync(old).mtimeMs).toBe(NOW_MS);
 	expect(statSync(young).mtimeMs).toBe(before);
-	await removeUnused(folder, () => true, NOW_MS);
-	expect(readdirSync(folder).sort()).toEqual(["old", "young"]);
+	await removeUnused(directory, () => true, NOW_MS);
+	expect(readdirSync(directory).sort()).toEqual(["old", "young"]);
 });

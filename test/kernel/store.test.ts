@@ -9,15 +9,15 @@ import { atRisk, events, forget } from "../host/recorded-disk.ts";
 
 vi.mock("node:fs/promises", async (original) => (await import("../host/recorded-disk.ts")).recorded(await original()));
 
-let folder: string;
+let directory: string;
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
-	process.env.TSVMM_CACHE = folder;
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	process.env.TSVMM_CACHE = directory;
 });
 afterEach(() => {
 	vi.restoreAllMocks();
 	delete process.env.TSVMM_CACHE;
-	rmSync(folder, { recursive: true });
+	rmSync(directory, { recursive: true });
 });
 
 const description = { version: "6.1.1-1", release: "6.1.1-cloud", modules: true, vmlinuz: false };
@@ -37,9 +37,9 @@ test("obtainKernel makes a kernel once for all who ask at the same time", async 
 		name: "k",
 		version: "6.1.1-1",
 		release: "6.1.1-cloud",
-		vmlinux: join(folder, "kernels/k/vmlinux"),
-		config: join(folder, "kernels/k/config"),
-		modulesFolder: join(folder, "kernels/k/lib/modules/6.1.1-cloud"),
+		vmlinux: join(directory, "kernels/k/vmlinux"),
+		config: join(directory, "kernels/k/config"),
+		modulesDirectory: join(directory, "kernels/k/lib/modules/6.1.1-cloud"),
 	});
 	expect(await listKernels()).toEqual([one]);
 });
@@ -51,12 +51,12 @@ test("obtainKernel leaves nothing in the store when making a kernel fails", asyn
 	});
 	await expect(failing).rejects.toThrow("disk is full");
 	expect(await listKernels()).toEqual([]);
-	expect(readdirSync(join(folder, "kernels"))).toEqual([".k.lock"]);
+	expect(readdirSync(join(directory, "kernels"))).toEqual([".k.lock"]);
 });
 
 test("findKernel refuses a damaged kernel.json and says what to do", async () => {
-	mkdirSync(join(folder, "kernels/k"), { recursive: true });
-	writeFileSync(join(folder, "kernels/k/kernel.json"), '{"version": 3');
+	mkdirSync(join(directory, "kernels/k"), { recursive: true });
+	writeFileSync(join(directory, "kernels/k/kernel.json"), '{"version": 3');
 	await expect(findKernel("k")).rejects.toMatchObject({ code: "ERR_KERNEL_STORE" });
 	expect(await findKernel("other")).toBeUndefined();
 });
@@ -89,7 +89,7 @@ test.each([
 	["an empty kernel.json", "kernel.json", 0],
 ])("obtainKernel makes a kernel anew that has %s", async (_what, file, size) => {
 	const kernel = await obtainKernel("k", fill);
-	truncateSync(join(folder, "kernels/k", file), size);
+	truncateSync(join(directory, "kernels/k", file), size);
 	await expect(findKernel("k")).rejects.toMatchObject({ code: "ERR_KERNEL_STORE" });
 	const said = heard();
 	expect(await listKernels()).toEqual([]);
@@ -128,7 +128,7 @@ test("checkConfig names what Kconfig did not take", () => {
 const module = (depends: string) => Buffer.from(`\x7fELF...\0license=GPL\0depends=${depends}\0name=x\0`, "latin1");
 
 function writeTree(modules: Record<string, string>): string {
-	const tree = join(folder, "tree");
+	const tree = join(directory, "tree");
 	for (const [path, depends] of Object.entries(modules)) {
 		mkdirSync(join(tree, "kernel", path, ".."), { recursive: true });
 		writeFileSync(join(tree, "kernel", path), module(depends));
@@ -144,7 +144,7 @@ test("selectModules takes what is wanted and what that needs, and nothing else",
 		"net/vmw_vsock_virtio_transport_common.ko": "vsock,virtio-ring",
 		"sound/beep.ko": "",
 	});
-	const target = join(folder, "target");
+	const target = join(directory, "target");
 	await selectModules(tree, target, ["vmw_vsock_virtio_transport", "virtio_ring"]);
 	expect(readdirSync(join(target, "kernel/net")).sort()).toHaveLength(3);
 	expect(readdirSync(join(target, "kernel"))).toEqual(["net"]);
@@ -157,7 +157,7 @@ test("selectModules takes what is wanted and what that needs, and nothing else",
 
 test("selectModules refuses a kernel that lacks what a guest needs", async () => {
 	const tree = writeTree({ "net/vsock.ko": "" });
-	const selecting = selectModules(tree, join(folder, "target"), ["virtio_mmio"]);
+	const selecting = selectModules(tree, join(directory, "target"), ["virtio_mmio"]);
 	await expect(selecting).rejects.toMatchObject({ code: "ERR_KERNEL_MODULES" });
 });
 

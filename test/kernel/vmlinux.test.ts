@@ -7,15 +7,15 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { extractVmlinux } from "../../src/kernel/vmlinux.ts";
 
 const SETUP_SECTS = 3;
-let folder: string;
+let directory: string;
 let kernel: string;
 let vmlinux: string;
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
-	kernel = join(folder, "vmlinuz");
-	vmlinux = join(folder, "vmlinux");
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	kernel = join(directory, "vmlinuz");
+	vmlinux = join(directory, "vmlinux");
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(directory, { recursive: true }));
 
 /** The header and some bytes of an ELF file. */
 function elf({ elfClass = 2, machine = 62 } = {}): Buffer {
@@ -55,7 +55,7 @@ test.each([
 	writeFileSync(kernel, bzImage(payload()));
 	await extractVmlinux(kernel, vmlinux);
 	expect(readFileSync(vmlinux).equals(elf())).toBe(true);
-	expect(readdirSync(folder).sort()).toEqual(["vmlinux", "vmlinuz"]);
+	expect(readdirSync(directory).sort()).toEqual(["vmlinux", "vmlinuz"]);
 });
 
 test("extractVmlinux copies a kernel that is an ELF file", async () => {
@@ -81,7 +81,7 @@ test.each<[string, string, () => Buffer]>([
 ])("extractVmlinux refuses %s and leaves nothing", async (_name, code, image) => {
 	writeFileSync(kernel, image());
 	await expect(extractVmlinux(kernel, vmlinux)).rejects.toMatchObject({ code });
-	expect(readdirSync(folder)).toEqual(["vmlinuz"]);
+	expect(readdirSync(directory)).toEqual(["vmlinuz"]);
 });
 
 test("extractVmlinux names a kernel that does not exist", async () => {
@@ -91,16 +91,16 @@ test("extractVmlinux names a kernel that does not exist", async () => {
 test("extractVmlinux does not blame the kernel for what the host's file system refuses", async () => {
 	writeFileSync(kernel, bzImage(pack("xz", ["-c"], elf())));
 	/* xz -d -q -f FILE that leaves nothing to read. */
-	writeFileSync(join(folder, "xz"), '#!/bin/sh\nrm "$4"\n', { mode: 0o755 });
+	writeFileSync(join(directory, "xz"), '#!/bin/sh\nrm "$4"\n', { mode: 0o755 });
 	const { PATH } = process.env;
-	process.env["PATH"] = `${folder}:${PATH}`;
+	process.env.PATH = `${directory}:${PATH}`;
 	try {
 		await expect(extractVmlinux(kernel, vmlinux)).rejects.toMatchObject({
 			code: "ERR_CACHE",
 			message: expect.stringMatching(/^Cannot decompress kernel .*: no such file or directory$/),
 		});
 	} finally {
-		process.env["PATH"] = PATH;
+		process.env.PATH = PATH;
 	}
-	expect(readdirSync(folder).sort()).toEqual(["vmlinuz", "xz"]);
+	expect(readdirSync(directory).sort()).toEqual(["vmlinuz", "xz"]);
 });

@@ -47,22 +47,22 @@ describe("Kvm", () => {
 	});
 
 	it("open says that the permission is missing", () => {
-		const folder = mkdtempSync(join(tmpdir(), "tsvmm-kvm-"));
-		const path = join(folder, "kvm");
+		const directory = mkdtempSync(join(tmpdir(), "tsvmm-kvm-"));
+		const path = join(directory, "kvm");
 		writeFileSync(path, "", { mode: 0 });
 		const script = `
 			import { Kvm } from "./src/kvm/system.ts";
-			/* Loads what it needs while it still may: the checkout can be in a folder that only root can enter. */
+			/* Loads what it needs while it still may: the checkout can be in a directory that only root can enter. */
 			try { Kvm.open("/dev/no-kvm"); } catch { /* as it should */ }
 			if (process.getuid() === 0) { process.setgid(65534); process.setuid(65534); }
 			try { Kvm.open(${JSON.stringify(path)}); } catch (error) { console.log(error.code, error.message); }
 		`;
-		spawnSync("chmod", ["755", folder]);
+		spawnSync("chmod", ["755", directory]);
 		const run = spawnSync(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], {
 			cwd: packageRoot(),
 			encoding: "utf8",
 		});
-		rmSync(folder, { recursive: true });
+		rmSync(directory, { recursive: true });
 		expect(run.stdout).toBe(`ERR_KVM_PERMISSION Cannot open ${path}: permission denied\n`);
 	});
 

@@ -113,7 +113,7 @@ describe("tsvmm boot", () => {
 
 describe("the serial console", () => {
 	test("none: the guest runs without one", async () => {
-		const disk = join(linux.folder, "none.img");
+		const disk = join(linux.directory, "none.img");
 		await linux.sh(`truncate -s 4096 ${disk}`);
 		const script = "cat /proc/cmdline >/dev/vda; sync";
 		const result = await linux.boot({ kernel: "minimal", disks: [disk], script, args: ["--console", "none"] });
@@ -124,7 +124,7 @@ describe("the serial console", () => {
 	});
 
 	test("file: what the guest prints goes into the file", async () => {
-		const path = join(linux.folder, "console.log");
+		const path = join(linux.directory, "console.log");
 		const args = ["--console", `file=${path}`];
 		const { status, stdout } = await linux.boot({ kernel: "minimal", script: "echo in the file", args });
 		expect({ status, stdout }).toEqual({ status: 0, stdout: "" });

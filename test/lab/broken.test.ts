@@ -17,7 +17,7 @@ let kernel: string;
 
 beforeAll(async () => {
 	linux = await Linux.up(NAME);
-	kernel = join(linux.folder, "xcr0");
+	kernel = join(linux.directory, "xcr0");
 	const link = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x1000000"];
 	execFileSync("gcc", [...link, join(import.meta.dirname, "xcr0.S"), "-o", kernel]);
 });

@@ -41,7 +41,7 @@ afterAll(async () => {
 
 /** A new image file of this machine that the lab shares. */
 function image(name: string, bytes: number | Uint8Array): string {
-	const path = join(linux.folder, name);
+	const path = join(linux.directory, name);
 	if (typeof bytes === "number") {
 		closeSync(openSync(path, "w"));
 		truncateSync(path, bytes);
@@ -85,7 +85,7 @@ umount /mnt
 			const { output } = await linux.check({ kernel: which, disks: [disk, `${source},ro`], script });
 			host("e2fsck", "-f", "-n", disk);
 			const dump = (path: string) => {
-				const to = join(linux.folder, "dumped");
+				const to = join(linux.directory, "dumped");
 				host("debugfs", "-R", `dump ${path} ${to}`, disk);
 				return readFileSync(to);
 			};
@@ -168,7 +168,7 @@ sync`;
 		const { output } = await linux.check({ kernel, disks: [own, shared, tools], script });
 		for (const limit of output.trim().split("\n").slice(0, 2)) expect(Number(limit)).toBeGreaterThan(0);
 		expect(before - (await blocks())).toBe((3 * MIB) / 512);
-		const copy = join(linux.folder, "discard.copy");
+		const copy = join(linux.directory, "discard.copy");
 		await linux.sh(`cp ${own} ${copy}; rm ${own}`);
 		expect(mibs(copy)).toEqual(["a5", "00", "00", "a5", "a5", "00", "a5", "a5"]);
 		// A discard is a wish, zeroes are a promise.

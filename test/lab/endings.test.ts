@@ -24,7 +24,7 @@ true
 
 beforeAll(async () => {
 	linux = await Linux.up();
-	// Once to its end: the first boot makes the runtime folder.
+	// Once to its end: the first boot makes the runtime directory.
 	await linux.check({ kernel, script: "true" });
 	clean = await linux.sh(LEFT);
 });
@@ -104,7 +104,10 @@ describe("the user", () => {
 		const command = await linux.command({ kernel, script: "echo ready; while :; do :; done" });
 		const quoted = command.map((word) => `'${word}'`).join(" ");
 		const script = `stty -a >before; ${quoted}; echo "status $?"; stty -a >after; cmp before after && echo same`;
-		const session = await linux.lab.spawn(["sh", "-c", script], { cwd: linux.folder, tty: { columns: 80, rows: 25 } });
+		const session = await linux.lab.spawn(["sh", "-c", script], {
+			cwd: linux.directory,
+			tty: { columns: 80, rows: 25 },
+		});
 		let shown = "";
 		session.stdout.on("data", (chunk: Buffer) => {
 			if (!shown.includes("ready\r\n") && `${shown}${chunk}`.includes("ready\r\n")) session.stdin.write("\x01x");

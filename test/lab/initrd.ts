@@ -8,7 +8,7 @@ import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../../src/base/cpio.ts";
-import { cacheFolder } from "../../src/base/paths.ts";
+import { cacheDirectory } from "../../src/base/paths.ts";
 import { fetchPackage, unpackPackage } from "../../src/debian/packages.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { moduleLoadOrder } from "../../src/kernel/modules.ts";
@@ -18,7 +18,7 @@ const MODULES = [
 	...["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"],
 	...["af_packet", "ext4", "crc32c_generic", "squashfs", "overlay", "loop"],
 ];
-const FOLDERS = ["bin", "dev", "mnt", "proc", "root", "run", "sys", "tmp"];
+const DIRECTORIES = ["bin", "dev", "mnt", "proc", "root", "run", "sys", "tmp"];
 
 /** Debian's busybox-static, whichever busybox this machine has. */
 async function busybox(): Promise<Buffer> {
@@ -33,7 +33,7 @@ async function busybox(): Promise<Buffer> {
 
 /** The initrd for a kernel. @param extra static programs to put into /bin, by name */
 export async function testInitrd(kernel: GuestKernel, extra: Record<string, string> = {}): Promise<string> {
-	const modules = kernel.modulesFolder === undefined ? [] : await moduleLoadOrder(kernel.modulesFolder, MODULES);
+	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, MODULES);
 	const program = (name: string, data: Buffer): CpioEntry => ({ name, mode: S_IFREG | 0o755, data });
 	const init = await readFile(join(packageRoot(), "guests/test/init"));
 	const programs = await Promise.all(
@@ -42,11 +42,11 @@ export async function testInitrd(kernel: GuestKernel, extra: Record<string, stri
 	const key = createHash("sha256").update("1\0").update(init).update(kernel.name);
 	for (const { name, data } of programs) key.update(`\0${name}\0`).update(data!);
 	for (const module of modules) key.update(`\0${basename(module)}`);
-	const folder = join(cacheFolder(), "test-initrd");
-	const path = join(folder, `${key.digest("hex").slice(0, 32)}.cpio`);
+	const directory = join(cacheDirectory(), "test-initrd");
+	const path = join(directory, `${key.digest("hex").slice(0, 32)}.cpio`);
 	if (existsSync(path)) return path;
 	const entries: CpioEntry[] = [
-		...FOLDERS.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
+		...DIRECTORIES.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
 		{ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 },
 		program("init", init),
 		program("bin/busybox", await busybox()),
@@ -59,7 +59,7 @@ export async function testInitrd(kernel: GuestKernel, extra: Record<string, stri
 		entries.push({ name: "modules/order", mode: S_IFREG | 0o644, data: order });
 		for (const module of modules) entries.push(program(`modules/${basename(module)}`, await readFile(module)));
 	}
-	await mkdir(folder, { recursive: true });
+	await mkdir(directory, { recursive: true });
 	const temporary = `${path}.${randomUUID()}`;
 	try {
 		await writeFile(temporary, packCpio(entries));

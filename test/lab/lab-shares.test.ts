@@ -39,13 +39,13 @@ describe("isWithin", () => {
 });
 
 describe("enterArguments", () => {
-	it("enterArguments caches the system and the folder of node, each once", () => {
+	it("enterArguments caches the system and the directory of node, each once", () => {
 		const args = enterArguments();
 		const system = args.slice(0, args.indexOf("--"));
 		expect(system).toContain("/usr");
 		expect(system).toContain("/etc");
 		const node = dirname(realpathSync(process.execPath));
-		expect(system.filter((folder) => isWithin(node, folder))).toHaveLength(1);
+		expect(system.filter((directory) => isWithin(node, directory))).toHaveLength(1);
 		expect(new Set(system).size).toBe(system.length);
 	});
 });

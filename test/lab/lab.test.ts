@@ -1,6 +1,6 @@
 /*
  * The lab from outside: up, exec, down, what it does when it is killed, and that it leaves nothing behind. Each run has
- * a runtime folder of its own; the template in the cache is shared with the user's lab.
+ * a runtime directory of its own; the template in the cache is shared with the user's lab.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -18,7 +18,7 @@ import { LabPlace } from "../../src/lab/place.ts";
 
 const MINUTE = 60_000;
 const KVM_CREATE_VM = 0xae01;
-let folder: string;
+let directory: string;
 let lab: Lab;
 
 /** Runs the command line as a user does. */
@@ -42,11 +42,11 @@ async function result(child: ChildProcess): Promise<{ status: number | null; std
 	return { status: child.exitCode, stdout, stderr };
 }
 
-/** Processes of this host whose command line mentions our runtime folder. */
+/** Processes of this host whose command line mentions our runtime directory. */
 function processes(): string[] {
 	return execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })
 		.split("\n")
-		.filter((line) => line.includes(folder));
+		.filter((line) => line.includes(directory));
 }
 
 async function gone(pid: number): Promise<void> {
@@ -64,8 +64,8 @@ async function output(session: Session, until: string): Promise<string> {
 }
 
 beforeAll(async () => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-lab-"));
-	process.env.TSVMM_RUNTIME = folder;
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-lab-"));
+	process.env.TSVMM_RUNTIME = directory;
 	lab = await Lab.up();
 }, 10 * MINUTE);
 
@@ -73,7 +73,7 @@ afterAll(async () => {
 	lab?.close();
 	await Lab.down();
 	delete process.env.TSVMM_RUNTIME;
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 }, MINUTE);
 
 describe("Lab.exec", () => {
@@ -82,7 +82,7 @@ describe("Lab.exec", () => {
 		expect([status, String(stdout), String(stderr)]).toEqual([42, "out\n", "err\n"]);
 	});
 
-	it("exec runs in the caller's folder, with its environment and what is added", async () => {
+	it("exec runs in the caller's directory, with its environment and what is added", async () => {
 		const { stdout } = await lab.exec(["sh", "-c", 'pwd; echo "$HOME $ADDED"'], {
 			env: { ADDED: "a b" },
 			cwd: tmpdir(),
@@ -183,7 +183,7 @@ describe("Lab.spawn", () => {
 
 describe("the lab's files", () => {
 	it("a file written in the lab is on the host, and the other way round, at once", async () => {
-		const path = join(folder, "file");
+		const path = join(directory, "file");
 		await lab.exec(["sh", "-c", `echo one >${path}`]);
 		expect(readFileSync(path, "utf8")).toBe("one\n");
 		for (const words of ["two", "three is longer"]) {
@@ -194,7 +194,7 @@ describe("the lab's files", () => {
 		expect((await lab.exec(["test", "-e", path])).status).toBe(1);
 	});
 
-	it("the system's folders are read-only, /run and /dev/shm are the lab's own", async () => {
+	it("the system's directories are read-only, /run and /dev/shm are the lab's own", async () => {
 		expect((await lab.exec(["touch", "/usr/bin/tsvmm-was-here"])).status).not.toBe(0);
 		expect((await lab.exec(["sh", "-c", "touch /run/tsvmm/x /dev/shm/tsvmm-was-here"])).status).toBe(0);
 		expect(existsSync("/dev/shm/tsvmm-was-here")).toBe(false);
@@ -346,7 +346,7 @@ describe("the keeper", () => {
 			expect(await Lab.down("other")).toBe(false);
 			await gone(record!.pid);
 			await gone(record!.qemuPid!);
-			expect(readdirSync(join(folder, "lab"))).toEqual(["default"]);
+			expect(readdirSync(join(directory, "lab"))).toEqual(["default"]);
 			expect(processes().filter((line) => line.includes("/lab/other/"))).toEqual([]);
 		},
 		MINUTE,
@@ -363,7 +363,7 @@ describe("the keeper", () => {
 			await gone(record!.pid);
 			await gone(record!.qemuPid!);
 			expect(await Lab.status("victim")).toEqual({ name: "victim", state: "down" });
-			expect(existsSync(new LabPlace("victim").folder)).toBe(false);
+			expect(existsSync(new LabPlace("victim").directory)).toBe(false);
 			const second = await Lab.up({ name: "victim" });
 			expect((await second.exec(["true"])).status).toBe(0);
 			await second.down();
@@ -377,17 +377,17 @@ describe("the keeper", () => {
 			const path = process.env.TSVMM_CACHE;
 			process.env.TSVMM_CACHE = "/etc/passwd/tsvmm";
 			try {
-				await expect(Lab.up({ name: "broken" })).rejects.toMatchObject({ code: "ERR_FOLDER" });
+				await expect(Lab.up({ name: "broken" })).rejects.toMatchObject({ code: "ERR_DIRECTORY" });
 			} finally {
 				if (path === undefined) delete process.env.TSVMM_CACHE;
 				else process.env.TSVMM_CACHE = path;
 			}
-			expect(existsSync(new LabPlace("broken").folder)).toBe(false);
+			expect(existsSync(new LabPlace("broken").directory)).toBe(false);
 		},
 		MINUTE,
 	);
 
-	it("a lab's name cannot lead out of its folder", () => {
+	it("a lab's name cannot lead out of its directory", () => {
 		expect(() => new LabPlace("../x")).toThrow(/Cannot name a lab/);
 	});
 });

@@ -147,13 +147,13 @@ function parse(status: number, stdout: string, stderr: string): BootResult {
 
 export class Linux {
 	readonly lab: Lab;
-	/** A folder of this machine that the lab shares, for the test's files. */
-	readonly folder: string;
+	/** A directory of this machine that the lab shares, for the test's files. */
+	readonly directory: string;
 	#scripts = 0;
 
-	private constructor(lab: Lab, folder: string) {
+	private constructor(lab: Lab, directory: string) {
 		this.lab = lab;
-		this.folder = folder;
+		this.directory = directory;
 	}
 
 	/** Brings the lab up; bundles the sources first if they have changed. */
@@ -165,14 +165,14 @@ export class Linux {
 
 	async down(): Promise<void> {
 		await this.lab.down();
-		rmSync(this.folder, { recursive: true, force: true });
+		rmSync(this.directory, { recursive: true, force: true });
 	}
 
 	/** The command line that boots such a guest in the lab. */
 	async command(options: BootOptions): Promise<string[]> {
 		const { cpus = 1, memoryMiB = 128, disks = [], cmdline, args = [] } = options;
 		const kernel = await testKernel(options.kernel);
-		const script = join(this.folder, `script-${this.#scripts++}`);
+		const script = join(this.directory, `script-${this.#scripts++}`);
 		const text = Buffer.from(options.script);
 		writeFileSync(script, Buffer.concat([text, Buffer.alloc(512 - (text.length % 512))]));
 		return [
@@ -190,7 +190,7 @@ export class Linux {
 	async spawn(options: BootOptions): Promise<RunningLinux> {
 		const { timeoutMs = TIMEOUT_MS, tty, input } = options;
 		const command = await this.command(options);
-		const session = await this.lab.spawn(command, { cwd: this.folder, ...(tty === undefined ? {} : { tty }) });
+		const session = await this.lab.spawn(command, { cwd: this.directory, ...(tty === undefined ? {} : { tty }) });
 		const running = new RunningLinux(session, timeoutMs);
 		if (input !== undefined) session.stdin.write(input);
 		return running;
@@ -215,7 +215,7 @@ export class Linux {
 
 	/** Runs a shell command in the lab, outside of the guest. @returns its output @throws when it fails */
 	async sh(script: string, timeoutMs = TIMEOUT_MS): Promise<string> {
-		const { status, stdout, stderr } = await this.lab.exec(["sh", "-c", script], { cwd: this.folder, timeoutMs });
+		const { status, stdout, stderr } = await this.lab.exec(["sh", "-c", script], { cwd: this.directory, timeoutMs });
 		if (status !== 0) throw new Error(`in the lab: status ${status} of ${script}: ${stdout}${stderr}`);
 		return String(stdout);
 	}

@@ -21,7 +21,7 @@ beforeAll(async () => {
 	user.copy("docs/examples", "examples");
 	const blocks = [...readFileSync(join(packageRoot(), "README.md"), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)];
 	expect(blocks).toHaveLength(1);
-	writeFileSync(join(user.folder, "examples/readme.ts"), blocks[0]![1]!);
+	writeFileSync(join(user.directory, "examples/readme.ts"), blocks[0]![1]!);
 	expect(user.compile("examples", "node16")).toBe("");
 	await fetchKernel("6.1-cloud");
 	await ensureDemoImage("busybox");
@@ -35,7 +35,7 @@ afterAll(async () => {
 
 /** Runs a program in the lab. @returns what it printed @throws when it fails or complains */
 async function run(program: string): Promise<string> {
-	const options = { cwd: join(user.folder, "examples"), timeoutMs: 240_000 };
+	const options = { cwd: join(user.directory, "examples"), timeoutMs: 240_000 };
 	const { status, stdout, stderr } = await lab.exec([process.execPath, program], options);
 	if (status !== 0 || stderr.length > 0) throw new Error(`status ${status}: ${stdout}${stderr}`);
 	return String(stdout);
@@ -54,6 +54,6 @@ test.each(["own-device", "faulty-disk", "container"])(
 test("the README's program boots ./vmlinux and says how it ended", async () => {
 	const hello = "hello from the kernel\n";
 	const at = 0x2000000;
-	writeKernel(join(user.folder, "examples/vmlinux"), text(at, hello), print(at, hello.length), powerOff());
+	writeKernel(join(user.directory, "examples/vmlinux"), text(at, hello), print(at, hello.length), powerOff());
 	expect(await run("readme.js")).toBe(`${hello}guest powered off\n`);
 });

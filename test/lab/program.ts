@@ -40,10 +40,10 @@ export class LabProgram {
 	async run(linux: Linux, choice: KernelChoice): Promise<Record<string, string>> {
 		const kernel = await testKernel(choice);
 		const text = Buffer.from(LOOP);
-		const script = join(linux.folder, `loop-${choice}`);
+		const script = join(linux.directory, `loop-${choice}`);
 		writeFileSync(script, Buffer.concat([text, Buffer.alloc(512 - (text.length % 512))]));
 		const command = [process.execPath, this.#path, kernel.vmlinux, await testInitrd(kernel), script];
-		const { status, stdout, stderr } = await linux.lab.exec(command, { cwd: linux.folder, timeoutMs: 240_000 });
+		const { status, stdout, stderr } = await linux.lab.exec(command, { cwd: linux.directory, timeoutMs: 240_000 });
 		if (status !== 0 || stderr.length > 0) throw new Error(`status ${status}: ${stdout}${stderr}`);
 		return JSON.parse(String(stdout)) as Record<string, string>;
 	}

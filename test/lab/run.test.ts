@@ -1,6 +1,6 @@
 /*
  * `tsvmm run` as a user types it: a container in a microVM, in the lab where this machine has no KVM of its own. One
- * lab for all runs, in a runtime folder of its own.
+ * lab for all runs, in a runtime directory of its own.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -15,8 +15,8 @@ import { fetchKernel } from "../../src/kernel/store.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
 const program = join(packageRoot(), "dist/tsvmm.js");
-const folder = mkdtempSync(join(tmpdir(), "tsvmm-run-"));
-const env = { ...process.env, TSVMM_RUNTIME: folder };
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-run-"));
+const env = { ...process.env, TSVMM_RUNTIME: directory };
 let image: string;
 
 beforeAll(async () => {
@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => {
 	execFileSync(process.execPath, [program, "lab", "down"], { env });
-	rmSync(folder, { recursive: true, force: true });
+	rmSync(directory, { recursive: true, force: true });
 });
 
 function start(flags: string[], command: string[]): ChildProcess {
@@ -47,7 +47,7 @@ async function run(flags: string[], command: string[], input?: Buffer) {
 }
 
 describe("tsvmm run", () => {
-	test("honours environment, folder, user and host name, separates the streams, passes exit code 42 on", async () => {
+	test("honours environment, directory, user and host name, separates the streams, passes exit code 42 on", async () => {
 		const script = "env | sort; pwd; id -u; id -g; hostname; echo problem >&2; exit 42";
 		const flags = ["-e", "COLOUR=green", "-w", "/some/where", "-u", "12:34", "--hostname", "box"];
 		const { status, stdout, stderr } = await run(flags, ["sh", "-c", script]);

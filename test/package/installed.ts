@@ -14,16 +14,16 @@ export type Resolution = "node16" | "bundler";
 export class InstalledPackage {
 	readonly packed: Package;
 	/** The user's directory. */
-	readonly folder: string;
+	readonly directory: string;
 	readonly #above: string;
 
 	/** Packs, and installs with the types of Node that the repository itself has. */
 	constructor() {
 		this.#above = mkdtempSync(join(tmpdir(), "package-"));
-		this.folder = join(this.#above, "user");
+		this.directory = join(this.#above, "user");
 		this.packed = pack(this.#above);
-		mkdirSync(this.folder);
-		writeFileSync(join(this.folder, "package.json"), '{ "type": "module" }');
+		mkdirSync(this.directory);
+		writeFileSync(join(this.directory, "package.json"), '{ "type": "module" }');
 		const { devDependencies } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8"));
 		const types = `@types/node@${devDependencies["@types/node"]}`;
 		this.run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", this.packed.path, types]);
@@ -31,12 +31,12 @@ export class InstalledPackage {
 
 	/** Runs a command as the user. @returns its output @throws when it fails */
 	run(command: string, args: readonly string[]): string {
-		return execFileSync(command, args, { cwd: this.folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+		return execFileSync(command, args, { cwd: this.directory, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 	}
 
 	/** Copies a file or directory of the repository to the user. */
 	copy(path: string, name: string): void {
-		cpSync(join(packageRoot(), path), join(this.folder, name), { recursive: true });
+		cpSync(join(packageRoot(), path), join(this.directory, name), { recursive: true });
 	}
 
 	/**
@@ -44,8 +44,8 @@ export class InstalledPackage {
 	 *
 	 * @returns what the compiler says; "" when it is content
 	 */
-	compile(folder: string, resolution: Resolution): string {
-		const config = join(this.folder, folder, "tsconfig.json");
+	compile(directory: string, resolution: Resolution): string {
+		const config = join(this.directory, directory, "tsconfig.json");
 		const compilerOptions = {
 			target: "es2022",
 			lib: ["es2023"],

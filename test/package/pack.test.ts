@@ -47,7 +47,7 @@ test("the package is small", () => {
 });
 
 test("what the package imports is built in or a dependency of its own", () => {
-	const installed = join(user.folder, "node_modules/tsvmm");
+	const installed = join(user.directory, "node_modules/tsvmm");
 	const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
 	const known = [...Object.keys(dependencies), ...builtinModules];
 	const foreign = user.packed.files
@@ -88,10 +88,10 @@ test("npx tsvmm runs from the installed package", () => {
 });
 
 test("where the prebuilt helper does not load, the install script builds it from its source", () => {
-	const installed = join(user.folder, "node_modules/tsvmm");
+	const installed = join(user.directory, "node_modules/tsvmm");
 	rmSync(join(installed, "prebuilds"), { recursive: true });
 	user.run("npm", ["rebuild", "tsvmm"]);
-	writeFileSync(join(user.folder, "disk"), Buffer.alloc(512));
+	writeFileSync(join(user.directory, "disk"), Buffer.alloc(512));
 	const script = [
 		'import { FileDisk } from "tsvmm";',
 		'const disk = FileDisk.open("disk");',

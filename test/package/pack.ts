@@ -14,19 +14,19 @@ export interface Package {
 	readonly unpackedBytes: number;
 }
 
-/** Builds what has changed and packs it into `folder`. */
-export function pack(folder: string): Package {
+/** Builds what has changed and packs it into `directory`. */
+export function pack(directory: string): Package {
 	for (const script of ["build-native", "build-agent", "bundle", "build-library"]) {
 		execFileSync(process.execPath, [join(packageRoot(), `scripts/${script}.mjs`)], { stdio: "pipe" });
 	}
 	/* Without the scripts: prepack would set up the whole repository again. */
-	const args = ["pack", "--ignore-scripts", "--json", "--pack-destination", folder];
+	const args = ["pack", "--ignore-scripts", "--json", "--pack-destination", directory];
 	const said = execFileSync("npm", args, { cwd: packageRoot(), encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 	const parsed = JSON.parse(said);
 	/* An array up to npm 11.16, an object by name since. */
 	const [one] = Array.isArray(parsed) ? parsed : Object.values(parsed);
 	return {
-		path: join(folder, one.filename),
+		path: join(directory, one.filename),
 		files: one.files.map(({ path }: { path: string }) => path),
 		packedBytes: one.size,
 		unpackedBytes: one.unpackedSize,

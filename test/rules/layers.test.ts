@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { codeOf, filesOf, importsOf } from "./sources.ts";
 
-/** What the files of a folder of src/ may import besides their own folder. Downward only. */
+/** What the files of a directory of src/ may import besides their own directory. Downward only. */
 const BELOW_MACHINE = ["boot", "devices", "virtio", "backends", "kvm", "host", "base"];
 const ALLOWED: Record<string, readonly string[]> = {
 	cli: ["container", "kernel", "lab", "debian", "agent", "machine", ...BELOW_MACHINE],
@@ -33,9 +33,9 @@ test("importsOf sees enough to judge by", () => {
 	expect(importsOf("src/virtio/block.ts")).toContainEqual({ target: "src/backends/contract.ts", typeOnly: true });
 });
 
-test("every folder of src has a layer", () => {
-	const folders = new Set(sources.filter((path) => !TOP.includes(path)).map(layerOf));
-	expect([...folders].filter((folder) => ALLOWED[folder] === undefined)).toEqual([]);
+test("every directory of src has a layer", () => {
+	const directories = new Set(sources.filter((path) => !TOP.includes(path)).map(layerOf));
+	expect([...directories].filter((directory) => ALLOWED[directory] === undefined)).toEqual([]);
 });
 
 test("imports point only downward", () => {

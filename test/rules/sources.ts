@@ -7,10 +7,10 @@ import { fileURLToPath } from "node:url";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Files below `folder` whose name matches, as paths relative to the repository, sorted. */
-export function filesOf(folder: string, pattern: RegExp): string[] {
-	return readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
-		.map((name) => join(folder, name))
+/** Files below `directory` whose name matches, as paths relative to the repository, sorted. */
+export function filesOf(directory: string, pattern: RegExp): string[] {
+	return readdirSync(join(root, directory), { recursive: true, encoding: "utf8" })
+		.map((name) => join(directory, name))
 		.filter((path) => pattern.test(path) && !/(^|\/)(node_modules|out|build)\//.test(path))
 		.sort();
 }

@@ -5,26 +5,26 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { run } from "../../src/host/command.ts";
 
 const script = (name: string) => new URL(`../../scripts/${name}`, import.meta.url).href;
-const { modulesAreFresh } = (await import(script("setup.mjs"))) as { modulesAreFresh(folder: string): boolean };
+const { modulesAreFresh } = (await import(script("setup.mjs"))) as { modulesAreFresh(directory: string): boolean };
 const { missingPackages } = (await import(script("packages.mjs"))) as {
 	missingPackages(names: string[]): Promise<string[]>;
 };
 const { formatMs } = (await import(script("steps.mjs"))) as { formatMs(ms: number): string };
 
-let folder: string;
+let directory: string;
 beforeEach(() => {
-	folder = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(directory, { recursive: true }));
 
 function writeLocks(wanted: object, present: object): void {
-	mkdirSync(join(folder, "node_modules"));
-	writeFileSync(join(folder, "package-lock.json"), JSON.stringify({ packages: wanted }));
-	writeFileSync(join(folder, "node_modules/.package-lock.json"), JSON.stringify({ packages: present }));
+	mkdirSync(join(directory, "node_modules"));
+	writeFileSync(join(directory, "package-lock.json"), JSON.stringify({ packages: wanted }));
+	writeFileSync(join(directory, "node_modules/.package-lock.json"), JSON.stringify({ packages: present }));
 }
 
 test("modulesAreFresh is false before the first npm ci", () => {
-	expect(modulesAreFresh(folder)).toBe(false);
+	expect(modulesAreFresh(directory)).toBe(false);
 });
 
 test("modulesAreFresh compares versions, and does not miss what is optional", () => {
@@ -34,7 +34,7 @@ test("modulesAreFresh compares versions, and does not miss what is optional", ()
 		"node_modules/b": { version: "1.0.0", optional: true },
 	};
 	writeLocks(wanted, { "node_modules/a": { version: "1.0.0" } });
-	expect(modulesAreFresh(folder)).toBe(true);
+	expect(modulesAreFresh(directory)).toBe(true);
 });
 
 test.each([
@@ -42,7 +42,7 @@ test.each([
 	["a missing package", {}],
 ])("modulesAreFresh notices %s", (_name, present) => {
 	writeLocks({ "node_modules/a": { version: "1.0.0" } }, present);
-	expect(modulesAreFresh(folder)).toBe(false);
+	expect(modulesAreFresh(directory)).toBe(false);
 });
 
 test("missingPackages knows installed Debian packages from others", async () => {

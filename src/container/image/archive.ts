@@ -1,6 +1,6 @@
 /*
- * Where an import reads from: a folder or a tar, both as a set of files by path. Nothing outside is ever reached: in a
- * folder a symbolic link may not lead out of it, in a tar links are looked up among its own members.
+ * Where an import reads from: a directory or a tar, both as a set of files by path. Nothing outside is ever reached: in
+ * a directory a symbolic link may not lead out of it, in a tar links are looked up among its own members.
  */
 import { constants } from "node:fs";
 import { type FileHandle, lstat, open, realpath } from "node:fs/promises";
@@ -50,19 +50,19 @@ async function* charged(
 	}
 }
 
-export class FolderArchive implements Archive {
-	readonly #folder: string;
+export class DirectoryArchive implements Archive {
+	readonly #directory: string;
 	readonly #budget: ImageBudget;
 	readonly #signal: AbortSignal | undefined;
 
-	constructor(folder: string, budget: ImageBudget, signal?: AbortSignal) {
-		this.#folder = folder;
+	constructor(directory: string, budget: ImageBudget, signal?: AbortSignal) {
+		this.#directory = directory;
 		this.#budget = budget;
 		this.#signal = signal;
 	}
 
 	async has(path: string): Promise<boolean> {
-		return (await lstat(join(this.#folder, path)).catch(() => undefined)) !== undefined;
+		return (await lstat(join(this.#directory, path)).catch(() => undefined)) !== undefined;
 	}
 
 	async read(path: string): Promise<Buffer> {
@@ -84,9 +84,9 @@ export class FolderArchive implements Archive {
 	async #open(path: string): Promise<FileHandle> {
 		checkPath(path, "an image's file");
 		try {
-			const root = await realpath(this.#folder);
+			const root = await realpath(this.#directory);
 			const real = await realpath(join(root, path));
-			if (real !== root && !real.startsWith(root + sep)) throw escapes(path, real, "is outside the layout's folder");
+			if (real !== root && !real.startsWith(root + sep)) throw escapes(path, real, "is outside the layout's directory");
 			/* O_NONBLOCK: a FIFO in place of a blob must not hang us. */
 			const handle = await open(real, constants.O_RDONLY | constants.O_NONBLOCK);
 			if ((await handle.stat()).isFile()) return handle;
@@ -148,7 +148,7 @@ export class TarArchive implements Archive {
 	#add(entry: TarEntry): void {
 		if (entry.mtime > this.#newest) this.#newest = entry.mtime;
 		const path = entry.path.length > MAX_PATH ? entry.path : plain(entry.path);
-		/* The root folder itself is no member. */
+		/* The root directory itself is no member. */
 		if (path === "") return;
 		this.#count++;
 		const { type, offset, size } = entry;
@@ -201,7 +201,7 @@ export class TarArchive implements Archive {
 		return charged(chunks(this.#range, offset, size), path, this.#budget, this.#signal);
 	}
 
-	/** Old docker-archives store an equal layer once and link to it: "../ID/layer.tar" from within a folder. */
+	/** Old docker-archives store an equal layer once and link to it: "../ID/layer.tar" from within a directory. */
 	#find(path: string): Member {
 		checkPath(path, "an image's file");
 		let at = plain(bytePath(path));

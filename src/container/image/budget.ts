@@ -14,7 +14,7 @@ const GiB = 2 ** 30;
 export interface ImageLimits {
 	/** Images in one archive. */
 	readonly images: number;
-	/** Names in all layers; folders that paths imply are counted, too. */
+	/** Names in all layers; directories that paths imply are counted, too. */
 	readonly entries: number;
 	/** Memory for names, targets and inodes, in bytes. Never more than half of Node's heap. */
 	readonly heldBytes: number;
@@ -46,7 +46,9 @@ export const IMAGE_LIMITS: ImageLimits = {
 /** Most bytes of extended attributes, names included, that one file may have: Linux takes 64 KiB for one value. */
 export const MAX_FILE_XATTRS = 128 * KiB;
 
-/** What an inode, its place in a folder and the headers it was read from take in V8's heap, measured and rounded up. */
+/**
+ * What an inode, its place in a directory and the headers it was read from take in V8's heap, measured and rounded up.
+ */
 const ENTRY_BYTES = 512;
 
 export class ImageBudget {

@@ -9,7 +9,7 @@ export interface ImageConfig {
 	readonly env: readonly string[];
 	readonly entrypoint: readonly string[];
 	readonly cmd: readonly string[];
-	/** "" when the image does not say; the root folder then. */
+	/** "" when the image does not say; the root directory then. */
 	readonly workingDir: string;
 	/** "", "user", "uid", "user:group" or "uid:gid", as the image has it; resolved in the guest against /etc/passwd. */
 	readonly user: string;

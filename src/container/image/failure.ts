@@ -17,17 +17,17 @@ export function escapes(file: string, path: string, found: string): ImageError {
 }
 
 /** Turns a failed write into ERR_STORE_FULL or ERR_STORE_WRITE; leaves errors of ours alone. */
-export function writeFailure(folder: string, error: unknown): unknown {
+export function writeFailure(directory: string, error: unknown): unknown {
 	if (error instanceof TsvmmError) return error;
 	const errno = errnoName(error);
 	if (errno === undefined || !/^E[A-Z]+$/.test(errno)) return error;
-	if (errno === "ENOSPC" || errno === "EDQUOT") return storeFull(folder, error);
-	return new HostError("ERR_STORE_WRITE", `Cannot write in ${folder}: ${explain(error)}`, { cause: error });
+	if (errno === "ENOSPC" || errno === "EDQUOT") return storeFull(directory, error);
+	return new HostError("ERR_STORE_WRITE", `Cannot write in ${directory}: ${explain(error)}`, { cause: error });
 }
 
-export function storeFull(folder: string, cause?: unknown): HostError {
-	return new HostError("ERR_STORE_FULL", `Cannot write in ${folder}: no space left on device`, {
-		hint: "Remove images with tsvmm image rm, or set TSVMM_CACHE to a folder on a larger disk",
+export function storeFull(directory: string, cause?: unknown): HostError {
+	return new HostError("ERR_STORE_FULL", `Cannot write in ${directory}: no space left on device`, {
+		hint: "Remove images with tsvmm image rm, or set TSVMM_CACHE to a directory on a larger disk",
 		cause,
 	});
 }

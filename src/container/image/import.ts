@@ -1,10 +1,10 @@
 /*
- * Brings an image from a file, a folder or stdin into the store: unpack the outer compression, tell the format by what
- * is inside, pick the images, copy and check their blobs, try out all layers, and only then make it visible.
+ * Brings an image from a file, a directory or stdin into the store: unpack the outer compression, tell the format by
+ * what is inside, pick the images, copy and check their blobs, try out all layers, and only then make it visible.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
-import { FolderArchive, TarArchive } from "./archive.ts";
+import { DirectoryArchive, TarArchive } from "./archive.ts";
 import { ImageBudget, type ImageLimits } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
 import { compressionOf, decompress } from "./decompress.ts";
@@ -56,7 +56,7 @@ export async function importImage(
 			const label = typeof source === "string" ? source : "standard input";
 			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
 			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal: options.signal };
-			const found = await withCandidates(work, file?.folder ?? input, (candidates) =>
+			const found = await withCandidates(work, file?.directory ?? input, (candidates) =>
 				loadAll(work, candidates, wanted),
 			);
 			options.signal?.throwIfAborted();
@@ -85,9 +85,9 @@ function wantedName(text: string): Reference {
 	throw new UsageError("ERR_IMAGE_REFERENCE", `Cannot import an image as "${text}": a digest cannot be chosen`);
 }
 
-async function openSource(path: string): Promise<{ folder?: string; handle?: FileHandle }> {
+async function openSource(path: string): Promise<{ directory?: string; handle?: FileHandle }> {
 	try {
-		if ((await stat(path)).isDirectory()) return { folder: path };
+		if ((await stat(path)).isDirectory()) return { directory: path };
 		return { handle: await open(path, "r") };
 	} catch (error) {
 		const code = errnoName(error) === "ENOENT" ? "ERR_IMAGE_NOT_FOUND" : "ERR_IMAGE_OPEN";
@@ -102,10 +102,10 @@ async function withCandidates<T>(
 ): Promise<T> {
 	const { label, budget, signal } = work;
 	if (typeof input === "string") {
-		const archive = new FolderArchive(input, budget, signal);
+		const archive = new DirectoryArchive(input, budget, signal);
 		if (!(await archive.has("oci-layout"))) {
-			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: the folder has no file oci-layout`, {
-				hint: "A folder must be an OCI image layout; pack a root file system with tar",
+			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: the directory has no file oci-layout`, {
+				hint: "A directory must be an OCI image layout; pack a root file system with tar",
 			});
 		}
 		return use(await readOciLayout(archive));

@@ -1,8 +1,8 @@
 /*
  * Applies layers to a tree, lowest first, by the rules of OCI image-spec 1.1 (layer.md): `.wh.NAME` removes NAME of the
- * layers below, `.wh..wh..opq` removes everything that the layers below have in its folder, a folder over a folder
- * changes its metadata and keeps what is in it, anything else replaces what was there. Whiteouts act only on lower
- * layers, wherever they stand in the archive, hence two passes. Then writes the tree as one tar stream.
+ * layers below, `.wh..wh..opq` removes everything that the layers below have in its directory, a directory over a
+ * directory changes its metadata and keeps what is in it, anything else replaces what was there. Whiteouts act only on
+ * lower layers, wherever they stand in the archive, hence two passes. Then writes the tree as one tar stream.
  */
 import { ImageBudget } from "./budget.ts";
 import { escapes, malformed } from "./failure.ts";
@@ -12,11 +12,11 @@ import { readXattrs } from "./tar/pax.ts";
 import { readTar } from "./tar/read.ts";
 import { padding, type TarHeader, tarEnd, tarHeader } from "./tar/write.ts";
 import {
-	changeFolder,
+	changeDirectory,
 	componentsOf,
-	folderAt,
+	directoryAt,
 	type Inode,
-	newFolder,
+	newDirectory,
 	newInode,
 	type Origin,
 	pathBytesIn,
@@ -44,7 +44,7 @@ export async function mergeLayers(
 	budget = new ImageBudget(),
 	pace = new Pace(),
 ): Promise<Inode> {
-	const root = newFolder();
+	const root = newDirectory();
 	for (const [source, layer] of layers.entries()) {
 		const origin = { file: layer.name, budget };
 		const entries: TarEntry[] = [];
@@ -70,32 +70,32 @@ export async function mergeLayers(
 }
 
 interface Whiteout {
-	readonly folder: readonly string[];
-	/** What is removed from the folder: a name, everything, or (what aufs kept for itself) nothing. */
+	readonly directory: readonly string[];
+	/** What is removed from the directory: a name, everything, or (what aufs kept for itself) nothing. */
 	readonly removes: { readonly name: string } | "all" | "nothing";
 }
 
 /** Undefined when the entry is a part of the image. */
 function whiteoutOf(entry: TarEntry, file: string): Whiteout | undefined {
 	if (!entry.path.includes(WHITEOUT)) return undefined;
-	const folder = componentsOf(entry.path, file);
-	const name = folder.pop();
+	const directory = componentsOf(entry.path, file);
+	const name = directory.pop();
 	if (name === undefined || !name.startsWith(WHITEOUT)) {
 		/* What aufs kept beside its files (.wh..wh.plnk/...) is no part of the image. */
-		return folder.some((part) => part.startsWith(".wh..wh.")) ? { folder, removes: "nothing" } : undefined;
+		return directory.some((part) => part.startsWith(".wh..wh.")) ? { directory, removes: "nothing" } : undefined;
 	}
-	if (name === OPAQUE) return { folder, removes: "all" };
-	if (name.startsWith(".wh..wh.")) return { folder, removes: "nothing" };
+	if (name === OPAQUE) return { directory, removes: "all" };
+	if (name.startsWith(".wh..wh.")) return { directory, removes: "nothing" };
 	const hidden = name.slice(WHITEOUT.length);
 	if (hidden === "" || hidden === "." || hidden === "..") {
 		throw escapes(file, shown(entry.path), "is a whiteout of no file");
 	}
-	return { folder, removes: { name: hidden } };
+	return { directory, removes: { name: hidden } };
 }
 
-function applyWhiteout(root: Inode, { folder, removes }: Whiteout, origin: Origin): void {
+function applyWhiteout(root: Inode, { directory, removes }: Whiteout, origin: Origin): void {
 	if (removes === "nothing") return;
-	const children = folderAt(root, folder, origin, false)?.children;
+	const children = directoryAt(root, directory, origin, false)?.children;
 	if (removes === "all") children?.clear();
 	else children?.delete(removes.name);
 }
@@ -105,34 +105,34 @@ function applyEntry(root: Inode, entry: TarEntry, source: number, origin: Origin
 	const parts = componentsOf(entry.path, file);
 	const name = parts.pop();
 	if (name === undefined) {
-		if (entry.type !== "directory") throw malformed(file, "the root is not a folder");
-		changeFolder(root, entry, source);
+		if (entry.type !== "directory") throw malformed(file, "the root is not a directory");
+		changeDirectory(root, entry, source);
 		return;
 	}
 	if (entry.type === "link") {
 		/* Look the target up before the parents are made: a link must name what is there already. */
 		const inode = linkTarget(root, entry, origin);
-		const folder = folderAt(root, parts, origin, true)!;
-		pathBytesIn(folder, name, file);
-		folder.children!.set(name, inode);
+		const directory = directoryAt(root, parts, origin, true)!;
+		pathBytesIn(directory, name, file);
+		directory.children!.set(name, inode);
 		inode.links++;
 		return;
 	}
 	if (entry.type === "symlink" && (entry.target === "" || entry.target.length > MAX_TARGET)) {
 		throw malformed(file, `${quoted(entry.path)} is a symbolic link of ${entry.target.length} bytes`);
 	}
-	const folder = folderAt(root, parts, origin, true)!;
-	const before = folder.children!.get(name);
-	if (entry.type === "directory" && before?.children !== undefined) changeFolder(before, entry, source);
-	else folder.children!.set(name, newInode(entry, source, pathBytesIn(folder, name, file) + 1));
+	const directory = directoryAt(root, parts, origin, true)!;
+	const before = directory.children!.get(name);
+	if (entry.type === "directory" && before?.children !== undefined) changeDirectory(before, entry, source);
+	else directory.children!.set(name, newInode(entry, source, pathBytesIn(directory, name, file) + 1));
 }
 
 function linkTarget(root: Inode, entry: TarEntry, origin: Origin): Inode {
 	const target = componentsOf(entry.target, origin.file);
 	const last = target.pop();
-	const inode = last === undefined ? root : folderAt(root, target, origin, false)?.children?.get(last);
+	const inode = last === undefined ? root : directoryAt(root, target, origin, false)?.children?.get(last);
 	if (inode === undefined || inode.children !== undefined) {
-		const found = inode === undefined ? "which does not exist" : "which is a folder";
+		const found = inode === undefined ? "which does not exist" : "which is a directory";
 		throw malformed(origin.file, `${quoted(entry.path)} is a hard link to ${quoted(entry.target)}, ${found}`);
 	}
 	return inode;

@@ -80,7 +80,7 @@ const RECIPE = createHash("sha256")
 
 /** Where the root file system of an image is or would be. */
 export function rootfsPath(store: ImageStore, image: StoredImage): string {
-	return join(store.rootfsFolder, `${image.digest.slice("sha256:".length)}-${RECIPE}.squashfs`);
+	return join(store.rootfsDirectory, `${image.digest.slice("sha256:".length)}-${RECIPE}.squashfs`);
 }
 
 /**
@@ -102,15 +102,15 @@ export async function openRootfs(
 	const present = await openWhole(path);
 	if (present !== undefined) return new OpenRootfs(path, present);
 	try {
-		await mkdir(store.rootfsFolder, { recursive: true });
+		await mkdir(store.rootfsDirectory, { recursive: true });
 		return await store.shared(async () => {
 			store.find(image.digest);
 			await build(store, image, path, options);
-			await removeUnused(store.rootfsFolder, (name) => !name.includes(`-${RECIPE}.`));
+			await removeUnused(store.rootfsDirectory, (name) => !name.includes(`-${RECIPE}.`));
 			return new OpenRootfs(path, await open(path, "r"));
 		});
 	} catch (error) {
-		throw writeFailure(store.rootfsFolder, error);
+		throw writeFailure(store.rootfsDirectory, error);
 	}
 }
 
@@ -127,7 +127,7 @@ async function openWhole(path: string): Promise<FileHandle | undefined> {
 
 /** Makes the root file system; for a holder of the store's lock. */
 async function build(store: ImageStore, image: StoredImage, path: string, options: RootfsOptions): Promise<void> {
-	const temporary = join(store.rootfsFolder, `.${randomUUID()}`);
+	const temporary = join(store.rootfsDirectory, `.${randomUUID()}`);
 	try {
 		await buildFile(store, image, temporary, options);
 		await publish(temporary, path);
@@ -164,12 +164,12 @@ function layerSource(store: ImageStore): LayerSource {
 					cause: error,
 				});
 			}),
-		scratch: () => scratchFile(store.rootfsFolder),
+		scratch: () => scratchFile(store.rootfsDirectory),
 		fill: writeAll,
 	};
 }
 
-/** Gives the root folder its owner and time. */
+/** Gives the root directory its owner and time. */
 async function finish(root: Inode, { owners }: TreeMeasure, path: string): Promise<void> {
 	const handle = await open(path, "r+");
 	try {

@@ -1,7 +1,7 @@
 /*
- * Mends the root folder's inode in a squashfs that sqfstar 4.5 made: it takes the mode as an option but gives the root
- * folder to whoever runs it, at the time of the run, so that an image built by user 1000 would let the guest's user
- * 1000 write in /. Inodes and the id table are uncompressed (-noI), so owner and time are a few bytes in place.
+ * Mends the root directory's inode in a squashfs that sqfstar 4.5 made: it takes the mode as an option but gives the
+ * root directory to whoever runs it, at the time of the run, so that an image built by user 1000 would let the guest's
+ * user 1000 write in /. Inodes and the id table are uncompressed (-noI), so owner and time are a few bytes in place.
  *
  *     superblock.root_inode -> metadata block (2-byte length, 8 KiB of inodes) -> uid, gid (indices), mtime
  *     superblock.id_table   -> positions of metadata blocks -> uint32 ids
@@ -46,7 +46,7 @@ export async function isWhole(handle: FileHandle): Promise<boolean> {
 }
 
 /**
- * Gives the root folder its owner and time.
+ * Gives the root directory its owner and time.
  *
  * @param handle the image, open for reading and writing
  * @param used true for an id that a file of the image has, whose entry in the id table must stay

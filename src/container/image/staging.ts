@@ -1,5 +1,5 @@
 /*
- * One import's private folder in the store. Blobs are written, hashed and synced here; `commit` renames them into
+ * One import's private directory in the store. Blobs are written, hashed and synced here; `commit` renames them into
  * place, blobs first, then the record, then the names, so that whatever is visible is whole. `discard` (or the next
  * import, if this process is killed) leaves nothing.
  */
@@ -21,20 +21,20 @@ export interface Blob {
 export class Staging {
 	readonly #store: ImageStore;
 	readonly #lock: FileLock;
-	readonly #folder: string;
+	readonly #directory: string;
 	readonly #blobs = new Set<string>();
 
-	private constructor(store: ImageStore, lock: FileLock, folder: string) {
+	private constructor(store: ImageStore, lock: FileLock, directory: string) {
 		this.#store = store;
 		this.#lock = lock;
-		this.#folder = folder;
+		this.#directory = directory;
 	}
 
 	/** Takes over the lock. */
 	static async create(store: ImageStore, lock: FileLock): Promise<Staging> {
-		const folder = join(store.folder, "staging", randomUUID());
-		await mkdir(folder);
-		return new Staging(store, lock, folder);
+		const directory = join(store.directory, "staging", randomUUID());
+		await mkdir(directory);
+		return new Staging(store, lock, directory);
 	}
 
 	/**
@@ -45,7 +45,7 @@ export class Staging {
 	 * @throws ImageError ERR_IMAGE_DIGEST, ERR_IMAGE_MALFORMED (size); HostError ERR_STORE_FULL
 	 */
 	async put(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, file: string, expected?: Blob): Promise<Blob> {
-		const temporary = join(this.#folder, `.${randomUUID()}`);
+		const temporary = join(this.#directory, `.${randomUUID()}`);
 		const hash = createHash("sha256");
 		let sizeBytes = 0;
 		const handle = await this.#write(open(temporary, "wx", 0o644));
@@ -81,7 +81,7 @@ export class Staging {
 
 	/** A nameless file to unpack into; gone when closed. */
 	async scratch(): Promise<FileHandle> {
-		return this.#write(scratchFile(this.#folder));
+		return this.#write(scratchFile(this.#directory));
 	}
 
 	/** Writes to a handle of `scratch`, with a full disk told as such. */
@@ -97,7 +97,7 @@ export class Staging {
 	async #commit(images: readonly { image: StoredImage; names: readonly string[] }[]): Promise<void> {
 		const store = this.#store;
 		for (const digest of this.#blobs) await rename(this.#path(digest), store.blobPath(digest));
-		await sync(join(store.folder, "blobs/sha256"));
+		await sync(join(store.directory, "blobs/sha256"));
 		for (const { image } of images) await this.#place(store.recordPath(image.digest), image);
 		for (const { image, names } of images) {
 			for (const reference of names) {
@@ -108,31 +108,31 @@ export class Staging {
 
 	/** Removes what is left of this import and releases the lock. Always called, also after `commit`. */
 	async discard(): Promise<void> {
-		await rm(this.#folder, { recursive: true, force: true });
+		await rm(this.#directory, { recursive: true, force: true });
 		await this.#lock.close();
 	}
 
 	#place(path: string, value: unknown): Promise<void> {
 		const text = `${JSON.stringify(value, undefined, "\t")}\n`;
-		return writeDurably(path, text, join(this.#folder, `.${randomUUID()}`));
+		return writeDurably(path, text, join(this.#directory, `.${randomUUID()}`));
 	}
 
 	#path(digest: string): string {
-		return join(this.#folder, digest.slice("sha256:".length));
+		return join(this.#directory, digest.slice("sha256:".length));
 	}
 
 	async #write<T>(work: Promise<T>): Promise<T> {
 		try {
 			return await work;
 		} catch (error) {
-			throw writeFailure(this.#store.folder, error);
+			throw writeFailure(this.#store.directory, error);
 		}
 	}
 }
 
-/** A file without a name in `folder`, open for reading and writing. */
-export async function scratchFile(folder: string): Promise<FileHandle> {
-	const path = join(folder, `.${randomUUID()}`);
+/** A file without a name in `directory`, open for reading and writing. */
+export async function scratchFile(directory: string): Promise<FileHandle> {
+	const path = join(directory, `.${randomUUID()}`);
 	const handle = await open(path, "wx+", 0o600);
 	await unlink(path);
 	return handle;

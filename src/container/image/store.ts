@@ -17,7 +17,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
-import { cacheFolder } from "../../base/paths.ts";
+import { cacheDirectory } from "../../base/paths.ts";
 import { FileLock } from "../../host/file-lock.ts";
 import type { StoredImage } from "./config.ts";
 import { writeFailure } from "./failure.ts";
@@ -30,19 +30,19 @@ export interface NamedImage extends StoredImage {
 }
 
 export class ImageStore {
-	readonly folder: string;
+	readonly directory: string;
 	/** Root file system images built from this store. */
-	readonly rootfsFolder: string;
+	readonly rootfsDirectory: string;
 
-	/** @param folder made on the first write; cacheFolder()/images when missing */
-	constructor(folder = join(cacheFolder(), "images")) {
-		this.folder = folder;
-		this.rootfsFolder = join(dirname(folder), "rootfs");
+	/** @param directory made on the first write; cacheDirectory()/images when missing */
+	constructor(directory = join(cacheDirectory(), "images")) {
+		this.directory = directory;
+		this.rootfsDirectory = join(dirname(directory), "rootfs");
 	}
 
 	/** Where the blob of a digest is or would be. */
 	blobPath(digest: string): string {
-		return join(this.folder, "blobs/sha256", digest.slice("sha256:".length));
+		return join(this.directory, "blobs/sha256", digest.slice("sha256:".length));
 	}
 
 	/**
@@ -99,7 +99,7 @@ export class ImageStore {
 			return await Staging.create(this, lock);
 		} catch (error) {
 			await lock.close();
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		}
 	}
 
@@ -112,7 +112,7 @@ export class ImageStore {
 		try {
 			if (await lock?.tryExclusive()) await this.#sweep();
 		} catch (error) {
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		} finally {
 			await lock?.close();
 		}
@@ -161,59 +161,59 @@ export class ImageStore {
 			await this.#collect();
 			return said;
 		} catch (error) {
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		} finally {
 			await lock.close();
 		}
 	}
 
 	recordPath(digest: string): string {
-		return join(this.folder, "records", `${digest.slice("sha256:".length)}.json`);
+		return join(this.directory, "records", `${digest.slice("sha256:".length)}.json`);
 	}
 
 	namePath(reference: string): string {
-		return join(this.folder, "names", `${createHash("sha256").update(reference).digest("hex")}.json`);
+		return join(this.directory, "names", `${createHash("sha256").update(reference).digest("hex")}.json`);
 	}
 
 	async #ready(): Promise<void> {
 		try {
 			for (const name of ["blobs/sha256", "records", "names", "staging"]) {
-				await mkdir(join(this.folder, name), { recursive: true });
+				await mkdir(join(this.directory, name), { recursive: true });
 			}
 		} catch (error) {
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		}
 	}
 
 	async #openLock(): Promise<FileLock> {
 		try {
-			return await FileLock.open(join(this.folder, "lock"));
+			return await FileLock.open(join(this.directory, "lock"));
 		} catch (error) {
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		}
 	}
 
 	/** Undefined for a store that this user, or anybody, can only read. */
 	async #openLockIfWritable(): Promise<FileLock | undefined> {
 		try {
-			return await FileLock.open(join(this.folder, "lock"));
+			return await FileLock.open(join(this.directory, "lock"));
 		} catch (error) {
 			if (errnoName(error) === "EROFS" || errnoName(error) === "EACCES") return undefined;
-			throw writeFailure(this.folder, error);
+			throw writeFailure(this.directory, error);
 		}
 	}
 
 	async #hasLeftovers(): Promise<boolean> {
-		if ((await readdir(join(this.folder, "staging")).catch(() => [])).length > 0) return true;
-		return (await readdir(this.rootfsFolder).catch(() => [])).some((name) => name.startsWith("."));
+		if ((await readdir(join(this.directory, "staging")).catch(() => [])).length > 0) return true;
+		return (await readdir(this.rootfsDirectory).catch(() => [])).some((name) => name.startsWith("."));
 	}
 
 	async #sweep(): Promise<void> {
-		for (const name of await readdir(join(this.folder, "staging")).catch(() => [])) {
-			await rm(join(this.folder, "staging", name), { recursive: true, force: true });
+		for (const name of await readdir(join(this.directory, "staging")).catch(() => [])) {
+			await rm(join(this.directory, "staging", name), { recursive: true, force: true });
 		}
-		for (const name of await readdir(this.rootfsFolder).catch(() => [])) {
-			if (name.startsWith(".")) await rm(join(this.rootfsFolder, name), { force: true });
+		for (const name of await readdir(this.rootfsDirectory).catch(() => [])) {
+			if (name.startsWith(".")) await rm(join(this.rootfsDirectory, name), { force: true });
 		}
 	}
 
@@ -225,10 +225,10 @@ export class ImageStore {
 				used.add(digest.slice("sha256:".length));
 			}
 		}
-		const blobs = join(this.folder, "blobs/sha256");
+		const blobs = join(this.directory, "blobs/sha256");
 		for (const name of await readdir(blobs)) if (!used.has(name)) await unlink(join(blobs, name));
-		for (const name of await readdir(this.rootfsFolder).catch(() => [])) {
-			if (!used.has(name.slice(0, 64))) await rm(join(this.rootfsFolder, name), { force: true });
+		for (const name of await readdir(this.rootfsDirectory).catch(() => [])) {
+			if (!used.has(name.slice(0, 64))) await rm(join(this.rootfsDirectory, name), { force: true });
 		}
 	}
 
@@ -248,7 +248,7 @@ export class ImageStore {
 
 	#names(): { reference: string; digest: string }[] {
 		return this.#entries("names")
-			.map((file) => this.#readJson<{ reference: string; digest: string }>(join(this.folder, "names", file)))
+			.map((file) => this.#readJson<{ reference: string; digest: string }>(join(this.directory, "names", file)))
 			.filter((name) => name !== undefined)
 			.sort((a, b) => (a.reference < b.reference ? -1 : 1));
 	}
@@ -277,12 +277,12 @@ export class ImageStore {
 		return found[0];
 	}
 
-	#entries(folder: string): string[] {
+	#entries(directory: string): string[] {
 		try {
-			return readdirSync(join(this.folder, folder)).filter((name) => /^[0-9a-f]{64}\.json$/.test(name));
+			return readdirSync(join(this.directory, directory)).filter((name) => /^[0-9a-f]{64}\.json$/.test(name));
 		} catch (error) {
 			if (errnoName(error) === "ENOENT") return [];
-			throw new HostError("ERR_STORE_READ", `Cannot read ${join(this.folder, folder)}: ${explain(error)}`, {
+			throw new HostError("ERR_STORE_READ", `Cannot read ${join(this.directory, directory)}: ${explain(error)}`, {
 				cause: error,
 			});
 		}

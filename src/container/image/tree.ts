@@ -1,10 +1,10 @@
 /*
- * A root file system as a tree in memory: folders hold names, names point to inodes, two names of one inode are hard
- * links. File contents stay where they are (a layer and an offset). Nothing is ever extracted on the host, so that no
- * path in an image can reach the host's files, whatever it says.
+ * A root file system as a tree in memory: directories hold names, names point to inodes, two names of one inode are
+ * hard links. File contents stay where they are (a layer and an offset). Nothing is ever extracted on the host, so that
+ * no path in an image can reach the host's files, whatever it says.
  *
- * Paths are resolved inside the tree as the kernel would with the tree as its root: symbolic links in parent folders
- * are followed, an absolute target starts at the tree's root, ".." at the root stays there.
+ * Paths are resolved inside the tree as the kernel would with the tree as its root: symbolic links in parent
+ * directories are followed, an absolute target starts at the tree's root, ".." at the root stays there.
  */
 import type { ImageError } from "../../base/errors.ts";
 import type { ImageBudget } from "./budget.ts";
@@ -29,7 +29,7 @@ export interface Inode {
 	size: number;
 	/** How many names were given to it; some may be gone. */
 	links: number;
-	/** Only folders have names in them, */
+	/** Only directories have names in them, */
 	children?: Map<string, Inode>;
 	/** and one path, whose length in bytes this is, with a "/" at its end. */
 	pathBytes: number;
@@ -46,8 +46,8 @@ const MAX_SYMLINKS = 40;
 const MAX_NAME = 255;
 const MAX_PATH = 4096;
 
-/** A folder as it is made where a layer forgot it: root's, 0755. */
-export function newFolder(pathBytes = 0): Inode {
+/** A directory as it is made where a layer forgot it: root's, 0755. */
+export function newDirectory(pathBytes = 0): Inode {
 	return {
 		type: "directory",
 		mode: 0o755,
@@ -77,9 +77,9 @@ export function newInode(entry: TarEntry, source: number, pathBytes: number): In
 	return inode;
 }
 
-/** Gives a folder the attributes of another entry for it; what is in it stays. */
-export function changeFolder(folder: Inode, { mode, uid, gid, mtime, xattrs }: TarEntry, source: number): void {
-	Object.assign(folder, { mode, uid, gid, mtime, xattrs, source });
+/** Gives a directory the attributes of another entry for it; what is in it stays. */
+export function changeDirectory(directory: Inode, { mode, uid, gid, mtime, xattrs }: TarEntry, source: number): void {
+	Object.assign(directory, { mode, uid, gid, mtime, xattrs, source });
 }
 
 /**
@@ -100,13 +100,13 @@ function tooLong(file: string, path: string): ImageError {
 }
 
 /**
- * The folder at `parts`, through symbolic links.
+ * The directory at `parts`, through symbolic links.
  *
  * @param create true to make what is missing; otherwise undefined comes back
- * @throws ImageError ERR_IMAGE_MALFORMED when something on the way is not a folder (only with `create`),
+ * @throws ImageError ERR_IMAGE_MALFORMED when something on the way is not a directory (only with `create`),
  *   ERR_IMAGE_TOO_LARGE
  */
-export function folderAt(root: Inode, parts: readonly string[], origin: Origin, create: boolean): Inode | undefined {
+export function directoryAt(root: Inode, parts: readonly string[], origin: Origin, create: boolean): Inode | undefined {
 	const { file, budget } = origin;
 	const stack = [root];
 	const todo = [...parts].reverse();
@@ -122,7 +122,7 @@ export function folderAt(root: Inode, parts: readonly string[], origin: Origin, 
 		if (next === undefined) {
 			if (!create) return undefined;
 			budget.addEntry(file, name.length);
-			next = newFolder(pathBytesIn(here, name, file) + 1);
+			next = newDirectory(pathBytesIn(here, name, file) + 1);
 			here.children!.set(name, next);
 		}
 		if (next.type === "symlink") {
@@ -134,7 +134,7 @@ export function folderAt(root: Inode, parts: readonly string[], origin: Origin, 
 		}
 		if (next.children === undefined) {
 			if (!create) return undefined;
-			throw malformed(file, `${show(parts)}: ${quoted(name)} is not a folder`);
+			throw malformed(file, `${show(parts)}: ${quoted(name)} is not a directory`);
 		}
 		stack.push(next);
 	}
@@ -142,12 +142,12 @@ export function folderAt(root: Inode, parts: readonly string[], origin: Origin, 
 }
 
 /**
- * Length of the path that a name in a folder has, which symbolic links can make longer than the archive's own.
+ * Length of the path that a name in a directory has, which symbolic links can make longer than the archive's own.
  *
  * @throws ImageError ERR_IMAGE_MALFORMED beyond what the kernel takes
  */
-export function pathBytesIn(folder: Inode, name: string, file: string): number {
-	const bytes = folder.pathBytes + name.length;
+export function pathBytesIn(directory: Inode, name: string, file: string): number {
+	const bytes = directory.pathBytes + name.length;
 	if (bytes <= MAX_PATH && name.length <= MAX_NAME) return bytes;
 	throw malformed(file, `a path of ${bytes} bytes is too long: it ends with ${quoted(name)}`);
 }
@@ -160,9 +160,9 @@ function show(parts: readonly string[]): string {
 	return quoted(parts.join("/"));
 }
 
-/** Every name in the tree, sorted by bytes, folders before what is in them; the root itself is not among them. */
+/** Every name in the tree, sorted by bytes, directories before what is in them; the root itself is not among them. */
 export function* walk(root: Inode): Generator<{ path: string; inode: Inode }> {
-	/* Names only, whose paths are made when it is their turn: a folder may have a million. */
+	/* Names only, whose paths are made when it is their turn: a directory may have a million. */
 	const stack = [enter(root, "")];
 	for (let at = stack.at(-1); at !== undefined; at = stack.at(-1)) {
 		const name = at.names[at.next++];
@@ -171,12 +171,12 @@ export function* walk(root: Inode): Generator<{ path: string; inode: Inode }> {
 			continue;
 		}
 		const path = `${at.prefix}${name}`;
-		const inode = at.folder.children!.get(name)!;
+		const inode = at.directory.children!.get(name)!;
 		yield { path, inode };
 		if (inode.children !== undefined) stack.push(enter(inode, `${path}/`));
 	}
 }
 
-function enter(folder: Inode, prefix: string) {
-	return { folder, prefix, names: [...folder.children!.keys()].sort(), next: 0 };
+function enter(directory: Inode, prefix: string) {
+	return { directory, prefix, names: [...directory.children!.keys()].sort(), next: 0 };
 }

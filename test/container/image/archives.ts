@@ -132,8 +132,12 @@ export function remake(files: Files, change: { manifest?: Change; config?: Chang
 	return out;
 }
 
-/** A fresh folder per test, removed after it. */
-export function useFolder(): { readonly path: string; file(name: string, data: Buffer): string; store(): ImageStore } {
+/** A fresh directory per test, removed after it. */
+export function useDirectory(): {
+	readonly path: string;
+	file(name: string, data: Buffer): string;
+	store(): ImageStore;
+} {
 	let path = "";
 	beforeEach(() => {
 		path = mkdtempSync(join(tmpdir(), "tsvmm-image-"));
@@ -153,12 +157,12 @@ export function useFolder(): { readonly path: string; file(name: string, data: B
 	};
 }
 
-/** Writes a layout as a folder and gives its path. */
-export function writeFolder(files: Files, parent: string): string {
-	const folder = join(parent, `layout-${randomUUID()}`);
+/** Writes a layout as a directory and gives its path. */
+export function writeDirectory(files: Files, parent: string): string {
+	const directory = join(parent, `layout-${randomUUID()}`);
 	for (const [name, data] of files) {
-		mkdirSync(dirname(join(folder, name)), { recursive: true });
-		writeFileSync(join(folder, name), data);
+		mkdirSync(dirname(join(directory, name)), { recursive: true });
+		writeFileSync(join(directory, name), data);
 	}
-	return folder;
+	return directory;
 }

@@ -16,16 +16,16 @@ import { readXattrs } from "../../../src/container/image/tar/pax.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { tarEnd } from "../../../src/container/image/tar/write.ts";
 import { walk } from "../../../src/container/image/tree.ts";
-import { json, type Member, ociLayout, packFiles, sha256, tar, useFolder, withFile } from "./archives.ts";
+import { json, type Member, ociLayout, packFiles, sha256, tar, useDirectory, withFile } from "./archives.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 const fds: number[] = [];
 afterEach(() => {
 	for (const fd of fds.splice(0)) closeSync(fd);
 });
 
 function open(data: Buffer, name = "layer"): OpenLayer {
-	const fd = openSync(folder.file(`${name}.tar`, data), "r");
+	const fd = openSync(directory.file(`${name}.tar`, data), "r");
 	fds.push(fd);
 	return { range: { fd, start: 0, size: data.length }, name };
 }
@@ -213,7 +213,7 @@ test("measureTree refuses more owners than a squashfs can number", async () => {
 
 describe("importImage is bounded by", () => {
 	const take = (data: Buffer, limits: Partial<ImageLimits>) =>
-		importImage(folder.store(), folder.file("image.tar", data), { name: "x", limits });
+		importImage(directory.store(), directory.file("image.tar", data), { name: "x", limits });
 
 	test("the ratio of what it unpacks to what it was given, in layers within archives, too", async () => {
 		const zeros = await tar([{ name: "zeros", data: Buffer.alloc(4_000_000) }]);
@@ -237,30 +237,30 @@ describe("importImage is bounded by", () => {
 			{ ...one, digest: sha256(name), annotations: { "io.containerd.image.name": name } },
 		]);
 		const files = withFile(layout, "index.json", json({ schemaVersion: 2, manifests: manifests.flat() }));
-		const archive = folder.file("images.tar", await packFiles(files));
-		await expect(importImage(folder.store(), archive, { limits: { images: 2 } })).rejects.toMatchObject({
+		const archive = directory.file("images.tar", await packFiles(files));
+		await expect(importImage(directory.store(), archive, { limits: { images: 2 } })).rejects.toMatchObject({
 			code: TOO_LARGE,
 			message: expect.stringContaining("3 images, at most 2 are accepted"),
 		});
-		await expect(importImage(folder.store(), archive, { limits: { images: 3 } })).resolves.toHaveLength(3);
+		await expect(importImage(directory.store(), archive, { limits: { images: 3 } })).resolves.toHaveLength(3);
 	});
 
 	test("a signal", async () => {
 		const reason = new Error("enough");
-		const path = folder.file("image.tar", gzipSync(await tar([{ name: "a" }])));
-		const store = folder.store();
+		const path = directory.file("image.tar", gzipSync(await tar([{ name: "a" }])));
+		const store = directory.store();
 		await expect(importImage(store, path, { name: "x", signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
 		expect(store.list()).toEqual([]);
 	});
 });
 
 test("openRootfs ends before it begins when it is told to", async () => {
-	const store = folder.store();
-	await importImage(store, folder.file("a.tar", await tar([{ name: "a" }])), { name: "x" });
+	const store = directory.store();
+	await importImage(store, directory.file("a.tar", await tar([{ name: "a" }])), { name: "x" });
 	const reason = new Error("enough");
 	const signal = AbortSignal.abort(reason);
 	await expect(openRootfs(store, store.find("x"), { signal })).rejects.toBe(reason);
-	expect(readdirSync(store.rootfsFolder)).toEqual([]);
+	expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 });
 
 test.each([

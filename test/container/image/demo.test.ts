@@ -2,20 +2,20 @@ import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { cacheFolder } from "../../../src/base/paths.ts";
+import { cacheDirectory } from "../../../src/base/paths.ts";
 import { ensureDemoImage } from "../../../src/container/image/demo/demo.ts";
 import { smallTar } from "../../../src/container/image/demo/layout.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
-import { useFolder } from "./archives.ts";
+import { useDirectory } from "./archives.ts";
 import { builtRootfs } from "./built-rootfs.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 
 test("ensureDemoImage makes busybox from Debian's package, the same image each time", async () => {
 	/* The package stays in the cache of this machine; the stores are new. */
 	const digests = [];
 	for (const name of ["one", "two"]) {
-		const store = new ImageStore(join(folder.path, name, "images"));
+		const store = new ImageStore(join(directory.path, name, "images"));
 		const [reference] = await Promise.all([
 			ensureDemoImage("busybox", { store }),
 			ensureDemoImage("busybox", { store }),
@@ -30,7 +30,7 @@ test("ensureDemoImage makes busybox from Debian's package, the same image each t
 		expect(list).toMatch(/^lrwxrwxrwx 0\/0 .* squashfs-root\/bin\/sh -> \/bin\/busybox$/m);
 		expect(list).toMatch(/^drwxrwxrwt 0\/0 .* squashfs-root\/tmp$/m);
 	}
-	expect(readdirSync(cacheFolder()).filter((entry) => entry.startsWith(".demo-busybox"))).toEqual([]);
+	expect(readdirSync(cacheDirectory()).filter((entry) => entry.startsWith(".demo-busybox"))).toEqual([]);
 	expect(digests[0]).toBe(digests[1]);
 }, 120_000);
 

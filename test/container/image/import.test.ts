@@ -17,12 +17,12 @@ import {
 	remake,
 	sha256,
 	tar,
-	useFolder,
+	useDirectory,
 	withFile,
-	writeFolder,
+	writeDirectory,
 } from "./archives.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 const xz = (data: Buffer) => execFileSync("xz", ["-c"], { input: data });
 const zstd = (data: Buffer) => execFileSync("zstd", ["-q", "-c"], { input: data });
 const base: Member[] = [
@@ -33,7 +33,7 @@ const base: Member[] = [
 
 async function take(archive: Buffer | Files, options: ImportOptions = {}, file = "image.tar") {
 	const data = Buffer.isBuffer(archive) ? archive : await packFiles(archive);
-	return importImage(folder.store(), folder.file(file, data), options);
+	return importImage(directory.store(), directory.file(file, data), options);
 }
 
 /** The error that importing gives, after which the store must hold nothing. */
@@ -42,14 +42,14 @@ async function refused(archive: Buffer | Files, options: ImportOptions = { name:
 		() => undefined,
 		(thrown: unknown) => thrown as { code: string; message: string; hint?: string },
 	);
-	const store = join(folder.path, "cache/images");
+	const store = join(directory.path, "cache/images");
 	for (const part of ["blobs/sha256", "records", "names", "staging"])
 		expect(readdirSync(join(store, part))).toEqual([]);
 	return error;
 }
 
 describe("importImage", () => {
-	test("takes an OCI layout folder, with what its configuration says", async () => {
+	test("takes an OCI layout directory, with what its configuration says", async () => {
 		const run = {
 			Env: ["A=1"],
 			Entrypoint: ["/init"],
@@ -61,7 +61,7 @@ describe("importImage", () => {
 			StopSignal: "SIGQUIT",
 		};
 		const files = ociLayout([await tar(base)], { run, config: { created: "2024-01-02T03:04:05Z" } });
-		const [imported] = await importImage(folder.store(), writeFolder(files, folder.path), { name: "a/b" });
+		const [imported] = await importImage(directory.store(), writeDirectory(files, directory.path), { name: "a/b" });
 		const { image, names } = imported!;
 		expect(names).toEqual(["a/b:latest"]);
 		expect(image.config).toEqual({
@@ -77,7 +77,7 @@ describe("importImage", () => {
 			os: "linux",
 		});
 		expect(image).toMatchObject({ created: "2024-01-02T03:04:05Z", sizeBytes: 24 });
-		expect(folder.store().find("a/b")).toEqual(image);
+		expect(directory.store().find("a/b")).toEqual(image);
 	});
 
 	test.each([
@@ -95,8 +95,8 @@ describe("importImage", () => {
 	});
 
 	test("takes a stream", async () => {
-		const path = folder.file("a.tgz", gzipSync(await packFiles(dockerArchive([await tar(base)], ["app:1"]))));
-		const [found] = await importImage(folder.store(), createReadStream(path));
+		const path = directory.file("a.tgz", gzipSync(await packFiles(dockerArchive([await tar(base)], ["app:1"]))));
+		const [found] = await importImage(directory.store(), createReadStream(path));
 		expect(found!.names).toEqual(["app:1"]);
 	});
 
@@ -182,18 +182,20 @@ describe("importImage", () => {
 		}
 	});
 
-	test("refuses a layout folder whose blob is a link out of it, or a FIFO", async () => {
+	test("refuses a layout directory whose blob is a link out of it, or a FIFO", async () => {
 		const layer = await tar(base);
 		const files = ociLayout([layer]);
 		const blob = `blobs/${sha256(layer).replace(":", "/")}`;
 		files.delete(blob);
-		folder.file("outside.tar", layer);
-		const linked = writeFolder(files, folder.path);
-		symlinkSync(join(folder.path, "outside.tar"), join(linked, blob));
-		await expect(importImage(folder.store(), linked, { name: "x" })).rejects.toMatchObject({ code: "ERR_IMAGE_PATH" });
-		const piped = writeFolder(files, folder.path);
+		directory.file("outside.tar", layer);
+		const linked = writeDirectory(files, directory.path);
+		symlinkSync(join(directory.path, "outside.tar"), join(linked, blob));
+		await expect(importImage(directory.store(), linked, { name: "x" })).rejects.toMatchObject({
+			code: "ERR_IMAGE_PATH",
+		});
+		const piped = writeDirectory(files, directory.path);
 		execFileSync("mkfifo", [join(piped, blob)]);
-		await expect(importImage(folder.store(), piped, { name: "x" })).rejects.toMatchObject({
+		await expect(importImage(directory.store(), piped, { name: "x" })).rejects.toMatchObject({
 			code: "ERR_IMAGE_MALFORMED",
 		});
 	});
@@ -209,11 +211,11 @@ describe("importImage refuses", () => {
 	test("what is no archive", async () => {
 		expect(await refused(Buffer.from("hello".repeat(500)))).toMatchObject({ code: "ERR_IMAGE_FORMAT" });
 		expect(await refused(Buffer.from("BZh91AY"))).toMatchObject({ code: "ERR_IMAGE_FORMAT" });
-		await expect(importImage(folder.store(), join(folder.path, "nowhere"))).rejects.toMatchObject({
+		await expect(importImage(directory.store(), join(directory.path, "nowhere"))).rejects.toMatchObject({
 			code: "ERR_IMAGE_NOT_FOUND",
 		});
-		mkdirSync(join(folder.path, "empty"));
-		await expect(importImage(folder.store(), join(folder.path, "empty"))).rejects.toMatchObject({
+		mkdirSync(join(directory.path, "empty"));
+		await expect(importImage(directory.store(), join(directory.path, "empty"))).rejects.toMatchObject({
 			code: "ERR_IMAGE_FORMAT",
 		});
 	});
@@ -279,8 +281,8 @@ describe("importImage refuses", () => {
 	});
 
 	test("an image without a name from a stream", async () => {
-		const path = folder.file("a", await tar(base));
-		await expect(importImage(folder.store(), createReadStream(path))).rejects.toMatchObject({
+		const path = directory.file("a", await tar(base));
+		await expect(importImage(directory.store(), createReadStream(path))).rejects.toMatchObject({
 			code: "ERR_IMAGE_REFERENCE",
 		});
 	});

@@ -5,9 +5,9 @@ import { readRange } from "../../../src/container/image/tar/entry.ts";
 import { readXattrs } from "../../../src/container/image/tar/pax.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { walk } from "../../../src/container/image/tree.ts";
-import { type Member, tar, useFolder } from "./archives.ts";
+import { type Member, tar, useDirectory } from "./archives.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 const fds: number[] = [];
 afterEach(() => {
 	for (const fd of fds.splice(0)) closeSync(fd);
@@ -15,7 +15,7 @@ afterEach(() => {
 
 let count = 0;
 function open(data: Buffer): OpenLayer {
-	const fd = openSync(folder.file(`layer${count++}.tar`, data), "r");
+	const fd = openSync(directory.file(`layer${count++}.tar`, data), "r");
 	fds.push(fd);
 	return { range: { fd, start: 0, size: data.length }, name: "layer" };
 }
@@ -55,7 +55,7 @@ describe("mergeLayers", () => {
 		]);
 	});
 
-	test("empties an opaque folder of the layers below, wherever the mark stands", async () => {
+	test("empties an opaque directory of the layers below, wherever the mark stands", async () => {
 		const below = [
 			{ name: "d/a", data: "1" },
 			{ name: "d/sub/x", data: "1" },
@@ -71,7 +71,7 @@ describe("mergeLayers", () => {
 		]);
 	});
 
-	test("replaces a folder by a file and a file by a folder", async () => {
+	test("replaces a directory by a file and a file by a directory", async () => {
 		expect(await merged([{ name: "a/b" }], [{ name: "a", data: "f" }])).toEqual(["a=f"]);
 		expect(await merged([{ name: "a" }], [{ name: "a/" }, { name: "a/b" }])).toEqual(["a/", "a/b="]);
 		expect(await merged([symlink("a", "b"), { name: "b/x" }], [{ name: "a/" }, { name: "a/y" }])).toEqual([
@@ -82,7 +82,7 @@ describe("mergeLayers", () => {
 		]);
 	});
 
-	test("changes a folder's metadata and keeps what is in it", async () => {
+	test("changes a directory's metadata and keeps what is in it", async () => {
 		const root = await mergeLayers([
 			open(await tar([{ name: "d/", mode: 0o755 }, { name: "d/a" }])),
 			open(await tar([{ name: "d/", mode: 0o1777, uid: 7, gid: 8 }])),
@@ -119,7 +119,7 @@ describe("mergeLayers", () => {
 		expect(root.children!.get("a")).toBe(root.children!.get("b"));
 	});
 
-	test("follows symbolic links of parent folders inside the root", async () => {
+	test("follows symbolic links of parent directories inside the root", async () => {
 		const usr = [{ name: "usr/bin/" }, symlink("bin", "usr/bin")];
 		expect(await merged(usr, [{ name: "bin/x" }])).toEqual(["bin->usr/bin", "usr/", "usr/bin/", "usr/bin/x="]);
 		expect(await merged([symlink("out", "../../../../etc"), { name: "out/passwd", data: "p" }])).toEqual([
@@ -152,7 +152,7 @@ describe("mergeLayers", () => {
 		["a hard link to ..", "ERR_IMAGE_PATH", [link("a", "../../etc/shadow")]],
 		["a hard link to nothing", "ERR_IMAGE_MALFORMED", [link("a", "b")]],
 		["a hard link to itself", "ERR_IMAGE_MALFORMED", [link("a", "a")]],
-		["a hard link to a folder", "ERR_IMAGE_MALFORMED", [{ name: "d/" }, link("a", "d")]],
+		["a hard link to a directory", "ERR_IMAGE_MALFORMED", [{ name: "d/" }, link("a", "d")]],
 		["a hard link to the root", "ERR_IMAGE_MALFORMED", [link("a", "./")]],
 		["a file in a file", "ERR_IMAGE_MALFORMED", [{ name: "a" }, { name: "a/b" }]],
 		["a loop of symbolic links", "ERR_IMAGE_MALFORMED", [symlink("a", "b"), symlink("b", "a"), { name: "a/x" }]],
@@ -168,7 +168,7 @@ describe("mergeLayers", () => {
 		await expect(mergeLayers([layer])).rejects.toMatchObject({ code });
 	});
 
-	test("does not recurse: 2000 nested folders, and links that grow each other, end with an answer", async () => {
+	test("does not recurse: 2000 nested directories, and links that grow each other, end with an answer", async () => {
 		const deep = await tar([symlink("a", "a/a/a/a/a/a/a/a"), { name: "a/x" }]);
 		await expect(mergeLayers([open(deep)])).rejects.toMatchObject({ code: "ERR_IMAGE_MALFORMED" });
 		expect((await merged([{ name: `${"d/".repeat(2000)}f` }])).length).toBe(2001);

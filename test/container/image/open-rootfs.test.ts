@@ -24,20 +24,20 @@ import { machineConfig, runContainer } from "../../../src/container/run.ts";
 import { GuestRam } from "../../../src/host/ram.ts";
 import { bytesOf } from "../../backends/segments-of.ts";
 import { atRisk, events, forget } from "../../host/recorded-disk.ts";
-import { ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+import { ociLayout, packFiles, tar, useDirectory } from "./archives.ts";
 import { builtRootfs } from "./built-rootfs.ts";
 
 vi.mock("node:fs/promises", async (original) =>
 	(await import("../../host/recorded-disk.ts")).recorded(await original()),
 );
 
-const folder = useFolder();
+const directory = useDirectory();
 
 /** A store with an image of so many bytes. */
 async function imported(bytes = 1000) {
-	const store = folder.store();
+	const store = directory.store();
 	const layer = await tar([{ name: "file", data: Buffer.alloc(bytes, "data") }]);
-	const [one] = await importImage(store, folder.file("image.tar", await packFiles(ociLayout([layer]))), {
+	const [one] = await importImage(store, directory.file("image.tar", await packFiles(ociLayout([layer]))), {
 		name: "app",
 	});
 	return { store, image: one!.image };
@@ -61,12 +61,12 @@ function users(path: string): string[] {
 }
 
 /** A process that builds the root file system of "app" and is killed under way, alone or with its sqfstar. */
-async function killedBuild(storeFolder: string, kill: string): Promise<void> {
+async function killedBuild(storeDirectory: string, kill: string): Promise<void> {
 	const source = (name: string) => JSON.stringify(join(process.cwd(), "src/container/image", name));
 	const script = `
 		import { openRootfs } from ${source("rootfs.ts")};
 		import { ImageStore } from ${source("store.ts")};
-		const store = new ImageStore(${JSON.stringify(storeFolder)});
+		const store = new ImageStore(${JSON.stringify(storeDirectory)});
 		/* More than fits into the pipe: sqfstar is at work. */
 		const onProgress = (done) => { if (done > 4_000_000) process.kill(${kill}, "SIGKILL"); };
 		await openRootfs(store, store.find("app"), { onProgress });
@@ -87,7 +87,7 @@ describe("openRootfs", () => {
 		expect(events.slice(renamed - 1)).toEqual([
 			expect.stringMatching(/^sync .*rootfs\/\.[^/]+$/),
 			expect.stringMatching(/^rename /),
-			`sync ${store.rootfsFolder}`,
+			`sync ${store.rootfsDirectory}`,
 		]);
 	});
 
@@ -115,30 +115,30 @@ describe("openRootfs", () => {
 
 	test("openRootfs removes what a killed build has left, also when it has nothing to build", async () => {
 		const { store, image } = await imported(8_000_000);
-		await killedBuild(store.folder, "-process.pid");
-		expect(temporaries(store.rootfsFolder)).toHaveLength(1);
+		await killedBuild(store.directory, "-process.pid");
+		expect(temporaries(store.rootfsDirectory)).toHaveLength(1);
 		await builtRootfs(store, image);
-		expect(readdirSync(store.rootfsFolder)).toHaveLength(1);
-		writeFileSync(join(store.rootfsFolder, ".killed"), "");
+		expect(readdirSync(store.rootfsDirectory)).toHaveLength(1);
+		writeFileSync(join(store.rootfsDirectory, ".killed"), "");
 		await builtRootfs(store, image);
-		expect(readdirSync(store.rootfsFolder)).toHaveLength(1);
+		expect(readdirSync(store.rootfsDirectory)).toHaveLength(1);
 	}, 60_000);
 
 	test("sqfstar ends when the process that builds is killed", async () => {
 		const { store } = await imported(8_000_000);
-		await killedBuild(store.folder, "process.pid");
-		while (users(store.rootfsFolder).length > 0) await sleep(20);
+		await killedBuild(store.directory, "process.pid");
+		while (users(store.rootfsDirectory).length > 0) await sleep(20);
 		await store.collectLeftovers();
-		expect(readdirSync(store.rootfsFolder)).toEqual([]);
+		expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 	}, 60_000);
 
 	test("openRootfs leaves alone what a living one builds", async () => {
 		const { store, image } = await imported();
 		await builtRootfs(store, image);
 		await store.shared(async () => {
-			writeFileSync(join(store.rootfsFolder, ".living"), "");
+			writeFileSync(join(store.rootfsDirectory, ".living"), "");
 			await builtRootfs(store, image);
-			expect(temporaries(store.rootfsFolder)).toEqual([".living"]);
+			expect(temporaries(store.rootfsDirectory)).toEqual([".living"]);
 		});
 	});
 
@@ -151,8 +151,8 @@ describe("openRootfs", () => {
 		utimesSync(other("old00000"), 1e9, 1e9);
 		truncateSync(rootfsPath(store, image), 0);
 		await builtRootfs(store, image);
-		expect(readdirSync(store.rootfsFolder).map((name) => name.slice(65, 73))).not.toContain("old00000");
-		expect(readdirSync(store.rootfsFolder)).toHaveLength(2);
+		expect(readdirSync(store.rootfsDirectory).map((name) => name.slice(65, 73))).not.toContain("old00000");
+		expect(readdirSync(store.rootfsDirectory)).toHaveLength(2);
 	});
 });
 
@@ -188,13 +188,13 @@ describe("an image that is removed while a container starts", () => {
 		const { store, image } = await imported();
 		await store.remove(["app"]);
 		await expect(openRootfs(store, image)).rejects.toMatchObject({ code: "ERR_IMAGE_NOT_FOUND" });
-		expect(readdirSync(store.rootfsFolder)).toEqual([]);
+		expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 	});
 
 	test("runContainer closes it when the machine cannot be made", async () => {
 		const { store, image } = await imported();
-		vi.stubEnv("TSVMM_CACHE", join(folder.path, "cache"));
-		const kernel = { name: "none", vmlinux: join(folder.path, "no-kernel") };
+		vi.stubEnv("TSVMM_CACHE", join(directory.path, "cache"));
+		const kernel = { name: "none", vmlinux: join(directory.path, "no-kernel") };
 		await expect(runContainer({ image: "app", args: ["/file"], kernel })).rejects.toThrow("Cannot");
 		vi.unstubAllEnvs();
 		expect(statSync(rootfsPath(store, image)).size).toBeGreaterThan(0);
@@ -205,6 +205,6 @@ describe("an image that is removed while a container starts", () => {
 				return "";
 			}
 		});
-		expect(open.filter((path) => path.startsWith(store.rootfsFolder))).toEqual([]);
+		expect(open.filter((path) => path.startsWith(store.rootfsDirectory))).toEqual([]);
 	});
 });

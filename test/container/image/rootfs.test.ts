@@ -8,10 +8,10 @@ import { readRange } from "../../../src/container/image/tar/entry.ts";
 import { readXattrs } from "../../../src/container/image/tar/pax.ts";
 import { readTar } from "../../../src/container/image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
-import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+import { type Member, ociLayout, packFiles, tar, useDirectory } from "./archives.ts";
 import { builtRootfs } from "./built-rootfs.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 
 const CAPABILITY = Buffer.from("0100000200200000000000000080ff0000000000", "hex");
 const LOWER: Member[] = [
@@ -55,9 +55,9 @@ function attributes(): Buffer {
 }
 
 async function build() {
-	const store = folder.store();
+	const store = directory.store();
 	const layers = [await tar(LOWER), await tar(UPPER), attributes()];
-	const path = folder.file("image.tar", await packFiles(ociLayout(layers)));
+	const path = directory.file("image.tar", await packFiles(ociLayout(layers)));
 	await importImage(store, path, { name: "app" });
 	return { store, image: store.find("app") };
 }
@@ -70,7 +70,7 @@ test("openRootfs makes a squashfs with exactly the merged tree, entry by entry",
 	expect(statSync(path).size % 4096).toBe(0);
 	expect(seen.at(-1)).toBe(1);
 
-	const back = folder.file("back.tar", execFileSync("sqfs2tar", [path], { maxBuffer: 64 * 2 ** 20 }));
+	const back = directory.file("back.tar", execFileSync("sqfs2tar", [path], { maxBuffer: 64 * 2 ** 20 }));
 	const fd = openSync(back, "r");
 	try {
 		const range = { fd, start: 0, size: statSync(back).size };
@@ -133,16 +133,16 @@ test("openRootfs gives the same bytes for the same image, and builds once", asyn
 	rmSync(path);
 	await Promise.all([builtRootfs(store, image), builtRootfs(store, image)]);
 	expect(readFileSync(path).equals(first)).toBe(true);
-	expect(readdirSync(store.rootfsFolder)).toHaveLength(1);
+	expect(readdirSync(store.rootfsDirectory)).toHaveLength(1);
 });
 
 test("openRootfs builds from layers that are compressed, and from none at all", async () => {
-	const store = folder.store();
+	const store = directory.store();
 	const compress = (data: Buffer) => execFileSync("xz", ["-c"], { input: data });
-	await importImage(store, folder.file("a", await packFiles(ociLayout([await tar(LOWER)], { compress }))), {
+	await importImage(store, directory.file("a", await packFiles(ociLayout([await tar(LOWER)], { compress }))), {
 		name: "xz",
 	});
-	await importImage(store, folder.file("b", await packFiles(ociLayout([]))), { name: "scratch" });
+	await importImage(store, directory.file("b", await packFiles(ociLayout([]))), { name: "scratch" });
 	for (const [name, count] of [
 		["xz", 14],
 		["scratch", 1],
@@ -151,7 +151,7 @@ test("openRootfs builds from layers that are compressed, and from none at all", 
 		const lines = execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" }).trim().split("\n");
 		expect([name, lines.length]).toEqual([name, count]);
 	}
-	expect(readdirSync(store.rootfsFolder)).toHaveLength(2);
+	expect(readdirSync(store.rootfsDirectory)).toHaveLength(2);
 });
 
 test("openRootfs stops when it is told to, and leaves nothing", async () => {
@@ -160,25 +160,25 @@ test("openRootfs stops when it is told to, and leaves nothing", async () => {
 	const reason = new Error("enough");
 	const work = builtRootfs(store, image, { signal: stop.signal, onProgress: () => stop.abort(reason) });
 	await expect(work).rejects.toBe(reason);
-	expect(readdirSync(store.rootfsFolder)).toEqual([]);
+	expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 });
 
 test("openRootfs notices a blob that was lost in the store", async () => {
 	const { store, image } = await build();
 	rmSync(store.blobPath(image.layers[0]!.digest));
 	await expect(builtRootfs(store, image)).rejects.toMatchObject({ code: "ERR_STORE_READ" });
-	expect(readdirSync(store.rootfsFolder)).toEqual([]);
+	expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 });
 
 test.runIf(process.getuid!() === 0)(
-	"openRootfs makes the same files for every user, and never the root folder the builder's",
+	"openRootfs makes the same files for every user, and never the root directory the builder's",
 	async () => {
 		const { store, image } = await build();
 		const mine = await builtRootfs(store, image);
-		const other = new ImageStore(join(folder.path, "other/images"));
-		await importImage(other, join(folder.path, "image.tar"), { name: "app" });
-		await importImage(other, folder.file("empty.tar", await packFiles(ociLayout([]))), { name: "scratch" });
-		execFileSync("chown", ["-R", "1234:1235", join(folder.path, "other")]);
+		const other = new ImageStore(join(directory.path, "other/images"));
+		await importImage(other, join(directory.path, "image.tar"), { name: "app" });
+		await importImage(other, directory.file("empty.tar", await packFiles(ociLayout([]))), { name: "scratch" });
+		execFileSync("chown", ["-R", "1234:1235", join(directory.path, "other")]);
 		const script = `
 		import { openRootfs } from ${JSON.stringify(join(process.cwd(), "src/container/image/rootfs.ts"))};
 		import { ImageStore } from ${JSON.stringify(join(process.cwd(), "src/container/image/store.ts"))};
@@ -189,14 +189,14 @@ test.runIf(process.getuid!() === 0)(
 		const store = new ImageStore("images");
 		for (const name of ["app", "scratch"]) console.log((await openRootfs(store, store.find(name))).path);
 	`;
-		const file = folder.file("build.mts", Buffer.from(script));
-		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(folder.path, "other")], {
+		const file = directory.file("build.mts", Buffer.from(script));
+		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(directory.path, "other")], {
 			encoding: "utf8",
 		});
 		const [theirs, scratch] = said
 			.trim()
 			.split("\n")
-			.map((path) => join(folder.path, "other", path)) as [string, string];
+			.map((path) => join(directory.path, "other", path)) as [string, string];
 		const list = (path: string) => execFileSync("unsquashfs", ["-lln", path], { encoding: "utf8" });
 		expect(statSync(theirs).uid).toBe(1234);
 		expect(list(theirs)).toBe(list(mine.path));
@@ -209,7 +209,7 @@ const canMount = process.getuid!() === 0 && spawnSync("losetup", ["--find"]).sta
 test.runIf(canMount)("openRootfs makes what the kernel mounts: hard links, devices, attributes of files", async () => {
 	const { store, image } = await build();
 	const { path } = await builtRootfs(store, image);
-	const at = join(folder.path, "mnt");
+	const at = join(directory.path, "mnt");
 	mkdirSync(at);
 	execFileSync("mount", ["-o", "loop,ro", path, at]);
 	try {

@@ -7,10 +7,10 @@ import { afterEach, describe, expect, test } from "vitest";
 import { importImage } from "../../../src/container/image/import.ts";
 import { rootfsPath } from "../../../src/container/image/rootfs.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
-import { type Member, ociLayout, packFiles, tar, useFolder } from "./archives.ts";
+import { type Member, ociLayout, packFiles, tar, useDirectory } from "./archives.ts";
 import { builtRootfs } from "./built-rootfs.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 const mounts: string[] = [];
 afterEach(() => {
 	for (const path of mounts.splice(0).reverse()) execFileSync("umount", [path]);
@@ -19,7 +19,7 @@ const isRoot = process.getuid!() === 0;
 
 async function image(members: Member[]): Promise<string> {
 	const data = await packFiles(ociLayout([await tar(members)]));
-	return folder.file(`image-${Math.random()}.tar`, data);
+	return directory.file(`image-${Math.random()}.tar`, data);
 }
 
 /** Every path of the store with its size and time, to see that nothing changed. */
@@ -32,7 +32,7 @@ function snapshot(path: string): string[] {
 
 describe("ImageStore", () => {
 	test("find takes names in any spelling, digests and the beginning of an ID", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const found = (
 			await importImage(store, await image([{ name: "a" }]), {
 				name: "docker.io/library/app:1",
@@ -56,7 +56,7 @@ describe("ImageStore", () => {
 	});
 
 	test("find names similar images in its hint", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const missing = (name: string) => {
 			try {
 				store.find(name);
@@ -73,26 +73,26 @@ describe("ImageStore", () => {
 	});
 
 	test("looking up writes nothing", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		await importImage(store, await image([{ name: "a" }]), { name: "app" });
 		await builtRootfs(store, store.find("app"));
-		const before = snapshot(folder.path);
-		const again = folder.store();
+		const before = snapshot(directory.path);
+		const again = directory.store();
 		expect(again.list()).toHaveLength(1);
 		await builtRootfs(again, again.find("app"));
 		expect(again.has("nothing")).toBe(false);
-		expect(snapshot(folder.path)).toEqual(before);
+		expect(snapshot(directory.path)).toEqual(before);
 	});
 
 	test.runIf(isRoot)("works on a read-only file system, root file system included", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		await importImage(store, await image([{ name: "a" }]), { name: "app" });
 		await builtRootfs(store, store.find("app"));
-		const cache = join(folder.path, "cache");
+		const cache = join(directory.path, "cache");
 		execFileSync("mount", ["--bind", cache, cache]);
 		mounts.push(cache);
 		execFileSync("mount", ["-o", "remount,bind,ro", cache]);
-		const again = folder.store();
+		const again = directory.store();
 		expect((await builtRootfs(again, again.find("app"))).fstype).toBe("squashfs");
 		await expect(importImage(again, await image([{ name: "b" }]), { name: "b" })).rejects.toMatchObject({
 			code: "ERR_STORE_WRITE",
@@ -101,7 +101,7 @@ describe("ImageStore", () => {
 	});
 
 	test("a newer import takes the name; the older image stays by its ID until it is removed", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const [first] = await importImage(store, await image([{ name: "a", data: "1" }]), { name: "app" });
 		const [second] = await importImage(store, await image([{ name: "a", data: "2" }]), { name: "app" });
 		expect(store.find("app").digest).toBe(second!.image.digest);
@@ -111,9 +111,10 @@ describe("ImageStore", () => {
 	});
 
 	test("remove keeps blobs that another image has, and takes the root file system along", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const shared = await tar([{ name: "shared", data: "x".repeat(1000) }]);
-		const two = async (cmd: string) => folder.file(cmd, await packFiles(ociLayout([shared], { run: { Cmd: [cmd] } })));
+		const two = async (cmd: string) =>
+			directory.file(cmd, await packFiles(ociLayout([shared], { run: { Cmd: [cmd] } })));
 		const [one] = await importImage(store, await two("one"), { name: "one" });
 		await importImage(store, await two("two"), { name: "two" });
 		await importImage(store, await two("one"), { name: "alias" });
@@ -124,29 +125,29 @@ describe("ImageStore", () => {
 		expect(existsSync(rootfsPath(store, one!.image))).toBe(false);
 		await builtRootfs(store, store.find("two"));
 		await store.remove(["two"]);
-		expect(readdirSync(join(store.folder, "blobs/sha256"))).toEqual([]);
-		expect(readdirSync(store.rootfsFolder)).toEqual([]);
+		expect(readdirSync(join(store.directory, "blobs/sha256"))).toEqual([]);
+		expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 	});
 
 	test("remove of several names removes none when one is missing", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		await importImage(store, await image([{ name: "a" }]), { name: "app" });
 		await expect(store.remove(["app", "nope"])).rejects.toMatchObject({ code: "ERR_IMAGE_NOT_FOUND" });
 		expect(store.has("app")).toBe(true);
 	});
 
 	test("eight imports at once in this process and two in others all arrive", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const same = await image([{ name: "same", data: "x".repeat(200_000) }]);
 		const script = `
 			import { importImage } from ${JSON.stringify(join(process.cwd(), "src/container/image/import.ts"))};
 			import { ImageStore } from ${JSON.stringify(join(process.cwd(), "src/container/image/store.ts"))};
-			const [, , path, folder, name] = process.argv;
-			for (let i = 0; i < 5; i++) await importImage(new ImageStore(folder), path, { name: name + i });
+			const [, , path, directory, name] = process.argv;
+			for (let i = 0; i < 5; i++) await importImage(new ImageStore(directory), path, { name: name + i });
 		`;
-		const file = folder.file("import.mts", Buffer.from(script));
+		const file = directory.file("import.mts", Buffer.from(script));
 		const run = (name: string) =>
-			promisify(execFile)(process.execPath, ["--import", "tsx", file, same, store.folder, name]);
+			promisify(execFile)(process.execPath, ["--import", "tsx", file, same, store.directory, name]);
 		const here = Array.from({ length: 8 }, async (_, i) => {
 			const own = await image([{ name: "own", data: String(i) }]);
 			await importImage(store, own, { name: `own${i}` });
@@ -161,40 +162,40 @@ describe("ImageStore", () => {
 				.sort(),
 		);
 		for (const one of store.list()) await builtRootfs(store, one);
-		expect(readdirSync(join(store.folder, "staging"))).toEqual([]);
+		expect(readdirSync(join(store.directory, "staging"))).toEqual([]);
 	}, 60_000);
 
 	test("an import sweeps what a killed one left, but not what a living one writes", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const living = await store.stage();
 		await living.put([Buffer.from("blob")], "blob");
-		mkdirSync(join(store.folder, "staging/dead"));
-		writeFileSync(join(store.folder, "staging/dead/x"), "x");
+		mkdirSync(join(store.directory, "staging/dead"));
+		writeFileSync(join(store.directory, "staging/dead/x"), "x");
 		await importImage(store, await image([{ name: "a" }]), { name: "a" });
-		expect(readdirSync(join(store.folder, "staging"))).toHaveLength(2);
+		expect(readdirSync(join(store.directory, "staging"))).toHaveLength(2);
 		await living.discard();
 		await importImage(store, await image([{ name: "b" }]), { name: "b" });
-		expect(readdirSync(join(store.folder, "staging"))).toEqual([]);
+		expect(readdirSync(join(store.directory, "staging"))).toEqual([]);
 	});
 
 	test.runIf(isRoot)("a full disk is ERR_STORE_FULL and leaves the store as it was", async () => {
-		const small = join(folder.path, "small");
+		const small = join(directory.path, "small");
 		mkdirSync(small);
 		execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", small]);
 		mounts.push(small);
 		const store = new ImageStore(join(small, "images"));
 		await importImage(store, await image([{ name: "a", data: randomBytes(300_000) }]), { name: "fits" });
-		const before = readdirSync(join(store.folder), { recursive: true }).sort();
+		const before = readdirSync(join(store.directory), { recursive: true }).sort();
 		const big = await image([{ name: "a", data: Buffer.alloc(3_000_000, 1) }]);
 		await expect(importImage(store, big, { name: "big" })).rejects.toMatchObject({ code: "ERR_STORE_FULL" });
-		expect(readdirSync(join(store.folder), { recursive: true }).sort()).toEqual(before);
+		expect(readdirSync(join(store.directory), { recursive: true }).sort()).toEqual(before);
 		writeFileSync(join(small, "filler"), Buffer.alloc(1_600_000));
 		await expect(builtRootfs(store, store.find("fits"))).rejects.toMatchObject({ code: "ERR_STORE_FULL" });
-		expect(readdirSync(store.rootfsFolder)).toEqual([]);
+		expect(readdirSync(store.rootfsDirectory)).toEqual([]);
 	});
 
 	test("a damaged record says which file it is", async () => {
-		const store = folder.store();
+		const store = directory.store();
 		const found = (await importImage(store, await image([{ name: "a" }]), { name: "a" }))[0]!.image;
 		writeFileSync(store.recordPath(found.digest), "{");
 		expect(() => store.find("a")).toThrow(

@@ -6,13 +6,13 @@ import type { TarEntry } from "../../../src/container/image/tar/entry.ts";
 import { readXattrs } from "../../../src/container/image/tar/pax.ts";
 import { looksLikeTar, readTar } from "../../../src/container/image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../../../src/container/image/tar/write.ts";
-import { tar, useFolder } from "./archives.ts";
+import { tar, useDirectory } from "./archives.ts";
 
-const folder = useFolder();
+const directory = useDirectory();
 
 /** The members, with their extended attributes read. */
 function read(data: Buffer): (TarEntry & { attributes: Map<string, Buffer> })[] {
-	const fd = openSync(folder.file("a.tar", data), "r");
+	const fd = openSync(directory.file("a.tar", data), "r");
 	try {
 		const range = { fd, start: 0, size: data.length };
 		const entries = [...readTar(range, "a.tar")];
@@ -34,13 +34,13 @@ test("readTar reads what tarHeader writes, binary attributes and names unchanged
 
 test.each(["gnu", "pax", "ustar", "v7"])("readTar reads GNU tar's %s format", (format) => {
 	const long = format === "v7" || format === "ustar" ? "short" : `${"x".repeat(90)}/${"y".repeat(90)}`;
-	folder.file(`in/${long}`, Buffer.from("content"));
+	directory.file(`in/${long}`, Buffer.from("content"));
 	const data = execFileSync("tar", [
 		`--format=${format}`,
 		"--owner=:12",
 		"--group=:34",
 		"-C",
-		folder.path,
+		directory.path,
 		"-cf",
 		"-",
 		"in",
@@ -72,7 +72,7 @@ test("readTar says where an archive is damaged or cut off", async () => {
 
 test("looksLikeTar knows an empty archive and refuses other files", () => {
 	const look = (data: Buffer) => {
-		const fd = openSync(folder.file("x", data), "r");
+		const fd = openSync(directory.file("x", data), "r");
 		try {
 			return looksLikeTar({ fd, start: 0, size: data.length });
 		} finally {

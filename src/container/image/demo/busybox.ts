@@ -24,18 +24,32 @@ users:x:100:user
 user:x:1000:
 nogroup:x:65534:
 `;
-const FOLDERS = ["bin", "dev", "etc", "home", "mnt", "proc", "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var"];
+const DIRECTORIES = [
+	"bin",
+	"dev",
+	"etc",
+	"home",
+	"mnt",
+	"proc",
+	"run",
+	"sbin",
+	"sys",
+	"usr",
+	"usr/bin",
+	"usr/sbin",
+	"var",
+];
 const MORE = ["var/log", "var/www"];
 
-/** Writes an OCI layout to `folder`, using `scratch` for the unpacked package. */
-export async function buildBusybox(folder: string, scratch: string): Promise<void> {
+/** Writes an OCI layout to `directory`, using `scratch` for the unpacked package. */
+export async function buildBusybox(directory: string, scratch: string): Promise<void> {
 	const root = join(scratch, "busybox");
 	await unpackPackage(await fetchPackage("busybox-static"), root);
 	const busybox = join(root, "bin/busybox");
 	const mtime = Math.floor((await stat(busybox)).mtimeMs / 1000);
 	const { stdout } = await run(busybox, ["--list-full"]);
 	const files: SmallFile[] = [
-		...[...FOLDERS, ...MORE].map((path) => ({ path })),
+		...[...DIRECTORIES, ...MORE].map((path) => ({ path })),
 		{ path: "root", mode: 0o700 },
 		{ path: "tmp", mode: 0o1777 },
 		{ path: "var/tmp", mode: 0o1777 },
@@ -53,5 +67,5 @@ export async function buildBusybox(folder: string, scratch: string): Promise<voi
 		taken.add(path);
 	}
 	const config = { Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: ["sh"] };
-	await writeSmallLayout(folder, smallTar(files, mtime), config, mtime);
+	await writeSmallLayout(directory, smallTar(files, mtime), config, mtime);
 }

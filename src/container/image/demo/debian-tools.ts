@@ -23,8 +23,12 @@ const PACKAGES = [
 	"redis-server",
 ];
 
-/** Writes an OCI layout to `folder`. `say` hears mmdebstrap's own words. */
-export async function buildDebianTools(folder: string, scratch: string, say?: (line: string) => void): Promise<void> {
+/** Writes an OCI layout to `directory`. `say` hears mmdebstrap's own words. */
+export async function buildDebianTools(
+	directory: string,
+	scratch: string,
+	say?: (line: string) => void,
+): Promise<void> {
 	const sources = join(scratch, "debian.sources");
 	await writeFile(sources, formatSources([sourceFor(DEFAULT_SUITE, readSources())]));
 	const tar = join(scratch, "root.tar");
@@ -58,5 +62,5 @@ export async function buildDebianTools(folder: string, scratch: string, say?: (l
 		Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"],
 		Cmd: ["bash"],
 	};
-	await writeLayout(folder, tar, config, epoch);
+	await writeLayout(directory, tar, config, epoch);
 }

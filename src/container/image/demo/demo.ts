@@ -4,7 +4,7 @@
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { cacheFolder } from "../../../base/paths.ts";
+import { cacheDirectory } from "../../../base/paths.ts";
 import { withFileLock } from "../../../host/file-lock.ts";
 import { importImage } from "../import.ts";
 import { ImageStore } from "../store.ts";
@@ -13,10 +13,11 @@ import { buildDebianTools } from "./debian-tools.ts";
 
 export type DemoImage = "busybox" | "debian-tools";
 
-const RECIPES: Record<DemoImage, (folder: string, scratch: string, say?: (line: string) => void) => Promise<void>> = {
-	busybox: buildBusybox,
-	"debian-tools": buildDebianTools,
-};
+const RECIPES: Record<DemoImage, (directory: string, scratch: string, say?: (line: string) => void) => Promise<void>> =
+	{
+		busybox: buildBusybox,
+		"debian-tools": buildDebianTools,
+	};
 
 export interface DemoOptions {
 	store?: ImageStore;
@@ -34,10 +35,10 @@ export async function ensureDemoImage(name: DemoImage, options: DemoOptions = {}
 	const store = options.store ?? new ImageStore();
 	const reference = `${name}:latest`;
 	if (store.has(reference)) return reference;
-	return withFileLock(join(cacheFolder(), `demo-${name}.lock`), async () => {
+	return withFileLock(join(cacheDirectory(), `demo-${name}.lock`), async () => {
 		if (store.has(reference)) return reference;
 		/* What an interrupted call has left is found and removed by the next. */
-		const scratch = join(cacheFolder(), `.demo-${name}`);
+		const scratch = join(cacheDirectory(), `.demo-${name}`);
 		await rm(scratch, { recursive: true, force: true });
 		await mkdir(scratch);
 		try {

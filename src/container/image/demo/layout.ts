@@ -21,11 +21,11 @@ export interface RunConfig {
 	Labels?: Record<string, string>;
 }
 
-/** One file, folder or symbolic link of a small image; root's. */
+/** One file, directory or symbolic link of a small image; root's. */
 export interface SmallFile {
 	path: string;
 	mode?: number;
-	/** Content; a folder when neither data nor target is there. */
+	/** Content; a directory when neither data nor target is there. */
 	data?: string | Uint8Array;
 	target?: string;
 }
@@ -46,37 +46,42 @@ export function smallTar(files: readonly SmallFile[], mtime: number): Buffer {
 }
 
 /** Writes a layout around a layer that is in memory. */
-export async function writeSmallLayout(folder: string, tar: Buffer, config: RunConfig, mtime: number): Promise<void> {
+export async function writeSmallLayout(
+	directory: string,
+	tar: Buffer,
+	config: RunConfig,
+	mtime: number,
+): Promise<void> {
 	const packed = gzipSync(tar, { level: 6 });
 	const digest = digestOf(packed);
-	await makeFolders(folder);
-	await writeFile(blobPath(folder, digest), packed);
+	await makeDirectories(directory);
+	await writeFile(blobPath(directory, digest), packed);
 	const layer = { mediaType: `${MEDIA.layer}+gzip`, digest, size: packed.length };
-	await writeDocuments(folder, layer, digestOf(tar), config, mtime);
+	await writeDocuments(directory, layer, digestOf(tar), config, mtime);
 }
 
 /** Writes a layout around a tar file, which moves into it. */
-export async function writeLayout(folder: string, tar: string, config: RunConfig, mtime: number): Promise<void> {
+export async function writeLayout(directory: string, tar: string, config: RunConfig, mtime: number): Promise<void> {
 	const hash = createHash("sha256");
 	const handle = await open(tar, "r");
 	const size = (await handle.stat()).size;
 	await pipeline(handle.createReadStream(), hash);
 	const digest = `sha256:${hash.digest("hex")}`;
-	await makeFolders(folder);
-	await rename(tar, blobPath(folder, digest));
-	await writeDocuments(folder, { mediaType: MEDIA.layer, digest, size }, digest, config, mtime);
+	await makeDirectories(directory);
+	await rename(tar, blobPath(directory, digest));
+	await writeDocuments(directory, { mediaType: MEDIA.layer, digest, size }, digest, config, mtime);
 }
 
-async function makeFolders(folder: string): Promise<void> {
-	await mkdir(join(folder, "blobs/sha256"), { recursive: true });
+async function makeDirectories(directory: string): Promise<void> {
+	await mkdir(join(directory, "blobs/sha256"), { recursive: true });
 }
 
-function blobPath(folder: string, digest: string): string {
-	return join(folder, "blobs", digest.replace(":", "/"));
+function blobPath(directory: string, digest: string): string {
+	return join(directory, "blobs", digest.replace(":", "/"));
 }
 
 async function writeDocuments(
-	folder: string,
+	directory: string,
 	layer: { mediaType: string; digest: string; size: number },
 	diffId: string,
 	config: RunConfig,
@@ -85,7 +90,7 @@ async function writeDocuments(
 	const blob = async (mediaType: string, value: unknown) => {
 		const data = Buffer.from(JSON.stringify(value));
 		const digest = digestOf(data);
-		await writeFile(blobPath(folder, digest), data);
+		await writeFile(blobPath(directory, digest), data);
 		return { mediaType, digest, size: data.length };
 	};
 	const configuration = await blob(MEDIA.config, {
@@ -101,6 +106,6 @@ async function writeDocuments(
 		config: configuration,
 		layers: [layer],
 	});
-	await writeFile(join(folder, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-	await writeFile(join(folder, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+	await writeFile(join(directory, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+	await writeFile(join(directory, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
 }

@@ -1,5 +1,5 @@
 /*
- * OCI image layout (image-spec 1.1, image-layout.md), in a folder or a tar: oci-layout, index.json and
+ * OCI image layout (image-spec 1.1, image-layout.md), in a directory or a tar: oci-layout, index.json and
  * blobs/sha256/HEX. index.json may list several images, told apart by annotations, and each may be an index of
  * platforms.
  */

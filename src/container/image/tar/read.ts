@@ -60,7 +60,7 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 		const special = "gxLKXV".includes(type);
 		const size = (special ? undefined : decimal(pax, "size", file)) ?? number(header, 124, 12);
 		if (!Number.isSafeInteger(size) || size < 0) throw malformed(file, `impossible size at byte ${offset}`);
-		/* Links, devices and folders have no content, whatever their header says. */
+		/* Links, devices and directories have no content, whatever their header says. */
 		const stored = "123456".includes(type) ? 0 : size;
 		const end = content + Math.ceil(stored / BLOCK) * BLOCK;
 		if (content + stored > range.size) {

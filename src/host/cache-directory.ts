@@ -1,5 +1,6 @@
 /*
- * Folders of the cache that are made as a whole (a kernel, a template of the lab) and are there whole or not at all:
+ * Directories of the cache that are made as a whole (a kernel, a template of the lab) and are there whole or not at
+ * all:
  *
  *     NAME/files.json    path and size of every file in it, written last: what has been cut short is not taken for whole
  *     .NAME/             one that is being made, by the holder of .NAME.lock
@@ -15,52 +16,52 @@ import { tryFileLock, withFileLock } from "./file-lock.ts";
 const FILES = "files.json";
 const Sizes = z.record(z.string(), z.number());
 
-/** Temporary folders that no lock says anything of are removed at this age. */
+/** Temporary directories that no lock says anything of are removed at this age. */
 const ABANDONED_MS = 3600_000;
 
 /**
- * Sees to it that `folder` is there and whole. Of several processes that want the same one, one makes it and the others
- * wait. What killed ones have left beside it is removed.
+ * Sees to it that `directory` is there and whole. Of several processes that want the same one, one makes it and the
+ * others wait. What killed ones have left beside it is removed.
  *
- * @param fill makes the contents in an empty folder, which is renamed afterwards
+ * @param fill makes the contents in an empty directory, which is renamed afterwards
  * @param signal ends the wait for another process; `fill` sees to itself
  * @returns true when it was made now
  * @throws what `fill` throws, and nothing is left then; HostError ERR_LOCK; the signal's reason
  */
-export async function obtainFolder(
-	folder: string,
+export async function obtainDirectory(
+	directory: string,
 	fill: (partial: string) => Promise<void>,
 	signal?: AbortSignal,
 ): Promise<boolean> {
-	if (await isWhole(folder)) return false;
-	const parent = dirname(folder);
+	if (await isWhole(directory)) return false;
+	const parent = dirname(directory);
 	await mkdir(parent, { recursive: true });
 	const make = async () => {
-		if (await isWhole(folder)) return false;
-		const partial = join(parent, `.${basename(folder)}`);
+		if (await isWhole(directory)) return false;
+		const partial = join(parent, `.${basename(directory)}`);
 		await rm(partial, { recursive: true, force: true });
 		await mkdir(partial);
 		try {
 			await fill(partial);
 			await writeFile(join(partial, FILES), `${JSON.stringify(await sizesIn(partial), undefined, "\t")}\n`);
 			/* Only a damaged one can still be there. */
-			await rm(folder, { recursive: true, force: true });
-			await publish(partial, folder);
+			await rm(directory, { recursive: true, force: true });
+			await publish(partial, directory);
 		} finally {
 			await rm(partial, { recursive: true, force: true });
 		}
 		return true;
 	};
-	const made = await withFileLock(lockOf(folder), make, signal);
+	const made = await withFileLock(lockOf(directory), make, signal);
 	if (made) await removeAbandoned(parent);
 	return made;
 }
 
-/** True when every file that `folder` was made with is there in its full size. */
-export async function isWhole(folder: string): Promise<boolean> {
+/** True when every file that `directory` was made with is there in its full size. */
+export async function isWhole(directory: string): Promise<boolean> {
 	try {
-		const sizes = Sizes.parse(JSON.parse(await readFile(join(folder, FILES), "utf8")));
-		const found = await Promise.all(Object.keys(sizes).map((path) => stat(join(folder, path))));
+		const sizes = Sizes.parse(JSON.parse(await readFile(join(directory, FILES), "utf8")));
+		const found = await Promise.all(Object.keys(sizes).map((path) => stat(join(directory, path))));
 		return Object.values(sizes).every((size, i) => size === found[i]!.size);
 	} catch (error) {
 		if (error instanceof SyntaxError || error instanceof z.ZodError || errnoName(error) === "ENOENT") return false;
@@ -68,19 +69,19 @@ export async function isWhole(folder: string): Promise<boolean> {
 	}
 }
 
-function lockOf(folder: string): string {
-	return join(dirname(folder), `.${basename(folder)}.lock`);
+function lockOf(directory: string): string {
+	return join(dirname(directory), `.${basename(directory)}.lock`);
 }
 
-async function sizesIn(folder: string): Promise<Record<string, number>> {
-	const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+async function sizesIn(directory: string): Promise<Record<string, number>> {
+	const entries = await readdir(directory, { recursive: true, withFileTypes: true });
 	const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 	const sizes: Record<string, number> = {};
-	for (const path of paths.sort()) sizes[relative(folder, path)] = (await stat(path)).size;
+	for (const path of paths.sort()) sizes[relative(directory, path)] = (await stat(path)).size;
 	return sizes;
 }
 
-/** Removes the temporary folders in `parent` whose maker is dead. */
+/** Removes the temporary directories in `parent` whose maker is dead. */
 async function removeAbandoned(parent: string): Promise<void> {
 	for (const entry of await readdir(parent, { withFileTypes: true })) {
 		if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
