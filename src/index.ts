@@ -51,6 +51,12 @@ export type {
 	VsockConfig,
 } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
-export { describeEnd, type EndReason, endError, endStatus, type MachineEnd } from "./machine/ending.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
 export { Machine, type MachineState } from "./machine/machine.ts";
+export {
+	describeShutdown,
+	type ShutdownCause,
+	type ShutdownReason,
+	shutdownError,
+	shutdownStatus,
+} from "./machine/shutdown-reason.ts";

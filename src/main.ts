@@ -7,7 +7,7 @@
 import { Command, CommanderError } from "commander";
 import { watchOutput, withOutput } from "./cli/output.ts";
 import { reportError, watchDefects } from "./cli/report.ts";
-import { adopt } from "./cli/usage.ts";
+import { configureCommand } from "./cli/usage.ts";
 import { describeVersion } from "./cli/version.ts";
 
 /** Name, summary and where the command is. */
@@ -44,7 +44,7 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 		const command = wanted(name) ? await load() : new Command(name);
 		root.addCommand(command.summary(summary));
 	}
-	return adopt(root);
+	return configureCommand(root);
 }
 
 /** Runs one command line; resolves with the exit status. */

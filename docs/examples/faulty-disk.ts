@@ -4,7 +4,7 @@
  * reads sectors 0 and 1 and prints the status byte that the device answers with (virtio 1.2 §5.2.6).
  */
 import { rmSync } from "node:fs";
-import { type BlockResult, describeEnd, Machine, MemoryDisk } from "tsvmm";
+import { type BlockResult, describeShutdown, Machine, MemoryDisk } from "tsvmm";
 import type { Segments } from "tsvmm/virtio";
 import { addByte, BUFFERS, powerOff, print, request, startDevice, store, text, writeKernel } from "./kernel.ts";
 
@@ -63,7 +63,7 @@ writeKernel(kernel, startDevice(), readSector(0), readSector(1), powerOff());
 try {
 	await using machine = await Machine.create({ kernel, disks: [{ backend: disk }], console: { kind: "stdio" } });
 	machine.start();
-	console.log(describeEnd(await machine.ended));
+	console.log(describeShutdown(await machine.ended));
 } finally {
 	rmSync(kernel);
 }

@@ -3,7 +3,7 @@
  * and the answer is the text backwards. The kernel (kernel.ts) asks once, prints the answer, and powers off.
  */
 import { rmSync } from "node:fs";
-import { describeEnd, Machine } from "tsvmm";
+import { describeShutdown, Machine } from "tsvmm";
 import type { Activation, VirtioDevice, Virtqueue } from "tsvmm/virtio";
 import { BUFFERS, powerOff, print, request, startDevice, text, writeKernel } from "./kernel.ts";
 
@@ -61,7 +61,7 @@ writeKernel(
 try {
 	await using machine = await Machine.create({ kernel, devices: [new Reverser()], console: { kind: "stdio" } });
 	machine.start();
-	console.log(describeEnd(await machine.ended));
+	console.log(describeShutdown(await machine.ended));
 } finally {
 	rmSync(kernel);
 }

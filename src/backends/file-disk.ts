@@ -7,7 +7,7 @@ import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
-import { limited, log } from "../base/log.ts";
+import { log, logRateLimited } from "../base/log.ts";
 import { Segments } from "../base/segments.ts";
 import { IoRing } from "../host/io-ring.ts";
 import { errnoNameOf, fcntl, ioctl } from "../host/libc.ts";
@@ -239,7 +239,7 @@ export class FileDisk implements BlockBackend {
 			this.#again(() => this.#zero(token, pending));
 			return;
 		}
-		limited(`disk ${this.path}`, "warn", `${operation} has failed: ${errnoNameOf(errno)}`);
+		logRateLimited(`disk ${this.path}`, "warn", `${operation} has failed: ${errnoNameOf(errno)}`);
 		this.#end(token, pending, "io");
 	}
 

@@ -15,7 +15,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
-import { limited, log } from "../base/log.ts";
+import { log, logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { findTool, toolMissing } from "../host/command.ts";
 import { close, errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
@@ -186,7 +186,7 @@ export class PasstBackend implements NetBackend {
 		this.#batch.writeUInt32BE(length, at);
 		frame.copyTo(this.#batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
 		if (!this.#filter.admits(this.#batch, at + LENGTH_BYTES, length)) {
-			limited("passt", "warn", "the guest may not reach the host's loopback: its frame is dropped");
+			logRateLimited("passt", "warn", "the guest may not reach the host's loopback: its frame is dropped");
 			return true;
 		}
 		/* One write for all frames of this turn. */

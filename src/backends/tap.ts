@@ -8,7 +8,7 @@ import { closeSync, constants as fsConstants, openSync, readFileSync } from "nod
 import { constants } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
-import { limited } from "../base/log.ts";
+import { logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { array, struct } from "../base/struct.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
@@ -130,7 +130,7 @@ export class TapBackend implements NetBackend {
 
 	/** The tap was deleted or taken away: such an fd is always "ready", so look again only now and then. */
 	#lost(errno: number): void {
-		limited(`tap ${this.name}`, "warn", `reading frames fails with ${errnoNameOf(errno)}`);
+		logRateLimited(`tap ${this.name}`, "warn", `reading frames fails with ${errnoNameOf(errno)}`);
 		this.#retry ??= setTimeout(() => {
 			this.#retry = undefined;
 			this.#enter(`tap ${this.name}`, () => this.#wait(this.#waiting | READABLE));

@@ -1,11 +1,11 @@
 /*
  * Diagnostics. Each machine has a logger of its own; what no machine is behind goes to the process's, on stderr. `log`
- * and `limited` write to the logger of whoever runs now: a machine puts its own in place whenever something enters it
- * (`Logger.swap`), as tracing's scoped subscribers do, so that a device needs to know neither.
+ * and `logRateLimited` write to the logger of whoever runs now: a machine puts its own in place whenever something
+ * enters it (`Logger.swap`), as tracing's scoped subscribers do, so that a device needs to know neither.
  *
- * Guest-triggered messages go through `limited`, so that a hostile guest cannot fill a log: at most one line per second
- * and subject, the number of suppressed ones is added to the next. Control characters are escaped in every line: some
- * of a message may be the guest's.
+ * Guest-triggered messages go through `logRateLimited`, so that a hostile guest cannot fill a log: at most one line per
+ * second and subject, the number of suppressed ones is added to the next. Control characters are escaped in every line:
+ * some of a message may be the guest's.
  */
 import { printable } from "./printable.ts";
 
@@ -77,7 +77,7 @@ export class Logger {
 	}
 
 	/** Like `log`, but at most once per second for the same `subject` (one per device is the habit). */
-	limited(subject: string, level: LogLevel, message: string): void {
+	logRateLimited(subject: string, level: LogLevel, message: string): void {
 		if (RANK[level] > this.#threshold) return;
 		const now = performance.now();
 		const previous = this.#lastMs.get(subject);
@@ -103,6 +103,6 @@ export function log(level: LogLevel, message: string): void {
 }
 
 /** Like `log`, but at most once per second for the same `subject` (one per device is the habit). */
-export function limited(subject: string, level: LogLevel, message: string): void {
-	Logger.current.limited(subject, level, message);
+export function logRateLimited(subject: string, level: LogLevel, message: string): void {
+	Logger.current.logRateLimited(subject, level, message);
 }

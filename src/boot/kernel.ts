@@ -8,10 +8,10 @@
 import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { isBzImage, loadBzImage } from "./bzimage.ts";
+import { identify } from "./detected-format.ts";
 import { isElfKernel, loadElf } from "./elf.ts";
 import { ImageFile } from "./image-file.ts";
 import type { LoadedInitrd, LoadedKernel } from "./loaded.ts";
-import { identify } from "./magic.ts";
 
 const PAGE = 4096;
 const KERNEL = { what: "kernel", open: "ERR_KERNEL_OPEN", truncated: "ERR_KERNEL_TRUNCATED" };

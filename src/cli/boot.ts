@@ -13,8 +13,8 @@ import {
 	type MachineConfig,
 	type NetConfig,
 } from "../machine/config.ts";
-import { describeEnd, endError, endStatus, type MachineEnd } from "../machine/ending.ts";
 import { Machine } from "../machine/machine.ts";
+import { describeShutdown, type ShutdownReason, shutdownError, shutdownStatus } from "../machine/shutdown-reason.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { parseConsole, parseCpus, parseDisk, parseMemory, parseNet, parseTrace, parseVsock } from "./options.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
@@ -76,11 +76,11 @@ async function boot(flags: BootFlags): Promise<number> {
 	}
 	watchStderr();
 	const end = await runMachine(config);
-	const failure = endError(end);
+	const failure = shutdownError(end);
 	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
 	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
-	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeEnd(end)}\n`);
-	return endStatus(end);
+	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeShutdown(end)}\n`);
+	return shutdownStatus(end);
 }
 
 /** What the flags say, as a configuration. @throws UsageError */
@@ -107,7 +107,7 @@ function bootConfig(flags: BootFlags): MachineConfig {
 }
 
 /** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
-async function runMachine(config: CompleteConfig): Promise<MachineEnd> {
+async function runMachine(config: CompleteConfig): Promise<ShutdownReason> {
 	let machine: Machine | undefined;
 	const stop = () => void machine?.stop();
 	const onStdio = config.console.kind === "stdio";

@@ -1,13 +1,13 @@
 /*
- * tsvmm lab up|exec|down|status: a KVM host for machines that have none (docs/lab.md). `lab keep` is the keeper's own
- * entry and not for users.
+ * tsvmm lab up|exec|down|status: a KVM host for machines that have none (docs/lab.md). `lab supervise` is the
+ * supervisor's own entry and not for users.
  */
 import { Command } from "commander";
 import { exec } from "../lab/exec.ts";
-import { keepLab } from "../lab/keeper.ts";
 import { Lab, type LabStatus } from "../lab/lab.ts";
-import { DEFAULT_LAB } from "../lab/place.ts";
+import { DEFAULT_LAB } from "../lab/paths.ts";
 import { upWithProgress } from "../lab/progress.ts";
+import { superviseLab } from "../lab/supervisor.ts";
 import { parseCpus, parseMemory } from "./options.ts";
 
 interface NameOption {
@@ -25,7 +25,7 @@ function describe({ name, state, record, broken }: LabStatus): string {
 	const seconds = Math.round((Date.now() - record.sinceMs) / 1000);
 	const lines = [
 		`lab ${name}: ${state} for ${seconds} s`,
-		`keeper  ${record.pid}${record.qemuPid === undefined ? "" : `, QEMU ${record.qemuPid}`}`,
+		`supervisor  ${record.pid}${record.qemuPid === undefined ? "" : `, QEMU ${record.qemuPid}`}`,
 		`size    ${record.cpus} vCPU, ${record.memoryMiB} MiB`,
 	];
 	if (record.template !== undefined) lines.push(`template ${record.template}`);
@@ -88,12 +88,12 @@ export function labCommand(): Command {
 		});
 
 	lab
-		.command("keep", { hidden: true })
+		.command("supervise", { hidden: true })
 		.requiredOption("--name <name>")
 		.requiredOption("--memory-mib <n>", "", Number)
 		.requiredOption("--cpus <n>", "", Number)
 		.action(async ({ name, memoryMib, cpus }: NameOption & { memoryMib: number; cpus: number }) => {
-			process.exitCode = await keepLab(name, { memoryMiB: memoryMib, cpus });
+			process.exitCode = await superviseLab(name, { memoryMiB: memoryMib, cpus });
 		});
 
 	return lab;

@@ -10,7 +10,7 @@ import { EXAMPLES } from "./examples.ts";
 const HELP_COLUMNS = 100;
 
 /** Makes `command` and its subcommands throw UsageError, and puts their examples below their help. */
-export function adopt(command: Command, path = command.name()): Command {
+export function configureCommand(command: Command, path = command.name()): Command {
 	command.configureOutput({
 		/* reportError prints it. */
 		outputError: () => undefined,
@@ -25,7 +25,7 @@ export function adopt(command: Command, path = command.name()): Command {
 	if (examples !== undefined) {
 		command.addHelpText("after", `\nExamples:\n${examples.map((line) => `  ${line}\n`).join("")}`.trimEnd());
 	}
-	for (const child of command.commands) adopt(child, `${path} ${child.name()}`);
+	for (const child of command.commands) configureCommand(child, `${path} ${child.name()}`);
 	return command;
 }
 

@@ -11,15 +11,15 @@ import type { Duplex, Readable, Writable } from "node:stream";
 import { AgentClient, type ExecSpec } from "../agent/client.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
 import { GuestError, TsvmmError } from "../base/errors.ts";
-import { describeEnd, endError, type MachineEnd } from "../machine/ending.ts";
+import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { SetupStep } from "./setup-steps.ts";
 
 /** A machine as a container sees it. */
 export interface GuestMachine {
 	start(): void;
-	stop(): Promise<MachineEnd>;
+	stop(): Promise<ShutdownReason>;
 	/** Never rejects. */
-	readonly ended: Promise<MachineEnd>;
+	readonly ended: Promise<ShutdownReason>;
 	/** The agent's connection. */
 	readonly agent: Promise<Duplex>;
 	/** The last lines of the guest's console. */
@@ -73,7 +73,7 @@ export class Container implements AsyncDisposable {
 	/** How the container's process ended. Rejects when the machine ended before it: GuestError, or the signal's reason. */
 	readonly exit: Promise<ExitStatus>;
 	/** Resolves when the machine is gone, however that came; never rejects. */
-	readonly ended: Promise<MachineEnd>;
+	readonly ended: Promise<ShutdownReason>;
 	/** How long the phases of its start took. */
 	readonly startTimes: StartTimes;
 	readonly #machine: GuestMachine;
@@ -213,7 +213,7 @@ export class Container implements AsyncDisposable {
 	 *
 	 * @param options.timeoutMs how long it may take (default 10000)
 	 */
-	async stop({ timeoutMs = STOP_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<MachineEnd> {
+	async stop({ timeoutMs = STOP_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<ShutdownReason> {
 		this.kill(this.#plan.stopSignal ?? "SIGTERM");
 		if (await within(this.exit, timeoutMs)) return this.ended;
 		this.kill("SIGKILL");
@@ -273,9 +273,9 @@ async function orEarly<T>(work: Promise<T>, early: Promise<never>, machine: Gues
 	}
 }
 
-function endedEarly(end: MachineEnd, machine: GuestMachine): TsvmmError {
-	const known = endError(end);
-	const message = `Cannot run the container to its end: ${describeEnd(end)}`;
+function endedEarly(end: ShutdownReason, machine: GuestMachine): TsvmmError {
+	const known = shutdownError(end);
+	const message = `Cannot run the container to its end: ${describeShutdown(end)}`;
 	return new GuestError(known?.code ?? "ERR_GUEST_ENDED", withConsole(message, machine));
 }
 

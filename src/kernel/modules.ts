@@ -1,5 +1,5 @@
 /*
- * The few loadable modules of a distribution kernel that a guest (or the lab's outer kernel) needs: chosen by name,
+ * The few loadable modules of a distribution kernel that a guest (or the lab's kernel) needs: chosen by name,
  * with what they depend on, stored uncompressed so that a small init can hand them to finit_module(2) as they are.
  * Dependencies are read from each module's .modinfo section ("depends=virtio_ring,virtio"), as depmod does.
  */
@@ -11,7 +11,7 @@ import { run } from "../host/command.ts";
 /** Without these (as modules or built in) a guest has no root, no network or no way to talk to us. */
 const REQUIRED = ["virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport", "overlay"];
 
-/** Taken when the kernel has them. The last two lines serve the lab's outer kernel. */
+/** Taken when the kernel has them. The last two lines serve the lab's kernel. */
 const WANTED = [
 	...REQUIRED,
 	...["virtio_rng", "virtio_console", "virtio_balloon", "virtio_pci", "squashfs", "erofs", "ext4", "crc32c_generic"],

@@ -1,5 +1,5 @@
 /*
- * A connection to a unix socket of the keeper.
+ * A connection to a unix socket of the supervisor.
  */
 import { connect, type Socket } from "node:net";
 

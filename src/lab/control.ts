@@ -1,28 +1,28 @@
 /*
- * What a command asks of a lab's keeper before it starts programs, over a unix socket of its own: one line of JSON there,
- * one back. Whoever reaches the socket is the lab's own user (place.ts).
+ * What a command asks of a lab's supervisor before it starts programs, over a unix socket of its own: one line of JSON
+ * there, one back. Whoever reaches the socket is the lab's own user (paths.ts).
  */
 import { createServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { explain } from "../base/errors.ts";
 import { connectTo } from "./connect.ts";
-import type { KeeperFailure } from "./place.ts";
+import type { SupervisorFailure } from "./paths.ts";
 
-/** Changes with the two interfaces below, and with what a keeper does for a command. */
+/** Changes with the two interfaces below, and with what a supervisor does for a command. */
 export const CONTROL_PROTOCOL = 1;
 
-/** What a command needs. The keeper looks whether the lab runs programs, whatever it is. */
+/** What a command needs. The supervisor looks whether the lab runs programs, whatever it is. */
 export type LabRequest = Record<string, never>;
 
 export interface LabAnswer {
 	/** Why the lab is of no use any more; it is about to end. */
 	broken?: string;
 	/** What could not be done. */
-	failure?: KeeperFailure;
+	failure?: SupervisorFailure;
 }
 
-/** Asks the keeper. Undefined when there is none at `path`, or when it ends meanwhile. */
-export async function askKeeper(path: string, request: LabRequest): Promise<LabAnswer | undefined> {
+/** Asks the supervisor. Undefined when there is none at `path`, or when it ends meanwhile. */
+export async function askSupervisor(path: string, request: LabRequest): Promise<LabAnswer | undefined> {
 	const socket = await connectTo(path);
 	if (socket === undefined) return undefined;
 	try {

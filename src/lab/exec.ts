@@ -11,7 +11,7 @@ import { FORWARDED_SIGNALS } from "../base/signals.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
-import { LabPlace } from "./place.ts";
+import { LabPaths } from "./paths.ts";
 
 export interface ForegroundOptions {
 	cwd?: string;
@@ -83,7 +83,7 @@ async function passStreams(lab: Lab, session: Session, stdin: boolean): Promise<
 		await Promise.all(output);
 		return status;
 	} catch (cause) {
-		const why = new LabPlace(lab.name).readBroken() ?? "has ended";
+		const why = new LabPaths(lab.name).readBroken() ?? "has ended";
 		throw new HostError("ERR_LAB_GONE", `Cannot go on in the lab: it ${why}`, {
 			cause,
 			hint: "The next command brings it up again; what was running in it is lost",

@@ -1,5 +1,5 @@
 /*
- * The initramfs of the lab's outer machine: busybox, the kernel's modules, the guest agent and the two scripts of
+ * The initramfs of the lab's VM: busybox, the kernel's modules, the guest agent and the two scripts of
  * guests/lab. It is the agent's root for the machine's whole life; the host's files are mounted on top of it.
  */
 import { readdir, readFile } from "node:fs/promises";

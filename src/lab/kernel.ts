@@ -1,5 +1,5 @@
 /*
- * The kernel of the lab's outer machine: Debian's stock one, taken apart once and kept in the cache as
+ * The kernel of the lab's VM: Debian's stock one, taken apart once and kept in the cache as
  *
  *     lab/kernel-VERSION-MODULES/vmlinux        an ELF file: the compressed image costs seconds under emulation
  *                               /modules/NN-NAME.ko   in the order in which they are loaded

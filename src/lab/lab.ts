@@ -1,7 +1,7 @@
 /*
- * A lab as its users see it: up, exec, down. Bringing a lab up starts a keeper (keeper.ts) that outlives the caller;
- * the caller then talks to the agent in the lab through the keeper's socket. However many callers bring the same lab
- * up at the same time, flock(1) lets one keeper in.
+ * A lab as its users see it: up, exec, down. Bringing a lab up starts a supervisor (supervisor.ts) that outlives the
+ * caller; the caller then talks to the agent in the lab through the supervisor's socket. However many callers bring the
+ * same lab up at the same time, flock(1) lets one supervisor in.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -16,20 +16,20 @@ import { findTool, toolMissing } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
 import { connectTo } from "./connect.ts";
-import { askKeeper, CONTROL_PROTOCOL } from "./control.ts";
-import { LAB_ROOT } from "./outer.ts";
-import { DEFAULT_LAB, type KeeperRecord, LabPlace, LOCK_GONE, LOCK_HELD } from "./place.ts";
+import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
+import { LAB_ROOT } from "./lab-vm.ts";
+import { DEFAULT_LAB, LabPaths, LOCK_GONE, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
 import { labEnvironment } from "./shares.ts";
 
 export interface LabOptions {
 	/** Several labs may be up at once, each with a name; "default". */
 	name?: string;
-	/** RAM of the outer machine: $TSVMM_LAB_MEMORY_MIB or 3072. */
+	/** RAM of the lab's VM: $TSVMM_LAB_MEMORY_MIB or 3072. */
 	memoryMiB?: number;
-	/** vCPUs of the outer machine: $TSVMM_LAB_CPUS or 1; see qemu.ts before you ask for more. */
+	/** vCPUs of the lab's VM: $TSVMM_LAB_CPUS or 1; see qemu.ts before you ask for more. */
 	cpus?: number;
 	/** Called about ten times a second while the lab comes up. */
-	onProgress?: (record: KeeperRecord | undefined, elapsedMs: number) => void;
+	onProgress?: (record: SupervisorRecord | undefined, elapsedMs: number) => void;
 	/** Called before a lab that has failed by itself is brought up again, with what it "did not ... any more". */
 	onRestart?: (broken: string) => void;
 }
@@ -52,8 +52,8 @@ export interface ExecOptions extends Omit<SpawnOptions, "tty"> {
 /** What `lab status` tells. */
 export interface LabStatus {
 	name: string;
-	state: "down" | KeeperRecord["state"];
-	record?: KeeperRecord;
+	state: "down" | SupervisorRecord["state"];
+	record?: SupervisorRecord;
 	/** What a lab that failed by itself "did not ... any more"; until the next `up`. */
 	broken?: string;
 }
@@ -81,8 +81,8 @@ export class Lab {
 
 	/** Connects to a lab that is up. Undefined when it is not. */
 	static async connect(name = DEFAULT_LAB): Promise<Lab | undefined> {
-		const place = new LabPlace(name);
-		const socket = await connectTo(place.socket);
+		const paths = new LabPaths(name);
+		const socket = await connectTo(paths.socket);
 		if (socket === undefined) return undefined;
 		const client = new AgentClient(socket);
 		try {
@@ -90,7 +90,7 @@ export class Lab {
 		} catch (error) {
 			client.close();
 			if (error instanceof TsvmmError && error.code === "ERR_AGENT_VERSION") throw error;
-			// A keeper on its way out.
+			// A supervisor on its way out.
 			return undefined;
 		}
 		return new Lab(name, client);
@@ -99,34 +99,35 @@ export class Lab {
 	/**
 	 * Connects to a lab, bringing it up first when it is down.
 	 *
-	 * @throws HostError what the keeper failed with, ERR_LAB_TIMEOUT
+	 * @throws HostError what the supervisor failed with, ERR_LAB_TIMEOUT
 	 */
 	static async up(options: LabOptions = {}): Promise<Lab> {
 		const { name = DEFAULT_LAB, onProgress, onRestart } = options;
 		const memoryMiB = options.memoryMiB ?? sizeOf("TSVMM_LAB_MEMORY_MIB", 3072);
 		const cpus = options.cpus ?? sizeOf("TSVMM_LAB_CPUS", 1);
-		const place = new LabPlace(name);
+		const paths = new LabPaths(name);
 		const start = performance.now();
-		let keeper: ChildProcess | undefined;
+		let supervisor: ChildProcess | undefined;
 		let broken: string | undefined;
 		for (let turn = 0; ; turn++) {
 			const lab = await Lab.connect(name);
 			if (lab !== undefined) {
-				if (await isOfUse(place)) {
-					keeper?.unref();
+				if (await isOfUse(paths)) {
+					supervisor?.unref();
 					return lab;
 				}
 				lab.close();
 			}
-			if (keeper === undefined) {
-				const found = place.takeBroken();
+			if (supervisor === undefined) {
+				const found = paths.takeBroken();
 				if (found !== undefined && broken === undefined) onRestart?.(found);
 				broken ??= found;
-				keeper = startKeeper(place, memoryMiB, cpus);
-			} else if (keeper.exitCode !== null || keeper.signalCode !== null) {
-				if (keeper.exitCode !== LOCK_HELD && keeper.exitCode !== LOCK_GONE) throw await failure(place, keeper);
-				// Somebody else's keeper is at work, or an old one is on its way out.
-				keeper = undefined;
+				supervisor = startSupervisor(paths, memoryMiB, cpus);
+			} else if (supervisor.exitCode !== null || supervisor.signalCode !== null) {
+				if (supervisor.exitCode !== LOCK_HELD && supervisor.exitCode !== LOCK_GONE)
+					throw await failure(paths, supervisor);
+				// Somebody else's supervisor is at work, or an old one is on its way out.
+				supervisor = undefined;
 				await sleep(100);
 			}
 			const elapsedMs = performance.now() - start;
@@ -136,31 +137,31 @@ export class Lab {
 					`Cannot bring up lab ${name}: not ready after ${UP_TIMEOUT_MS / 1000} s`,
 				);
 			}
-			if (turn % 5 === 4) onProgress?.(place.readRecord(), elapsedMs);
+			if (turn % 5 === 4) onProgress?.(paths.readRecord(), elapsedMs);
 			await sleep(POLL_MS);
 		}
 	}
 
 	/** Stops a lab. @returns false when it was down already */
 	static async down(name = DEFAULT_LAB): Promise<boolean> {
-		const place = new LabPlace(name);
+		const paths = new LabPaths(name);
 		const deadline = performance.now() + DOWN_TIMEOUT_MS;
 		let wasUp = false;
 		let told = 0;
-		while (!(await place.clean())) {
-			const pid = place.readRecord()?.pid;
+		while (!(await paths.clean())) {
+			const pid = paths.readRecord()?.pid;
 			if (pid !== undefined && told !== pid) {
-				// The lock is held, so this process is the keeper, or just ended (then its number is not in use again yet).
+				// The lock is held, so this process is the supervisor, or just ended (then its number is not in use again yet).
 				tell(pid, "SIGTERM");
 				told = pid;
 				wasUp = true;
 			}
 			if (performance.now() > deadline) {
-				const qemuPid = place.readRecord()?.qemuPid;
+				const qemuPid = paths.readRecord()?.qemuPid;
 				if (pid !== undefined) tell(pid, "SIGKILL");
 				if (qemuPid !== undefined) tell(qemuPid, "SIGKILL");
 				if (performance.now() > deadline + 5000) {
-					throw new HostError("ERR_LAB_TIMEOUT", `Cannot bring down lab ${name}: keeper ${pid} does not end`);
+					throw new HostError("ERR_LAB_TIMEOUT", `Cannot bring down lab ${name}: supervisor ${pid} does not end`);
 				}
 			}
 			await sleep(POLL_MS);
@@ -170,14 +171,14 @@ export class Lab {
 
 	/** What a lab is doing; cleans up after one that was killed. */
 	static async status(name = DEFAULT_LAB): Promise<LabStatus> {
-		const place = new LabPlace(name);
-		if (!(await place.isHeld())) {
-			const broken = place.readBroken();
+		const paths = new LabPaths(name);
+		if (!(await paths.isHeld())) {
+			const broken = paths.readBroken();
 			if (broken !== undefined) return { name, state: "down", broken };
-			await place.clean();
+			await paths.clean();
 			return { name, state: "down" };
 		}
-		const record = place.readRecord();
+		const record = paths.readRecord();
 		return record === undefined ? { name, state: "building" } : { name, state: record.state, record };
 	}
 
@@ -216,14 +217,14 @@ export class Lab {
  *
  * @throws HostError ERR_LAB_VERSION
  */
-async function isOfUse(place: LabPlace): Promise<boolean> {
-	const record = place.readRecord();
+async function isOfUse(paths: LabPaths): Promise<boolean> {
+	const record = paths.readRecord();
 	if (record !== undefined && record.protocol !== CONTROL_PROTOCOL) {
-		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${place.name}: another version of tsvmm keeps it`, {
-			hint: `End it with: tsvmm lab down --name ${place.name}`,
+		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${paths.name}: another version of tsvmm keeps it`, {
+			hint: `End it with: tsvmm lab down --name ${paths.name}`,
 		});
 	}
-	const answer = await askKeeper(place.control, {});
+	const answer = await askSupervisor(paths.control, {});
 	if (answer?.failure !== undefined) throw new HostError(answer.failure.code, answer.failure.message);
 	return answer !== undefined && answer.broken === undefined;
 }
@@ -243,16 +244,16 @@ function ownCommand(): string[] {
 	return ["--import", pathToFileURL(tsx).href, join(packageRoot(), "src/main.ts")];
 }
 
-function startKeeper(place: LabPlace, memoryMiB: number, cpus: number): ChildProcess {
+function startSupervisor(paths: LabPaths, memoryMiB: number, cpus: number): ChildProcess {
 	const flock = findTool("flock");
 	if (flock === undefined) throw toolMissing("flock");
-	place.make();
-	const log = openSync(place.keeperLog, "a", 0o600);
+	paths.make();
+	const log = openSync(paths.supervisorLog, "a", 0o600);
 	try {
-		const keep = [...ownCommand(), "lab", "keep", "--name", place.name];
+		const keep = [...ownCommand(), "lab", "supervise", "--name", paths.name];
 		const size = ["--memory-mib", `${memoryMiB}`, "--cpus", `${cpus}`];
 		const command = [process.execPath, ...keep, ...size];
-		const child = spawn(flock, ["-n", "-E", `${LOCK_HELD}`, "--no-fork", place.lock, ...command], {
+		const child = spawn(flock, ["-n", "-E", `${LOCK_HELD}`, "--no-fork", paths.lock, ...command], {
 			cwd: "/",
 			detached: true,
 			stdio: ["ignore", log, log],
@@ -264,17 +265,20 @@ function startKeeper(place: LabPlace, memoryMiB: number, cpus: number): ChildPro
 	}
 }
 
-/** What a keeper left about its end, then removes that. */
-async function failure(place: LabPlace, keeper: ChildProcess): Promise<HostError> {
-	const left = place.readFailure();
+/** What a supervisor left about its end, then removes that. */
+async function failure(paths: LabPaths, supervisor: ChildProcess): Promise<HostError> {
+	const left = paths.readFailure();
 	let said = "";
 	try {
-		said = readFileSync(place.keeperLog, "utf8").trim().split("\n").slice(-5).join("\n");
+		said = readFileSync(paths.supervisorLog, "utf8").trim().split("\n").slice(-5).join("\n");
 	} catch {
 		// Nothing was said.
 	}
-	await place.clean();
+	await paths.clean();
 	if (left !== undefined) return new HostError(left.code, left.message, { hint: left.hint });
-	const how = keeper.signalCode ?? `exit status ${keeper.exitCode}`;
-	return new HostError("ERR_LAB_FAILED", `Cannot bring up lab ${place.name}: its keeper has ended (${how})\n${said}`);
+	const how = supervisor.signalCode ?? `exit status ${supervisor.exitCode}`;
+	return new HostError(
+		"ERR_LAB_FAILED",
+		`Cannot bring up lab ${paths.name}: its supervisor has ended (${how})\n${said}`,
+	);
 }

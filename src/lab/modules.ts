@@ -15,7 +15,7 @@ export const LAB_MODULES = [
 	"9p",
 	"9pnet_virtio",
 	"kvm-amd",
-	// The keeper reads XCR0 by it.
+	// The supervisor reads XCR0 by it.
 	"cpuid",
 	"virtio_net",
 	"virtio-rng",

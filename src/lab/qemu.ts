@@ -1,7 +1,7 @@
 /*
- * The QEMU process that is the lab's outer machine: started once to make the template, then once per lab to go on from
- * it. It never outlives the keeper: the kernel kills it when its parent ends (PR_SET_PDEATHSIG, through setpriv). Its
- * control protocol and the agent's serial port are socket pairs, so nothing of it lies on disk.
+ * The QEMU process that is the lab's VM: started once to make the template, then once per lab to go on from
+ * it. It never outlives the supervisor: the kernel kills it when its parent ends (PR_SET_PDEATHSIG, through setpriv).
+ * Its control protocol and the agent's serial port are socket pairs, so nothing of it lies on disk.
  *
  * One vCPU is the default: QEMU 7.2 emulating SVM hangs with two (stale translations after the kernel patches itself).
  */
@@ -104,7 +104,7 @@ export class Qemu {
 	 * Starts a machine: from its kernel, with RAM that is kept in `files.ram`; or waiting to go on from a saved one,
 	 * with RAM of its own that begins as `files.ram`.
 	 *
-	 * @param console file for what the outer kernel prints
+	 * @param console file for what the kernel prints
 	 */
 	static start(files: QemuFiles, size: QemuSize, how: "boot" | "restore", console: string): Qemu {
 		const path = findTool(QEMU);

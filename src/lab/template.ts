@@ -1,5 +1,5 @@
 /*
- * The template: the lab's outer machine, booted once and frozen just before it mounts the host's files. Every `lab up`
+ * The template: the lab's VM, booted once and frozen just before it mounts the host's files. Every `lab up`
  * goes on from it in well under a second. It is named by a hash of everything it is made of, so a change of any part
  * gives another template; those that are no longer current are removed.
  *
@@ -16,7 +16,7 @@ import { markUsed } from "../host/unused.ts";
 import { buildAgent } from "./agent-binary.ts";
 import { packInitramfs } from "./initramfs.ts";
 import { labKernel } from "./kernel.ts";
-import { Outer } from "./outer.ts";
+import { LabVm } from "./lab-vm.ts";
 import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuSize } from "./qemu.ts";
 
 /** Changes when templates are made in a way that the other inputs do not show. */
@@ -42,7 +42,7 @@ function filesIn(directory: string): QemuFiles {
 /**
  * The template for machines of this size, made when it is not there.
  *
- * @param console file for what the outer kernel prints while it boots
+ * @param console file for what the kernel prints while it boots
  * @param signal ends the work; nothing half-made stays
  * @throws HostError when a tool or package is missing, or the machine does not come up
  */
@@ -84,8 +84,8 @@ async function bootAndSave(
 	const stop = () => void qemu.kill();
 	signal?.addEventListener("abort", stop, { once: true });
 	try {
-		const outer = await Outer.open(qemu, BOOT_TIMEOUT_MS);
-		outer.close();
+		const vm = await LabVm.open(qemu, BOOT_TIMEOUT_MS);
+		vm.close();
 		await qemu.save(files.state);
 	} catch (error) {
 		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {

@@ -6,7 +6,7 @@
 import { inspect } from "node:util";
 import type { Enter } from "../base/enter.ts";
 import { Logger } from "../base/log.ts";
-import type { MachineEnd } from "./ending.ts";
+import type { ShutdownReason } from "./shutdown-reason.ts";
 
 export class Entry {
 	/** Made once, handed to all that calls back. */
@@ -15,8 +15,8 @@ export class Entry {
 	readonly logger: Logger;
 	/** Called when the guest's kernel is seen to panic, which it may survive for a while. */
 	onPanic: ((why: string | undefined) => void) | undefined;
-	#end: MachineEnd | undefined;
-	#onEnd: ((end: MachineEnd) => void) | undefined;
+	#end: ShutdownReason | undefined;
+	#onEnd: ((end: ShutdownReason) => void) | undefined;
 
 	constructor(logger = Logger.current) {
 		this.logger = logger;
@@ -26,12 +26,12 @@ export class Entry {
 	}
 
 	/** How the machine ends, once it does. */
-	get ended(): MachineEnd | undefined {
+	get ended(): ShutdownReason | undefined {
 		return this.#end;
 	}
 
 	/** Ends the machine. Only the first call counts. */
-	end(how: MachineEnd): void {
+	end(how: ShutdownReason): void {
 		if (this.#end !== undefined) return;
 		this.#end = how;
 		this.#onEnd?.(how);
@@ -58,7 +58,7 @@ export class Entry {
 	}
 
 	/** Calls `onEnd` at the end, or now when the machine has ended already. One listener: the machine. */
-	onEnd(onEnd: (end: MachineEnd) => void): void {
+	onEnd(onEnd: (end: ShutdownReason) => void): void {
 		this.#onEnd = onEnd;
 		if (this.#end !== undefined) onEnd(this.#end);
 	}

@@ -2,7 +2,7 @@
  * What a machine tells whoever listens: a typed `on`, `off` and `once`.
  */
 import { EventEmitter } from "node:events";
-import type { MachineEnd } from "./ending.ts";
+import type { ShutdownReason } from "./shutdown-reason.ts";
 
 /** Events of a machine by name, with what a listener is called with. */
 export interface MachineEvents {
@@ -15,7 +15,7 @@ export interface MachineEvents {
 	/** The guest's kernel has panicked; `why` is its own line, when its console shows it. The end follows. */
 	panic: [why: string | undefined];
 	/** Everything is released; just before `ended` resolves. */
-	ended: [end: MachineEnd];
+	ended: [end: ShutdownReason];
 }
 
 /** The name of an event. */

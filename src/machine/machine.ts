@@ -17,10 +17,10 @@ import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
 import { completeConfig, type MachineConfig } from "./config.ts";
 import type { RemoveOptions } from "./device-slots.ts";
-import { describeEnd, endError, type MachineEnd } from "./ending.ts";
 import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
 import { acquire, takeOver } from "./resources.ts";
+import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
 
 /** Where a machine is in its life. */
 export type MachineState = "created" | "running" | "paused" | "ended";
@@ -31,11 +31,11 @@ export type MachineState = "created" | "running" | "paused" | "ended";
  * @example
  * await using machine = await Machine.create({ kernel: "vmlinux", console: { kind: "stdio" } });
  * machine.start();
- * console.log(describeEnd(await machine.ended));
+ * console.log(describeShutdown(await machine.ended));
  */
 export class Machine {
 	/** Resolves when the guest has ended and everything is released. Never rejects. */
-	readonly ended: Promise<MachineEnd>;
+	readonly ended: Promise<ShutdownReason>;
 	/** The host's side of vsock, when the machine has one. */
 	readonly vsock: UnixVsock | undefined;
 	/** The guest's RAM. It is gone after the end: an access then throws. */
@@ -70,7 +70,7 @@ export class Machine {
 			const resources = await acquire(complete, entry, teardown);
 			const wired = await build(complete, resources, entry, teardown);
 			config.signal?.throwIfAborted();
-			const failure = entry.ended && endError(entry.ended);
+			const failure = entry.ended && shutdownError(entry.ended);
 			if (failure !== undefined) throw failure;
 			return new Machine(wired, resources.vsock, entry, teardown, config.signal);
 		} catch (error) {
@@ -159,7 +159,7 @@ export class Machine {
 	}
 
 	/** Ends the machine as the host's own wish, at any time; resolves as `ended` does. */
-	stop(): Promise<MachineEnd> {
+	stop(): Promise<ShutdownReason> {
 		this.#entry.end({ reason: "stopped" });
 		return this.ended;
 	}
@@ -268,7 +268,7 @@ export class Machine {
 	#mustLive(what: string): void {
 		const end = this.#entry.ended;
 		if (end === undefined) return;
-		throw new StateError("ERR_MACHINE_STATE", `Cannot ${what} the machine: it has ended (${describeEnd(end)})`);
+		throw new StateError("ERR_MACHINE_STATE", `Cannot ${what} the machine: it has ended (${describeShutdown(end)})`);
 	}
 
 	/** vCPUs of which only some run are no machine. */
@@ -283,7 +283,7 @@ export class Machine {
 }
 
 /** Releases everything; what fails is told with how the machine ended. */
-async function tearDown(teardown: Teardown, how: MachineEnd): Promise<MachineEnd> {
+async function tearDown(teardown: Teardown, how: ShutdownReason): Promise<ShutdownReason> {
 	try {
 		await teardown.run();
 		return how;

@@ -18,12 +18,12 @@ import {
 import { AcpiRegisters } from "../devices/acpi-registers.ts";
 import { HotPlug } from "../devices/hot-plug.ts";
 import { I8042 } from "../devices/i8042.ts";
-import { PciHole } from "../devices/pci-hole.ts";
+import { PciConfigStub } from "../devices/pci-config-stub.ts";
 import { Pvpanic } from "../devices/pvpanic.ts";
 import { Rtc } from "../devices/rtc.ts";
 import { Serial } from "../devices/serial.ts";
 import type { Site } from "./builder.ts";
-import { PanicWatch } from "./ending.ts";
+import { PanicWatch } from "./shutdown-reason.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 
@@ -93,7 +93,7 @@ export function attachPlatform(
 		AcpiRegisters.SIZE,
 		new AcpiRegisters({ onPowerOff: () => stop("power-off"), onReset: reset }),
 	);
-	place(PciHole.PORT, PciHole.SIZE, new PciHole(reset));
+	place(PciConfigStub.PORT, PciConfigStub.SIZE, new PciConfigStub(reset));
 	place(
 		PVPANIC_PORT,
 		1,

@@ -27,12 +27,12 @@ import {
 	kvm_run_mmio,
 	kvm_run_system_event,
 } from "../kvm/structs.ts";
-import type { MachineEnd } from "./ending.ts";
+import type { ShutdownReason } from "./shutdown-reason.ts";
 
 export class ExitHandler {
 	readonly #pio: Bus;
 	readonly #mmio: Bus;
-	readonly #end: (end: MachineEnd) => void;
+	readonly #end: (end: ShutdownReason) => void;
 	readonly #ripOf: (vcpu: number) => bigint | undefined;
 	readonly #observers: Observers;
 
@@ -40,7 +40,7 @@ export class ExitHandler {
 	constructor(
 		pio: Bus,
 		mmio: Bus,
-		end: (end: MachineEnd) => void,
+		end: (end: ShutdownReason) => void,
 		ripOf: (vcpu: number) => bigint | undefined,
 		observers = new Observers(),
 	) {
@@ -91,7 +91,7 @@ export class ExitHandler {
 		return rip === undefined ? `vCPU ${index}` : `vCPU ${index} at rip 0x${rip.toString(16)}`;
 	}
 
-	#stop(end: MachineEnd): false {
+	#stop(end: ShutdownReason): false {
 		this.#end(end);
 		return false;
 	}
@@ -126,7 +126,7 @@ export class ExitHandler {
 	}
 }
 
-function systemEvent(run: DataView): MachineEnd {
+function systemEvent(run: DataView): ShutdownReason {
 	const type = run.getUint32(kvm_run.system_event + kvm_run_system_event.type, true);
 	if (type === KVM_SYSTEM_EVENT_SHUTDOWN) return { reason: "power-off" };
 	if (type === KVM_SYSTEM_EVENT_RESET) return { reason: "reset" };

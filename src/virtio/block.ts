@@ -13,7 +13,7 @@
 import type { BlockBackend, BlockResult } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { UsageError } from "../base/errors.ts";
-import { limited } from "../base/log.ts";
+import { logRateLimited } from "../base/log.ts";
 import type { Observers } from "../base/observer.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
 import {
@@ -401,7 +401,7 @@ export class BlockDevice implements VirtioDevice {
 	}
 
 	#refuse(what: string): number {
-		limited(this.name, "warn", `refused ${what}`);
+		logRateLimited(this.name, "warn", `refused ${what}`);
 		return VIRTIO_BLK_S_IOERR;
 	}
 }

@@ -10,7 +10,7 @@
  */
 import type { NetBackend } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
-import { limited } from "../base/log.ts";
+import { logRateLimited } from "../base/log.ts";
 import type { MacAddress } from "../base/mac.ts";
 import { Segments } from "../base/segments.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
@@ -242,7 +242,7 @@ export class NetDevice implements VirtioDevice {
 	#sends(chain: Chain): boolean {
 		const { totalBytes } = chain.readable;
 		if (totalBytes < HEADER_BYTES + ETHERNET_HEADER_BYTES || totalBytes > this.#parked.length) {
-			limited(this.name, "warn", `a chain of ${totalBytes} bytes to send is no frame`);
+			logRateLimited(this.name, "warn", `a chain of ${totalBytes} bytes to send is no frame`);
 			return true;
 		}
 		if (this.#ownHeader === 0) return this.#backend.send(chain.readable);
@@ -299,7 +299,7 @@ export class NetDevice implements VirtioDevice {
 			/* A single buffer, or all that the ring can hold, is the most that this driver will ever offer. */
 			const most = this.#held.length === (this.#mergeable ? rx.size : 1);
 			if (!most) return false;
-			limited(this.name, "warn", `a frame of ${length} bytes does not fit the driver's buffers`);
+			logRateLimited(this.name, "warn", `a frame of ${length} bytes does not fit the driver's buffers`);
 			this.#parkedBytes = 0;
 			return true;
 		}
@@ -319,7 +319,7 @@ export class NetDevice implements VirtioDevice {
 			if (chain === undefined) break;
 			const room = chain.writable.totalBytes;
 			if (room < HEADER_BYTES) {
-				limited(this.name, "warn", `a receive buffer of ${room} bytes is shorter than a header`);
+				logRateLimited(this.name, "warn", `a receive buffer of ${room} bytes is shorter than a header`);
 				rx.push(chain, 0);
 				continue;
 			}

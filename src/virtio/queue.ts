@@ -139,7 +139,7 @@ export class Virtqueue {
 	#cut = false;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
-	static refuses(memory: GuestMemory, layout: QueueLayout): string | undefined {
+	static validateLayout(memory: GuestMemory, layout: QueueLayout): string | undefined {
 		const { size, desc, avail, used } = layout;
 		if (size < 1 || size > 1024 || (size & (size - 1)) !== 0)
 			return `queue size ${size} is not a power of two up to 1024`;

@@ -184,7 +184,9 @@ function readQueue(
 	if (!setup.ready) return setup;
 	if ((status & FEATURES_OK) === 0) throw queue.refuse("it is ready before FEATURES_OK");
 	const fault =
-		setup.num > max ? `queue size ${setup.num} is above ${max}` : Virtqueue.refuses(memory, layoutOf(setup, features));
+		setup.num > max
+			? `queue size ${setup.num} is above ${max}`
+			: Virtqueue.validateLayout(memory, layoutOf(setup, features));
 	if (fault !== undefined) throw queue.mismatch(fault);
 	return setup;
 }

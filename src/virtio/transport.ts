@@ -9,7 +9,7 @@
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { StateError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
-import { limited } from "../base/log.ts";
+import { logRateLimited } from "../base/log.ts";
 import { Observers } from "../base/observer.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
@@ -248,7 +248,7 @@ export class Transport implements Stateful {
 		if (complete === undefined) return undefined;
 		return new Promise((resolve) => {
 			const giveUp = () => {
-				limited(this.name, "warn", "the reset is not complete: requests of the driver do not end");
+				logRateLimited(this.name, "warn", "the reset is not complete: requests of the driver do not end");
 				resolve();
 			};
 			const timer = setTimeout(() => this.#enter(this.name, giveUp), RESET_MS).unref();
@@ -361,7 +361,7 @@ export class Transport implements Stateful {
 	}
 
 	#needsReset(why: string): void {
-		limited(this.name, "warn", `the driver broke the rules, the device needs a reset: ${why}`);
+		logRateLimited(this.name, "warn", `the driver broke the rules, the device needs a reset: ${why}`);
 		if ((this.state.status & DEVICE_NEEDS_RESET) !== 0) return;
 		this.state.status |= DEVICE_NEEDS_RESET;
 		for (const queue of this.#queues) queue?.kill();
@@ -395,7 +395,7 @@ export class Transport implements Stateful {
 			const fault =
 				setup.num > max
 					? `queue size ${setup.num} is above ${max}`
-					: Virtqueue.refuses(this.#memory, layoutOf(setup, this.state.driverFeatures));
+					: Virtqueue.validateLayout(this.#memory, layoutOf(setup, this.state.driverFeatures));
 			if (fault !== undefined) {
 				this.#needsReset(`queue ${this.state.queueSel}: ${fault}`);
 				return;
@@ -405,6 +405,6 @@ export class Transport implements Stateful {
 	}
 
 	protected ignored(what: string): void {
-		limited(this.name, "warn", `ignored ${what}`);
+		logRateLimited(this.name, "warn", `ignored ${what}`);
 	}
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Logger, limited, log } from "../../src/base/log.ts";
+import { Logger, log, logRateLimited } from "../../src/base/log.ts";
 import { printable } from "../../src/base/printable.ts";
 
 function logger(level?: "error" | "warn" | "info", prefix?: string) {
@@ -29,7 +29,7 @@ test("log goes to the logger in place, and to the one before afterwards", () => 
 
 test("limited counts by logger, so that one machine does not silence another", () => {
 	const [one, other] = [logger(), logger()];
-	for (const { logger } of [one, one, other]) logger.run(() => limited("virtio-blk0", "warn", "refused"));
+	for (const { logger } of [one, one, other]) logger.run(() => logRateLimited("virtio-blk0", "warn", "refused"));
 	expect([one.lines.length, other.lines.length]).toEqual([1, 1]);
 });
 

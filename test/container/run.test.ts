@@ -14,7 +14,7 @@ import { TsvmmError } from "../../src/base/errors.ts";
 import { Container, type GuestMachine } from "../../src/container/container.ts";
 import { type ContainerStdio, runOnMachine } from "../../src/container/lifecycle.ts";
 import { firstConnection, runContainer, signalNumber } from "../../src/container/run.ts";
-import type { MachineEnd } from "../../src/machine/ending.ts";
+import type { ShutdownReason } from "../../src/machine/shutdown-reason.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
 const env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
@@ -27,9 +27,9 @@ afterEach(async () => {
 
 /** A machine of a native agent; `end` lets it end as a guest would. */
 class FakeMachine implements GuestMachine {
-	readonly ended: Promise<MachineEnd>;
+	readonly ended: Promise<ShutdownReason>;
 	readonly agent: Promise<Duplex>;
-	end!: (end: MachineEnd) => void;
+	end!: (end: ShutdownReason) => void;
 	#begin!: () => void;
 	#socket: Socket | undefined;
 
@@ -54,7 +54,7 @@ class FakeMachine implements GuestMachine {
 	start(): void {
 		this.#begin();
 	}
-	stop(): Promise<MachineEnd> {
+	stop(): Promise<ShutdownReason> {
 		this.end({ reason: "stopped" });
 		return this.ended;
 	}

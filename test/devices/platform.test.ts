@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { AcpiRegisters } from "../../src/devices/acpi-registers.ts";
 import { I8042 } from "../../src/devices/i8042.ts";
-import { PciHole } from "../../src/devices/pci-hole.ts";
+import { PciConfigStub } from "../../src/devices/pci-config-stub.ts";
 import { Pvpanic } from "../../src/devices/pvpanic.ts";
 import { Rtc } from "../../src/devices/rtc.ts";
 
@@ -85,9 +85,9 @@ describe("AcpiRegisters", () => {
 	});
 });
 
-describe("PciHole", () => {
-	it("PciHole keeps an address, and nothing is there", () => {
-		const device = new PciHole(() => undefined);
+describe("PciConfigStub", () => {
+	it("PciConfigStub keeps an address, and nothing is there", () => {
+		const device = new PciConfigStub(() => undefined);
 		/* As Linux looks for the mechanism: pci_check_type1 in arch/x86/pci/direct.c. */
 		device.write(3, 1, 0x01);
 		expect(device.read(0, 4)).toBe(0);
@@ -106,9 +106,9 @@ describe("PciHole", () => {
 		expect(device.read(0, 4)).toBe(0x80fffffc);
 	});
 
-	it("PciHole resets on a byte write with RST_CPU", () => {
+	it("PciConfigStub resets on a byte write with RST_CPU", () => {
 		let resets = 0;
-		const device = new PciHole(() => resets++);
+		const device = new PciConfigStub(() => resets++);
 		device.write(1, 1, 0x02);
 		device.write(0, 4, 0xffffffff);
 		expect(resets).toBe(0);

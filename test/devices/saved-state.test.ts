@@ -8,7 +8,7 @@ import type { Stateful } from "../../src/base/state.ts";
 import { AcpiRegisters } from "../../src/devices/acpi-registers.ts";
 import { HotPlug } from "../../src/devices/hot-plug.ts";
 import { I8042 } from "../../src/devices/i8042.ts";
-import { PciHole } from "../../src/devices/pci-hole.ts";
+import { PciConfigStub } from "../../src/devices/pci-config-stub.ts";
 import { Pvpanic } from "../../src/devices/pvpanic.ts";
 import { Rtc } from "../../src/devices/rtc.ts";
 import { Serial } from "../../src/devices/serial.ts";
@@ -131,10 +131,10 @@ test("Rtc shows the time that has passed since it was saved, in the guest's own 
 	}
 });
 
-test("PciHole keeps the address that was written last", () => {
-	const before = new PciHole(() => undefined);
+test("PciConfigStub keeps the address that was written last", () => {
+	const before = new PciConfigStub(() => undefined);
 	before.write(0, 4, 0x80001234);
-	const after = new PciHole(() => undefined);
+	const after = new PciConfigStub(() => undefined);
 	after.restore(structuredClone(before.save()));
 	expect(after.read(0, 4)).toBe(0x80001234);
 });
@@ -147,7 +147,7 @@ const DEVICES: [string, () => Device][] = [
 	["Rtc", () => new Rtc(() => 0)],
 	["AcpiRegisters", () => new AcpiRegisters({ onPowerOff: nothing, onReset: nothing })],
 	["HotPlug", () => new HotPlug(nothing)],
-	["PciHole", () => new PciHole(nothing)],
+	["PciConfigStub", () => new PciConfigStub(nothing)],
 	["Pvpanic", () => new Pvpanic(nothing)],
 ];
 

@@ -9,8 +9,8 @@ import { RunLoop } from "../../src/host/run-loop.ts";
 import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../../src/kvm/structs.ts";
 import type { Vcpu } from "../../src/kvm/vcpu.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
-import { endError, endStatus } from "../../src/machine/ending.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import { shutdownError, shutdownStatus } from "../../src/machine/shutdown-reason.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import { COUNT, COUNTER, POLL, POWER_OFF, SPIN, TinyKernels } from "./tiny-kernel.ts";
@@ -44,7 +44,7 @@ test("Machine.start that fails half-way ends the machine and says why", async ()
 		reason: "start-failed",
 		detail: "Cannot start vCPU 2 of 4: Cannot start the thread of a vCPU: EAGAIN",
 	});
-	expect([endStatus(end), endError(end)]).toEqual([125, undefined]);
+	expect([shutdownStatus(end), shutdownError(end)]).toEqual([125, undefined]);
 	await expect.poll(() => [descriptors(), vcpuMappings()]).toEqual([before, 0]);
 });
 

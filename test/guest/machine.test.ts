@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import type { ConsoleBackend } from "../../src/backends/contract.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
-import { describeEnd, endError, endStatus } from "../../src/machine/ending.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import { describeShutdown, shutdownError, shutdownStatus } from "../../src/machine/shutdown-reason.ts";
 import { RngDevice } from "../../src/virtio/rng.ts";
 import {
 	COUNT,
@@ -51,7 +51,7 @@ describe("Machine", () => {
 		const { end, text } = await run(kernels.write("hello from ring 0\n", POWER_OFF));
 		expect(text).toBe("hello from ring 0\n");
 		expect(end).toEqual({ reason: "power-off" });
-		expect(endStatus(end)).toBe(0);
+		expect(shutdownStatus(end)).toBe(0);
 	});
 
 	it("tells a reset by the ACPI register and by the keyboard controller", async () => {
@@ -62,14 +62,14 @@ describe("Machine", () => {
 	it("tells a panic from the reset that follows it", async () => {
 		const { end } = await run(kernels.write("[ 1.0] Kernel panic - not syncing: no init\n", RESET));
 		expect(end).toEqual({ reason: "panic", detail: "no init" });
-		expect(describeEnd(end)).toBe("guest kernel panic: no init");
-		expect(endStatus(end)).toBe(101);
+		expect(describeShutdown(end)).toBe("guest kernel panic: no init");
+		expect(shutdownStatus(end)).toBe(101);
 	});
 
 	it("tells a triple fault", async () => {
 		const { end } = await run(kernels.write("x", TRIPLE_FAULT));
 		expect(end).toMatchObject({ reason: "triple-fault" });
-		expect(endStatus(end)).toBe(102);
+		expect(shutdownStatus(end)).toBe(102);
 	});
 
 	it("stops a guest that spins, and frees every file descriptor and mapping", async () => {
@@ -166,7 +166,7 @@ describe("Machine", () => {
 		expect(String(stderr.mock.calls[0]![0])).toContain("Error: of the test");
 		stderr.mockRestore();
 		expect(end).toEqual({ reason: "device-failed", detail: "exit of vCPU 0: of the test" });
-		expect([endStatus(end), endError(end)?.code]).toEqual([125, "ERR_DEVICE_FAILED"]);
+		expect([shutdownStatus(end), shutdownError(end)?.code]).toEqual([125, "ERR_DEVICE_FAILED"]);
 		expect(closed).toEqual(["defective0"]);
 		await expect.poll(() => readdirSync("/proc/self/fd").length).toBe(before);
 	});

@@ -1,6 +1,6 @@
 /*
- * A lab that a guest has broken: the keeper notices, the next command brings it up again and says so. The guest changes
- * XCR0, which QEMU takes for the lab's own.
+ * A lab that a guest has broken: the supervisor notices, the next command brings it up again and says so. The guest
+ * changes XCR0, which QEMU takes for the lab's own.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
@@ -42,7 +42,7 @@ describe("a lab whose XCR0 a guest has changed", () => {
 		lab = await Lab.up({ name: NAME });
 	});
 
-	test("is ended by its keeper, which says why; the next command restarts it and says so once", async () => {
+	test("is ended by its supervisor, which says why; the next command restarts it and says so once", async () => {
 		await breakLab(lab);
 		await vi.waitFor(async () => expect((await Lab.status(NAME)).state).toBe("down"), { timeout: 60_000 });
 		const { stdout } = tsvmm("lab", "status", "--name", NAME);

@@ -14,7 +14,7 @@ import type { Session } from "../../src/agent/session.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { needsLab } from "../../src/lab/host.ts";
 import { Lab } from "../../src/lab/lab.ts";
-import { LabPlace } from "../../src/lab/place.ts";
+import { LabPaths } from "../../src/lab/paths.ts";
 
 const MINUTE = 60_000;
 const KVM_CREATE_VM = 0xae01;
@@ -301,7 +301,7 @@ describe("tsvmm lab", () => {
 	);
 
 	it(
-		"status --json tells what the keeper is and how fast it restored",
+		"status --json tells what the supervisor is and how fast it restored",
 		async () => {
 			const { stdout } = await result(tsvmm(["lab", "status", "--json"]));
 			const status = JSON.parse(stdout);
@@ -331,7 +331,7 @@ describe("needsLab", () => {
 	});
 });
 
-describe("the keeper", () => {
+describe("the supervisor", () => {
 	it(
 		"several ups at once make one lab; down leaves no process and no file",
 		async () => {
@@ -352,18 +352,18 @@ describe("the keeper", () => {
 		MINUTE,
 	);
 
-	it.each(["keeper", "QEMU"])(
+	it.each(["supervisor", "QEMU"])(
 		"after SIGKILL to the %s the lab is down and can come up again",
 		async (victim) => {
 			const first = await Lab.up({ name: "victim" });
 			const { record } = await Lab.status("victim");
 			const session = await first.spawn(["sleep", "63"]);
-			process.kill(victim === "keeper" ? record!.pid : record!.qemuPid!, "SIGKILL");
+			process.kill(victim === "supervisor" ? record!.pid : record!.qemuPid!, "SIGKILL");
 			await expect(session.exit).rejects.toMatchObject({ code: "ERR_AGENT_LOST" });
 			await gone(record!.pid);
 			await gone(record!.qemuPid!);
 			expect(await Lab.status("victim")).toEqual({ name: "victim", state: "down" });
-			expect(existsSync(new LabPlace("victim").directory)).toBe(false);
+			expect(existsSync(new LabPaths("victim").directory)).toBe(false);
 			const second = await Lab.up({ name: "victim" });
 			expect((await second.exec(["true"])).status).toBe(0);
 			await second.down();
@@ -372,7 +372,7 @@ describe("the keeper", () => {
 	);
 
 	it(
-		"up fails with the error that the keeper met",
+		"up fails with the error that the supervisor met",
 		async () => {
 			const path = process.env.TSVMM_CACHE;
 			process.env.TSVMM_CACHE = "/etc/passwd/tsvmm";
@@ -382,12 +382,12 @@ describe("the keeper", () => {
 				if (path === undefined) delete process.env.TSVMM_CACHE;
 				else process.env.TSVMM_CACHE = path;
 			}
-			expect(existsSync(new LabPlace("broken").directory)).toBe(false);
+			expect(existsSync(new LabPaths("broken").directory)).toBe(false);
 		},
 		MINUTE,
 	);
 
 	it("a lab's name cannot lead out of its directory", () => {
-		expect(() => new LabPlace("../x")).toThrow(/Cannot name a lab/);
+		expect(() => new LabPaths("../x")).toThrow(/Cannot name a lab/);
 	});
 });

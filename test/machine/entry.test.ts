@@ -1,13 +1,13 @@
 import { afterEach, expect, test, vi } from "vitest";
-import type { MachineEnd } from "../../src/machine/ending.ts";
 import { Entry } from "../../src/machine/entry.ts";
+import type { ShutdownReason } from "../../src/machine/shutdown-reason.ts";
 
 afterEach(() => vi.restoreAllMocks());
 
 test("Entry.enter ends the machine when what it runs throws, and says who threw", () => {
 	const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
 	const entry = new Entry();
-	const ends: MachineEnd[] = [];
+	const ends: ShutdownReason[] = [];
 	entry.onEnd((end) => ends.push(end));
 	entry.enter("virtio-blk0", () => {
 		throw new Error("of the test");
@@ -38,7 +38,7 @@ test("Entry.enter runs nothing after the end, and the first cause stays", () => 
 test("Entry.onEnd tells of an end that came before", () => {
 	const entry = new Entry();
 	entry.end({ reason: "reset" });
-	const ends: MachineEnd[] = [];
+	const ends: ShutdownReason[] = [];
 	entry.onEnd((end) => ends.push(end));
 	expect(ends).toEqual([{ reason: "reset" }]);
 });

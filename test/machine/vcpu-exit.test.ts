@@ -13,12 +13,12 @@ import {
 	KVM_SYSTEM_EVENT_SHUTDOWN,
 } from "../../src/kvm/constants.ts";
 import { kvm_run, kvm_run_emulation_failure, kvm_run_internal, kvm_run_mmio } from "../../src/kvm/structs.ts";
-import type { MachineEnd } from "../../src/machine/ending.ts";
+import type { ShutdownReason } from "../../src/machine/shutdown-reason.ts";
 import { ExitHandler } from "../../src/machine/vcpu-exit.ts";
 
 /** What ExitHandler makes of an exit: the machine's end, or undefined when the vCPU runs on. */
-function endOf(reason: number, fill: (run: DataView) => void = () => undefined): MachineEnd | undefined {
-	let end: MachineEnd | undefined;
+function endOf(reason: number, fill: (run: DataView) => void = () => undefined): ShutdownReason | undefined {
+	let end: ShutdownReason | undefined;
 	const handler = new ExitHandler(
 		new Bus(),
 		new Bus(),

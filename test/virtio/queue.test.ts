@@ -63,7 +63,7 @@ function shape(chain: Chain | undefined) {
 	return chain && { head: chain.head, readable: list(chain.readable), writable: list(chain.writable) };
 }
 
-describe("Virtqueue.refuses", () => {
+describe("Virtqueue.validateLayout", () => {
 	const { memory, layout } = bare({});
 	const cases: [string, Partial<QueueLayout>, RegExp | undefined][] = [
 		["nothing about a good layout", {}, undefined],
@@ -78,7 +78,7 @@ describe("Virtqueue.refuses", () => {
 		["a used ring at the end of the address space", { used: 2 ** 64 - 4096 }, /used ring .* not in RAM/],
 	];
 	test.each(cases)("%s", (_what, change, fault) => {
-		const answer = Virtqueue.refuses(memory, { ...layout, ...change });
+		const answer = Virtqueue.validateLayout(memory, { ...layout, ...change });
 		if (fault === undefined) expect(answer).toBeUndefined();
 		else expect(answer).toMatch(fault);
 	});

@@ -8,7 +8,7 @@ import { DirectoryArchive, TarArchive } from "./archive.ts";
 import { ImageBudget, type ImageLimits } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
 import { compressionOf, decompress } from "./decompress.ts";
-import type { Candidate } from "./formats/candidate.ts";
+import type { ArchivedImage } from "./formats/archived-image.ts";
 import { readDockerArchive } from "./formats/docker.ts";
 import { readOciLayout } from "./formats/oci.ts";
 import { readRootfs } from "./formats/rootfs.ts";
@@ -98,7 +98,7 @@ async function openSource(path: string): Promise<{ directory?: string; handle?: 
 async function withCandidates<T>(
 	work: Work,
 	input: string | FileHandle | AsyncIterable<Uint8Array>,
-	use: (candidates: Candidate[]) => Promise<T>,
+	use: (candidates: ArchivedImage[]) => Promise<T>,
 ): Promise<T> {
 	const { label, budget, signal } = work;
 	if (typeof input === "string") {
@@ -183,7 +183,7 @@ function empty(label: string, found: string): ImageError {
 
 async function loadAll(
 	{ staging, label, budget, signal }: Work,
-	candidates: readonly Candidate[],
+	candidates: readonly ArchivedImage[],
 	wanted: Reference | undefined,
 ): Promise<ImportedImage[]> {
 	const found: ImportedImage[] = [];
@@ -207,7 +207,7 @@ async function loadAll(
 }
 
 /** Which images to import, and under which normalised names. */
-function pick(candidates: readonly Candidate[], wanted: Reference | undefined, label: string) {
+function pick(candidates: readonly ArchivedImage[], wanted: Reference | undefined, label: string) {
 	const named = candidates.map((candidate) => ({
 		candidate,
 		names: candidate.names.map((name) => complete(name, label)).filter((name) => name !== undefined),

@@ -24,7 +24,7 @@ import { storeFull, writeFailure } from "./failure.ts";
 import { type LayerSource, withLayers } from "./layer-file.ts";
 import { clampTime, measureTree, mergeLayers, type OpenLayer, type TreeMeasure, writeTree } from "./layers.ts";
 import { Pace } from "./pace.ts";
-import { isWhole, mendRoot } from "./squashfs-root.ts";
+import { isWhole, patchRootInode } from "./squashfs-root.ts";
 import { scratchFile, writeAll } from "./staging.ts";
 import type { ImageStore } from "./store.ts";
 import type { Inode } from "./tree.ts";
@@ -173,7 +173,9 @@ function layerSource(store: ImageStore): LayerSource {
 async function finish(root: Inode, { owners }: TreeMeasure, path: string): Promise<void> {
 	const handle = await open(path, "r+");
 	try {
-		await mendRoot(handle, { uid: root.uid, gid: root.gid, mtime: clampTime(root.mtime) }, (id) => owners.has(id));
+		await patchRootInode(handle, { uid: root.uid, gid: root.gid, mtime: clampTime(root.mtime) }, (id) =>
+			owners.has(id),
+		);
 	} finally {
 		await handle.close();
 	}

@@ -52,7 +52,11 @@ export async function isWhole(handle: FileHandle): Promise<boolean> {
  * @param used true for an id that a file of the image has, whose entry in the id table must stay
  * @throws HostError ERR_ROOTFS_BUILD when the image is not laid out as expected
  */
-export async function mendRoot(handle: FileHandle, wanted: RootOwner, used: (id: number) => boolean): Promise<void> {
+export async function patchRootInode(
+	handle: FileHandle,
+	wanted: RootOwner,
+	used: (id: number) => boolean,
+): Promise<void> {
 	const head = await readAt(handle, 0, superblock.sizeof);
 	if (head.readUInt32LE(superblock.magic) !== MAGIC) throw unexpected("no superblock");
 	const ids = await readIds(handle, head);

@@ -36,7 +36,7 @@ const PAYLOAD_BYTES = 64 * 1024;
 export interface ConnectionEvents {
 	/** The way into the machine, for what the stream tells. */
 	enter(run: () => void): void;
-	/** `fill` may have something to say. */
+	/** `fill` may have a packet. */
 	ready(connection: Connection): void;
 	/** The host's stream broke: the guest must hear of a reset. */
 	broken(connection: Connection): void;
@@ -47,19 +47,19 @@ export class Connection {
 	readonly guestPort: number;
 	/** "request": we asked the guest; "opening": the guest asked, the backend is looking; "closed" is final. */
 	state: "request" | "opening" | "established" | "closed";
-	/** The device's list of connections with something to say. */
+	/** The device's list of connections that have a packet to send. */
 	next: Connection | undefined;
 	scheduled = false;
 	readonly #events: ConnectionEvents;
 	readonly #bufAlloc: number;
 	#stream: Duplex | undefined;
 	/** OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE and OP_CREDIT_REQUEST still to be sent, a bit for each. */
-	#due = 0;
+	#pendingOps = 0;
 
 	/* Guest to host. Counters are u32 and wrap, as on the wire. */
 	#rxCnt = 0;
 	#fwdCnt = 0;
-	#fwdCntSaid = 0;
+	#lastSentFwdCnt = 0;
 	#guestShutdown = 0;
 	/** Bytes that wait for the write under way; only the last has room left, from #incomingEnd on. */
 	#incoming: Buffer[] = [];
@@ -90,12 +90,12 @@ export class Connection {
 		this.state = state;
 		this.#bufAlloc = bufAlloc;
 		this.#events = events;
-		if (state === "request") this.#due = 1 << VIRTIO_VSOCK_OP_REQUEST;
+		if (state === "request") this.#pendingOps = 1 << VIRTIO_VSOCK_OP_REQUEST;
 	}
 
 	/** Both sides agreed; from here `stream` is this connection's. */
 	establish(stream: Duplex): void {
-		if (this.state === "opening") this.#due |= 1 << VIRTIO_VSOCK_OP_RESPONSE;
+		if (this.state === "opening") this.#pendingOps |= 1 << VIRTIO_VSOCK_OP_RESPONSE;
 		this.state = "established";
 		this.#stream = stream;
 		stream.on("error", ignore);
@@ -113,12 +113,12 @@ export class Connection {
 		this.#peerBufAlloc = bufAlloc;
 		this.#peerFwdCnt = fwdCnt;
 		if (this.#credit() > 0) this.#creditAsked = false;
-		if (this.wants()) this.#events.ready(this);
+		if (this.hasPending()) this.#events.ready(this);
 	}
 
 	/** The guest wants to know its credit. */
 	creditRequested(): void {
-		this.#due |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+		this.#pendingOps |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
 		this.#events.ready(this);
 	}
 
@@ -215,10 +215,10 @@ export class Connection {
 		return stream;
 	}
 
-	/** Whether `fill` has something to say now. */
-	wants(): boolean {
+	/** Whether `fill` has a packet now. */
+	hasPending(): boolean {
 		if (this.state === "closed") return false;
-		if (this.#due !== 0) return true;
+		if (this.#pendingOps !== 0) return true;
 		if (this.#queuedBytes > 0) return this.#credit() > 0 || !this.#creditAsked;
 		return this.#shutdownDue !== this.#shutdownSaid;
 	}
@@ -231,9 +231,9 @@ export class Connection {
 		let op: number;
 		let flags = 0;
 		let payload = 0;
-		if (this.#due !== 0) {
-			op = 31 - Math.clz32(this.#due & -this.#due);
-			this.#due &= this.#due - 1;
+		if (this.#pendingOps !== 0) {
+			op = 31 - Math.clz32(this.#pendingOps & -this.#pendingOps);
+			this.#pendingOps &= this.#pendingOps - 1;
 		} else if (this.#queuedBytes > 0) {
 			const credit = this.#credit();
 			if (credit > 0) {
@@ -252,9 +252,9 @@ export class Connection {
 			this.#shutdownSaid = flags;
 		}
 		/* Whatever is said carries the credit, so an update of its own has become needless. */
-		this.#due &= ~(1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-		this.#fwdCntSaid = this.#fwdCnt;
-		header.say(op, flags, payload);
+		this.#pendingOps &= ~(1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		this.#lastSentFwdCnt = this.#fwdCnt;
+		header.setOp(op, flags, payload);
 		header.credit(this.#bufAlloc, this.#fwdCnt);
 		into.copyFrom(header.bytes);
 		return HEADER_BYTES + payload;
@@ -295,8 +295,8 @@ export class Connection {
 	#consumed(length: number): void {
 		if (this.state === "closed") return;
 		this.#fwdCnt = (this.#fwdCnt + length) >>> 0;
-		if ((this.#fwdCnt - this.#fwdCntSaid) >>> 0 < this.#bufAlloc / 4) return;
-		this.#due |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+		if ((this.#fwdCnt - this.#lastSentFwdCnt) >>> 0 < this.#bufAlloc / 4) return;
+		this.#pendingOps |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
 		this.#events.ready(this);
 	}
 

@@ -1,7 +1,7 @@
 /*
  * virtio-vsock (virtio 1.2 §5.10): streams between ports of the guest and streams of a VsockBackend. This file is the
  * switchboard: it reads the guest's packets, finds the connection they belong to, and deals out the receive buffers
- * to the connections that have something to say, one packet each in turn.
+ * to the connections that have a packet to send, one packet each in turn.
  *
  *     queue 0 rx: we write packets     queue 1 tx: we read packets     queue 2 events: a restore resets all streams
  *
@@ -10,7 +10,7 @@
 import type { Duplex } from "node:stream";
 import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
-import { limited } from "../../base/log.ts";
+import { logRateLimited } from "../../base/log.ts";
 import { type SavedState, StateReader } from "../../base/state.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
@@ -123,8 +123,8 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	}
 
 	notify(index: number): void {
-		if (index === RX) this.#speak();
-		else if (index === TX) this.#listen();
+		if (index === RX) this.#fillRx();
+		else if (index === TX) this.#processTx();
 		else this.#announceReset();
 	}
 
@@ -205,18 +205,18 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	}
 
 	#ready(connection: Connection): void {
-		if (!connection.wants()) return;
+		if (!connection.hasPending()) return;
 		this.#schedule.add(connection);
-		if (!this.#receiving) this.#speak();
+		if (!this.#receiving) this.#fillRx();
 	}
 
 	#broken(connection: Connection): void {
 		this.#remove(connection, true);
-		if (!this.#receiving) this.#speak();
+		if (!this.#receiving) this.#fillRx();
 	}
 
 	/** Reads the guest's packets. */
-	#listen(): void {
+	#processTx(): void {
 		const tx = this.#tx;
 		if (tx === undefined || this.#receiving) return;
 		this.#receiving = true;
@@ -231,24 +231,24 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#receiving = false;
 		this.#txStalled = this.#resets.length >= 2 * MAX_RESETS;
 		if (left === 0) this.#again(true);
-		this.#speak();
+		this.#fillRx();
 	}
 
 	#packet(chain: Chain): void {
 		const packet = this.#in;
 		if (!packet.read(chain.readable)) {
-			limited(this.name, "warn", `packet of ${chain.readable.totalBytes} bytes is shorter than a header`);
+			logRateLimited(this.name, "warn", `packet of ${chain.readable.totalBytes} bytes is shorter than a header`);
 			return;
 		}
 		const { srcPort: guestPort, dstPort: hostPort, op, len } = packet;
 		if (packet.srcCid !== this.#cid || packet.dstCid !== VMADDR_CID_HOST) {
-			limited(this.name, "warn", `packet from CID ${packet.srcCid} to CID ${packet.dstCid} dropped`);
+			logRateLimited(this.name, "warn", `packet from CID ${packet.srcCid} to CID ${packet.dstCid} dropped`);
 			return;
 		}
 		const connection = this.#table.get(hostPort)?.get(guestPort);
 		const fits = len <= chain.readable.totalBytes - HEADER_BYTES;
 		if (packet.type !== VIRTIO_VSOCK_TYPE_STREAM || !fits) {
-			limited(this.name, "warn", `packet of type ${packet.type} with ${len} bytes of payload refused`);
+			logRateLimited(this.name, "warn", `packet of type ${packet.type} with ${len} bytes of payload refused`);
 			this.#refuse(connection, hostPort, guestPort, op);
 		} else if (connection === undefined) {
 			if (op === VIRTIO_VSOCK_OP_REQUEST) this.#requested(hostPort, guestPort);
@@ -292,7 +292,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	/** The guest asks for a connection. */
 	#requested(hostPort: number, guestPort: number): void {
 		if (this.#full()) {
-			limited(this.name, "warn", `more than ${MAX_CONNECTIONS} connections refused`);
+			logRateLimited(this.name, "warn", `more than ${MAX_CONNECTIONS} connections refused`);
 			this.#resets.push(hostPort, guestPort);
 			return;
 		}
@@ -326,7 +326,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	}
 
 	/** Fills receive buffers: resets first, then one packet of each connection in turn. */
-	#speak(): void {
+	#fillRx(): void {
 		const rx = this.#rx;
 		if (rx === undefined || this.#receiving) return;
 		let left = BATCH;
@@ -345,7 +345,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		if (this.#resets.length > 0) {
 			const [hostPort, guestPort] = this.#resets.splice(0, 2);
 			out.address(VMADDR_CID_HOST, hostPort!, this.#cid, guestPort!);
-			out.say(VIRTIO_VSOCK_OP_RST, 0, 0);
+			out.setOp(VIRTIO_VSOCK_OP_RST, 0, 0);
 			out.credit(0, 0);
 			return chain.writable.copyFrom(out.bytes);
 		}
@@ -353,7 +353,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#schedule.remove(connection);
 		out.address(VMADDR_CID_HOST, connection.hostPort, this.#cid, connection.guestPort);
 		const written = connection.fill(out, chain.writable);
-		if (connection.wants()) this.#schedule.add(connection);
+		if (connection.hasPending()) this.#schedule.add(connection);
 		return written;
 	}
 
@@ -364,7 +364,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			this.#turn = undefined;
 			const listen = this.#turnTx;
 			this.#turnTx = false;
-			this.#entered(() => (listen ? this.#listen() : this.#speak()));
+			this.#entered(() => (listen ? this.#processTx() : this.#fillRx()));
 		});
 	}
 
@@ -409,7 +409,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		if (request === undefined) return;
 		this.#settle(connection, request);
 		request.answer(undefined);
-		if (tell && !this.#receiving) this.#speak();
+		if (tell && !this.#receiving) this.#fillRx();
 	}
 
 	#settle(connection: Connection, request: Request): void {

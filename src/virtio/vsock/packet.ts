@@ -96,7 +96,7 @@ export class Packet {
 	}
 
 	/** Sets what is said. */
-	say(op: number, flags: number, len: number): void {
+	setOp(op: number, flags: number, len: number): void {
 		this.#view.setUint16(virtio_vsock_hdr.op, op, true);
 		this.#view.setUint32(virtio_vsock_hdr.flags, flags, true);
 		this.#view.setUint32(virtio_vsock_hdr.len, len, true);

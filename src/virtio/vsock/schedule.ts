@@ -1,5 +1,5 @@
 /*
- * Connections that have something to say, first come first served: a list through the connections themselves, so that
+ * Connections that have a packet to send, first come first served: a list through the connections themselves, so that
  * a packet allocates nothing.
  */
 import type { Connection } from "./connection.ts";
@@ -8,9 +8,9 @@ export class Schedule {
 	#head: Connection | undefined;
 	#tail: Connection | undefined;
 
-	/** The connection whose turn it is, past those that have lost their say since they came. */
+	/** The connection whose turn it is, without those that have nothing to send any more. */
 	get first(): Connection | undefined {
-		while (this.#head !== undefined && !this.#head.wants()) this.remove(this.#head);
+		while (this.#head !== undefined && !this.#head.hasPending()) this.remove(this.#head);
 		return this.#head;
 	}
 

@@ -7,7 +7,7 @@ import { mkdir, open, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { gzipSync } from "node:zlib";
-import { digestOf, MEDIA } from "../formats/candidate.ts";
+import { digestOf, MEDIA } from "../formats/archived-image.ts";
 import { bytePath } from "../tar/entry.ts";
 import { padding, tarEnd, tarHeader } from "../tar/write.ts";
 

@@ -7,11 +7,11 @@ import type { Archive } from "../archive.ts";
 import { type ArchiveManifest, parseArchiveManifest, parseConfig } from "../documents.ts";
 import { malformed } from "../failure.ts";
 import type { Staging } from "../staging.ts";
-import { type Candidate, type LoadedImage, makeManifest, PLATFORM, wrongPlatform } from "./candidate.ts";
+import { type ArchivedImage, type LoadedImage, makeManifest, PLATFORM, wrongPlatform } from "./archived-image.ts";
 
 const FILE = "manifest.json";
 
-export async function readDockerArchive(archive: Archive): Promise<Candidate[]> {
+export async function readDockerArchive(archive: Archive): Promise<ArchivedImage[]> {
 	const images = parseArchiveManifest(await archive.read(FILE), FILE);
 	return images.map((image) => ({
 		names: image.RepoTags ?? [],

@@ -8,12 +8,12 @@ import type { Archive } from "../archive.ts";
 import { type Descriptor, isIndex, parseConfig, parseIndex, parseLayout, parseManifest } from "../documents.ts";
 import { malformed } from "../failure.ts";
 import type { Staging } from "../staging.ts";
-import { type Candidate, digestOf, type LoadedImage, PLATFORM, wrongPlatform } from "./candidate.ts";
+import { type ArchivedImage, digestOf, type LoadedImage, PLATFORM, wrongPlatform } from "./archived-image.ts";
 
 /** An index in an index in an index is no honest image. */
 const MAX_DEPTH = 3;
 
-export async function readOciLayout(archive: Archive): Promise<Candidate[]> {
+export async function readOciLayout(archive: Archive): Promise<ArchivedImage[]> {
 	parseLayout(await archive.read("oci-layout"), "oci-layout");
 	const { manifests } = parseIndex(await archive.read("index.json"), "index.json");
 	if (manifests.length === 0) throw malformed("index.json", "manifests: it lists no image");

@@ -4,9 +4,9 @@
  */
 import type { TarArchive } from "../archive.ts";
 import { parseConfig } from "../documents.ts";
-import { type Candidate, makeManifest } from "./candidate.ts";
+import { type ArchivedImage, makeManifest } from "./archived-image.ts";
 
-export function readRootfs(archive: TarArchive): Candidate[] {
+export function readRootfs(archive: TarArchive): ArchivedImage[] {
 	const created = new Date(Math.min(Math.max(archive.newest, 0), 0xffff_ffff) * 1000).toISOString();
 	return [
 		{

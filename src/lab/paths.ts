@@ -1,12 +1,12 @@
 /*
  * Where a lab lives on the host: RUNTIME/lab/NAME/ with
  *
- *     lock         held by flock(2) as long as the lab's keeper or its QEMU lives, however they die
- *     keeper.json  who keeps the lab, and how far it is
+ *     lock         held by flock(2) as long as the lab's supervisor or its QEMU lives, however they die
+ *     supervisor.json  who keeps the lab, and how far it is
  *     socket       the agent's protocol, for many clients; there once the lab is ready
- *     control      what commands ask of the keeper itself
- *     error.json   why the keeper gave up, or what a lab that has broken no longer did
- *     keeper.log, console.log
+ *     control      what commands ask of the supervisor itself
+ *     error.json   why the supervisor gave up, or what a lab that has broken no longer did
+ *     supervisor.log, console.log
  *
  * A directory whose lock is free belongs to nobody: the next command removes it.
  */
@@ -27,11 +27,11 @@ export const BROKEN = "ERR_LAB_GONE";
 
 export const DEFAULT_LAB = "default";
 
-/** How far a keeper is. */
+/** How far a supervisor is. */
 export type LabState = "building" | "restoring" | "ready";
 
-/** keeper.json */
-export interface KeeperRecord {
+/** supervisor.json */
+export interface SupervisorRecord {
 	pid: number;
 	qemuPid?: number;
 	state: LabState;
@@ -48,20 +48,20 @@ export interface KeeperRecord {
 }
 
 /** error.json */
-export interface KeeperFailure {
+export interface SupervisorFailure {
 	code: string;
 	message: string;
 	hint?: string;
 }
 
-export class LabPlace {
+export class LabPaths {
 	readonly name: string;
 	readonly directory: string;
 	readonly lock: string;
 	readonly socket: string;
 	readonly control: string;
 	readonly failure: string;
-	readonly keeperLog: string;
+	readonly supervisorLog: string;
 	readonly console: string;
 
 	constructor(name: string) {
@@ -77,7 +77,7 @@ export class LabPlace {
 		this.socket = join(this.directory, "socket");
 		this.control = join(this.directory, "control");
 		this.failure = join(this.directory, "error.json");
-		this.keeperLog = join(this.directory, "keeper.log");
+		this.supervisorLog = join(this.directory, "supervisor.log");
 		this.console = join(this.directory, "console.log");
 	}
 
@@ -85,7 +85,7 @@ export class LabPlace {
 		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
 	}
 
-	/** True while a keeper or a QEMU of this lab lives. */
+	/** True while a supervisor or a QEMU of this lab lives. */
 	async isHeld(): Promise<boolean> {
 		if (!existsSync(this.lock)) return false;
 		const { status } = await run("flock", ["-n", "-E", `${LOCK_HELD}`, this.lock, "true"], { accept: "any" });
@@ -106,14 +106,14 @@ export class LabPlace {
 		rmSync(this.directory, { recursive: true, force: true });
 	}
 
-	readRecord(): KeeperRecord | undefined {
-		return readJson(join(this.directory, "keeper.json")) as KeeperRecord | undefined;
+	readRecord(): SupervisorRecord | undefined {
+		return readJson(join(this.directory, "supervisor.json")) as SupervisorRecord | undefined;
 	}
-	writeRecord(record: KeeperRecord): void {
-		writeJson(join(this.directory, "keeper.json"), record);
+	writeRecord(record: SupervisorRecord): void {
+		writeJson(join(this.directory, "supervisor.json"), record);
 	}
-	readFailure(): KeeperFailure | undefined {
-		return readJson(this.failure) as KeeperFailure | undefined;
+	readFailure(): SupervisorFailure | undefined {
+		return readJson(this.failure) as SupervisorFailure | undefined;
 	}
 	/** As readBroken, once. */
 	takeBroken(): string | undefined {
@@ -126,7 +126,7 @@ export class LabPlace {
 		const failure = this.readFailure();
 		return failure?.code === BROKEN ? failure.message : undefined;
 	}
-	writeFailure(failure: KeeperFailure): void {
+	writeFailure(failure: SupervisorFailure): void {
 		writeJson(this.failure, failure);
 	}
 }

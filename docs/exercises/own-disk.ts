@@ -1,8 +1,8 @@
 /*
- * Lab 2: your own disk. A BlockBackend is what a virtio-blk device is connected to; this one stores nothing and makes
- * up each sector when it is read. docs/labs/own-disk.md tells the story; run it with
+ * Exercise 2: your own disk. A BlockBackend is what a virtio-blk device is connected to; this one stores nothing and
+ * makes up each sector when it is read. docs/exercises/own-disk.md tells the story; run it with
  *
- *     npx tsx docs/labs/own-disk.ts
+ *     npx tsx docs/exercises/own-disk.ts
  */
 import type { BlockBackend, BlockResult } from "../../src/backends/contract.ts";
 import type { Segments } from "../../src/base/segments.ts";

@@ -8,7 +8,7 @@ import type { ParsedConfig } from "../documents.ts";
 import type { LayerBlob } from "../layer-file.ts";
 import type { Blob, Staging } from "../staging.ts";
 
-export interface Candidate {
+export interface ArchivedImage {
 	/** As the archive has them, not normalised; a bare tag begins with ":" and lacks a repository. */
 	readonly names: readonly string[];
 	/** Writes manifest, configuration and layers; nothing is visible before the importer commits. */

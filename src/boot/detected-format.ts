@@ -4,7 +4,7 @@
  */
 
 /** What a file seems to be, and what to do about it. */
-export interface Sighting {
+export interface DetectedFormat {
 	/** Continues "found ...": "gzip data". */
 	readonly found: string;
 	readonly hint?: string;
@@ -27,7 +27,7 @@ const MACHINES: Record<number, string> = {
 };
 
 /* Offset, bytes (as Latin-1) and meaning, most specific first. */
-const MAGICS: readonly [number, string, Sighting][] = [
+const MAGICS: readonly [number, string, DetectedFormat][] = [
 	[0x38, "ARM\x64", { found: "a Linux Image for aarch64", otherArchitecture: true }],
 	[0x38, "RSC\x05", { found: "a Linux Image for RISC-V", otherArchitecture: true }],
 	[0x24, "\x18\x28\x6f\x01", { found: "a Linux zImage for 32-bit Arm", otherArchitecture: true }],
@@ -52,7 +52,7 @@ const MAGICS: readonly [number, string, Sighting][] = [
 ];
 
 /** Names the file that starts with `head` (at least its first 512 bytes, all of it when it is shorter). */
-export function identify(head: Buffer): Sighting {
+export function identify(head: Buffer): DetectedFormat {
 	if (head.length === 0) return { found: "an empty file" };
 	if (head.toString("latin1", 0, 4) === "\x7fELF") return identifyElf(head);
 	if (head.every((byte) => byte === 0)) return { found: "only zero bytes" };
@@ -65,7 +65,7 @@ export function identify(head: Buffer): Sighting {
 	return { found: `unknown data starting with ${head.toString("hex", 0, 8)}` };
 }
 
-function identifyElf(head: Buffer): Sighting {
+function identifyElf(head: Buffer): DetectedFormat {
 	if (head.length < 20) return { found: "an ELF file cut off in its header" };
 	const machine = head[5] === 2 ? head.readUInt16BE(18) : head.readUInt16LE(18);
 	const name = MACHINES[machine] ?? `machine ${machine}`;

@@ -9,7 +9,7 @@ import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
  * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
  * threw, which is a defect of tsvmm and not the guest's doing; "start-failed" a host that refused a vCPU its thread.
  */
-export type EndReason =
+export type ShutdownCause =
 	| "power-off"
 	| "reset"
 	| "panic"
@@ -19,15 +19,15 @@ export type EndReason =
 	| "start-failed"
 	| "stopped";
 
-/** How a machine ended: an end is data, not an error. `endError` makes one of it where one is wanted. */
-export interface MachineEnd {
+/** How a machine ended: an end is data, not an error. `shutdownError` makes one of it where one is wanted. */
+export interface ShutdownReason {
 	/** What ended it. */
-	readonly reason: EndReason;
+	readonly reason: ShutdownCause;
 	/** One clause for a message: the panic's own line, the vCPU's registers, the errno. */
 	readonly detail?: string;
 }
 
-const EXIT_STATUS: Record<EndReason, number> = {
+const EXIT_STATUS: Record<ShutdownCause, number> = {
 	"power-off": 0,
 	reset: 0,
 	stopped: 0,
@@ -39,13 +39,13 @@ const EXIT_STATUS: Record<EndReason, number> = {
 };
 
 /** The exit status of `tsvmm boot` for an end (docs/errors.md). */
-export function endStatus(end: MachineEnd): number {
+export function shutdownStatus(end: ShutdownReason): number {
 	return EXIT_STATUS[end.reason];
 }
 
 /** One line for the user: "guest powered off", "guest kernel panic: VFS: Unable to mount root fs". */
-export function describeEnd({ reason, detail }: MachineEnd): string {
-	const words: Record<EndReason, string> = {
+export function describeShutdown({ reason, detail }: ShutdownReason): string {
+	const words: Record<ShutdownCause, string> = {
 		"power-off": "guest powered off",
 		reset: "guest asked for a reset",
 		panic: "guest kernel panic",
@@ -59,11 +59,11 @@ export function describeEnd({ reason, detail }: MachineEnd): string {
 }
 
 /** The error for an end that is no orderly one; undefined for power-off, reset, stop and what `start` has thrown. */
-export function endError(end: MachineEnd): TsvmmError | undefined {
-	if (end.reason === "device-failed") return new TsvmmError("ERR_DEVICE_FAILED", describeEnd(end));
+export function shutdownError(end: ShutdownReason): TsvmmError | undefined {
+	if (end.reason === "device-failed") return new TsvmmError("ERR_DEVICE_FAILED", describeShutdown(end));
 	const code = { panic: "ERR_GUEST_PANIC", "triple-fault": "ERR_GUEST_TRIPLE_FAULT", "kvm-error": "ERR_GUEST_KVM" };
 	if (end.reason !== "panic" && end.reason !== "triple-fault" && end.reason !== "kvm-error") return undefined;
-	return new GuestError(code[end.reason], describeEnd(end));
+	return new GuestError(code[end.reason], describeShutdown(end));
 }
 
 /**

@@ -16,8 +16,8 @@ const CONFIG_ADDRESS_BITS = 0x80fffffc;
 const RESET_CONTROL = 1;
 const RST_CPU = 1 << 2;
 
-export class PciHole implements BusDevice, Stateful {
-	readonly name = "pci-hole";
+export class PciConfigStub implements BusDevice, Stateful {
+	readonly name = "pci-config-stub";
 	/** First port and number of ports. */
 	static readonly PORT = 0xcf8;
 	static readonly SIZE = 8;

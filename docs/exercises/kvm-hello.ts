@@ -1,9 +1,9 @@
 /*
- * Lab 1: KVM's hello world. A virtual machine of one page of RAM and one vCPU in real mode runs twelve bytes of code:
- * it adds two registers, prints the sum as a digit and a newline on port 0x3f8, and halts. docs/labs/kvm-hello.md tells
- * the story; run it with
+ * Exercise 1: KVM's hello world. A virtual machine of one page of RAM and one vCPU in real mode runs twelve bytes of
+ * code: it adds two registers, prints the sum as a digit and a newline on port 0x3f8, and halts.
+ * docs/exercises/kvm-hello.md tells the story; run it with
  *
- *     npx tsx docs/labs/kvm-hello.ts
+ *     npx tsx docs/exercises/kvm-hello.ts
  */
 import { GuestRam, KVM_EXIT_HLT, KVM_EXIT_IO, Kvm, kvm_regs, kvm_run, kvm_run_io, kvm_sregs, RunLoop } from "tsvmm/kvm";
 

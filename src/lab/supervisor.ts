@@ -1,10 +1,10 @@
 /*
- * The keeper: the process that owns a lab. It makes the template if need be, lets QEMU go on from it, lets the outer
- * machine mount the host's files, and then passes the agent's protocol between one virtio-serial port and as many
+ * The supervisor: the process that owns a lab. It makes the template if need be, lets QEMU go on from it, lets the
+ * outer machine mount the host's files, and then passes the agent's protocol between one virtio-serial port and as many
  * clients as come to its unix socket. It ends when it is told to (SIGTERM), when QEMU does, or when the lab no longer
  * answers or runs programs; whatever happens, QEMU ends with it.
  *
- *     clients --unix socket--> keeper (broker) --socket pair--> QEMU: virtio-serial --> agent
+ *     clients --unix socket--> supervisor (broker) --socket pair--> QEMU: virtio-serial --> agent
  */
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
@@ -13,8 +13,8 @@ import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
 import { exitStatus } from "./collect.ts";
 import { answerRequests, CONTROL_PROTOCOL, type LabAnswer } from "./control.ts";
-import { Outer } from "./outer.ts";
-import { BROKEN, type KeeperRecord, LabPlace, LOCK_HELD } from "./place.ts";
+import { LabVm } from "./lab-vm.ts";
+import { BROKEN, LabPaths, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
 import { Qemu, type QemuSize } from "./qemu.ts";
 import { enterArguments } from "./shares.ts";
 import { prepareTemplate } from "./template.ts";
@@ -29,36 +29,36 @@ const PROBE_MS = 10_000;
 const FAULTS: ReadonlySet<number> = new Set([132, 133, 134, 135, 136, 139]);
 const TOOL_TIMEOUT_MS = 5000;
 
-/** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another keeper has it */
-export async function keepLab(name: string, size: QemuSize): Promise<number> {
-	const place = new LabPlace(name);
-	if (!holdsLock(place)) return LOCK_HELD;
+/** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another supervisor has it */
+export async function superviseLab(name: string, size: QemuSize): Promise<number> {
+	const paths = new LabPaths(name);
+	if (!holdsLock(paths)) return LOCK_HELD;
 	const teardown = new Teardown();
 	const told = new Promise<string>((resolve) => {
 		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
 	});
-	const keeper = new Keeper(place, size, teardown);
+	const supervisor = new Supervisor(paths, size, teardown);
 	const abort = new AbortController();
 	void told.then(() => abort.abort(new Stopped()));
 	try {
-		await Promise.race([keeper.up(abort.signal), told.then(() => Promise.reject(new Stopped()))]);
-		const why = await Promise.race([keeper.dead, told]);
+		await Promise.race([supervisor.up(abort.signal), told.then(() => Promise.reject(new Stopped()))]);
+		const why = await Promise.race([supervisor.dead, told]);
 		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
 		// Before its clients lose it: they and the next command say why.
-		const { broken } = keeper;
-		if (broken !== undefined) place.writeFailure({ code: BROKEN, message: broken });
+		const { broken } = supervisor;
+		if (broken !== undefined) paths.writeFailure({ code: BROKEN, message: broken });
 		await teardown.run();
-		if (broken === undefined) place.remove();
+		if (broken === undefined) paths.remove();
 		return 0;
 	} catch (error) {
 		await teardown.run();
 		if (error instanceof Stopped) {
-			place.remove();
+			paths.remove();
 			return 0;
 		}
 		const known = error instanceof TsvmmError ? error : unexpected(error);
 		const { code, message, hint } = known;
-		place.writeFailure({ code, message, ...(hint === undefined ? {} : { hint }) });
+		paths.writeFailure({ code, message, ...(hint === undefined ? {} : { hint }) });
 		process.stderr.write(`${(error as Error).stack}\n`);
 		return known.exitStatus;
 	}
@@ -82,8 +82,8 @@ class Stopped extends Error {}
  * flock(1) opened the lock and then became this process. Whoever held the lock before may have removed the directory
  * between the two: then the lock that we hold is no longer the lab's.
  */
-function holdsLock(place: LabPlace): boolean {
-	const lock = statSync(place.lock, { throwIfNoEntry: false });
+function holdsLock(paths: LabPaths): boolean {
+	const lock = statSync(paths.lock, { throwIfNoEntry: false });
 	if (lock === undefined) return false;
 	return readdirSync("/proc/self/fd").some((fd) => {
 		const open = statSync(join("/proc/self/fd", fd), { throwIfNoEntry: false });
@@ -91,20 +91,20 @@ function holdsLock(place: LabPlace): boolean {
 	});
 }
 
-class Keeper {
+class Supervisor {
 	/** Resolves when the lab has ended by itself, with why. */
 	readonly dead: Promise<string>;
-	readonly #place: LabPlace;
+	readonly #paths: LabPaths;
 	readonly #size: QemuSize;
 	readonly #teardown: Teardown;
 	/** What the lab no longer did; undefined when it has not failed by itself. */
 	broken: string | undefined;
 	#die: (why: string) => void = () => undefined;
-	#record: KeeperRecord;
+	#record: SupervisorRecord;
 	#installed = installedTag();
 
-	constructor(place: LabPlace, size: QemuSize, teardown: Teardown) {
-		this.#place = place;
+	constructor(paths: LabPaths, size: QemuSize, teardown: Teardown) {
+		this.#paths = paths;
 		this.#size = size;
 		this.#teardown = teardown;
 		this.#record = { pid: process.pid, state: "building", protocol: CONTROL_PROTOCOL, sinceMs: Date.now(), ...size };
@@ -115,31 +115,31 @@ class Keeper {
 
 	/** @param signal ends what making a template has started */
 	async up(signal: AbortSignal): Promise<void> {
-		const place = this.#place;
-		for (const stale of [place.socket, place.control]) rmSync(stale, { force: true });
+		const paths = this.#paths;
+		for (const stale of [paths.socket, paths.control]) rmSync(stale, { force: true });
 		this.#say({});
-		const template = await prepareTemplate(this.#size, place.console, signal);
+		const template = await prepareTemplate(this.#size, paths.console, signal);
 		this.#say({ state: "restoring", template: template.directory });
 
 		const start = performance.now();
-		const qemu = Qemu.start(template.files, this.#size, "restore", place.console);
+		const qemu = Qemu.start(template.files, this.#size, "restore", paths.console);
 		this.#teardown.add(() => qemu.kill());
 		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
 		await qemu.restore(template.files.state);
-		const outer = await Outer.open(qemu, RESTORE_TIMEOUT_MS);
-		this.#teardown.add(() => outer.close());
-		await outer.greet((status) => {
-			if (FAULTS.has(exitStatus(status))) void this.#probe(outer);
+		const vm = await LabVm.open(qemu, RESTORE_TIMEOUT_MS);
+		this.#teardown.add(() => vm.close());
+		await vm.greet((status) => {
+			if (FAULTS.has(exitStatus(status))) void this.#probe(vm);
 		});
-		await outer.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
-		this.#teardown.add(() => outer.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
-		this.#teardown.add(await answerRequests(place.control, () => this.#answer(outer)));
-		await this.#listen(outer);
+		await vm.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
+		this.#teardown.add(() => vm.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
+		this.#teardown.add(await answerRequests(paths.control, () => this.#answer(vm)));
+		await this.#listen(vm);
 		const watchdog = setInterval(() => {
-			if (outer.silentMs > SILENCE_MS) this.#break("answer", `silence for ${SILENCE_MS / 1000} s`);
+			if (vm.silentMs > SILENCE_MS) this.#break("answer", `silence for ${SILENCE_MS / 1000} s`);
 		}, WATCH_MS);
 		this.#teardown.add(() => clearInterval(watchdog));
-		const prober = setInterval(() => void this.#probe(outer), PROBE_MS);
+		const prober = setInterval(() => void this.#probe(vm), PROBE_MS);
 		this.#teardown.add(() => clearInterval(prober));
 		this.#say({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
 	}
@@ -151,39 +151,39 @@ class Keeper {
 	}
 
 	/** Ends a lab that runs no programs. */
-	async #probe(outer: Outer): Promise<void> {
-		const why = await outer.probe();
+	async #probe(vm: LabVm): Promise<void> {
+		const why = await vm.probe();
 		if (why !== undefined) this.#break("run programs", why);
 	}
 
-	async #answer(outer: Outer): Promise<LabAnswer> {
-		await this.#probe(outer);
+	async #answer(vm: LabVm): Promise<LabAnswer> {
+		await this.#probe(vm);
 		return this.broken === undefined ? {} : { broken: this.broken };
 	}
 
-	#say(change: Partial<KeeperRecord>): void {
+	#say(change: Partial<SupervisorRecord>): void {
 		this.#record = { ...this.#record, ...change, sinceMs: Date.now() };
-		this.#place.writeRecord(this.#record);
+		this.#paths.writeRecord(this.#record);
 	}
 
 	/** The client's bytes wait in its socket until it is handed on. */
-	async #serve(outer: Outer, client: Socket): Promise<void> {
+	async #serve(vm: LabVm, client: Socket): Promise<void> {
 		const tag = installedTag();
 		if (this.#installed !== tag) {
 			this.#installed = tag;
 			// The cached share would go on without programs that were installed since.
-			await outer.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], TOOL_TIMEOUT_MS).catch(() => undefined);
+			await vm.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], TOOL_TIMEOUT_MS).catch(() => undefined);
 		}
-		outer.serve(client);
+		vm.serve(client);
 	}
 
-	async #listen(outer: Outer): Promise<void> {
+	async #listen(vm: LabVm): Promise<void> {
 		const clients = new Set<Socket>();
 		const server = createServer((client) => {
 			clients.add(client);
 			client.on("error", () => undefined);
 			client.on("close", () => clients.delete(client));
-			void this.#serve(outer, client);
+			void this.#serve(vm, client);
 		});
 		this.#teardown.add(async () => {
 			const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -192,7 +192,7 @@ class Keeper {
 		});
 		await new Promise<void>((resolve, reject) => {
 			server.once("error", reject);
-			server.listen(this.#place.socket, () => resolve());
+			server.listen(this.#paths.socket, () => resolve());
 		});
 	}
 }

@@ -1,5 +1,5 @@
 /*
- * The outer machine's agent as the keeper sees it: behind a virtio-serial port of a QEMU that now and then loses a
+ * The agent in the lab's VM as the supervisor sees it: behind a virtio-serial port of a QEMU that now and then loses a
  * wake-up of its emulated interrupt controller and then sleeps on. Something arriving at the port wakes it, so a PING
  * goes there five times a second for the machine's whole life; the answers tell that it lives.
  */
@@ -33,7 +33,7 @@ const PROBE_TIMEOUT_MS = 60_000;
 const KILLED = 137;
 const NO_MEMORY: ReadonlySet<number> = new Set([11, 12]);
 
-export class Outer {
+export class LabVm {
 	readonly #port: Duplex;
 	readonly #pinger: NodeJS.Timeout;
 	#heardMs = 0;
@@ -56,12 +56,12 @@ export class Outer {
 	 *
 	 * @throws HostError ERR_LAB_BOOT when it does not in time, or QEMU ends
 	 */
-	static async open(qemu: Qemu, timeoutMs: number): Promise<Outer> {
-		const outer = new Outer(qemu.agent);
+	static async open(qemu: Qemu, timeoutMs: number): Promise<LabVm> {
+		const vm = new LabVm(qemu.agent);
 		const given = new AbortController();
 		const heard = new Promise<void>((resolve) => {
 			qemu.agent.on("data", () => {
-				outer.#heardMs = performance.now();
+				vm.#heardMs = performance.now();
 				resolve();
 			});
 		});
@@ -75,13 +75,13 @@ export class Outer {
 		try {
 			await Promise.race([heard, late, ended]);
 		} catch (error) {
-			outer.close();
+			vm.close();
 			throw error;
 		} finally {
 			late.catch(() => undefined);
 			given.abort();
 		}
-		return outer;
+		return vm;
 	}
 
 	/** For how long the agent has not answered, in ms. */
@@ -136,7 +136,7 @@ export class Outer {
 		return status === KILLED ? undefined : `${status} ${stdout.toString("hex")}`;
 	}
 
-	/** Runs a program in the outer machine itself. @throws HostError ERR_LAB_ENTER when it fails, ERR_LAB_TIMEOUT */
+	/** Runs a program in the lab's VM itself. @throws HostError ERR_LAB_ENTER when it fails, ERR_LAB_TIMEOUT */
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		const { status, stdout, stderr } = await this.#collect({ args }, timeoutMs);
 		if (status !== 0) {
