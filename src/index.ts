@@ -58,5 +58,4 @@ export {
 	type ShutdownCause,
 	type ShutdownReason,
 	shutdownError,
-	shutdownStatus,
 } from "./machine/shutdown-reason.ts";

@@ -14,10 +14,11 @@ import {
 	type NetConfig,
 } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
-import { describeShutdown, type ShutdownReason, shutdownError, shutdownStatus } from "../machine/shutdown-reason.ts";
+import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { parseConsole, parseCpus, parseDisk, parseMemory, parseNet, parseTrace, parseVsock } from "./options.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
+import { shutdownStatus } from "./shutdown-status.ts";
 
 interface BootFlags {
 	kernel?: string;

@@ -23,7 +23,7 @@ import { Pvpanic } from "../devices/pvpanic.ts";
 import { Rtc } from "../devices/rtc.ts";
 import { Serial } from "../devices/serial.ts";
 import type { Site } from "./builder.ts";
-import { PanicWatch } from "./shutdown-reason.ts";
+import { PanicWatch } from "./panic-watch.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 

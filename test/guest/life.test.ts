@@ -5,12 +5,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";
+import { shutdownStatus } from "../../src/cli/shutdown-status.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../../src/kvm/structs.ts";
 import type { Vcpu } from "../../src/kvm/vcpu.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { shutdownError, shutdownStatus } from "../../src/machine/shutdown-reason.ts";
+import { shutdownError } from "../../src/machine/shutdown-reason.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import { COUNT, COUNTER, POLL, POWER_OFF, SPIN, TinyKernels } from "./tiny-kernel.ts";

@@ -6,9 +6,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import type { ConsoleBackend } from "../../src/backends/contract.ts";
+import { shutdownStatus } from "../../src/cli/shutdown-status.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { describeShutdown, shutdownError, shutdownStatus } from "../../src/machine/shutdown-reason.ts";
+import { describeShutdown, shutdownError } from "../../src/machine/shutdown-reason.ts";
 import { RngDevice } from "../../src/virtio/rng.ts";
 import {
 	COUNT,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { PanicWatch } from "../../src/machine/shutdown-reason.ts";
+import { PanicWatch } from "../../src/machine/panic-watch.ts";
 import { Random } from "../driver/random.ts";
 import { refusesOrWorks } from "../driver/state-fuzz.ts";
 
