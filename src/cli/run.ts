@@ -173,7 +173,7 @@ function readRequest(
 
 async function buildRootfs({ store, image }: ContainerRequest, { quiet }: RunFlags): Promise<OpenRootfs> {
 	const { openRootfs } = await import("../container/image/rootfs.ts");
-	const { withProgress } = await import("../container/image/progress.ts");
+	const { withProgress } = await import("./rootfs-progress.ts");
 	const build = (watch: RootfsOptions) => openRootfs(store, image, watch);
 	return quiet ? build({}) : withProgress("building the root file system", build);
 }

@@ -2,7 +2,7 @@
  * A progress bar on stderr while a root file system is built, if somebody is looking. Loaded only when something is
  * built, which is once per image.
  */
-import type { RootfsOptions } from "./rootfs.ts";
+import type { RootfsOptions } from "../container/image/rootfs.ts";
 
 /** Builds shorter than this show nothing. */
 const PATIENCE_MS = 300;
