@@ -22,6 +22,7 @@ import { FileLock } from "../../host/file-lock.ts";
 import type { StoredImage } from "./config.ts";
 import { writeFailure } from "./failure.ts";
 import { formatReference, parseReference } from "./reference.ts";
+import { similarNames } from "./similar-names.ts";
 import { Staging } from "./staging.ts";
 
 /** An image with the names that stand for it (none when a newer import took them all). */
@@ -300,7 +301,7 @@ export class ImageStore {
 
 	#notFound(name: string): ImageError {
 		const names = this.#names().map((n) => n.reference);
-		const near = names.filter((other) => isNear(name, other)).slice(0, 3);
+		const near = similarNames(name, names);
 		const hint =
 			names.length === 0
 				? "The image store is empty; tsvmm image import PATH NAME fills it"
@@ -309,22 +310,4 @@ export class ImageStore {
 					: "tsvmm image ls lists what is there";
 		return new ImageError("ERR_IMAGE_NOT_FOUND", `Cannot find image ${name}`, { hint });
 	}
-}
-
-/** The same repository, one within the other, or at most two letters apart. */
-function isNear(a: string, b: string): boolean {
-	const [x, y] = [a, b].map((name) => name.replace(/[:@].*$/, "").replace(/^.*\//, "")) as [string, string];
-	return x === y || (x.length > 2 && y.includes(x)) || (y.length > 2 && x.includes(y)) || distance(x, y) <= 2;
-}
-
-function distance(a: string, b: string): number {
-	let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-	for (let i = 1; i <= a.length; i++) {
-		const next = [i];
-		for (let j = 1; j <= b.length; j++) {
-			next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-		}
-		row = next;
-	}
-	return row[b.length]!;
 }
