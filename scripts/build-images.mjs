@@ -1,9 +1,9 @@
 // Makes the demo and test images that the store lacks: node scripts/build-images.mjs [busybox] [debian-tools]
-// The recipes are in src/container/image/demo, so that the command line can make them too.
+// The recipes are in guests/images.
 import { register } from "tsx/esm/api";
 
 register();
-const { ensureDemoImage } = await import("../src/container/image/demo/demo.ts");
+const { ensureDemoImage } = await import("../guests/images/demo.ts");
 const { reportError } = await import("../src/cli/report.ts");
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : ["busybox", "debian-tools"];

@@ -13,7 +13,7 @@ function biomePaths() {
 		.filter((name) => name.endsWith(".ts"))
 		.map((name) => join("docs", name));
 	const files = readdirSync(root).filter((name) => /\.(json|ts)$/.test(name) && name !== "package-lock.json");
-	return ["src", "test", "scripts", ...documents, ...files];
+	return ["src", "test", "scripts", "guests/images", ...documents, ...files];
 }
 
 function cSources() {

@@ -7,7 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { closeSync, openSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ensureDemoImage } from "../../src/container/image/demo/demo.ts";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
 import { ImageStore } from "../../src/container/image/store.ts";
 import { builtRootfs } from "../container/image/built-rootfs.ts";
 import { Linux } from "./linux.ts";

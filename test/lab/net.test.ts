@@ -3,7 +3,7 @@
  * way over both; and what happens to either when tsvmm fails, ends or is killed.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ensureDemoImage } from "../../src/container/image/demo/demo.ts";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { GuestShell } from "./guest-shell.ts";
 import { type KernelChoice, Linux } from "./linux.ts";

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { powerOff, print, text, writeKernel } from "../../docs/examples/kernel.ts";
-import { ensureDemoImage } from "../../src/container/image/demo/demo.ts";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { fetchKernel } from "../../src/kernel/store.ts";
 import { Lab } from "../../src/lab/lab.ts";

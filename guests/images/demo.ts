@@ -4,10 +4,10 @@
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { cacheDirectory } from "../../../base/paths.ts";
-import { withFileLock } from "../../../host/file-lock.ts";
-import { importImage } from "../import.ts";
-import { ImageStore } from "../store.ts";
+import { cacheDirectory } from "../../src/base/paths.ts";
+import { importImage } from "../../src/container/image/import.ts";
+import { ImageStore } from "../../src/container/image/store.ts";
+import { withFileLock } from "../../src/host/file-lock.ts";
 import { buildBusybox } from "./busybox.ts";
 import { buildDebianTools } from "./debian-tools.ts";
 

@@ -4,8 +4,8 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { fetchPackage, unpackPackage } from "../../../debian/packages.ts";
-import { run } from "../../../host/command.ts";
+import { fetchPackage, unpackPackage } from "../../src/debian/packages.ts";
+import { run } from "../../src/host/command.ts";
 import { type SmallFile, smallTar, writeSmallLayout } from "./layout.ts";
 
 const PASSWD = `root:x:0:0:root:/root:/bin/sh

@@ -4,9 +4,9 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DEFAULT_SUITE } from "../../../debian/packages.ts";
-import { formatSources, readSources, sourceFor } from "../../../debian/sources.ts";
-import { run } from "../../../host/command.ts";
+import { DEFAULT_SUITE } from "../../src/debian/packages.ts";
+import { formatSources, readSources, sourceFor } from "../../src/debian/sources.ts";
+import { run } from "../../src/host/command.ts";
 import { writeLayout } from "./layout.ts";
 
 const PACKAGES = [

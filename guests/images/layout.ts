@@ -7,9 +7,9 @@ import { mkdir, open, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { gzipSync } from "node:zlib";
-import { digestOf, MEDIA } from "../formats/archived-image.ts";
-import { bytePath } from "../tar/entry.ts";
-import { padding, tarEnd, tarHeader } from "../tar/write.ts";
+import { digestOf, MEDIA } from "../../src/container/image/formats/archived-image.ts";
+import { bytePath } from "../../src/container/image/tar/entry.ts";
+import { padding, tarEnd, tarHeader } from "../../src/container/image/tar/write.ts";
 
 /** What goes into the image's configuration, in its own spelling. */
 export interface RunConfig {
