@@ -10,6 +10,7 @@ import { describe, expect, it } from "vitest";
 import * as tap from "../src/backends/tap.ts";
 import type { Layout } from "../src/base/struct.ts";
 import * as elf from "../src/boot/elf.ts";
+import * as fileLock from "../src/host/file-lock.ts";
 import * as nativeContract from "../src/host/native.ts";
 import * as constants from "../src/kvm/constants.ts";
 import { IOCTL } from "../src/kvm/ioctls.ts";
@@ -134,6 +135,7 @@ describe("other layouts", () => {
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
 		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 1],
 		["backends/tap", "<linux/if.h>", tap, 1],
+		["host/file-lock", "<fcntl.h>", fileLock, 1],
 	])("of %s are those of %s", (_file, header, module, count) => {
 		const layouts = layoutsOf(module);
 		expect(layouts.length).toBe(count);

@@ -9,8 +9,9 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { log, logRateLimited } from "../base/log.ts";
 import { Segments } from "../base/segments.ts";
+import { tryLock } from "../host/file-lock.ts";
 import { IoRing } from "../host/io-ring.ts";
-import { errnoNameOf, fcntl, ioctl } from "../host/libc.ts";
+import { errnoNameOf, ioctl } from "../host/libc.ts";
 import { GuestRam } from "../host/ram.ts";
 import type { BlockBackend, BlockResult } from "./contract.ts";
 
@@ -21,11 +22,6 @@ const MAX_IOVECS = 1024;
 const ZEROES_BYTES = 64 * 1024;
 /** <linux/fs.h>: size of a block device in bytes. */
 const BLKGETSIZE64 = 0x8008_1272;
-/** <fcntl.h>: a lock that belongs to the open file, so that it ends with it and other processes respect it. */
-const F_OFD_SETLK = 37;
-const F_RDLCK = 0;
-const F_WRLCK = 1;
-const SIZEOF_STRUCT_FLOCK = 32;
 
 type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
 
@@ -286,10 +282,8 @@ function openDisk(path: string, opened: number | undefined, readOnly: boolean): 
 }
 
 function lock(path: string, fd: number, readOnly: boolean): void {
-	const flock = new DataView(new ArrayBuffer(SIZEOF_STRUCT_FLOCK));
-	flock.setInt16(0, readOnly ? F_RDLCK : F_WRLCK, true); /* l_type; the rest is 0: from the start to the end */
-	const result = fcntl(fd, F_OFD_SETLK, new Uint8Array(flock.buffer));
-	if (result === -os.errno.EAGAIN || result === -os.errno.EACCES) {
+	const result = tryLock(fd, readOnly ? "shared" : "exclusive");
+	if (result === -os.errno.EAGAIN) {
 		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: a machine uses it already`, {
 			hint: "a disk has one writer; several machines can share it when all open it with ,ro",
 		});

@@ -1,12 +1,41 @@
 /*
- * Locks that processes share by a file. flock(2) on an open file: the kernel drops it when the holder dies, however it
- * dies. Node has no flock, but the lock belongs to the open file description, so a child that inherits the descriptor
- * (util-linux's flock, essential on Debian) can take it for us and leave.
+ * Locks between processes: fcntl(2)'s locks of an open file description (F_OFD_SETLK), on the whole file. The kernel
+ * gives one back when the last descriptor of that description is closed, however its holder dies. Two descriptions
+ * exclude each other within one process as well. QEMU locks its disk images in the same way.
  */
-import { spawn } from "node:child_process";
 import { type FileHandle, open } from "node:fs/promises";
+import { constants } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { explain, HostError } from "../base/errors.ts";
-import { findTool, toolMissing } from "./command.ts";
+import { struct } from "../base/struct.ts";
+import { errnoNameOf, fcntl } from "./libc.ts";
+
+export type LockKind = "shared" | "exclusive";
+
+/** <fcntl.h> */
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+export const flock = struct("flock", { l_type: "s16", l_whence: "s16", l_start: "s64", l_len: "s64", l_pid: "s32" });
+
+/** A wait asks again after 1 ms, then after twice the time, and at last 20 times a second. */
+const FIRST_RETRY_MS = 1;
+const LAST_RETRY_MS = 50;
+
+/**
+ * Locks an open file, or changes the kind of its lock; never waits. A shared lock needs a descriptor that can read, an
+ * exclusive one a descriptor that can write.
+ *
+ * @returns 0, -EAGAIN when another open file has a lock that excludes this one, or another negative errno
+ */
+export function tryLock(fd: number, kind: LockKind): number {
+	/* All other fields are 0: from the first byte to the end, however long the file becomes. */
+	const request = new DataView(new ArrayBuffer(flock.sizeof));
+	request.setInt16(flock.l_type, kind === "shared" ? F_RDLCK : F_WRLCK, true);
+	const result = fcntl(fd, F_OFD_SETLK, new Uint8Array(request.buffer));
+	/* POSIX lets a file system say either. */
+	return result === -constants.errno.EACCES ? -constants.errno.EAGAIN : result;
+}
 
 /** A lock file that is open. The caller closes it, which gives the lock back. */
 export class FileLock {
@@ -20,7 +49,7 @@ export class FileLock {
 
 	/** Opens the lock file, made if need be, without taking the lock. @throws what open(2) says */
 	static async open(path: string): Promise<FileLock> {
-		return new FileLock(path, await open(path, "a", 0o644));
+		return new FileLock(path, await open(path, "a+", 0o644));
 	}
 
 	/**
@@ -29,19 +58,21 @@ export class FileLock {
 	 * @param signal ends the wait
 	 * @throws HostError ERR_LOCK; the signal's reason
 	 */
-	async take(kind: "shared" | "exclusive", signal?: AbortSignal): Promise<void> {
+	async take(kind: LockKind, signal?: AbortSignal): Promise<void> {
 		signal?.throwIfAborted();
-		const taken = await this.#flock([kind === "shared" ? "-s" : "-x"], signal);
-		signal?.throwIfAborted();
-		if (!taken) throw new HostError("ERR_LOCK", `Cannot lock ${this.#path}: flock has failed`);
+		for (let retryMs = FIRST_RETRY_MS; !this.#try(kind); retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)) {
+			await sleep(retryMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+		}
 	}
 
 	/**
 	 * Takes the lock exclusively if nobody has it. Never in the lab: the host's files come there by 9p, which does not
 	 * show who on the host has locked them.
+	 *
+	 * @throws HostError ERR_LOCK
 	 */
-	async tryExclusive(): Promise<boolean> {
-		return process.env.TSVMM_LAB !== "1" && (await this.#flock(["-x", "-n"]));
+	tryExclusive(): boolean {
+		return process.env.TSVMM_LAB !== "1" && this.#try("exclusive");
 	}
 
 	/** Gives the lock back. */
@@ -49,26 +80,12 @@ export class FileLock {
 		await this.#file.close();
 	}
 
-	#flock(args: string[], signal?: AbortSignal): Promise<boolean> {
-		const tool = findTool("flock");
-		if (tool === undefined) throw toolMissing("flock");
-		return new Promise((resolve, reject) => {
-			/* A group of its own: Ctrl-C is for this process, which may want the lock to clean up. */
-			const child = spawn(tool, [...args, "3"], {
-				stdio: ["ignore", "ignore", "ignore", this.#file.fd],
-				detached: true,
-			});
-			const giveUp = () => void child.kill();
-			signal?.addEventListener("abort", giveUp, { once: true });
-			child.once("error", (error) => {
-				signal?.removeEventListener("abort", giveUp);
-				reject(new HostError("ERR_LOCK", `Cannot lock ${this.#path}: ${explain(error)}`, { cause: error }));
-			});
-			child.once("exit", (status) => {
-				signal?.removeEventListener("abort", giveUp);
-				resolve(status === 0);
-			});
-		});
+	#try(kind: LockKind): boolean {
+		const result = tryLock(this.#file.fd, kind);
+		if (result === -constants.errno.EAGAIN) return false;
+		if (result < 0)
+			throw new HostError("ERR_LOCK", `Cannot lock ${this.#path}: fcntl failed with ${errnoNameOf(-result)}`);
+		return true;
 	}
 }
 
@@ -99,7 +116,7 @@ export async function withFileLock<T>(path: string, work: () => Promise<T>, sign
 export async function tryFileLock(path: string, work: () => Promise<void>): Promise<boolean> {
 	const lock = await FileLock.open(path);
 	try {
-		if (!(await lock.tryExclusive())) return false;
+		if (!lock.tryExclusive()) return false;
 		await work();
 		return true;
 	} finally {

@@ -1,10 +1,11 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { UnixListener } from "../../src/backends/unix-listener.ts";
+import { FileLock } from "../../src/host/file-lock.ts";
 
 let directory: string;
 let path: string;
@@ -52,19 +53,17 @@ describe("UnixListener", () => {
 		expect(readdirSync(directory)).toEqual([]);
 	}, 20_000);
 
-	test("waits for the lock of a process that takes the socket over, and finds it in use then", async () => {
+	test("waits for the lock of whoever takes the socket over, and finds it in use then", async () => {
 		leaveStale();
-		const holder = spawn("flock", [`${path}.lock`, "sh", "-c", "echo locked; cat"], {
-			stdio: ["pipe", "pipe", "inherit"],
-		});
-		await new Promise((resolve) => holder.stdout.once("data", resolve));
+		const holder = await FileLock.open(`${path}.lock`);
+		await holder.take("exclusive");
 		const late = UnixListener.open(path, ignore);
 		const refused = expect(late).rejects.toMatchObject({ code: "ERR_SOCKET_IN_USE" });
 		await expect.poll(() => readdirSync(directory).some((name) => name.startsWith("."))).toBe(true);
 		rmSync(path);
 		const other = createServer();
 		await new Promise<void>((resolve) => other.listen(path, resolve));
-		holder.stdin.end();
+		await holder.close();
 		await refused;
 		expect(readdirSync(directory).sort()).toEqual(["v.sock", "v.sock.lock"]);
 		await new Promise((resolve) => other.close(resolve));

@@ -1,11 +1,12 @@
 /*
  * A lock between processes: one at a time, the wait for it can be given up, it ends with its holder.
  */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { run } from "../../src/host/command.ts";
 import { FileLock, tryFileLock, withFileLock } from "../../src/host/file-lock.ts";
 
 let directory: string;
@@ -16,7 +17,22 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true }));
 
-const isHeld = async () => (await run("flock", ["-n", "-E", "75", path, "true"], { accept: "any" })).status === 75;
+const isHeld = async () => !(await tryFileLock(path, async () => undefined));
+
+/** Another process that takes the lock, says so, and keeps it until its standard input ends. */
+async function startHolder(): Promise<ChildProcess> {
+	const script = `
+		import { withFileLock } from ${JSON.stringify(join(process.cwd(), "src/host/file-lock.ts"))};
+		await withFileLock(${JSON.stringify(path)}, async () => {
+			console.log("locked");
+			for await (const _ of process.stdin);
+		});
+	`;
+	const args = ["--import", "tsx", "--input-type=module", "-e", script];
+	const holder = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+	await once(holder.stdout, "data");
+	return holder;
+}
 
 describe("withFileLock", () => {
 	test("withFileLock lets one in at a time and frees the lock when the work fails", async () => {
@@ -42,22 +58,35 @@ describe("withFileLock", () => {
 		expect(await isHeld()).toBe(false);
 	});
 
-	test("withFileLock holds the lock itself: no child has it that a signal to our group could end", async () => {
+	test("withFileLock waits for another process, and gets the lock when that is done", async () => {
+		const holder = await startHolder();
+		const order: string[] = [];
+		const waiting = withFileLock(path, async () => void order.push("in"));
+		await expect(withFileLock(path, () => Promise.resolve(), AbortSignal.timeout(100))).rejects.toThrow("timeout");
+		order.push("done");
+		holder.stdin!.end();
+		await Promise.all([waiting, once(holder, "close")]);
+		expect(order).toEqual(["done", "in"]);
+	}, 30_000);
+
+	test("withFileLock gets the lock of a process that is killed", async () => {
+		const holder = await startHolder();
+		expect(await isHeld()).toBe(true);
+		const waiting = withFileLock(path, () => Promise.resolve("in"));
+		holder.kill("SIGKILL");
+		expect(await Promise.all([waiting, once(holder, "exit")])).toEqual(["in", [null, "SIGKILL"]]);
+	}, 30_000);
+
+	test("withFileLock gives the lock back although a child that was started meanwhile still runs", async () => {
+		let child: ChildProcess | undefined;
 		await withFileLock(path, async () => {
-			const { stdout } = await run("ps", ["-o", "args=", "--ppid", String(process.pid)]);
-			expect(stdout).not.toContain("flock");
+			child = spawn("cat", { stdio: ["pipe", "ignore", "inherit"] });
+			await once(child, "spawn");
 			expect(await isHeld()).toBe(true);
 		});
-	});
-
-	test("withFileLock gives the lock up with its process, however that ends", async () => {
-		const script = `
-			import { FileLock, tryFileLock, withFileLock } from ${JSON.stringify(join(process.cwd(), "src/host/file-lock.ts"))};
-			await withFileLock(${JSON.stringify(path)}, async () => process.kill(process.pid, "SIGKILL"));
-		`;
-		const args = ["--import", "tsx", "--input-type=module", "-e", script];
-		expect((await run(process.execPath, args, { accept: "any" })).status).toBe(137);
-		expect(await isHeld()).toBe(false);
+		expect([child!.exitCode, await isHeld()]).toEqual([null, false]);
+		child!.stdin!.end();
+		await once(child!, "close");
 	});
 
 	test("withFileLock says what it could not lock", async () => {
@@ -75,9 +104,9 @@ describe("FileLock", () => {
 		try {
 			await one.take("shared");
 			await other.take("shared");
-			expect(await other.tryExclusive()).toBe(false);
+			expect(other.tryExclusive()).toBe(false);
 			await one.close();
-			expect(await other.tryExclusive()).toBe(true);
+			expect(other.tryExclusive()).toBe(true);
 			await other.take("shared");
 		} finally {
 			await other.close();

@@ -95,7 +95,7 @@ export class ImageStore {
 		const lock = await this.#openLock();
 		try {
 			/* Alone here: what others left behind when they were killed can go. */
-			if (await lock.tryExclusive()) await this.#sweep();
+			if (lock.tryExclusive()) await this.#sweep();
 			await lock.take("shared");
 			return await Staging.create(this, lock);
 		} catch (error) {
@@ -111,7 +111,7 @@ export class ImageStore {
 		if (!(await this.#hasLeftovers())) return;
 		const lock = await this.#openLockIfWritable();
 		try {
-			if (await lock?.tryExclusive()) await this.#sweep();
+			if (lock?.tryExclusive()) await this.#sweep();
 		} catch (error) {
 			throw writeFailure(this.directory, error);
 		} finally {
