@@ -57,8 +57,6 @@ const LINK_BYTES = 18;
 const ETHERNET_HEADER_BYTES = 14;
 /** Largest IP packet, with segmentation offload. */
 const GSO_BYTES = 65_535;
-/** Frames per turn and direction, so that other devices get theirs. */
-const BATCH = 128;
 /** How long the link is down after a restore: long enough for a driver to see it. */
 const BOUNCE_MS = 100;
 const TSO = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
@@ -90,7 +88,6 @@ export class NetDevice implements VirtioDevice {
 	#parkedBytes = 0;
 	readonly #parkedSource: { bytes: Uint8Array; hva: number };
 	#sending: Chain | undefined;
-	#turn: NodeJS.Immediate | undefined;
 	/** The backend's network is there. */
 	#networkUp = true;
 	/** The link goes up again. */
@@ -158,8 +155,6 @@ export class NetDevice implements VirtioDevice {
 		this.#heldBytes = 0;
 		this.#parkedBytes = 0;
 		this.#sending = undefined;
-		if (this.#turn !== undefined) clearImmediate(this.#turn);
-		this.#turn = undefined;
 		clearTimeout(this.#bounce);
 		this.#setLink(true);
 		/* What comes until the next driver has said what it takes must be plain. */
@@ -169,8 +164,6 @@ export class NetDevice implements VirtioDevice {
 
 	/** Chains that wait for a frame, or for room at the backend, go back. */
 	async quiesce(): Promise<void> {
-		if (this.#turn !== undefined) clearImmediate(this.#turn);
-		this.#turn = undefined;
 		for (const chain of this.#held.splice(0).reverse()) this.#rx?.unpop(chain);
 		this.#heldBytes = 0;
 		if (this.#sending !== undefined) this.#tx?.unpop(this.#sending);
@@ -223,8 +216,7 @@ export class NetDevice implements VirtioDevice {
 	#transmit(): void {
 		const tx = this.#tx;
 		if (tx === undefined) return;
-		let left = BATCH;
-		for (; left > 0; left--) {
+		for (;;) {
 			const chain = this.#sending ?? tx.pop();
 			this.#sending = undefined;
 			if (chain === undefined) break;
@@ -235,7 +227,6 @@ export class NetDevice implements VirtioDevice {
 			tx.push(chain, 0);
 		}
 		tx.flush();
-		if (left === 0) this.#again();
 	}
 
 	/** False when the backend has no room; a chain that is no frame counts as sent. */
@@ -254,8 +245,7 @@ export class NetDevice implements VirtioDevice {
 		/* A backend may call `readable` from inside `receive`. */
 		if (rx === undefined || this.#busy) return;
 		this.#busy = true;
-		let left = BATCH;
-		for (; left > 0; left--) {
+		while (!rx.turnIsOver()) {
 			if (this.#parkedBytes > 0) {
 				if (!this.#deliverParked(rx)) break;
 			} else if (!this.#frames || !this.#pull(rx)) {
@@ -264,7 +254,6 @@ export class NetDevice implements VirtioDevice {
 		}
 		rx.flush();
 		this.#busy = false;
-		if (left === 0) this.#again();
 	}
 
 	/** Takes one frame from the backend. False when there is none, or no buffer for one. */
@@ -281,7 +270,10 @@ export class NetDevice implements VirtioDevice {
 			this.#frames = false;
 			return false;
 		}
-		if (received < 0) return true;
+		if (received < 0) {
+			rx.spend();
+			return true;
+		}
 		if (this.#ownHeader > 0) {
 			this.#header.fill(0);
 			target.copyFrom(this.#header);
@@ -301,6 +293,7 @@ export class NetDevice implements VirtioDevice {
 			if (!most) return false;
 			logRateLimited(this.name, "warn", `a frame of ${length} bytes does not fit the driver's buffers`);
 			this.#parkedBytes = 0;
+			rx.spend();
 			return true;
 		}
 		this.#parkedBytes = 0;
@@ -346,16 +339,5 @@ export class NetDevice implements VirtioDevice {
 			rest -= room;
 		}
 		this.#held.splice(0, buffers);
-	}
-
-	/** Goes on in a later turn of the event loop. */
-	#again(): void {
-		this.#turn ??= setImmediate(() => {
-			this.#turn = undefined;
-			this.#enter(this.name, () => {
-				this.#transmit();
-				this.#receive();
-			});
-		});
 	}
 }

@@ -27,8 +27,9 @@ const MAX_CHAIN = 1024;
 const MAX_CHAIN_BYTES = 2 ** 32 - 1;
 
 /*
- * What a device takes before others get their turn, in one notification as over several events of its backend. The turn
- * ends with the chain that reaches one of these limits, so the work of one chain is the device's own to bound.
+ * Fairness between queues: the limits of one turn. A turn begins with a notification and goes on over events of the
+ * device's backend. It ends with the chain that reaches one of these limits; other events are handled before the next
+ * turn begins. A device bounds the work of a single chain itself.
  */
 const CHAINS_PER_TURN = 1024;
 /** Of all its chains, indirect and empty ones included. */
@@ -72,8 +73,9 @@ export interface QueueEvents {
 	/** The driver broke the rules; the queue is dead until reset. */
 	broken(why: string): void;
 	/**
-	 * `pop` was cut short: begin a turn and notify the device again, after others had theirs; the driver will not. Without
-	 * it `pop` has no bound.
+	 * The turn is over, and the queue may hold more chains. The listener calls `beginTurn` and notifies the device again
+	 * after other events were handled; the driver sends no notification for these chains. Without a listener a turn has
+	 * no limits.
 	 */
 	more?(): void;
 }
@@ -132,11 +134,12 @@ export class Virtqueue {
 	#dead = false;
 	/** `pop` gives nothing: the queue is dead or held. */
 	#stopped = false;
-	/** What `pop` may still give in this turn. */
+	/** What is left of this turn. */
 	#chainsLeft = CHAINS_PER_TURN;
 	#descriptorsLeft = DESCRIPTORS_PER_TURN;
 	#bytesLeft = BYTES_PER_TURN;
-	#cut = false;
+	/** `more` was called in this turn. */
+	#moreAsked = false;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
 	static validateLayout(memory: GuestMemory, layout: QueueLayout): string | undefined {
@@ -209,14 +212,34 @@ export class Virtqueue {
 	}
 
 	/**
-	 * Lets `pop` give a turn's chains again. The transport calls it at each notification, and soon after `pop` was cut
-	 * short, so that a driver which adds requests as fast as they are answered cannot keep the JavaScript thread for itself.
+	 * Lets `pop` give a turn's chains again. The transport calls it at each notification and after `more`, so that a driver
+	 * which adds requests as fast as they are answered cannot keep the JavaScript thread for itself.
 	 */
 	beginTurn(): void {
 		this.#chainsLeft = CHAINS_PER_TURN;
 		this.#descriptorsLeft = DESCRIPTORS_PER_TURN;
 		this.#bytesLeft = BYTES_PER_TURN;
-		this.#cut = false;
+		this.#moreAsked = false;
+	}
+
+	/**
+	 * Whether this turn has reached one of its limits. Then `pop` gives nothing, and the device is notified again in a
+	 * later turn. `pop` asks by itself; a device asks before work that may do without a new chain.
+	 */
+	turnIsOver(): boolean {
+		if (this.#chainsLeft > 0 && this.#descriptorsLeft > 0 && this.#bytesLeft > 0) return false;
+		if (this.#events.more === undefined) {
+			this.beginTurn();
+			return false;
+		}
+		if (!this.#moreAsked) this.#events.more();
+		this.#moreAsked = true;
+		return true;
+	}
+
+	/** Counts work that took no chain, such as a frame that was dropped, as one chain of this turn. */
+	spend(): void {
+		this.#chainsLeft--;
 	}
 
 	/**
@@ -224,11 +247,7 @@ export class Virtqueue {
 	 * again and looks once more, so that no caller can forget either.
 	 */
 	pop(): Chain | undefined {
-		if (this.#stopped) return undefined;
-		if (this.#chainsLeft <= 0 || this.#descriptorsLeft <= 0 || this.#bytesLeft <= 0) {
-			if (this.#events.more !== undefined) return this.#cutShort();
-			this.beginTurn();
-		}
+		if (this.#stopped || this.turnIsOver()) return undefined;
 		let pending = this.#pending();
 		if (pending === 0) {
 			this.#wantNotify(true);
@@ -379,12 +398,6 @@ export class Virtqueue {
 			at += part;
 		}
 		return true;
-	}
-
-	#cutShort(): undefined {
-		if (!this.#cut) this.#events.more?.();
-		this.#cut = true;
-		return undefined;
 	}
 
 	#break(why: string): undefined {

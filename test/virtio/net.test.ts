@@ -11,7 +11,7 @@ import {
 } from "../../src/virtio/net.ts";
 import { INTERRUPT_CONFIG_CHANGE } from "../../src/virtio/spec.ts";
 import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
-import { readable, writable } from "../driver/fake-queue.ts";
+import { type FakeQueue, type Part, readable, writable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
 import { deviceSuite } from "./device-suite.ts";
 import { FakeNet, FULL, PLAIN } from "./fake-net.ts";
@@ -21,6 +21,13 @@ const HEADER = 12;
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const frameOf = (length: number) => randomBytes(length);
 const headed = (frame: Uint8Array, header = Buffer.alloc(HEADER)) => Buffer.concat([header, frame]);
+
+/** Chains of `addLong` that end a turn: 4096 descriptors. */
+const PER_TURN = 64;
+/** Adds a chain of 64 descriptors: all bytes in the first, the others are empty. */
+function addLong(queue: FakeQueue, bytes: Uint8Array): void {
+	queue.add([readable(bytes), ...Array<Part>(63).fill({ write: false, length: 0, gpa: 0 })], true);
+}
 
 function started(net = new FakeNet(), options: DriverOptions = {}) {
 	const ram = new FakeRam([[0, 4 << 20]]);
@@ -165,20 +172,53 @@ describe("NetDevice", () => {
 
 	test("many frames take turns with the event loop and come in order", async () => {
 		const { net, driver, rx, tx } = started();
-		const frames = Array.from({ length: 250 }, (_, i) => Buffer.alloc(60, i));
-		for (let i = 0; i < 250; i++) rx.add([writable(2048)]);
+		const frames = Array.from({ length: 40 }, (_, i) => Buffer.alloc(60, i));
+		/* 16 MiB of buffers end a turn. */
+		for (let i = 0; i < 40; i++) rx.add([{ write: true, length: 1 << 20, gpa: 1 << 20 }]);
 		rx.kick();
 		const before = driver.interrupts;
 		net.arrive(...frames);
-		expect(rx.collect().length).toBe(128);
+		expect([rx.collect().length, net.waiting]).toEqual([16, 24]);
 		await turn();
-		expect(rx.collect().map((u) => u.data[HEADER])).toEqual(frames.slice(128).map((f) => f[0]));
-		expect(driver.interrupts - before).toBe(2);
-		for (const frame of frames) tx.add([readable(headed(frame))]);
+		expect([rx.collect().length, net.waiting]).toEqual([16, 8]);
+		await turn();
+		expect([rx.collect().length, net.waiting]).toEqual([8, 0]);
+		expect(driver.interrupts - before).toBe(3);
+		for (const frame of frames) addLong(tx, headed(frame));
+		for (const frame of frames) addLong(tx, headed(frame));
 		tx.kick();
-		expect(net.sent.length).toBe(128);
+		expect(net.sent.length).toBe(PER_TURN);
 		await turn();
-		expect(net.sent.map((f) => f[0])).toEqual(frames.map((f) => f[0]));
+		expect(net.sent.map((f) => f[0])).toEqual([...frames, ...frames].map((f) => f[0]));
+	});
+
+	test("frames of many buffers come in order, over the end of a turn", async () => {
+		const { net, rx } = started();
+		const frames = Array.from({ length: 80 }, (_, i) => Buffer.alloc(1000, i));
+		/* The device holds two chains for a frame that may need both. */
+		for (let i = 0; i < 80; i++) rx.add(Array<Part>(64).fill(writable(16)), true);
+		rx.kick();
+		net.arrive(...frames);
+		const first = rx.collect();
+		expect(first.length).toBe(PER_TURN - 1);
+		await turn();
+		expect([...first, ...rx.collect()].map((u) => u.data[HEADER])).toEqual(frames.map((f) => f[0]));
+	});
+
+	test.each([
+		{ what: "that the driver's ring cannot hold", mtu: 9000, length: 8000 },
+		{ what: "that the network must not carry", mtu: 1500, length: 4000 },
+	])("frames $what are dropped by turns", async ({ mtu, length }) => {
+		const { net, rx } = started(new FakeNet(PLAIN, mtu), { queueSize: 4 });
+		for (let i = 0; i < 4; i++) rx.add([writable(1500)]);
+		rx.kick();
+		net.arrive(...Array<Buffer>(3000).fill(Buffer.alloc(length)), frameOf(60));
+		expect(net.waiting).toBeGreaterThan(3000 - 1024);
+		expect(net.waiting).toBeLessThan(2000);
+		await turn();
+		expect(net.waiting).toBeGreaterThan(3000 - 2048);
+		await expect.poll(() => net.waiting).toBe(0);
+		expect(rx.collect().map((u) => u.written)).toEqual([72]);
 	});
 
 	test("transmit holds what the backend has no room for, in order", async () => {
@@ -302,11 +342,11 @@ describe("NetDevice reset in mid-flight", () => {
 
 	test("the rest of a batch is not touched after a reset", async () => {
 		const { net, driver, tx } = started();
-		for (let i = 0; i < 200; i++) tx.add([readable(headed(frameOf(60)))]);
+		for (let i = 0; i < 200; i++) addLong(tx, headed(frameOf(60)));
 		tx.kick();
 		driver.reset();
 		await turn();
-		expect(net.sent.length).toBe(128);
+		expect(net.sent.length).toBe(PER_TURN);
 	});
 });
 

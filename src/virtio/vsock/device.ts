@@ -51,8 +51,6 @@ const BUF_ALLOC_MANY = 64 * 1024;
 const MANY = 64;
 /** Resets owed to a guest that gives no receive buffers, before its own packets have to wait. */
 const MAX_RESETS = 256;
-/** Packets per turn and direction, so that other devices get theirs. */
-const BATCH = 256;
 /** Host-side ports of connections that the host begins. */
 const FIRST_HOST_PORT = 0x4000_0000;
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -100,8 +98,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly #out = new Packet();
 	#receiving = false;
 	#txStalled = false;
-	#turn: NodeJS.Immediate | undefined;
-	#turnTx = false;
 
 	/**
 	 * @param cid the guest's context ID, 3 to 2^32 - 2
@@ -133,8 +129,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#tx = undefined;
 		this.#eventq = undefined;
 		this.#resetDue = false;
-		if (this.#turn !== undefined) clearImmediate(this.#turn);
-		this.#turn = undefined;
 		for (const ports of [...this.#table.values()]) {
 			for (const connection of [...ports.values()]) this.#remove(connection);
 		}
@@ -142,14 +136,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#lingering.clear();
 		this.#resets = [];
 		this.#txStalled = false;
-		this.#turnTx = false;
-	}
-
-	/** Packets are moved whole, so nothing is in flight between two turns; streams stay with this device. */
-	async quiesce(): Promise<void> {
-		if (this.#turn !== undefined) clearImmediate(this.#turn);
-		this.#turn = undefined;
-		this.#turnTx = false;
 	}
 
 	/** Streams cannot be saved: their other ends are not ours. */
@@ -220,8 +206,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		const tx = this.#tx;
 		if (tx === undefined || this.#receiving) return;
 		this.#receiving = true;
-		let left = BATCH;
-		for (; left > 0 && this.#resets.length < 2 * MAX_RESETS; left--) {
+		while (this.#resets.length < 2 * MAX_RESETS) {
 			const chain = tx.pop();
 			if (chain === undefined) break;
 			this.#packet(chain);
@@ -230,7 +215,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		tx.flush();
 		this.#receiving = false;
 		this.#txStalled = this.#resets.length >= 2 * MAX_RESETS;
-		if (left === 0) this.#again(true);
 		this.#fillRx();
 	}
 
@@ -329,15 +313,14 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#fillRx(): void {
 		const rx = this.#rx;
 		if (rx === undefined || this.#receiving) return;
-		let left = BATCH;
-		for (; left > 0 && (this.#resets.length > 0 || this.#schedule.first !== undefined); left--) {
+		while (this.#resets.length > 0 || this.#schedule.first !== undefined) {
 			const chain = rx.pop();
 			if (chain === undefined) break;
 			rx.push(chain, chain.writable.totalBytes < HEADER_BYTES ? 0 : this.#packetInto(chain));
 		}
 		rx.flush();
-		if (left === 0) this.#again(false);
-		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#again(true);
+		/* Either call takes many chains before it stalls again, so the queues' turns bound how deep the two nest. */
+		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#processTx();
 	}
 
 	#packetInto(chain: Chain): number {
@@ -355,17 +338,6 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		const written = connection.fill(out, chain.writable);
 		if (connection.hasPending()) this.#schedule.add(connection);
 		return written;
-	}
-
-	/** Goes on in a later turn of the event loop. */
-	#again(tx: boolean): void {
-		this.#turnTx ||= tx;
-		this.#turn ??= setImmediate(() => {
-			this.#turn = undefined;
-			const listen = this.#turnTx;
-			this.#turnTx = false;
-			this.#entered(() => (listen ? this.#processTx() : this.#fillRx()));
-		});
 	}
 
 	#full(): boolean {
