@@ -120,9 +120,14 @@ async function openWhole(path: string): Promise<FileHandle | undefined> {
 		if (errnoName(error) === "ENOENT") return undefined;
 		throw new HostError("ERR_STORE_READ", `Cannot read ${path}: ${explain(error)}`, { cause: error });
 	});
-	if (file === undefined || (await isWhole(file))) return file;
-	await file.close();
-	return undefined;
+	if (file === undefined) return undefined;
+	let whole = false;
+	try {
+		whole = await isWhole(file);
+	} finally {
+		if (!whole) await file.close();
+	}
+	return whole ? file : undefined;
 }
 
 /** Makes the root file system; for a holder of the store's lock. */

@@ -187,7 +187,10 @@ test.runIf(process.getuid!() === 0)(
 		process.setgid(1235);
 		process.setuid(1234);
 		const store = new ImageStore("images");
-		for (const name of ["app", "scratch"]) console.log((await openRootfs(store, store.find(name))).path);
+		for (const name of ["app", "scratch"]) {
+			await using rootfs = await openRootfs(store, store.find(name));
+			console.log(rootfs.path);
+		}
 	`;
 		const file = directory.file("build.mts", Buffer.from(script));
 		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(directory.path, "other")], {
