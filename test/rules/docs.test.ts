@@ -1,27 +1,37 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
+import { defines, referencesIn } from "./definitions.ts";
 import { filesOf, root, textOf } from "./sources.ts";
 
-/** "src/cli/boot.ts#bootCommand" and "src/kvm/vcpu.ts#Vcpu.run", as the tour writes its stops. */
-const STOP = /((?:src|native|guests|test)\/[\w./-]+\.(?:ts|c|h|S))#([\w.]+)/g;
+const pages = [...filesOf("docs", /\.md$/), "README.md", "CONTRIBUTING.md"];
 
-function declares(path: string, symbol: string): boolean {
-	const text = textOf(path);
-	return symbol.split(".").every((name) => {
-		const word = name.replace("$", "\\$");
-		return new RegExp(
-			`(?:\\b(?:function\\*?|class|interface|type|const|let|struct|enum|define)\\s+#?${word}\\b)|(?:^[\\t ]*(?:[\\w<>\\[\\]*]+[\\t ]+)*[*#]?${word}\\s*[(<=:{])`,
-			"m",
-		).test(text);
-	});
-}
+test("defines: finds definitions, not mentions", () => {
+	const found = (path: string, symbol: string) => defines({ path, symbol });
+	expect(found("src/host/run-loop.ts", "RunLoop.#wake")).toBe(true);
+	expect(found("src/host/run-loop.ts", "RunLoopEvents")).toBe(true);
+	expect(found("native/runloop.c", "vcpu_thread")).toBe(true);
+	/* A line of an interface, a member without its class, a call, an import, a word. */
+	expect(found("src/host/run-loop.ts", "RunLoopEvents.onExit")).toBe(false);
+	expect(found("src/host/run-loop.ts", "onExit")).toBe(false);
+	expect(found("src/host/run-loop.ts", "native")).toBe(false);
+	expect(found("native/runloop.c", "pthread_create")).toBe(false);
+	expect(found("native/runloop.c", "ioctl")).toBe(false);
+});
 
-test("docs/tour.md has six stops or more, and each exists", () => {
-	const stops = [...textOf("docs/tour.md").matchAll(STOP)].map(([stop, path, symbol]) => ({ stop, path, symbol }));
-	expect(stops.length).toBeGreaterThanOrEqual(6);
-	const gone = stops.filter(({ path, symbol }) => !existsSync(join(root, path!)) || !declares(path!, symbol!));
-	expect(gone.map(({ stop }) => stop)).toEqual([]);
+test("every file#symbol in the documentation names a definition", () => {
+	const references = pages.flatMap((page) => referencesIn(textOf(page)).map((to) => ({ page, ...to })));
+	const gone = references.filter((to) => !existsSync(join(root, to.path)) || !defines(to));
+	expect(gone.map(({ page, path, symbol }) => `${page}: ${path}#${symbol}`)).toEqual([]);
+});
+
+test("docs/tour.md has six numbered stops, and each names a definition", () => {
+	const stops = textOf("docs/tour.md")
+		.split(/^(?=\d+\. )/m)
+		.slice(1)
+		.map((stop) => stop.split("\n\n")[0]!);
+	expect(stops).toHaveLength(6);
+	expect(stops.filter((stop) => referencesIn(stop).length === 0)).toEqual([]);
 });
 
 test("links in the documentation lead to files that exist", () => {
