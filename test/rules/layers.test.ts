@@ -1,24 +1,24 @@
 import { expect, test } from "vitest";
-import { codeOf, filesOf, importsOf } from "./sources.ts";
+import { codeOf, filesOf, importsOf, textOf } from "./sources.ts";
 
-/** What the files of a directory of src/ may import besides their own directory. Downward only. */
-const BELOW_MACHINE = ["boot", "devices", "virtio", "backends", "kvm", "host", "base"];
-const ALLOWED: Record<string, readonly string[]> = {
-	cli: ["container", "kernel", "lab", "debian", "agent", "machine", ...BELOW_MACHINE],
-	container: ["agent", "kernel", "debian", "machine", ...BELOW_MACHINE],
-	kernel: ["debian", "host", "base"],
-	lab: ["kernel", "debian", "agent", "machine", ...BELOW_MACHINE],
-	machine: BELOW_MACHINE,
-	boot: ["kvm", "host", "base"],
-	devices: ["host", "base"],
-	virtio: ["backends", "host", "base"],
-	backends: ["host", "base"],
-	agent: ["base"],
-	debian: ["host", "base"],
-	kvm: ["host", "base"],
-	host: ["base"],
-	base: [],
-};
+/** The rows of the table in docs/architecture.md, from the top layer down: the directory and its "may import". */
+const rows = [...textOf("docs/architecture.md").matchAll(/^\| `src\/(\w+)` *\|[^|]*\| *([^|]*?) *\|$/gm)].map(
+	([, directory, cell]) => ({ directory: directory!, cell: cell! }),
+);
+const layers = rows.map(({ directory }) => directory);
+
+/** "everything below", "`kernel` and below", "`host`, `base`", "nothing": the directories that the cell in row `at` names. */
+function allowedBy(cell: string, at: number): readonly string[] {
+	if (cell === "everything below") return layers.slice(at + 1);
+	const names = [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name!);
+	if (cell.endsWith(" and below")) return layers.slice(layers.indexOf(names[0]!));
+	return names;
+}
+
+/** What the files of a directory of src/ may import besides their own directory. */
+const ALLOWED: Record<string, readonly string[]> = Object.fromEntries(
+	rows.map(({ directory, cell }, at) => [directory, allowedBy(cell, at)]),
+);
 
 /** What lies in src/ itself: the command line and the public entries of the package. */
 const TOP = ["src/main.ts", "src/index.ts", "src/virtio.ts", "src/kvm.ts"];
@@ -33,9 +33,30 @@ test("importsOf sees enough to judge by", () => {
 	expect(importsOf("src/virtio/block.ts")).toContainEqual({ target: "src/backends/contract.ts", typeOnly: true });
 });
 
-test("every directory of src has a layer", () => {
+test("the table in docs/architecture.md has each directory of src once", () => {
 	const directories = new Set(sources.filter((path) => !TOP.includes(path)).map(layerOf));
-	expect([...directories].filter((directory) => ALLOWED[directory] === undefined)).toEqual([]);
+	expect([...layers].sort()).toEqual([...directories].sort());
+});
+
+test("the table in docs/architecture.md runs from the top down: a row allows only rows below it", () => {
+	const upward = rows.flatMap(({ directory }, at) =>
+		ALLOWED[directory]!.filter((to) => layers.indexOf(to) <= at).map((to) => `${directory} may import ${to}`),
+	);
+	expect(upward).toEqual([]);
+	expect(ALLOWED.base).toEqual([]);
+	expect(ALLOWED.machine).toContain("boot");
+	expect(ALLOWED.container).not.toContain("lab");
+});
+
+test("each directory that a row of the table lists by name is imported", () => {
+	const unused = rows
+		.filter(({ cell }) => !cell.includes("below"))
+		.flatMap(({ directory }) =>
+			ALLOWED[directory]!.filter(
+				(to) => !imports.some(({ path, target }) => layerOf(path) === directory && layerOf(target) === to),
+			).map((to) => `${directory} never imports ${to}`),
+		);
+	expect(unused).toEqual([]);
 });
 
 test("imports point only downward", () => {
