@@ -34,6 +34,24 @@ test("docs/tour.md has six numbered stops, and each names a definition", () => {
 	expect(stops.filter((stop) => referencesIn(stop).length === 0)).toEqual([]);
 });
 
+test("docs/tour.md lists the heart with its lines: about 2,000 in all", () => {
+	const rows = [...textOf("docs/tour.md").matchAll(/^\| `([^`#]+)#[^`]+` \| (\d+) \|/gm)].map(([, path, lines]) => {
+		return { path: path!, stated: Number(lines), counted: textOf(path!).split("\n").length - 1 };
+	});
+	expect(rows).toHaveLength(10);
+	const wrong = rows.filter(({ stated, counted }) => Math.abs(stated - counted) > 20 + counted / 10);
+	expect(wrong).toEqual([]);
+	const total = rows.reduce((sum, { counted }) => sum + counted, 0);
+	expect(total).toBeGreaterThan(1800);
+	expect(total).toBeLessThan(2200);
+});
+
+test("the README names the lines of the helper in C", () => {
+	const lines = filesOf("native", /\.[ch]$/).reduce((sum, path) => sum + textOf(path).split("\n").length - 1, 0);
+	const stated = /helper in C, about ([\d,]+) lines/.exec(textOf("README.md"))![1]!.replace(",", "");
+	expect(Math.abs(Number(stated) - lines)).toBeLessThan(300);
+});
+
 test("links in the documentation lead to files that exist", () => {
 	const documents = [...filesOf("docs", /\.md$/), "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
 	const broken = documents.flatMap((path) =>
