@@ -15,7 +15,7 @@ const NEEDS_KVM = "test/**/*.kvm.test.ts";
 export default defineConfig({
 	test: {
 		globalSetup: ["test/leftovers.ts"],
-		// One process per test file: native handles, signals and environment variables stay where they belong.
+		/* One process per test file: native handles, signals and environment variables stay where they belong. */
 		pool: "forks",
 		allowOnly: false,
 		passWithNoTests: false,
@@ -29,7 +29,7 @@ export default defineConfig({
 				hookTimeout: 120_000,
 				expect: { poll: { timeout: 30_000 } },
 			}),
-			// One at a time: each has the machine's processors for itself, so that its time limits mean something.
+			/* One at a time: each has the machine's processors for itself, so that its time limits mean something. */
 			project("lab", ["test/lab/**/*.test.ts"], {
 				fileParallelism: false,
 				testTimeout: 300_000,

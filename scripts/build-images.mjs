@@ -1,5 +1,7 @@
-// Makes the demo and test images that the store lacks: node scripts/build-images.mjs [busybox] [debian-tools]
-// The recipes are in guests/images.
+/*
+ * Makes the demo and test images that the store lacks: node scripts/build-images.mjs [busybox] [debian-tools]
+ * The recipes are in guests/images.
+ */
 import { register } from "tsx/esm/api";
 
 register();

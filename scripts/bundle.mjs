@@ -22,7 +22,7 @@ async function readCommit() {
 async function bundle(commit) {
 	const { build } = await import("esbuild");
 	mkdirSync(dist, { recursive: true });
-	// Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one.
+	/* Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one. */
 	const directory = join(dist, `.new-${process.pid}`);
 	try {
 		await build({
@@ -36,7 +36,7 @@ async function bundle(commit) {
 			external: ["koffi", "node-gyp-build", "*.node"],
 			sourcemap: "linked",
 			define: { TSVMM_VERSION: JSON.stringify(version), TSVMM_COMMIT: JSON.stringify(commit) },
-			// CommonJS packages in an ES module bundle ask for require(); a name that no source uses.
+			/* CommonJS packages in an ES module bundle ask for require(); a name that no source uses. */
 			banner: {
 				js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
 			},

@@ -25,7 +25,7 @@ export function modulesAreFresh(directory = root) {
 
 async function installModules() {
 	if (modulesAreFresh()) return undefined;
-	// Without scripts: all binaries come prebuilt, and npm would build the native helper by itself, at the wrong place.
+	/* Without scripts: all binaries come prebuilt, and npm would build the native helper by itself, at the wrong place. */
 	await must("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], { quiet: true });
 	return "installed npm packages";
 }

@@ -48,7 +48,7 @@ export function execute(command, args, { quiet = false, env = {} } = {}) {
 export async function must(command, args, options = {}) {
 	const { status, output } = await execute(command, args, options);
 	if (status === 0) return output;
-	// The beginning often says why, the end where.
+	/* The beginning often says why, the end where. */
 	const all = output.trimEnd().split("\n");
 	const lines = (all.length <= 40 ? all : [...all.slice(0, 15), "...", ...all.slice(-25)]).join("\n");
 	throw new StepError(

@@ -45,7 +45,7 @@ const mounts = (directory: string) =>
 		.map((path) => `mount ${path}`);
 
 export default function setup(): () => Promise<void> {
-	// Short, because the path of a unix socket has at most 107 bytes; and no socket can be made on what the lab shares.
+	/* Short, because the path of a unix socket has at most 107 bytes; and no socket can be made on what the lab shares. */
 	const directory = mkdtempSync(process.env.TSVMM_LAB === "1" ? "/dev/shm/tsvmm-" : "/tmp/tsvmm-");
 	const runtime = join(directory, "run");
 	mkdirSync(runtime, { mode: 0o700 });
@@ -65,14 +65,14 @@ export default function setup(): () => Promise<void> {
 		...interfaces().filter((name) => !before.has(name)),
 	];
 	return async () => {
-		// A process that was told to end may need a moment.
+		/* A process that was told to end may need a moment. */
 		for (let waited = 0; left().length > 0 && waited < PATIENCE_MS; waited += 100) {
 			await new Promise((resolve) => setTimeout(resolve, 100));
 		}
 		const found = left();
 		if (mounts(directory).length === 0) rmSync(directory, { recursive: true, force: true });
 		if (found.length === 0) return;
-		// vitest prints an error of the teardown, and ends with status 0 all the same.
+		/* vitest prints an error of the teardown, and ends with status 0 all the same. */
 		process.exitCode = 1;
 		throw new Error(`The tests have left behind:\n  ${found.join("\n  ")}`);
 	};

@@ -22,7 +22,7 @@ export function runtimeDirectory(): string {
 		TSVMM_RUNTIME ||
 		(XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm") : uid === 0 ? "/run/tsvmm" : `/tmp/tsvmm-${uid}`);
 	make(path, 0o700);
-	// /tmp is everybody's: a directory or symbolic link that somebody else put there first is not ours to use.
+	/* /tmp is everybody's: a directory or symbolic link that somebody else put there first is not ours to use. */
 	const found = lstatSync(path);
 	if (!found.isDirectory() || found.uid !== uid) {
 		throw new HostError("ERR_DIRECTORY", `Cannot use ${path}: it is not a directory of user ${uid}`, {
@@ -56,7 +56,7 @@ function makeDirectories(path: string, mode: number): void {
 	try {
 		mkdirSync(path, { mode });
 	} catch (error) {
-		// Another process may have been quicker.
+		/* Another process may have been quicker. */
 		if (errnoName(error) !== "EEXIST" || !isDirectory(path)) throw error;
 	}
 }

@@ -135,7 +135,7 @@ function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 			break;
 		case 0x80000007:
 			leaf.eax = leaf.ebx = leaf.ecx = 0;
-			// A constant, non-stop TSC is the host's to promise: guests without it keep time by kvmclock.
+			/* A constant, non-stop TSC is the host's to promise: guests without it keep time by kvmclock. */
 			leaf.edx &= INVARIANT_TSC;
 			break;
 		case 0x80000008:

@@ -16,7 +16,7 @@ interface NameOption {
 
 function collectEnv(text: string, env: Record<string, string>): Record<string, string> {
 	const at = text.indexOf("=");
-	// As Docker has it: a bare name passes this process's own value on, which the lab has anyway.
+	/* As Docker has it: a bare name passes this process's own value on, which the lab has anyway. */
 	return at < 0 ? env : { ...env, [text.slice(0, at)]: text.slice(at + 1) };
 }
 

@@ -151,7 +151,7 @@ async function download(
 			await apt.download(found.name, found.version, directory);
 		} catch (error) {
 			if (signal?.aborted) throw error;
-			// The lists may name a file that the mirror has replaced since.
+			/* The lists may name a file that the mirror has replaced since. */
 			await apt.update(true);
 			await apt.download(found.name, found.version, directory);
 		}
@@ -191,7 +191,7 @@ export async function unpackPackage(deb: string, directory: string, signal?: Abo
 		await run("dpkg-deb", ["-x", deb, join(partial, "root")], signal === undefined ? {} : { signal });
 		await rename(join(partial, "root"), directory);
 	} catch (error) {
-		// Another process was quicker: its directory is as good.
+		/* Another process was quicker: its directory is as good. */
 		const code = errnoName(error);
 		if ((code !== "ENOTEMPTY" && code !== "EEXIST") || !(await exists())) throw error;
 	} finally {

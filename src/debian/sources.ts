@@ -86,7 +86,7 @@ export function readSources(directory = "/etc/apt"): DebianSource[] {
 	try {
 		names = readdirSync(join(directory, "sources.list.d")).sort();
 	} catch {
-		// No such directory: the one file is all.
+		/* No such directory: the one file is all. */
 	}
 	return [
 		...parseOneLine(read(join(directory, "sources.list"))),

@@ -151,7 +151,7 @@ export async function run(tool: string, args: readonly string[], options: RunOpt
 	}) as unknown as ChildProcessByStdio<Writable | null, Readable, Readable>;
 	const stdout = collect(child.stdout, onLine && ((line) => onLine(line, "stdout")));
 	const stderr = collect(child.stderr, onLine && ((line) => onLine(line, "stderr")));
-	// A tool that stops reading (EPIPE) says why by its exit status.
+	/* A tool that stops reading (EPIPE) says why by its exit status. */
 	child.stdin?.on("error", () => undefined);
 	child.stdin?.end(input);
 	const status = await finish(child, tool, signal);
@@ -172,7 +172,7 @@ function finish(
 			try {
 				process.kill(-child.pid!, name);
 			} catch {
-				// The group has ended by itself.
+				/* The group has ended by itself. */
 			}
 		};
 		const abort = () => {

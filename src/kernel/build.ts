@@ -79,7 +79,7 @@ export async function buildKernel(
 		if (missing.length > 0) throw toolMissing(missing.join(" "));
 		tell("fetch");
 		const deb = await fetchPackage(SOURCE_PIN.package, { ...SOURCE_PIN, ...abort });
-		// One place for all builds: what an interrupted one has left is found and removed by the next.
+		/* One place for all builds: what an interrupted one has left is found and removed by the next. */
 		const work = join(cacheDirectory(), "kernel-build");
 		const build = async () => {
 			await rm(work, { recursive: true, force: true });
@@ -118,7 +118,7 @@ async function compile(
 		run("make", ["-C", source, ...args], {
 			...abort,
 			...(onLine === undefined ? {} : { onLine }),
-			// The same source gives the same bytes, whoever builds it, from within whichever make.
+			/* The same source gives the same bytes, whoever builds it, from within whichever make. */
 			env: {
 				KBUILD_BUILD_USER: "tsvmm",
 				KBUILD_BUILD_HOST: "tsvmm",

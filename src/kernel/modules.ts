@@ -76,7 +76,7 @@ export async function selectModules(tree: string, target: string, wanted: readon
 	for (const name of wanted) await take(name);
 	const lines = [...taken].map(([name, { path }]) => {
 		const before = closure(taken, [name]).slice(0, -1);
-		// modules.dep(5) lists what must be loaded first from right to left.
+		/* modules.dep(5) lists what must be loaded first from right to left. */
 		return `${path}:${before
 			.reverse()
 			.map((other) => ` ${taken.get(other)!.path}`)

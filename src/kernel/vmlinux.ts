@@ -76,7 +76,7 @@ async function decompressWith(tool: string, suffix: string, data: Buffer, direct
 
 async function decompress(payload: Buffer, name: string, directory: string): Promise<Uint8Array> {
 	const format = FORMATS.find(({ magic }) => startsWith(payload, magic))?.name;
-	// All formats but gzip, which has it already, are followed by the uncompressed size in 4 bytes.
+	/* All formats but gzip, which has it already, are followed by the uncompressed size in 4 bytes. */
 	const data = payload.subarray(0, -4);
 	try {
 		if (format === "gzip") return await promisify(gunzip)(payload);

@@ -57,7 +57,7 @@ test("run ends the tool and its children when the signal aborts", async () => {
 		},
 	});
 	await expect(running).rejects.toThrow("enough");
-	// Gone, or a zombie that this machine's init has yet to collect.
+	/* Gone, or a zombie that this machine's init has yet to collect. */
 	const stat = existsSync(`/proc/${lines[0]}/stat`) ? readFileSync(`/proc/${lines[0]}/stat`, "utf8") : "gone) Z";
 	expect(stat).toMatch(/\) Z/);
 });

@@ -88,7 +88,7 @@ test("native() is called only in src/host", () => {
 		({ path, target }) =>
 			target === "src/host/native.ts" && layerOf(path) !== "host" && /native\(\)/.test(codeOf(path)),
 	);
-	// doctor asks whether the helper loads at all.
+	/* doctor asks whether the helper loads at all. */
 	expect(callers.map(({ path }) => path).filter((path) => path !== "src/cli/doctor-checks.ts")).toEqual([]);
 });
 
