@@ -5,21 +5,18 @@
  */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { constants } from "node:os";
-import { isatty } from "node:tty";
 import { Command } from "commander";
 import { explain, UsageError } from "../base/errors.ts";
-import { FORWARDED_SIGNALS } from "../base/signals.ts";
 import type { StoredImage } from "../container/image/config.ts";
 import type { OpenRootfs, RootfsOptions } from "../container/image/rootfs.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { initramfs } from "../container/initramfs.ts";
-import type { ContainerStdio, ContainerTerminal, PhaseTimes } from "../container/lifecycle.ts";
+import type { PhaseTimes } from "../container/lifecycle.ts";
 import { type ProcessSpec, processSpec, readEnvFile, readVariable } from "../container/process-spec.ts";
 import type { ContainerMachine, ContainerNetwork } from "../container/run.ts";
 import { findTool } from "../host/command.ts";
+import { type ForegroundStdio, ownStdio } from "../host/foreground.ts";
 import { openOutput } from "../host/output.ts";
-import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { type PortForward, validateSize } from "../machine/config.ts";
@@ -31,10 +28,6 @@ interface ContainerRequest extends Omit<ContainerMachine, "rootfs" | "kernel"> {
 	store: ImageStore;
 	image: StoredImage;
 	process: ProcessSpec;
-}
-
-interface HostStdio extends ContainerStdio {
-	close(): void;
 }
 
 interface RunFlags {
@@ -119,8 +112,6 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 		if (flags.timings) process.stderr.write(`tsvmm: ${describeTimes(times)}\n`);
 		return status;
 	} finally {
-		/* A read that still waits on standard input would keep this process alive. */
-		if (flags.interactive) process.stdin.destroy();
 		stdio.close();
 	}
 }
@@ -251,49 +242,20 @@ function readTextFile(path: string): string {
 	}
 }
 
-/** This process's own streams, terminal and signals. The caller closes the streams that it opened. */
-function hostStdio({ interactive, tty }: RunFlags): HostStdio {
+/** This process's own streams, terminal and signals. The caller closes them. */
+function hostStdio({ interactive, tty }: RunFlags): ForegroundStdio & { close(): void } {
 	const opened = [openOutput(1), openOutput(2)];
 	const [stdout, stderr] = opened;
 	stdout?.on("error", outputFailed);
 	stderr?.on("error", () => undefined); /* there is nobody left to tell */
 	if (stdout === undefined) watchOutput();
 	/* SIGPIPE: in the lab the reader of our output is far away, and its going is told by this signal. */
-	const forwarded = [...FORWARDED_SIGNALS, "SIGPIPE" as const, ...(tty ? [] : ["SIGWINCH" as const])];
+	const stdio = ownStdio({ stdin: interactive, tty, stdout, stderr, alsoForward: ["SIGPIPE"] });
 	return {
-		stdout: stdout ?? process.stdout,
-		stderr: stderr ?? process.stderr,
-		...(interactive ? { stdin: process.stdin } : {}),
-		...(tty ? { terminal: hostTerminal(interactive) } : {}),
-		onSignal: (handler) => {
-			const handlers = forwarded.map((name) => [name, () => handler(constants.signals[name])] as const);
-			for (const [name, one] of handlers) process.on(name, one);
-			return () => {
-				for (const [name, one] of handlers) process.off(name, one);
-			};
-		},
+		...stdio,
 		close: () => {
+			stdio.close();
 			for (const stream of opened) stream?.destroy();
-		},
-	};
-}
-
-function hostTerminal(interactive: boolean): ContainerTerminal {
-	const raw = interactive && process.stdin.isTTY === true;
-	return {
-		size: () => {
-			const { columns = 80, rows = 24 } = isatty(1) ? process.stdout : process.stderr;
-			return { columns, rows };
-		},
-		raw: () => {
-			if (raw) rawTerminal(0);
-		},
-		restore: () => {
-			if (raw) restoreTerminal();
-		},
-		onResize: (handler) => {
-			process.on("SIGWINCH", handler);
-			return () => process.off("SIGWINCH", handler);
 		},
 	};
 }

@@ -3,32 +3,11 @@
  * the payload's exit status is the result. The container itself is container.ts.
  */
 import { constants } from "node:os";
-import type { Readable, Writable } from "node:stream";
-import { finished } from "node:stream/promises";
 import type { ExecSpec } from "../agent/client.ts";
 import type { ExitStatus } from "../agent/session.ts";
 import { TsvmmError } from "../base/errors.ts";
+import { attach, type ForegroundStdio } from "../host/foreground.ts";
 import { Container, type ContainerPlan, type GuestMachine, type StartTimes } from "./container.ts";
-
-/** The user's side of the payload. */
-export interface ContainerStdio {
-	/** Missing: the payload's stdin is /dev/null. */
-	stdin?: Readable;
-	stdout: Writable;
-	stderr: Writable;
-	/** Makes the payload's stdio a terminal. */
-	terminal?: ContainerTerminal;
-	/** Tells of signals to forward, by number, until the returned function is called. */
-	onSignal(handler: (signal: number) => void): () => void;
-}
-
-export interface ContainerTerminal {
-	size(): { columns: number; rows: number };
-	/** Raw mode on, just before the payload starts. */
-	raw(): void;
-	restore(): void;
-	onResize(handler: () => void): () => void;
-}
 
 /** How long each phase took, in ms. */
 export interface PhaseTimes extends StartTimes {
@@ -59,7 +38,7 @@ const INSISTENT = 3;
 export async function runOnMachine(
 	machine: GuestMachine,
 	plan: Omit<ContainerPlan, "process" | "signal"> & { process: ExecSpec },
-	stdio: ContainerStdio,
+	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
 	const signals = new SignalGate(stdio);
 	const { terminal } = stdio;
@@ -74,7 +53,9 @@ export async function runOnMachine(
 		});
 		const started = performance.now();
 		signals.forward(container);
-		const exit = await Promise.race([attach(container, stdio), rejection(signals.interrupted)]);
+		const readerGone = () => container.kill("SIGPIPE", { group: true });
+		const attached = attach(container, stdio, readerGone);
+		const exit = await Promise.race([attached, rejection(signals.interrupted)]);
 		const payload = performance.now() - started;
 		terminal?.restore();
 		await container.ended;
@@ -91,7 +72,7 @@ export function exitStatus(exit: ExitStatus): number {
 	return "code" in exit ? exit.code : 128 + exit.signal;
 }
 
-function terminalSpec(exec: ExecSpec, { stdin, terminal }: ContainerStdio): ExecSpec {
+function terminalSpec(exec: ExecSpec, { stdin, terminal }: ForegroundStdio): ExecSpec {
 	if (terminal !== undefined) return { ...exec, tty: terminal.size() };
 	return stdin === undefined ? { ...exec, stdin: "null" } : exec;
 }
@@ -105,44 +86,6 @@ function rejection(signal: AbortSignal): Promise<never> {
 	return aborted;
 }
 
-/** Connects the payload's streams with the user's; resolves when it has ended and its output is written. */
-async function attach(container: Container, stdio: ContainerStdio): Promise<ExitStatus> {
-	const { stdin, stdout, stderr, terminal } = stdio;
-	const stopResize = terminal?.onResize(() => {
-		const { columns, rows } = terminal.size();
-		container.resize(columns, rows);
-	});
-	stdin?.pipe(container.stdin);
-	try {
-		const outputs = [copyOutput(container.stdout, stdout, container), copyOutput(container.stderr, stderr, container)];
-		const exit = await container.exit;
-		await Promise.all(outputs);
-		return exit;
-	} finally {
-		stopResize?.();
-		stdin?.unpipe(container.stdin);
-		stdin?.pause();
-	}
-}
-
-/** A reader that goes away (`| head`) is to the payload what it is to any process: SIGPIPE. */
-async function copyOutput(from: Readable, to: Writable, container: Container): Promise<void> {
-	const failed = () => {
-		from.destroy();
-		container.kill("SIGPIPE", { group: true });
-	};
-	to.once("error", failed);
-	from.pipe(to, { end: false });
-	try {
-		await finished(from);
-		await new Promise<void>((resolve) => to.write("", () => resolve())); /* all of it is written */
-	} catch {
-		/* cut off by `failed` */
-	} finally {
-		to.off("error", failed);
-	}
-}
-
 /** Signals of the host: to the payload once it runs; before that, and the third time, they end the machine. */
 class SignalGate {
 	readonly #unsubscribe: () => void;
@@ -150,7 +93,7 @@ class SignalGate {
 	#container: Container | undefined;
 	#insistence = 0;
 
-	constructor(stdio: ContainerStdio) {
+	constructor(stdio: ForegroundStdio) {
 		this.#unsubscribe = stdio.onSignal((signal) => this.#arrived(signal));
 	}
 

@@ -11,13 +11,14 @@ import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
+import type { ForegroundStdio } from "../host/foreground.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, type NetConfig, validateSize } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
 import { Container, type ContainerPlan, type GuestMachine } from "./container.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
-import { type ContainerResult, type ContainerStdio, runOnMachine } from "./lifecycle.ts";
+import { type ContainerResult, runOnMachine } from "./lifecycle.ts";
 import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
 import { type GuestNetwork, setupSteps } from "./setup-steps.ts";
 
@@ -111,7 +112,7 @@ export async function runContainer(options: ContainerOptions): Promise<Container
  */
 export async function runInForeground(
 	options: ContainerMachine & { process: ProcessSpec },
-	stdio: ContainerStdio,
+	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
 	const { guest, steps } = await createMachine(options);
 	return runOnMachine(guest, { steps, process: options.process }, stdio);

@@ -3,12 +3,9 @@
  * signals, and its exit status as ours.
  */
 import { constants } from "node:os";
-import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import type { Session } from "../agent/session.ts";
 import { HostError } from "../base/errors.ts";
-import { FORWARDED_SIGNALS } from "../base/signals.ts";
-import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import { attach, type ForegroundStdio, ownStdio } from "../host/foreground.ts";
 import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
 import { LabPaths } from "./paths.ts";
@@ -22,66 +19,38 @@ export interface ForegroundOptions {
 	stdin: boolean;
 }
 
-const FROM_TERMINAL: ReadonlySet<string> = new Set(["SIGINT", "SIGHUP", "SIGQUIT"]);
-
-/** Asked of the kernel each time: Node's own idea of it may be older than our SIGWINCH. */
-function terminalSize(): { columns: number; rows: number } {
-	const terminal = [process.stdout, process.stderr].find((stream) => stream.isTTY);
-	const [columns, rows] = terminal?.getWindowSize() ?? [80, 24];
-	return { columns, rows };
-}
-
-/** Passes output on. When our reader has gone away, the program learns it as it would from a pipe of its own. */
-async function copy(session: Session, from: Readable, to: NodeJS.WritableStream): Promise<void> {
-	try {
-		await pipeline(from, to, { end: false });
-	} catch {
-		session.signal(constants.signals.SIGPIPE);
-	}
-}
+const { SIGINT, SIGHUP, SIGQUIT, SIGPIPE } = constants.signals;
+const FROM_TERMINAL: ReadonlySet<number> = new Set([SIGINT, SIGHUP, SIGQUIT]);
 
 /** Runs `argv` and returns its exit status. @throws ExecError when it cannot be run; HostError ERR_LAB_GONE */
 export async function exec(lab: Lab, argv: readonly string[], options: ForegroundOptions): Promise<number> {
 	const { cwd, env, tty, stdin } = options;
-	const session = await lab.spawn(argv, {
-		...(cwd === undefined ? {} : { cwd }),
-		...(env === undefined ? {} : { env }),
-		...(tty ? { tty: terminalSize() } : {}),
-	});
-	const raw = tty && stdin && process.stdin.isTTY === true;
-	// What a terminal sends, it sends to everybody in front of it.
-	const forward = (signal: NodeJS.Signals) => session.signal(constants.signals[signal], FROM_TERMINAL.has(signal));
-	const resize = () => {
-		const { columns, rows } = terminalSize();
-		session.resize(columns, rows);
-	};
-	const forwarded = tty ? FORWARDED_SIGNALS : [...FORWARDED_SIGNALS, "SIGWINCH" as const];
-	for (const signal of forwarded) process.on(signal, forward);
-	if (tty) process.on("SIGWINCH", resize);
-	if (raw) rawTerminal(0);
+	const stdio = ownStdio({ stdin, tty });
+	const { terminal } = stdio;
 	try {
-		return await passStreams(lab, session, stdin);
-	} finally {
-		if (raw) restoreTerminal();
-		process.off("SIGWINCH", resize);
-		for (const signal of forwarded) process.off(signal, forward);
-		// A read that still waits on standard input would keep this process alive.
-		if (stdin) {
-			process.stdin.unpipe();
-			process.stdin.destroy();
+		const session = await lab.spawn(argv, {
+			...(cwd === undefined ? {} : { cwd }),
+			...(env === undefined ? {} : { env }),
+			...(terminal === undefined ? {} : { tty: terminal.size() }),
+		});
+		if (!stdin) session.stdin.end();
+		// What a terminal sends, it sends to everybody in front of it.
+		const stopSignals = stdio.onSignal((signal) => session.signal(signal, FROM_TERMINAL.has(signal)));
+		try {
+			terminal?.raw();
+			return await attached(lab, session, stdio);
+		} finally {
+			terminal?.restore();
+			stopSignals();
 		}
+	} finally {
+		stdio.close();
 	}
 }
 
-async function passStreams(lab: Lab, session: Session, stdin: boolean): Promise<number> {
-	session.stdin.on("error", () => undefined);
-	if (stdin) process.stdin.pipe(session.stdin);
-	else session.stdin.end();
-	const output = [copy(session, session.stdout, process.stdout), copy(session, session.stderr, process.stderr)];
+async function attached(lab: Lab, session: Session, stdio: ForegroundStdio): Promise<number> {
 	try {
-		const status = exitStatus(await session.exit);
-		await Promise.all(output);
-		return status;
+		return exitStatus(await attach(session, stdio, () => session.signal(SIGPIPE)));
 	} catch (cause) {
 		const why = new LabPaths(lab.name).readBroken() ?? "has ended";
 		throw new HostError("ERR_LAB_GONE", `Cannot go on in the lab: it ${why}`, {

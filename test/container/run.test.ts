@@ -12,8 +12,9 @@ import type { ExecSpec } from "../../src/agent/client.ts";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { TsvmmError } from "../../src/base/errors.ts";
 import { Container, type GuestMachine } from "../../src/container/container.ts";
-import { type ContainerStdio, runOnMachine } from "../../src/container/lifecycle.ts";
+import { runOnMachine } from "../../src/container/lifecycle.ts";
 import { firstConnection, runContainer, signalNumber } from "../../src/container/run.ts";
+import type { ForegroundStdio } from "../../src/host/foreground.ts";
 import type { ShutdownReason } from "../../src/machine/shutdown-reason.ts";
 import { buildAgent, NativeAgent } from "../agent/native-agent.ts";
 
@@ -89,7 +90,7 @@ function stdio(stdin?: Readable) {
 }
 
 /** The agent refuses to power this machine off, so the fake ends once the payload is done. */
-function run(args: string[], io: ContainerStdio, spec: Partial<ExecSpec> = {}, machine = new FakeMachine()) {
+function run(args: string[], io: ForegroundStdio, spec: Partial<ExecSpec> = {}, machine = new FakeMachine()) {
 	return runOnMachine(endsWhenRefused(machine), { steps: [], process: { args, env, ...spec } }, io);
 }
 
