@@ -65,8 +65,8 @@ export function runCommand(): Command {
 		.helpOption("--help", "display help for command")
 		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
 		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
-		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", collect, [])
-		.option("--env-file <file>", "read variables from a file; may be repeated", collect, [])
+		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", append, [])
+		.option("--env-file <file>", "read variables from a file; may be repeated", append, [])
 		.option("-w, --workdir <directory>", "working directory in the container")
 		.option("-u, --user <user[:group]>", "user in the container, by name or number")
 		.option("--entrypoint <program>", "replace the image's entrypoint; '' removes it")
@@ -76,10 +76,10 @@ export function runCommand(): Command {
 		.option("-i, --interactive", "pass standard input on", false)
 		.option("-t, --tty", "give the container a terminal", false)
 		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: user; none where passt is missing)")
-		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", collectPort, [])
+		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", appendPort, [])
 		.option("--ip <address/bits>", "the guest's address on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
-		.option("--dns <address>", "name server; may be repeated", collect, [])
+		.option("--dns <address>", "name server; may be repeated", append, [])
 		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
 		.option("--cmdline <text>", "more kernel parameters")
 		.option("--console <file=PATH>", "append the guest's console to a file")
@@ -267,10 +267,10 @@ export function describeTimes(times: PhaseTimes): string {
 		.join(", ");
 }
 
-function collect(text: string, before: string[]): string[] {
+function append(text: string, before: string[]): string[] {
 	return [...before, text];
 }
 
-function collectPort(text: string, before: PortForward[]): PortForward[] {
+function appendPort(text: string, before: PortForward[]): PortForward[] {
 	return [...before, parsePort(text)];
 }

@@ -159,9 +159,9 @@ async function* unpackWith(
 	});
 	const closed = once(child, "close") as Promise<[number | null]>;
 	closed.catch(() => undefined);
-	let said = "";
+	let stderr = "";
 	child.stderr.on("data", (data) => {
-		said = `${said}${data}`.slice(-400);
+		stderr = `${stderr}${data}`.slice(-400);
 	});
 	/* The tool stops reading when the data is damaged; its exit status tells. */
 	child.stdin.on("error", () => undefined);
@@ -176,8 +176,8 @@ async function* unpackWith(
 		yield* child.stdout;
 		const [status] = await closed;
 		if (failure !== undefined) throw failure;
-		if (status !== 0 && NEEDS_MEMORY.test(said)) throw new NeedsMemory(name, memory);
-		if (status !== 0) throw new Error(said.trim() || `${name} exited with status ${status}`);
+		if (status !== 0 && NEEDS_MEMORY.test(stderr)) throw new NeedsMemory(name, memory);
+		if (status !== 0) throw new Error(stderr.trim() || `${name} exited with status ${status}`);
 	} finally {
 		input.destroy();
 		child.kill();

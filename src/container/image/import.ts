@@ -56,8 +56,8 @@ export async function importImage(
 			const label = typeof source === "string" ? source : "standard input";
 			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
 			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal: options.signal };
-			const found = await withCandidates(work, file?.directory ?? input, (candidates) =>
-				loadAll(work, candidates, wanted),
+			const found = await withArchivedImages(work, file?.directory ?? input, (archived) =>
+				loadAll(work, archived, wanted),
 			);
 			options.signal?.throwIfAborted();
 			await staging.commit(found);
@@ -95,10 +95,10 @@ async function openSource(path: string): Promise<{ directory?: string; handle?: 
 	}
 }
 
-async function withCandidates<T>(
+async function withArchivedImages<T>(
 	work: Work,
 	input: string | FileHandle | AsyncIterable<Uint8Array>,
-	use: (candidates: ArchivedImage[]) => Promise<T>,
+	use: (archived: ArchivedImage[]) => Promise<T>,
 ): Promise<T> {
 	const { label, budget, signal } = work;
 	if (typeof input === "string") {
@@ -183,15 +183,15 @@ function empty(label: string, found: string): ImageError {
 
 async function loadAll(
 	{ staging, label, budget, signal }: Work,
-	candidates: readonly ArchivedImage[],
+	archived: readonly ArchivedImage[],
 	wanted: Reference | undefined,
 ): Promise<ImportedImage[]> {
 	const found: ImportedImage[] = [];
 	const pace = new Pace(signal);
-	const picked = pick(candidates, wanted, label);
+	const picked = pick(archived, wanted, label);
 	budget.checkImages(label, picked.length);
-	for (const { candidate, names } of picked) {
-		const { manifest, configuration, parsed, layers } = await candidate.load(staging);
+	for (const { image, names } of picked) {
+		const { manifest, configuration, parsed, layers } = await image.load(staging);
 		/* Merging the layers finds every bad path and every damaged archive now rather than at the first run. */
 		const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => ({
 			digest: manifest.digest,
@@ -207,25 +207,25 @@ async function loadAll(
 }
 
 /** Which images to import, and under which normalised names. */
-function pick(candidates: readonly ArchivedImage[], wanted: Reference | undefined, label: string) {
-	const named = candidates.map((candidate) => ({
-		candidate,
-		names: candidate.names.map((name) => complete(name, label)).filter((name) => name !== undefined),
+function pick(archived: readonly ArchivedImage[], wanted: Reference | undefined, label: string) {
+	const named = archived.map((image) => ({
+		image,
+		names: image.names.map((name) => complete(name, label)).filter((name) => name !== undefined),
 	}));
 	if (wanted === undefined) {
 		if (named.length > 1 || named[0]!.names.length > 0) return named;
 		const name = referenceFromFile(label);
 		if (name !== undefined && label !== "standard input") {
-			return [{ candidate: named[0]!.candidate, names: [formatReference(name)] }];
+			return [{ image: named[0]!.image, names: [formatReference(name)] }];
 		}
 		throw new UsageError("ERR_IMAGE_REFERENCE", `Cannot import ${label}: the image has no name`, {
 			hint: "Give it one: tsvmm image import PATH NAME[:TAG]",
 		});
 	}
 	const name = formatReference(wanted);
-	const chosen = named.length === 1 ? named[0] : named.find((image) => image.names.includes(name));
-	if (chosen !== undefined) return [{ candidate: chosen.candidate, names: [name] }];
-	const there = named.flatMap((image) => image.names).slice(0, 10);
+	const chosen = named.length === 1 ? named[0] : named.find(({ names }) => names.includes(name));
+	if (chosen !== undefined) return [{ image: chosen.image, names: [name] }];
+	const there = named.flatMap(({ names }) => names).slice(0, 10);
 	throw new UsageError("ERR_IMAGE_AMBIGUOUS", `Cannot import ${label} as ${name}: it holds ${named.length} images`, {
 		hint: `Import it without a name, or choose one of ${there.join(", ") || "its names"}`,
 	});

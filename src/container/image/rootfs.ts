@@ -200,9 +200,9 @@ async function squash(
 		/* The superblock's time, and no file's, since none is newer: so the same image gives the same bytes. */
 		env: { ...process.env, SOURCE_DATE_EPOCH: String(clampTime(newest)) },
 	});
-	let said = "";
+	let stderr = "";
 	child.stderr.on("data", (data) => {
-		said = `${said}${data}`.slice(-2000);
+		stderr = `${stderr}${data}`.slice(-2000);
 	});
 	const closed = once(child, "close") as Promise<[number | null, string | null]>;
 	closed.catch(() => undefined);
@@ -216,8 +216,8 @@ async function squash(
 		if (failure !== undefined && (failure as { code?: unknown }).code !== "EPIPE") throw failure;
 		const [status, name] = await closed;
 		if (status === 0 && failure === undefined) return;
-		if (/no space left/i.test(said)) throw storeFull(path);
-		const found = said.trim().split("\n").slice(-3).join("; ") || `it ended with ${name ?? `status ${status}`}`;
+		if (/no space left/i.test(stderr)) throw storeFull(path);
+		const found = stderr.trim().split("\n").slice(-3).join("; ") || `it ended with ${name ?? `status ${status}`}`;
 		throw new HostError("ERR_ROOTFS_BUILD", `Cannot build the root file system with sqfstar: ${found}`);
 	} catch (error) {
 		if (error instanceof HostError) throw error;

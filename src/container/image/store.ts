@@ -146,21 +146,21 @@ export class ImageStore {
 		try {
 			await lock.take("exclusive");
 			await this.#sweep();
-			const said: string[] = [];
+			const report: string[] = [];
 			for (const { text, image } of wanted) {
 				const names = this.#names().filter((n) => n.digest === image.digest);
 				const one = this.#isName(text) ? formatReference(parseReference(text)) : undefined;
 				for (const { reference } of names) {
 					if (one !== undefined && reference !== one) continue;
 					await rm(this.namePath(reference), { force: true });
-					said.push(`Untagged: ${reference}`);
+					report.push(`Untagged: ${reference}`);
 				}
 				if (this.#names().some((n) => n.digest === image.digest)) continue;
 				await rm(this.recordPath(image.digest), { force: true });
-				said.push(`Deleted: ${image.id}`);
+				report.push(`Deleted: ${image.id}`);
 			}
-			await this.#collect();
-			return said;
+			await this.#removeUnused();
+			return report;
 		} catch (error) {
 			throw writeFailure(this.directory, error);
 		} finally {
@@ -219,7 +219,7 @@ export class ImageStore {
 	}
 
 	/** Deletes blobs and root file systems that no record mentions. The lock is held exclusively. */
-	async #collect(): Promise<void> {
+	async #removeUnused(): Promise<void> {
 		const used = new Set<string>();
 		for (const image of this.#images()) {
 			for (const digest of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)]) {
