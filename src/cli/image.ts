@@ -5,6 +5,7 @@
 import { Command } from "commander";
 import type { NamedImage } from "../container/image/store.ts";
 import { ImageStore } from "../container/image/store.ts";
+import { untilInterrupted } from "./interrupt.ts";
 
 export function imageCommand(): Command {
 	const image = new Command("image").description("import, list and remove container images");
@@ -43,7 +44,8 @@ async function importAction(path: string, name: string | undefined): Promise<voi
 	/* Loaded here: listing must not pay for the schema library. */
 	const { importImage } = await import("../container/image/import.ts");
 	const source = path === "-" ? process.stdin : path;
-	const images = await importImage(new ImageStore(), source, { name });
+	const work = (signal: AbortSignal) => importImage(new ImageStore(), source, { name, signal });
+	const images = await untilInterrupted(`import ${path === "-" ? "standard input" : path}`, work);
 	for (const { image, names } of images) {
 		print((names.length > 0 ? names : [image.id]).map((one) => `Imported: ${one}`).join("\n"));
 	}

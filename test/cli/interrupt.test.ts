@@ -1,5 +1,6 @@
 /*
- * `tsvmm kernel fetch` interrupted: an apt-get of ours, which never comes to an end, stands in for a slow mirror.
+ * Commands that are interrupted. `tsvmm kernel fetch`: an apt-get of ours, which never comes to an end, stands in for a
+ * slow mirror. `tsvmm image import -`: standard input is a FIFO that nobody writes to.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,14 +12,14 @@ vi.setConfig({ testTimeout: 60_000 });
 
 beforeAll(bundle, 60_000);
 
-/** Calls `then` once the file has content. */
-function whenWritten(path: string, then: () => void): void {
+/** Calls `then` once `check` is true. */
+function when(check: () => boolean, then: () => void): void {
 	const timer = setInterval(() => {
-		if (!existsSync(path) || readFileSync(path, "utf8") === "") return;
+		if (!check()) return;
 		clearInterval(timer);
 		then();
 	}, 20);
-	/* A failing test must not wait for a file that never comes. */
+	/* A failing test must not wait for what never comes. */
 	setTimeout(() => clearInterval(timer), 10_000).unref();
 }
 
@@ -42,8 +43,10 @@ test.each([
 		onOutput: (_stdout, _stderr, kill) => {
 			if (waiting) return;
 			waiting = true;
-			whenWritten(join(directory, "bin/pid"), () => {
-				aptPid = Number(readFileSync(join(directory, "bin/pid"), "utf8"));
+			const pid = join(directory, "bin/pid");
+			const written = () => existsSync(pid) && readFileSync(pid, "utf8") !== "";
+			when(written, () => {
+				aptPid = Number(readFileSync(pid, "utf8"));
 				kill(signal);
 			});
 		},
@@ -58,4 +61,36 @@ test.each([
 	/* Locks stay: who removes one may take it from somebody who waits for it. */
 	expect(cached.filter((name) => !name.endsWith(".lock"))).toEqual([]);
 	expect(() => process.kill(aptPid, 0)).toThrow("ESRCH");
+});
+
+test("image import - ends on SIGINT while standard input waits, and leaves nothing staged", async () => {
+	let staging = "";
+	let staged: string[] | undefined;
+	let waiting = false;
+	const list = () => (existsSync(staging) ? readdirSync(staging) : []);
+	const outcome = await tsvmm(["image", "import", "-", "app"], {
+		prepare: (where) => {
+			staging = join(where, "../cache/images/staging");
+		},
+		/* Open for reading and writing it never ends. */
+		through: ["sh", "-c", 'mkfifo ../fifo; echo begins >&2; exec "$@" <>../fifo', "sh"],
+		onOutput: (_stdout, _stderr, kill) => {
+			if (waiting) return;
+			waiting = true;
+			when(
+				() => list().length > 0,
+				() => kill("SIGINT"),
+			);
+		},
+		onEnd: () => {
+			staged = list();
+		},
+	});
+	expect(outcome).toEqual({
+		status: 130,
+		stdout: "",
+		stderr: "begins\ntsvmm: error: Cannot import standard input: interrupted by SIGINT [ERR_INTERRUPTED]\n",
+		left: [],
+	});
+	expect(staged).toEqual([]);
 });

@@ -3,6 +3,7 @@
  * what is inside, pick the images, copy and check their blobs, try out all layers, and only then make it visible.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { Readable } from "node:stream";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { DirectoryArchive, TarArchive } from "./archive.ts";
 import { ImageBudget, type ImageLimits } from "./budget.ts";
@@ -38,7 +39,7 @@ export interface ImportedImage {
 /**
  * Imports every image of an archive, or the one called `name`.
  *
- * @param source a path, or a stream (stdin)
+ * @param source a path, or a stream (stdin), which the signal destroys
  * @throws ImageError for what is wrong with the image, HostError ERR_STORE_FULL, the signal's reason; the store is then
  *   as before
  * @example await importImage(new ImageStore(), "busybox.tar", { name: "busybox" });
@@ -49,23 +50,33 @@ export async function importImage(
 	options: ImportOptions = {},
 ): Promise<ImportedImage[]> {
 	const wanted = options.name === undefined ? undefined : wantedName(options.name);
+	const { signal } = options;
+	signal?.throwIfAborted();
 	const file = typeof source === "string" ? await openSource(source) : undefined;
+	/* A stream may wait for its writer for ever. */
+	const abort = () => source instanceof Readable && source.destroy();
+	signal?.addEventListener("abort", abort, { once: true });
 	try {
 		const staging = await store.stage();
 		try {
 			const label = typeof source === "string" ? source : "standard input";
 			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
-			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal: options.signal };
+			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal };
 			const found = await withArchivedImages(work, file?.directory ?? input, (archived) =>
 				loadAll(work, archived, wanted),
 			);
-			options.signal?.throwIfAborted();
+			signal?.throwIfAborted();
 			await staging.commit(found);
 			return found;
 		} finally {
 			await staging.discard();
 		}
+	} catch (error) {
+		/* What an aborted read or tool says is no fault of the image. */
+		signal?.throwIfAborted();
+		throw error;
 	} finally {
+		signal?.removeEventListener("abort", abort);
 		await file?.handle?.close();
 	}
 }
