@@ -18,6 +18,7 @@ import {
 	checkTun,
 	type Finding,
 } from "./doctor-checks.ts";
+import { printJson } from "./output.ts";
 
 /** How `run` works here. */
 export type Verdict = "direct" | "lab" | "none";
@@ -72,9 +73,8 @@ export function doctorCommand(): Command {
 		.action(async ({ json = false }: { json?: boolean }) => {
 			const findings = await examine();
 			const verdict = judge(findings);
-			process.stdout.write(
-				json ? `${JSON.stringify({ verdict, findings }, null, "\t")}\n` : formatFindings(findings, verdict),
-			);
+			if (json) printJson({ verdict, findings });
+			else process.stdout.write(formatFindings(findings, verdict));
 			process.exitCode = verdict === "none" ? 1 : 0;
 		});
 }

@@ -3,9 +3,9 @@
  * to learn new ones.
  */
 import { Command } from "commander";
-import type { NamedImage } from "../container/image/store.ts";
 import { ImageStore } from "../container/image/store.ts";
 import { untilInterrupted } from "./interrupt.ts";
+import { printJson } from "./output.ts";
 
 export function imageCommand(): Command {
 	const image = new Command("image").description("import, list and remove container images");
@@ -21,7 +21,7 @@ export function imageCommand(): Command {
 		.alias("list")
 		.description("list images")
 		.option("--json", "one JSON array with everything that is known")
-		.action(({ json }: { json?: boolean }) => print(json ? toJson(new ImageStore().list()) : table()));
+		.action(({ json }: { json?: boolean }) => (json ? printJson(new ImageStore().list()) : print(table())));
 	image
 		.command("rm")
 		.description("remove images by name or ID")
@@ -35,7 +35,7 @@ export function imageCommand(): Command {
 			const store = new ImageStore();
 			const digests = names.map((name) => store.find(name).digest);
 			const all = store.list();
-			print(toJson(digests.map((digest) => all.find((one) => one.digest === digest)!)));
+			printJson(digests.map((digest) => all.find((one) => one.digest === digest)!));
 		});
 	return image;
 }
@@ -53,10 +53,6 @@ async function importAction(path: string, name: string | undefined): Promise<voi
 
 function print(text: string): void {
 	if (text !== "") process.stdout.write(`${text}\n`);
-}
-
-function toJson(images: readonly NamedImage[]): string {
-	return JSON.stringify(images, undefined, 2);
 }
 
 function table(): string {

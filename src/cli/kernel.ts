@@ -7,6 +7,7 @@ import { type BuildProgress, buildKernel } from "../kernel/build.ts";
 import { FLAVOURS, type Flavour } from "../kernel/pins.ts";
 import { fetchKernel, type GuestKernel, listKernels } from "../kernel/store.ts";
 import { untilInterrupted } from "./interrupt.ts";
+import { printJson } from "./output.ts";
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
@@ -33,7 +34,7 @@ function progressPrinter(): (progress: BuildProgress) => void {
 async function list(json: boolean): Promise<void> {
 	const kernels = await listKernels();
 	if (json) {
-		process.stdout.write(`${JSON.stringify(kernels, null, "\t")}\n`);
+		printJson(kernels);
 		return;
 	}
 	const rows = await Promise.all(

@@ -9,6 +9,7 @@ import { DEFAULT_LAB } from "../lab/paths.ts";
 import { upWithProgress } from "../lab/progress.ts";
 import { superviseLab } from "../lab/supervisor.ts";
 import { parseCpus, parseMemory } from "./options.ts";
+import { printJson } from "./output.ts";
 
 interface NameOption {
 	name: string;
@@ -84,7 +85,8 @@ export function labCommand(): Command {
 		.option("--json", "for programs", false)
 		.action(async ({ name, json }: NameOption & { json: boolean }) => {
 			const status = await Lab.status(name);
-			process.stdout.write(`${json ? JSON.stringify(status) : describe(status)}\n`);
+			if (json) printJson(status);
+			else process.stdout.write(`${describe(status)}\n`);
 		});
 
 	lab

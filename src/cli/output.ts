@@ -39,3 +39,8 @@ export function outputFailed(error: Error): void {
 export function withOutput(status: number): number {
 	return status === 0 ? (failure ?? 0) : status;
 }
+
+/** What `--json` and `inspect` print, for programs and for eyes. */
+export function printJson(value: unknown): void {
+	process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}
