@@ -5,6 +5,7 @@
  */
 import { constants } from "node:os";
 import { errnoName, explain, HostError } from "../base/errors.ts";
+import { signalStatus } from "../base/signals.ts";
 import { reportError } from "./report.ts";
 
 let failure: number | undefined;
@@ -29,7 +30,7 @@ export function outputFailed(error: Error): void {
 	if (failure !== undefined) return;
 	failure =
 		errnoName(error) === "EPIPE"
-			? 128 + constants.signals.SIGPIPE
+			? signalStatus(constants.signals.SIGPIPE)
 			: reportError(new HostError("ERR_OUTPUT", `Cannot write standard output: ${explain(error)}`, { cause: error }));
 	/* The command may have ended already. */
 	process.exitCode = withOutput(Number(process.exitCode ?? 0));

@@ -10,9 +10,10 @@ import { join } from "node:path";
 import { ImageError } from "../base/errors.ts";
 import { cacheDirectory } from "../base/paths.ts";
 import { fetchPackage, unpackPackage } from "../debian/packages.ts";
-import { findTool, run, toolMissing } from "../host/command.ts";
+import { run } from "../host/command.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
+import { findTool, toolMissing } from "../host/tools.ts";
 import { SOURCE_PIN } from "./pins.ts";
 import { findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
 

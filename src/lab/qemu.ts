@@ -9,7 +9,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError } from "../base/errors.ts";
-import { findTool, toolMissing } from "../host/command.ts";
+import { findTool, toolMissing } from "../host/tools.ts";
 import { Qmp } from "./qmp.ts";
 
 export const QEMU = "qemu-system-x86_64";

@@ -5,7 +5,8 @@
 import { linkSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentClient } from "../../src/agent/client.ts";
-import { findTool, run } from "../../src/host/command.ts";
+import { run } from "../../src/host/command.ts";
+import { findTool } from "../../src/host/tools.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
 
 let agent: NativeAgent;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { HostError } from "../../src/base/errors.ts";
-import { findTool, packageOf, run } from "../../src/host/command.ts";
+import { run } from "../../src/host/command.ts";
 
 test("run gives stdout, stderr and the exit status of a tool", async () => {
 	const result = await run("sh", ["-c", "echo out; echo err >&2; exit 3"], { accept: [3] });
@@ -35,8 +35,6 @@ test("run names the Debian package of a tool that is missing", async () => {
 		code: "ERR_TOOL_MISSING",
 		hint: "apt-get install tsvmm-no-such-tool",
 	});
-	expect(packageOf("mkfs.erofs")).toBe("erofs-utils");
-	expect(findTool("tsvmm-no-such-tool")).toBeUndefined();
 });
 
 test("run shows the last lines of stderr of a tool that fails", async () => {

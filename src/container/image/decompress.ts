@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { explain, ImageError, TsvmmError } from "../../base/errors.ts";
-import { findTool, toolMissing } from "../../host/command.ts";
+import { findTool, toolMissing } from "../../host/tools.ts";
 import type { ImageBudget } from "./budget.ts";
 import { malformed } from "./failure.ts";
 
