@@ -31,6 +31,8 @@ export const setup_header = Object.freeze({
 	relocatable_kernel: 0x234,
 	xloadflags: 0x236,
 	cmdline_size: 0x238,
+	payload_offset: 0x248,
+	payload_length: 0x24c,
 	setup_data: 0x250,
 	pref_address: 0x258,
 	init_size: 0x260,
@@ -57,6 +59,16 @@ export function isBzImage(head: Buffer): boolean {
 	);
 }
 
+/** Bytes before the protected-mode part. 0 sectors mean 4, for the sake of very old kernels; the boot sector comes on top. */
+export function setupSize(head: Buffer): number {
+	return ((head[setup_header.setup_sects]! || 4) + 1) * 512;
+}
+
+/** "2.08" for a version of the boot protocol, as the header has it. */
+export function protocolVersion(version: number): string {
+	return `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
+}
+
 /** Loads the bzImage in `file`, whose first bytes are `head`. @throws ImageError */
 export async function loadBzImage(
 	memory: GuestMemory,
@@ -67,8 +79,7 @@ export async function loadBzImage(
 	file.read(0, setup_header.end, "the setup header");
 	const version = head.readUInt16LE(setup_header.version);
 	if (version < MIN_VERSION) {
-		const name = `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
-		throw refused(file, `its boot protocol is ${name}, need 2.12 or newer (Linux 3.8)`);
+		throw refused(file, `its boot protocol is ${protocolVersion(version)}, need 2.12 or newer (Linux 3.8)`);
 	}
 	if ((head[setup_header.loadflags]! & LOADED_HIGH) === 0) throw refused(file, "it is a zImage, not a bzImage");
 	if ((head.readUInt16LE(setup_header.xloadflags) & XLF_KERNEL_64) === 0) {
@@ -77,8 +88,7 @@ export async function loadBzImage(
 			`Cannot load kernel ${file.path}: found a bzImage without 64-bit entry point (a 32-bit kernel?), need x86-64`,
 		);
 	}
-	/* 0 means 4, for the sake of very old kernels; the boot sector itself comes on top. */
-	const setupBytes = ((head[setup_header.setup_sects]! || 4) + 1) * 512;
+	const setupBytes = setupSize(head);
 	const codeBytes = head.readUInt32LE(setup_header.syssize) * 16;
 	if (codeBytes <= ENTRY_64) throw refused(file, `its protected-mode part has ${codeBytes} bytes`);
 	const start =

@@ -2,6 +2,7 @@
  * Says what a file is that was given as a kernel and is none that we load, so that the error can name it. Only the
  * first bytes are looked at.
  */
+import { compressionOf } from "../base/compression.ts";
 
 /** What a file seems to be, and what to do about it. */
 export interface DetectedFormat {
@@ -31,14 +32,6 @@ const MAGICS: readonly [number, string, DetectedFormat][] = [
 	[0x38, "ARM\x64", { found: "a Linux Image for aarch64", otherArchitecture: true }],
 	[0x38, "RSC\x05", { found: "a Linux Image for RISC-V", otherArchitecture: true }],
 	[0x24, "\x18\x28\x6f\x01", { found: "a Linux zImage for 32-bit Arm", otherArchitecture: true }],
-	[0, "\x1f\x8b", { found: "gzip data", hint: COMPRESSED }],
-	[0, "\xfd7zXZ\0", { found: "xz data", hint: COMPRESSED }],
-	[0, "\x28\xb5\x2f\xfd", { found: "zstd data", hint: COMPRESSED }],
-	[0, "\x04\x22\x4d\x18", { found: "lz4 data", hint: COMPRESSED }],
-	[0, "\x02\x21\x4c\x18", { found: "lz4 data", hint: COMPRESSED }],
-	[0, "BZh", { found: "bzip2 data", hint: COMPRESSED }],
-	[0, "\x5d\0\0", { found: "lzma data", hint: COMPRESSED }],
-	[0, "\x89LZO", { found: "lzop data", hint: COMPRESSED }],
 	[0, "\x27\x05\x19\x56", { found: "a U-Boot uImage" }],
 	[0, "\xd0\x0d\xfe\xed", { found: "a device tree blob or FIT image" }],
 	[0, "MZ", { found: "a PE executable (EFI program)" }],
@@ -56,8 +49,10 @@ export function identify(head: Buffer): DetectedFormat {
 	if (head.length === 0) return { found: "an empty file" };
 	if (head.toString("latin1", 0, 4) === "\x7fELF") return identifyElf(head);
 	if (head.every((byte) => byte === 0)) return { found: "only zero bytes" };
-	for (const [offset, magic, sighting] of MAGICS) {
-		if (head.toString("latin1", offset, offset + magic.length) === magic) return sighting;
+	const compression = compressionOf(head);
+	if (compression !== undefined) return { found: `${compression} data`, hint: COMPRESSED };
+	for (const [offset, magic, format] of MAGICS) {
+		if (head.toString("latin1", offset, offset + magic.length) === magic) return format;
 	}
 	if (head.every((byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 32 && byte < 127))) {
 		return { found: "text" };

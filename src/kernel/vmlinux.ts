@@ -11,50 +11,33 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { decompress as unzstd } from "fzstd";
+import { compressionOf } from "../base/compression.ts";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
+import { HDRS, protocolVersion, setup_header, setupSize } from "../boot/bzimage.ts";
 import { run } from "../host/command.ts";
 
-/** Offsets in the setup header (boot.rst, "The Real-Mode Kernel Header"). */
-const SETUP_SECTS = 0x1f1;
-const HEADER = 0x202;
-const VERSION = 0x206;
-const PAYLOAD_OFFSET = 0x248;
-const PAYLOAD_LENGTH = 0x24c;
-const HEADER_END = 0x264;
 /** payload_offset exists since protocol 2.08. */
 const VERSION_WITH_PAYLOAD = 0x208;
-const HDRS = 0x53726448;
 
 const ELF_MAGIC = Buffer.from("\x7fELF", "latin1");
 const EM_X86_64 = 62;
 
-/** What compresses the payload, told by its first bytes. lz4 is the legacy format that the kernel's build writes. */
-const FORMATS = [
-	{ name: "gzip", magic: Buffer.from([0x1f, 0x8b]) },
-	{ name: "xz", magic: Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]) },
-	{ name: "zstd", magic: Buffer.from([0x28, 0xb5, 0x2f, 0xfd]) },
-	{ name: "lz4", magic: Buffer.from([0x02, 0x21, 0x4c, 0x18]) },
-	{ name: "bzip2", magic: Buffer.from("BZh") },
-	{ name: "lzma", magic: Buffer.from([0x5d, 0x00, 0x00]) },
-	{ name: "lzo", magic: Buffer.from([0x89, 0x4c, 0x5a, 0x4f]) },
-] as const;
-
-function startsWith(data: Uint8Array, magic: Uint8Array): boolean {
-	return data.length >= magic.length && magic.every((byte, i) => data[i] === byte);
+function isElf(data: Uint8Array): boolean {
+	return ELF_MAGIC.equals(data.subarray(0, ELF_MAGIC.length));
 }
 
 /** The compressed payload of a bzImage. @throws ImageError when `image` is none, or is cut short */
 export function bzImagePayload(image: Buffer, name: string): Buffer {
-	if (image.length < HEADER_END || image.readUInt32LE(HEADER) !== HDRS) {
+	if (image.length < setup_header.end || image.readUInt32LE(setup_header.header) !== HDRS) {
 		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: no bzImage header was found`);
 	}
-	const version = image.readUInt16LE(VERSION);
+	const version = image.readUInt16LE(setup_header.version);
 	if (version < VERSION_WITH_PAYLOAD) {
-		const found = `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
+		const found = protocolVersion(version);
 		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: boot protocol ${found} is older than 2.08`);
 	}
-	const start = ((image[SETUP_SECTS] || 4) + 1) * 512 + image.readUInt32LE(PAYLOAD_OFFSET);
-	const length = image.readUInt32LE(PAYLOAD_LENGTH);
+	const start = setupSize(image) + image.readUInt32LE(setup_header.payload_offset);
+	const length = image.readUInt32LE(setup_header.payload_length);
 	if (length < 8 || start + length > image.length) {
 		throw new ImageError(
 			"ERR_KERNEL_TRUNCATED",
@@ -75,7 +58,7 @@ async function decompressWith(tool: string, suffix: string, data: Buffer, direct
 }
 
 async function decompress(payload: Buffer, name: string, directory: string): Promise<Uint8Array> {
-	const format = FORMATS.find(({ magic }) => startsWith(payload, magic))?.name;
+	const format = compressionOf(payload);
 	/* All formats but gzip, which has it already, are followed by the uncompressed size in 4 bytes. */
 	const data = payload.subarray(0, -4);
 	try {
@@ -117,9 +100,7 @@ export async function extractVmlinux(kernel: string, vmlinux: string): Promise<v
 	}
 	const directory = await mkdtemp(join(dirname(vmlinux), ".tsvmm-"));
 	try {
-		const elf = startsWith(image, ELF_MAGIC)
-			? image
-			: await decompress(bzImagePayload(image, kernel), kernel, directory);
+		const elf = isElf(image) ? image : await decompress(bzImagePayload(image, kernel), kernel, directory);
 		checkElf(elf, kernel);
 		const file = await open(join(directory, "vmlinux"), "w");
 		try {
@@ -134,7 +115,7 @@ export async function extractVmlinux(kernel: string, vmlinux: string): Promise<v
 }
 
 function checkElf(elf: Uint8Array, name: string): void {
-	if (elf.length < 64 || !startsWith(elf, ELF_MAGIC)) {
+	if (elf.length < 64 || !isElf(elf)) {
 		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot use kernel ${name}: its payload is no ELF file`);
 	}
 	const machine = elf[18]! | (elf[19]! << 8);

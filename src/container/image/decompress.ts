@@ -7,28 +7,26 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
+import { type Compression, compressionOf } from "../../base/compression.ts";
 import { explain, ImageError, TsvmmError } from "../../base/errors.ts";
 import { findTool, toolMissing } from "../../host/tools.ts";
 import type { ImageBudget } from "./budget.ts";
 import { malformed } from "./failure.ts";
 
-export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
+export type LayerCompression = "none" | Extract<Compression, "gzip" | "zstd" | "xz" | "bzip2">;
 
 /** Most memory that a tool may take to unpack, in MiB: zstd -22 and xz -9 need 128 and 65. */
 const TOOL_MEMORY_MIB = { xz: 256, zstd: 128 };
 /** In words of xz and of zstd. */
 const NEEDS_MEMORY = /memory usage limit|too much memory|window size larger/i;
 
-const MAGIC: [Compression, number[]][] = [
-	["gzip", [0x1f, 0x8b]],
-	["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
-	["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
-	["bzip2", [0x42, 0x5a, 0x68]],
-];
-
-/** What a stream that begins with `head` (6 bytes are enough) is compressed with. */
-export function compressionOf(head: Uint8Array): Compression {
-	return MAGIC.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0] ?? "none";
+/**
+ * What a stream that begins with `head` (6 bytes are enough) is compressed with. Other formats are "none": layers do not
+ * have them, and three bytes of lzma are also how a tar may begin.
+ */
+export function layerCompression(head: Uint8Array): LayerCompression {
+	const found = compressionOf(head);
+	return found === "gzip" || found === "zstd" || found === "xz" || found === "bzip2" ? found : "none";
 }
 
 /**
@@ -40,7 +38,7 @@ export function compressionOf(head: Uint8Array): Compression {
  */
 export async function* decompress(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-	compression: Compression,
+	compression: LayerCompression,
 	file: string,
 	budget: ImageBudget,
 ): AsyncGenerator<Uint8Array> {
@@ -70,7 +68,7 @@ class NeedsMemory extends Error {
 
 function unpack(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-	compression: Compression,
+	compression: LayerCompression,
 ): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
 	switch (compression) {
 		case "none":

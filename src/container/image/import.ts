@@ -8,7 +8,7 @@ import { errnoName, explain, HostError, ImageError, UsageError } from "../../bas
 import { DirectoryArchive, TarArchive } from "./archive.ts";
 import { ImageBudget, type ImageLimits } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
-import { compressionOf, decompress } from "./decompress.ts";
+import { decompress, layerCompression } from "./decompress.ts";
 import type { ArchivedImage } from "./formats/archived-image.ts";
 import { readDockerArchive } from "./formats/docker.ts";
 import { readOciLayout } from "./formats/oci.ts";
@@ -155,7 +155,7 @@ async function seekable(
 	} else budget.addInput((await file.stat()).size);
 	const range = await wholeFile(file);
 	if (range.size === 0) throw empty(label, "zero bytes");
-	const compression = compressionOf(readRange(range, 0, 6));
+	const compression = layerCompression(readRange(range, 0, 6));
 	if (compression === "none") return file;
 	const plain = await unpack(work, decompress(chunks(range), compression, label, budget), scratch);
 	if ((await plain.stat()).size === 0) throw empty(label, "nothing but compression");

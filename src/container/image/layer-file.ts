@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { ImageError } from "../../base/errors.ts";
 import type { ImageBudget } from "./budget.ts";
-import { compressionOf, decompress } from "./decompress.ts";
+import { decompress, layerCompression } from "./decompress.ts";
 import { malformed } from "./failure.ts";
 import type { OpenLayer } from "./layers.ts";
 import { chunks, type FileRange, readRange } from "./tar/entry.ts";
@@ -72,7 +72,7 @@ async function unpack(
 	const name = `layer ${digest}`;
 	let range = await wholeFile(packed);
 	if (range.size === 0) throw malformed(name, "it is empty");
-	const compression = compressionOf(readRange(range, 0, 6));
+	const compression = layerCompression(readRange(range, 0, 6));
 	let found = digest;
 	if (compression !== "none") {
 		const hash = createHash("sha256");

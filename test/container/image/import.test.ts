@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { ImageBudget } from "../../../src/container/image/budget.ts";
-import { compressionOf, decompress, unzstd } from "../../../src/container/image/decompress.ts";
+import { decompress, layerCompression, unzstd } from "../../../src/container/image/decompress.ts";
 import { type ImportOptions, importImage } from "../../../src/container/image/import.ts";
 import {
 	type Change,
@@ -425,11 +425,13 @@ describe("decompress", () => {
 		}).rejects.toThrow("the disk has gone");
 	});
 
-	test("compressionOf goes by the first bytes", () => {
+	test("layerCompression goes by the first bytes", () => {
 		expect(
 			[gzipSync(""), zstd(Buffer.from("a")), xz(Buffer.from("a")), Buffer.from("BZh9"), Buffer.alloc(0)].map(
-				compressionOf,
+				layerCompression,
 			),
 		).toEqual(["gzip", "zstd", "xz", "bzip2", "none"]);
+		/* A tar whose first member is called "]". */
+		expect(layerCompression(Buffer.from("]\0\0\0\0\0"))).toBe("none");
 	});
 });
