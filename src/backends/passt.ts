@@ -14,7 +14,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { type Enter, enterDirectly } from "../base/enter.ts";
-import { HostError } from "../base/errors.ts";
+import { HostError, ignore } from "../base/errors.ts";
 import { log, logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
 import { close, errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
@@ -342,9 +342,4 @@ function failure(said: string, ports: readonly Forward[], cause: unknown): HostE
 		: undefined;
 	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it did not answer");
 	return new HostError("ERR_PASST", `Cannot start passt: ${what}`, { hint, cause });
-}
-
-/** An error is followed by "close", which is what counts. */
-function ignore(): undefined {
-	return undefined;
 }

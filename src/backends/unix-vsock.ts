@@ -11,7 +11,7 @@ import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { duplexPair } from "../base/duplex-pair.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
-import { HostError } from "../base/errors.ts";
+import { HostError, ignore } from "../base/errors.ts";
 import type { VsockBackend, VsockGuest } from "./contract.ts";
 import { UnixListener } from "./unix-listener.ts";
 
@@ -155,9 +155,4 @@ export class UnixVsock implements VsockBackend {
 		if (this.#guest === undefined) answer(undefined);
 		else this.#guest.connect(port, socket, answer);
 	}
-}
-
-/** An error is followed by "close", which is what counts. */
-function ignore(): undefined {
-	return undefined;
 }

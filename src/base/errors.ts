@@ -93,3 +93,8 @@ export function explain(error: unknown): string {
 	if (name !== undefined && EXPLANATIONS[name] !== undefined) return EXPLANATIONS[name];
 	return error instanceof Error ? error.message : String(error);
 }
+
+/** For a stream or a process whose "error" is followed by its "close", which is what counts. */
+export function ignore(): undefined {
+	return undefined;
+}

@@ -10,6 +10,7 @@
  * chunk.
  */
 import type { Duplex } from "node:stream";
+import { ignore } from "../../base/errors.ts";
 import type { Segments } from "../../base/segments.ts";
 import {
 	HEADER_BYTES,
@@ -328,9 +329,4 @@ export class Connection {
 		this.#shutdownDue = SHUTDOWN_BOTH;
 		this.#events.ready(this);
 	}
-}
-
-/** A stream's error is followed by its "close", which is what counts. */
-function ignore(): undefined {
-	return undefined;
 }
