@@ -17,6 +17,7 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError, ignore } from "../base/errors.ts";
 import { log, logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
+import { keepTail } from "../host/command.ts";
 import { close, errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
@@ -134,10 +135,7 @@ export class PasstBackend implements NetBackend {
 			detached: true,
 		});
 		close(theirs);
-		let said = "";
-		child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-			if (said.length < 65_536) said += text;
-		});
+		const stderr = keepTail(child.stderr!, 65_536);
 		const failed = new Promise<Error>((resolve) => child.once("error", resolve));
 		const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
 		const socket = new Socket({ fd: ours, readable: true, writable: true });
@@ -151,7 +149,7 @@ export class PasstBackend implements NetBackend {
 		child.kill("SIGKILL");
 		const cause = await Promise.race([failed, ended]);
 		signal?.throwIfAborted();
-		throw failure(said, ports, cause);
+		throw failure(stderr(), ports, cause);
 	}
 
 	#started(rest: Buffer): PasstBackend {
@@ -331,13 +329,13 @@ function arpRequest(): Buffer {
 	return Buffer.from(`${head}0001080006040001${mac(own)}${ip(address)}${"00".repeat(6)}${ip(gateway)}`, "hex");
 }
 
-/** Says why passt did not start, from what it said. */
-function failure(said: string, ports: readonly Forward[], cause: unknown): HostError {
-	const lines = said.split("\n").filter((line) => line !== "" && !/to syslog$|^Don't run as root/.test(line));
-	const spec = /Failed to bind any port for '-[tu] (?:\S+\/)?(\d+):/.exec(said)?.[1];
+/** Says why passt did not start, from its stderr. */
+function failure(stderr: string, ports: readonly Forward[], cause: unknown): HostError {
+	const lines = stderr.split("\n").filter((line) => line !== "" && !/to syslog$|^Don't run as root/.test(line));
+	const spec = /Failed to bind any port for '-[tu] (?:\S+\/)?(\d+):/.exec(stderr)?.[1];
 	const port = ports.find((p) => String(p.hostPort) === spec);
 	if (port !== undefined) return portInUse(port, lines.join("; "));
-	const hint = said.includes("user namespace")
+	const hint = stderr.includes("user namespace")
 		? "passt needs user namespaces, which a process in a chroot cannot make: use switch_root or pivot_root instead"
 		: undefined;
 	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it did not answer");

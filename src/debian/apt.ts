@@ -120,12 +120,12 @@ async function needRoom(directory: string): Promise<void> {
 }
 
 function downloadFailed(what: string, { stderr }: RunResult): HostError {
-	const said = stderr
+	const lines = stderr
 		.split("\n")
 		.filter((line) => /^[EW]: /.test(line))
 		.slice(0, 4)
 		.join("\n");
-	return new HostError("ERR_DOWNLOAD", `Cannot download ${what}: ${said || stderr.trim()}`, {
+	return new HostError("ERR_DOWNLOAD", `Cannot download ${what}: ${lines || stderr.trim()}`, {
 		hint: "Check the network and the Debian mirror in /etc/apt; `apt-get update` should work",
 	});
 }

@@ -49,6 +49,15 @@ function collect(stream: Readable, onLine: ((line: string) => void) | undefined)
 	return () => text;
 }
 
+/** Keeps the end of what a child writes to stderr, for messages. Returns a function that gives what there is so far. */
+export function keepTail(stderr: Readable, characters: number): () => string {
+	let tail = "";
+	stderr.setEncoding("utf8").on("data", (text: string) => {
+		tail = (tail + text).slice(-characters);
+	});
+	return () => tail;
+}
+
 /**
  * Runs a tool to its end.
  *
@@ -120,11 +129,11 @@ function finish(
 }
 
 function toolFailed(tool: string, args: readonly string[], result: RunResult): HostError {
-	const said = (result.stderr.trim() || result.stdout.trim()).split("\n").slice(-6).join("\n");
+	const output = (result.stderr.trim() || result.stdout.trim()).split("\n").slice(-6).join("\n");
 	const command = [tool, ...args].join(" ");
 	const shown = command.length > 200 ? `${command.slice(0, 200)} ...` : command;
 	return new HostError(
 		"ERR_TOOL_FAILED",
-		`Cannot run ${shown}: exit status ${result.status}${said === "" ? "" : `\n${said}`}`,
+		`Cannot run ${shown}: exit status ${result.status}${output === "" ? "" : `\n${output}`}`,
 	);
 }

@@ -1,9 +1,10 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { HostError } from "../../src/base/errors.ts";
-import { run } from "../../src/host/command.ts";
+import { keepTail, run } from "../../src/host/command.ts";
 
 test("run gives stdout, stderr and the exit status of a tool", async () => {
 	const result = await run("sh", ["-c", "echo out; echo err >&2; exit 3"], { accept: [3] });
@@ -58,4 +59,14 @@ test("run ends the tool and its children when the signal aborts", async () => {
 	/* Gone, or a zombie that this machine's init has yet to collect. */
 	const stat = existsSync(`/proc/${lines[0]}/stat`) ? readFileSync(`/proc/${lines[0]}/stat`, "utf8") : "gone) Z";
 	expect(stat).toMatch(/\) Z/);
+});
+
+test("keepTail keeps the end of a stream, whole characters of it", async () => {
+	const stderr = new PassThrough();
+	const tail = keepTail(stderr, 4);
+	const bytes = Buffer.from("no room: €uro");
+	for (const byte of bytes) stderr.write(Uint8Array.of(byte));
+	stderr.end();
+	await new Promise((resolve) => stderr.once("end", resolve));
+	expect(tail()).toBe("€uro");
 });

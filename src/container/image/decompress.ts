@@ -9,6 +9,7 @@ import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { type Compression, compressionOf } from "../../base/compression.ts";
 import { explain, ImageError, TsvmmError } from "../../base/errors.ts";
+import { keepTail } from "../../host/command.ts";
 import { findTool, toolMissing } from "../../host/tools.ts";
 import type { ImageBudget } from "./budget.ts";
 import { malformed } from "./failure.ts";
@@ -157,10 +158,7 @@ async function* unpackWith(
 	});
 	const closed = once(child, "close") as Promise<[number | null]>;
 	closed.catch(() => undefined);
-	let stderr = "";
-	child.stderr.on("data", (data) => {
-		stderr = `${stderr}${data}`.slice(-400);
-	});
+	const stderr = keepTail(child.stderr, 400);
 	/* The tool stops reading when the data is damaged; its exit status tells. */
 	child.stdin.on("error", () => undefined);
 	const input = Readable.from(source, { objectMode: false });
@@ -174,8 +172,8 @@ async function* unpackWith(
 		yield* child.stdout;
 		const [status] = await closed;
 		if (failure !== undefined) throw failure;
-		if (status !== 0 && NEEDS_MEMORY.test(stderr)) throw new NeedsMemory(name, memory);
-		if (status !== 0) throw new Error(stderr.trim() || `${name} exited with status ${status}`);
+		if (status !== 0 && NEEDS_MEMORY.test(stderr())) throw new NeedsMemory(name, memory);
+		if (status !== 0) throw new Error(stderr().trim() || `${name} exited with status ${status}`);
 	} finally {
 		input.destroy();
 		child.kill();

@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { errnoName, explain, HostError } from "../../base/errors.ts";
+import { keepTail } from "../../host/command.ts";
 import { publish } from "../../host/durable-file.ts";
 import { findTool, toolMissing } from "../../host/tools.ts";
 import { removeUnused } from "../../host/unused.ts";
@@ -200,10 +201,7 @@ async function squash(
 		/* The superblock's time, and no file's, since none is newer: so the same image gives the same bytes. */
 		env: { ...process.env, SOURCE_DATE_EPOCH: String(clampTime(newest)) },
 	});
-	let stderr = "";
-	child.stderr.on("data", (data) => {
-		stderr = `${stderr}${data}`.slice(-2000);
-	});
+	const stderr = keepTail(child.stderr, 2000);
 	const closed = once(child, "close") as Promise<[number | null, string | null]>;
 	closed.catch(() => undefined);
 	try {
@@ -216,8 +214,8 @@ async function squash(
 		if (failure !== undefined && (failure as { code?: unknown }).code !== "EPIPE") throw failure;
 		const [status, name] = await closed;
 		if (status === 0 && failure === undefined) return;
-		if (/no space left/i.test(stderr)) throw storeFull(path);
-		const found = stderr.trim().split("\n").slice(-3).join("; ") || `it ended with ${name ?? `status ${status}`}`;
+		if (/no space left/i.test(stderr())) throw storeFull(path);
+		const found = stderr().trim().split("\n").slice(-3).join("; ") || `it ended with ${name ?? `status ${status}`}`;
 		throw new HostError("ERR_ROOTFS_BUILD", `Cannot build the root file system with sqfstar: ${found}`);
 	} catch (error) {
 		if (error instanceof HostError) throw error;
