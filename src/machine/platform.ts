@@ -40,12 +40,10 @@ export interface Platform {
  * Puts the platform's devices on the port bus.
  *
  * @param console what the serial port is connected to
- * @param onFull the guest must not print any more, or may again
  */
 export function attachPlatform(
-	{ vm, runLoop, pio, entry, observers, observed }: Site,
+	{ vm, runLoop, threads, pio, entry, observers, observed }: Site,
 	console: ConsoleBackend,
-	onFull: (full: boolean) => void,
 ): Platform {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));
 	const lsr = runLoop.allocateWord();
@@ -60,7 +58,7 @@ export function attachPlatform(
 		lsrWord: runLoop.shadow.subarray(lsr, lsr + 1),
 		onOutput: (bytes) => {
 			panic.write(bytes);
-			if (!console.write(bytes)) onFull(true);
+			if (!console.write(bytes)) threads.setConsoleFull(true);
 		},
 		onDrain: () => console.setInputWanted?.(true),
 		enter: entry.enter,
@@ -69,7 +67,7 @@ export function attachPlatform(
 		input: (bytes) => {
 			if (!serial.input(bytes)) console.setInputWanted?.(false);
 		},
-		writable: () => onFull(false),
+		writable: () => threads.setConsoleFull(false),
 		resized: () => undefined,
 	});
 	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */

@@ -12,6 +12,7 @@ import { type native, POSTED_ENTRIES } from "../../src/host/native.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import type { Site } from "../../src/machine/builder.ts";
 import { attachPlatform } from "../../src/machine/platform.ts";
+import { VcpuThreads } from "../../src/machine/vcpu-threads.ts";
 import { FakeHelper } from "../host/fake-helper.ts";
 
 let helper: FakeHelper;
@@ -61,11 +62,16 @@ function machine() {
 	});
 	for (const index of [0, 1]) loop.start(index, 0, 4096);
 	const console = new SlowConsole();
-	const site = { vm: { irqLine: () => undefined }, runLoop: loop, pio, observers: new Observers(), observed: false };
-	const entry = { enter: enterDirectly };
-	const { serial } = attachPlatform({ ...site, entry } as unknown as Site, console, (full) =>
-		full ? loop.hold() : loop.release(),
-	);
+	const site = {
+		vm: { irqLine: () => undefined },
+		runLoop: loop,
+		threads: new VcpuThreads(loop, [], 4096),
+		pio,
+		entry: { enter: enterDirectly },
+		observers: new Observers(),
+		observed: false,
+	};
+	const { serial } = attachPlatform(site as unknown as Site, console);
 	return { console, exits, serial };
 }
 

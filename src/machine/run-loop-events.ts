@@ -1,0 +1,68 @@
+/*
+ * What the native run loop tells a machine, and who answers. Each call enters the machine from a native thread's wake-up:
+ * what a device throws there ends this machine, and what it logs goes to this machine's log.
+ *
+ *     RunLoop -- onExit ---> ExitHandler -> Bus -> device     and VcpuThreads: does the vCPU run on?
+ *             -- onPosted -> Bus -> device
+ *             -- onFailed -> the machine's end
+ */
+import type { Bus } from "../base/bus.ts";
+import { Logger } from "../base/log.ts";
+import type { RunLoopEvents } from "../host/run-loop.ts";
+import { kvm_run } from "../kvm/structs.ts";
+import type { Entry } from "./entry.ts";
+import type { ExitHandler } from "./vcpu-exit.ts";
+import type { VcpuThreads } from "./vcpu-threads.ts";
+
+/** Who answers. */
+export interface RunLoopParts {
+	readonly pio: Bus;
+	readonly mmio: Bus;
+	readonly entry: Entry;
+	readonly exits: ExitHandler;
+	/** The run loop's threads, which are made after it. */
+	threads(): VcpuThreads;
+}
+
+/** Connects a run loop to the machine's parts. */
+export function runLoopEvents({ pio, mmio, entry, exits, threads }: RunLoopParts): RunLoopEvents {
+	/* Says whether the vCPU runs on now. */
+	const answer = (index: number, run: DataView): boolean => {
+		const handled = exits.handle(index, run);
+		if (handled instanceof Promise) {
+			void handled.then(() => entry.enter(`exit of vCPU ${index}`, () => threads().goesOn(index)));
+			return false;
+		}
+		return handled && !threads().parks(index, run.getUint32(kvm_run.exit_reason, true));
+	};
+	return {
+		onExit: (index, run) => {
+			let runsOn = false;
+			const before = Logger.swap(entry.logger);
+			try {
+				runsOn = entry.ended === undefined && answer(index, run);
+			} catch (error) {
+				entry.failed(`exit of vCPU ${index}`, error);
+			} finally {
+				Logger.swap(before);
+			}
+			if (!runsOn) threads().stays(index);
+			return runsOn;
+		},
+		/* Also after the end: what the guest printed before it is still to come. */
+		onPosted: (address, size, value, isPort) => {
+			const before = Logger.swap(entry.logger);
+			try {
+				void (isPort ? pio : mmio).writeValue(address, size, value);
+			} catch (error) {
+				entry.failed("posted write", error);
+			} finally {
+				Logger.swap(before);
+			}
+		},
+		onFailed: (index, errno) => {
+			threads().stays(index);
+			entry.end({ reason: "kvm-error", detail: `vCPU ${index}: KVM_RUN: ${errno}` });
+		},
+	};
+}
