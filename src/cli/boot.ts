@@ -6,6 +6,7 @@ import { StdioConsole } from "../backends/console.ts";
 import { UsageError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
+import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import {
 	type CompleteConfig,
 	completeConfig,
@@ -73,7 +74,7 @@ async function boot(flags: BootFlags): Promise<number> {
 	if (needsLab()) {
 		watchOutput();
 		const ports = config.nets.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
-		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
+		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(config) });
 	}
 	watchStderr();
 	const end = await runMachine(config);
@@ -82,6 +83,14 @@ async function boot(flags: BootFlags): Promise<number> {
 	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
 	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeShutdown(end)}\n`);
 	return shutdownStatus(end);
+}
+
+/** The files that the machine opens, as the lab must have them. */
+function namedFiles({ kernel, initrd, disks, console }: CompleteConfig): Share[] {
+	const shares: Share[] = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
+	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
+	if (console.kind === "file") shares.push(outputShare(console.path));
+	return shares;
 }
 
 /** What the flags say, as a configuration. @throws UsageError */

@@ -7,6 +7,7 @@ import { exec } from "../lab/exec.ts";
 import { Lab, type LabStatus } from "../lab/lab.ts";
 import { DEFAULT_LAB } from "../lab/paths.ts";
 import { upWithProgress } from "../lab/progress.ts";
+import { parseShare, type Share } from "../lab/shares.ts";
 import { superviseLab } from "../lab/supervisor.ts";
 import { parseCpus, parseMemory } from "./options.ts";
 import { printJson } from "./output.ts";
@@ -21,6 +22,10 @@ function collectEnv(text: string, env: Record<string, string>): Record<string, s
 	return at < 0 ? env : { ...env, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
+function collectShare(text: string, shares: Share[]): Share[] {
+	return [...shares, parseShare(text)];
+}
+
 function describe({ name, state, record, broken }: LabStatus): string {
 	if (record === undefined) return `lab ${name}: ${state}${broken === undefined ? "" : `: it ${broken}`}`;
 	const seconds = Math.round((Date.now() - record.sinceMs) / 1000);
@@ -31,6 +36,9 @@ function describe({ name, state, record, broken }: LabStatus): string {
 	];
 	if (record.template !== undefined) lines.push(`template ${record.template}`);
 	if (record.restoreMs !== undefined) lines.push(`restored in ${record.restoreMs} ms`);
+	if (record.unconfined !== undefined)
+		lines.push(`shares  all files, for this machine refuses namespaces: ${record.unconfined}`);
+	for (const { path, access } of record.shares ?? []) lines.push(`shares  ${path} (${access})`);
 	return lines.join("\n");
 }
 
@@ -43,10 +51,11 @@ export function labCommand(): Command {
 		.option("--name <name>", "one of several labs", DEFAULT_LAB)
 		.option("--memory <size>", "RAM of a lab that is not up yet, such as 4G", parseMemory)
 		.option("--cpus <n>", "its vCPUs; QEMU 7.2 is only reliable with one", parseCpus)
+		.option("--share <path[:ro]>", "give it a file or directory; may be repeated", collectShare, [])
 		.option("-q, --quiet", "no progress", false)
-		.action(async ({ name, memory, cpus, quiet }: NameOption & { memory?: number; cpus?: number; quiet: boolean }) => {
+		.action(async ({ name, memory, cpus, share, quiet }: NameOption & UpFlags) => {
 			const size = { ...(memory === undefined ? {} : { memoryMiB: memory }), ...(cpus === undefined ? {} : { cpus }) };
-			const { close } = await upWithProgress({ name, ...size }, quiet);
+			const { close } = await upWithProgress({ name, shares: share, ...size }, quiet);
 			close();
 		});
 
@@ -57,12 +66,19 @@ export function labCommand(): Command {
 		.option("-i, --interactive", "pass standard input on (otherwise it is empty)", false)
 		.option("-t, --tty", "give the program a terminal", false)
 		.option("-e, --env <K=V>", "set a variable", collectEnv, {})
+		.option(
+			"--share <path[:ro]>",
+			"give the lab a file or directory besides this one; may be repeated",
+			collectShare,
+			[],
+		)
 		.option("-q, --quiet", "no progress", false)
 		.argument("<command...>", "the program and its arguments, after --")
 		.passThroughOptions()
 		.action(async (argv: string[], options: NameOption & ExecFlags) => {
-			const { name, quiet, env, tty, interactive } = options;
-			const up = await upWithProgress({ name }, quiet);
+			const { name, quiet, env, tty, interactive, share } = options;
+			const here: Share = { path: process.cwd(), access: process.cwd() === "/" ? "directory" : "rw" };
+			const up = await upWithProgress({ name, shares: [here, ...share] }, quiet);
 			try {
 				process.exitCode = await exec(up.lab, argv, { env, tty, stdin: interactive });
 			} finally {
@@ -101,7 +117,15 @@ export function labCommand(): Command {
 	return lab;
 }
 
+interface UpFlags {
+	memory?: number;
+	cpus?: number;
+	share: Share[];
+	quiet: boolean;
+}
+
 interface ExecFlags {
+	share: Share[];
 	quiet: boolean;
 	env: Record<string, string>;
 	tty: boolean;

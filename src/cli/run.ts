@@ -19,6 +19,7 @@ import { openOutput } from "../host/output.ts";
 import { findTool } from "../host/tools.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
+import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import { type PortForward, validateSize } from "../machine/config.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 import { outputFailed, watchOutput } from "./output.ts";
@@ -103,7 +104,7 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 		watchOutput();
 		const device = request.network?.device;
 		const ports = device?.kind === "user" ? (device.ports ?? []) : [];
-		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports });
+		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(flags) });
 	}
 	const { runInForeground } = await import("../container/run.ts");
 	const stdio = hostStdio(flags);
@@ -114,6 +115,15 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 	} finally {
 		stdio.close();
 	}
+}
+
+/** The files that the flags name, as the lab must have them. */
+function namedFiles({ kernel, envFile, console }: RunFlags): Share[] {
+	const output = readConsole(console);
+	return [
+		...[...envFile, ...(kernel?.includes("/") === true ? [kernel] : [])].map((path) => fileShare(path, "ro")),
+		...(output === undefined ? [] : [outputShare(output)]),
+	];
 }
 
 /** Whatever can be wrong with the command line is found here. */

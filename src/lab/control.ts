@@ -4,15 +4,18 @@
  */
 import { createServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
-import { explain } from "../base/errors.ts";
+import { explain, TsvmmError } from "../base/errors.ts";
 import { connectTo } from "./connect.ts";
 import type { SupervisorFailure } from "./paths.ts";
+import type { Share } from "./shares.ts";
 
 /** Changes with the two interfaces below, and with what a supervisor does for a command. */
 export const CONTROL_PROTOCOL = 1;
 
 /** What a command needs. The supervisor looks whether the lab runs programs, whatever it is. */
-export type LabRequest = Record<string, never>;
+export interface LabRequest {
+	shares: readonly Share[];
+}
 
 export interface LabAnswer {
 	/** Why the lab is of no use any more; it is about to end. */
@@ -33,6 +36,14 @@ export async function askSupervisor(path: string, request: LabRequest): Promise<
 	} finally {
 		socket.destroy();
 	}
+}
+
+function failure(error: unknown): SupervisorFailure {
+	if (!(error instanceof TsvmmError)) {
+		return { code: "ERR_LAB_FAILED", message: `Cannot answer a request to the lab: ${explain(error)}` };
+	}
+	const { code, message, hint } = error;
+	return { code, message, ...(hint === undefined ? {} : { hint }) };
 }
 
 /** All that comes until the other side has ended its half; the socket can still be written. */
@@ -62,11 +73,7 @@ export async function answerRequests(
 		socket.on("close", () => sockets.delete(socket));
 		readAll(socket)
 			.then((line) => answer(JSON.parse(line) as LabRequest))
-			.catch((error: unknown): LabAnswer => {
-				return {
-					failure: { code: "ERR_LAB_FAILED", message: `Cannot answer a request of the lab: ${explain(error)}` },
-				};
-			})
+			.catch((error: unknown): LabAnswer => ({ failure: failure(error) }))
 			.then((found) => socket.end(`${JSON.stringify(found)}\n`));
 	});
 	await new Promise<void>((resolve, reject) => {

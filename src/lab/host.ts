@@ -12,6 +12,7 @@ import type { PortForward } from "../machine/config.ts";
 import { exec } from "./exec.ts";
 import { upWithProgress } from "./progress.ts";
 import { publishPorts } from "./published-ports.ts";
+import type { Share } from "./shares.ts";
 
 /** Why this machine cannot run a Linux guest by itself; undefined when it can. */
 export function missingForDirect(): string | undefined {
@@ -39,6 +40,8 @@ export interface ReexecOptions {
 	quiet?: boolean;
 	/** Ports that `argv` publishes in the lab; they are published here as well. */
 	ports?: readonly PortForward[];
+	/** Files and directories that `argv` names. */
+	shares?: readonly Share[];
 }
 
 /**
@@ -49,12 +52,12 @@ export interface ReexecOptions {
  * @returns its exit status
  */
 export async function reexecInLab(argv: readonly string[], options: ReexecOptions = {}): Promise<number> {
-	const { quiet = false, ports = [] } = options;
+	const { quiet = false, ports = [], shares = [] } = options;
 	if (!quiet) {
 		const why = missingForDirect() ?? "TSVMM_HOST is lab";
 		process.stderr.write(`tsvmm: ${why}; using the lab (QEMU emulating a KVM host; slow)\n`);
 	}
-	const up = await upWithProgress({}, quiet);
+	const up = await upWithProgress({ shares }, quiet);
 	let unpublish: (() => void) | undefined;
 	try {
 		unpublish = await publishPorts(up.lab, ports);

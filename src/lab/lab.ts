@@ -17,9 +17,10 @@ import { findTool, toolMissing } from "../host/tools.ts";
 import { collect, type ExecResult } from "./collect.ts";
 import { connectTo } from "./connect.ts";
 import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
+import { labEnvironment } from "./environment.ts";
 import { LAB_ROOT } from "./lab-vm.ts";
 import { DEFAULT_LAB, LabPaths, LOCK_GONE, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
-import { labEnvironment } from "./shares.ts";
+import { commonShares, type Share } from "./shares.ts";
 
 export interface LabOptions {
 	/** Several labs may be up at once, each with a name; "default". */
@@ -28,6 +29,10 @@ export interface LabOptions {
 	memoryMiB?: number;
 	/** vCPUs of the lab's VM: $TSVMM_LAB_CPUS or 1; see qemu.ts before you ask for more. */
 	cpus?: number;
+	/** Files and directories that the lab is given besides what every command needs (shares.ts). */
+	shares?: readonly Share[];
+	/** Called when the lab that was brought up is given all files of this host, with why. */
+	onUnconfined?: (why: string) => void;
 	/** Called about ten times a second while the lab comes up. */
 	onProgress?: (record: SupervisorRecord | undefined, elapsedMs: number) => void;
 	/** Called before a lab that has failed by itself is brought up again, with what it "did not ... any more". */
@@ -99,10 +104,11 @@ export class Lab {
 	/**
 	 * Connects to a lab, bringing it up first when it is down.
 	 *
-	 * @throws HostError what the supervisor failed with, ERR_LAB_TIMEOUT
+	 * @throws HostError what the supervisor failed with, ERR_LAB_SHARE, ERR_LAB_TIMEOUT
 	 */
 	static async up(options: LabOptions = {}): Promise<Lab> {
-		const { name = DEFAULT_LAB, onProgress, onRestart } = options;
+		const { name = DEFAULT_LAB, onProgress, onRestart, onUnconfined } = options;
+		const shares = [...commonShares(), ...(options.shares ?? [])];
 		const memoryMiB = options.memoryMiB ?? sizeOf("TSVMM_LAB_MEMORY_MIB", 3072);
 		const cpus = options.cpus ?? sizeOf("TSVMM_LAB_CPUS", 1);
 		const paths = new LabPaths(name);
@@ -112,11 +118,17 @@ export class Lab {
 		for (let turn = 0; ; turn++) {
 			const lab = await Lab.connect(name);
 			if (lab !== undefined) {
-				if (await isOfUse(paths)) {
-					supervisor?.unref();
+				let ready = false;
+				try {
+					ready = await isOfUse(paths, shares);
+				} finally {
+					if (!ready) lab.close();
+				}
+				if (ready) {
+					const unconfined = supervisor && paths.readRecord()?.unconfined;
+					if (unconfined !== undefined) onUnconfined?.(unconfined);
 					return lab;
 				}
-				lab.close();
 			}
 			if (supervisor === undefined) {
 				const found = paths.takeBroken();
@@ -200,6 +212,12 @@ export class Lab {
 		return await collect(await this.spawn(argv, options), options.input, options.timeoutMs);
 	}
 
+	/** Gives the lab more files and directories. @throws HostError ERR_LAB_SHARE; ERR_LAB_GONE when it ends */
+	async share(shares: readonly Share[]): Promise<void> {
+		if (await isOfUse(new LabPaths(this.name), shares)) return;
+		throw new HostError("ERR_LAB_GONE", "Cannot share files with the lab: it has ended");
+	}
+
 	/** Ends this connection. Programs that it started are ended; the lab stays up. */
 	close(): void {
 		this.#client.close();
@@ -213,19 +231,23 @@ export class Lab {
 }
 
 /**
- * Whether the lab at `place`, which answers, runs programs. It is about to end when it does not.
+ * Gives the lab at `paths`, which answers, what it needs.
  *
- * @throws HostError ERR_LAB_VERSION
+ * @returns whether it runs programs; it is about to end when it does not
+ * @throws HostError ERR_LAB_VERSION, ERR_LAB_SHARE
  */
-async function isOfUse(paths: LabPaths): Promise<boolean> {
+async function isOfUse(paths: LabPaths, shares: readonly Share[]): Promise<boolean> {
 	const record = paths.readRecord();
 	if (record !== undefined && record.protocol !== CONTROL_PROTOCOL) {
 		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${paths.name}: another version of tsvmm keeps it`, {
 			hint: `End it with: tsvmm lab down --name ${paths.name}`,
 		});
 	}
-	const answer = await askSupervisor(paths.control, {});
-	if (answer?.failure !== undefined) throw new HostError(answer.failure.code, answer.failure.message);
+	const answer = await askSupervisor(paths.control, { shares });
+	if (answer?.failure !== undefined) {
+		const { code, message, hint } = answer.failure;
+		throw new HostError(code, message, { hint });
+	}
 	return answer !== undefined && answer.broken === undefined;
 }
 
@@ -259,6 +281,8 @@ function startSupervisor(paths: LabPaths, memoryMiB: number, cpus: number): Chil
 			stdio: ["ignore", log, log],
 		});
 		child.once("error", () => undefined);
+		// It outlives this process.
+		child.unref();
 		return child;
 	} finally {
 		closeSync(log);

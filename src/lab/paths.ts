@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { UsageError } from "../base/errors.ts";
 import { runtimeDirectory } from "../base/paths.ts";
 import { run } from "../host/command.ts";
+import type { Share } from "./shares.ts";
 
 /** What flock exits with when somebody else has the lock. */
 export const LOCK_HELD = 75;
@@ -43,6 +44,10 @@ export interface SupervisorRecord {
 	cpus: number;
 	/** Directory of the template. */
 	template?: string;
+	/** What it is given of the host's files. */
+	shares?: readonly Share[];
+	/** Why it is given all of them: what the host answered when a namespace was to be made. */
+	unconfined?: string;
 	/** From the start of QEMU until the lab answered, in ms. */
 	restoreMs?: number;
 }

@@ -1,6 +1,7 @@
 /*
  * Brings a lab up while a person may be watching: on a terminal one line that counts the seconds and is gone when the
- * lab is there, in a pipe nothing. A lab that had to be restarted is worth a line of its own everywhere.
+ * lab is there, in a pipe nothing. A lab that had to be restarted, or is given all files of this machine, is worth a line
+ * of its own everywhere.
  */
 import { Lab, type LabOptions } from "./lab.ts";
 
@@ -11,11 +12,15 @@ export async function upWithProgress(options: LabOptions, quiet: boolean): Promi
 	const shown = process.stderr.isTTY === true && !quiet;
 	let printed = false;
 	let broken: string | undefined;
+	let unconfined: string | undefined;
 	try {
 		const lab = await Lab.up({
 			...options,
 			onRestart: (what) => {
 				broken = what;
+			},
+			onUnconfined: (why) => {
+				unconfined = why;
 			},
 			onProgress: (record, elapsedMs) => {
 				if (!shown || elapsedMs < 1000) return;
@@ -26,6 +31,9 @@ export async function upWithProgress(options: LabOptions, quiet: boolean): Promi
 		if (printed) process.stderr.write("\r\x1b[K");
 		printed = false;
 		if (broken !== undefined && !quiet) process.stderr.write(`tsvmm: the lab ${broken}; restarted\n`);
+		if (unconfined !== undefined && !quiet) {
+			process.stderr.write(`tsvmm: the lab is given all files, for this machine refuses namespaces: ${unconfined}\n`);
+		}
 		return { lab, close: () => lab.close() };
 	} finally {
 		if (printed) process.stderr.write("\r\x1b[K");

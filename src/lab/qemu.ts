@@ -6,10 +6,13 @@
  * One vCPU is the default: QEMU 7.2 emulating SVM hangs with two (stale translations after the kernel patches itself).
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError } from "../base/errors.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
+import { CONFINED, type FileTree } from "./file-tree.ts";
 import { Qmp } from "./qmp.ts";
 
 export const QEMU = "qemu-system-x86_64";
@@ -57,18 +60,31 @@ export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 		...["-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control"],
 		...["-chardev", "socket,id=agent,fd=4", "-device", "virtio-serial-pci"],
 		...["-device", "virtserialport,chardev=agent,name=tsvmm.agent"],
-		...["-fsdev", "local,id=files,path=/,security_model=none,multidevs=remap"],
 		...["-device", "virtio-9p-pci,fsdev=files,mount_tag=files"],
-		...["-fsdev", "local,id=system,path=/,security_model=none,readonly=on,multidevs=remap"],
 		...["-device", "virtio-9p-pci,fsdev=system,mount_tag=system"],
 		...["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="],
-		...["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"],
+		...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
 		// A new identity after each restore makes the kernel seed its random numbers anew.
 		...["-device", "vmgenid,guid=auto"],
 	];
 }
 
+/** The directory that the lab sees, in two ways (shares.ts). Another one than the template's is no matter. */
+function exports(directory: string): string[] {
+	const options = `path=${doubled(directory)},security_model=none,multidevs=remap`;
+	return ["-fsdev", `local,id=files,${options}`, "-fsdev", `local,id=system,readonly=on,${options}`];
+}
+
+/** No program is started and no right gained by a QEMU that a guest has taken over, where the kernel has seccomp. */
+function sandbox(): string[] {
+	if (!/^Seccomp:/m.test(readFileSync("/proc/self/status", "utf8"))) return [];
+	return ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
+}
+
 const KEPT_CHARACTERS = 4000;
+
+/** After QMP and the agent's port. */
+const STATE_FD = 5;
 
 export class Qemu {
 	readonly qmp: Qmp;
@@ -101,30 +117,34 @@ export class Qemu {
 	}
 
 	/**
-	 * Starts a machine: from its kernel, with RAM that is kept in `files.ram`; or waiting to go on from a saved one,
-	 * with RAM of its own that begins as `files.ram`.
+	 * Boots a machine from its kernel, with RAM that is kept in `files.ram`. It is given no files of the host.
 	 *
 	 * @param console file for what the kernel prints
 	 */
-	static start(files: QemuFiles, size: QemuSize, how: "boot" | "restore", console: string): Qemu {
-		const path = findTool(QEMU);
-		if (path === undefined) throw toolMissing(QEMU);
-		const setpriv = findTool("setpriv");
-		if (setpriv === undefined) throw toolMissing("setpriv");
-		const share = how === "boot" ? "on" : "off";
-		const args = [
-			...[
-				"-object",
-				`memory-backend-file,id=ram,size=${size.memoryMiB}M,mem-path=${doubled(files.ram)},share=${share}`,
-			],
-			...["-kernel", files.vmlinux, "-initrd", doubled(files.initramfs), "-serial", `file:${console}`],
-			...machineArguments(size),
-			...(how === "restore" ? ["-incoming", "defer"] : []),
-		];
-		const child = spawn(setpriv, ["--pdeathsig", "KILL", "--", path, ...args], {
-			stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"],
-		});
-		return new Qemu(child);
+	static boot(files: QemuFiles, size: QemuSize, console: string): Qemu {
+		const args = [...memory(files.ram, size, "on"), ...kernel(files), "-serial", `file:${console}`];
+		return new Qemu(launch([], [...args, ...exports(dirname(files.ram)), ...machineArguments(size)], []));
+	}
+
+	/**
+	 * A machine that waits to go on from a saved one (`restore`), with RAM of its own that begins as `files.ram`.
+	 *
+	 * @param tree what it is given of the host's files; all of them when undefined
+	 */
+	static resume(files: QemuFiles, size: QemuSize, console: string, tree: FileTree | undefined): Qemu {
+		const inside = tree === undefined ? files : within(CONFINED.template, files);
+		const serial = tree === undefined ? console : CONFINED.console;
+		const args = [...memory(inside.ram, size, "off"), ...kernel(inside), "-serial", `file:${serial}`];
+		const shared = exports(tree === undefined ? "/" : CONFINED.files);
+		closeSync(openSync(console, "a", 0o600));
+		const state = openSync(files.state, "r");
+		try {
+			const wrap = tree?.confine(dirname(files.ram), console) ?? [];
+			const rest = [...shared, ...machineArguments(size), ...sandbox(), "-incoming", "defer"];
+			return new Qemu(launch(wrap, [...args, ...rest], [state]));
+		} finally {
+			closeSync(state);
+		}
 	}
 
 	/** QEMU's last words, for messages. */
@@ -143,7 +163,7 @@ export class Qemu {
 	async save(state: string): Promise<void> {
 		await this.#ignoreShared();
 		await this.qmp.execute("stop");
-		await this.qmp.execute("migrate", { uri: execUri(`cat >${quote(state)}`) });
+		await this.qmp.execute("migrate", { uri: `exec:cat >${quote(state)}` });
 		for (;;) {
 			const { status } = (await this.qmp.execute("query-migrate")) as { status?: string };
 			if (status === "completed") break;
@@ -154,10 +174,10 @@ export class Qemu {
 		await this.ended;
 	}
 
-	/** Goes on from the machine in `state`. */
-	async restore(state: string): Promise<void> {
+	/** Goes on from the saved machine. */
+	async restore(): Promise<void> {
 		await this.#ignoreShared();
-		await this.qmp.execute("migrate-incoming", { uri: execUri(`cat ${quote(state)}`) });
+		await this.qmp.execute("migrate-incoming", { uri: `fd:${STATE_FD}` });
 		for (;;) {
 			const { status } = (await this.qmp.execute("query-status")) as { status: string };
 			if (status !== "inmigrate") break;
@@ -179,6 +199,26 @@ function quote(path: string): string {
 	return `'${path.replaceAll("'", "'\\''")}'`;
 }
 
-function execUri(command: string): string {
-	return `exec:${command}`;
+function memory(path: string, { memoryMiB }: QemuSize, share: "on" | "off"): string[] {
+	return ["-object", `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${doubled(path)},share=${share}`];
+}
+
+function kernel({ vmlinux, initramfs }: QemuFiles): string[] {
+	return ["-kernel", vmlinux, "-initrd", doubled(initramfs)];
+}
+
+/** The same files where QEMU sees them. */
+function within(directory: string, files: QemuFiles): QemuFiles {
+	const moved = Object.entries(files).map(([name, path]) => [name, join(directory, basename(path))]);
+	return Object.fromEntries(moved) as QemuFiles;
+}
+
+/** @param wrap the words that come first; QEMU dies with this process without them, too */
+function launch(wrap: readonly string[], args: readonly string[], more: readonly number[]): ChildProcess {
+	const path = findTool(QEMU);
+	if (path === undefined) throw toolMissing(QEMU);
+	const setpriv = findTool("setpriv");
+	if (setpriv === undefined) throw toolMissing("setpriv");
+	const command = ["--pdeathsig", "KILL", "--", ...wrap, path, ...args];
+	return spawn(setpriv, command, { cwd: "/", stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", ...more] });
 }

@@ -12,11 +12,12 @@ import { join } from "node:path";
 import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
 import { exitStatus } from "./collect.ts";
-import { answerRequests, CONTROL_PROTOCOL, type LabAnswer } from "./control.ts";
+import { answerRequests, CONTROL_PROTOCOL, type LabAnswer, type LabRequest } from "./control.ts";
+import { FileTree } from "./file-tree.ts";
 import { LabVm } from "./lab-vm.ts";
 import { BROKEN, LabPaths, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
 import { Qemu, type QemuSize } from "./qemu.ts";
-import { enterArguments } from "./shares.ts";
+import { commonShares, enterArguments, type Share, shareLimits } from "./shares.ts";
 import { prepareTemplate } from "./template.ts";
 
 const RESTORE_TIMEOUT_MS = 60_000;
@@ -101,6 +102,7 @@ class Supervisor {
 	broken: string | undefined;
 	#die: (why: string) => void = () => undefined;
 	#record: SupervisorRecord;
+	#tree: FileTree | undefined;
 	#installed = installedTag();
 
 	constructor(paths: LabPaths, size: QemuSize, teardown: Teardown) {
@@ -122,10 +124,11 @@ class Supervisor {
 		this.#say({ state: "restoring", template: template.directory });
 
 		const start = performance.now();
-		const qemu = Qemu.start(template.files, this.#size, "restore", paths.console);
+		const tree = await this.#openTree();
+		const qemu = Qemu.resume(template.files, this.#size, paths.console, tree);
 		this.#teardown.add(() => qemu.kill());
 		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
-		await qemu.restore(template.files.state);
+		await qemu.restore();
 		const vm = await LabVm.open(qemu, RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => vm.close());
 		await vm.greet((status) => {
@@ -133,7 +136,7 @@ class Supervisor {
 		});
 		await vm.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => vm.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
-		this.#teardown.add(await answerRequests(paths.control, () => this.#answer(vm)));
+		this.#teardown.add(await answerRequests(paths.control, (request) => this.#answer(vm, request)));
 		await this.#listen(vm);
 		const watchdog = setInterval(() => {
 			if (vm.silentMs > SILENCE_MS) this.#break("answer", `silence for ${SILENCE_MS / 1000} s`);
@@ -142,6 +145,24 @@ class Supervisor {
 		const prober = setInterval(() => void this.#probe(vm), PROBE_MS);
 		this.#teardown.add(() => clearInterval(prober));
 		this.#say({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
+	}
+
+	/** The tree of the files that the lab is given; undefined where it must be given all, and the record says why. */
+	async #openTree(): Promise<FileTree | undefined> {
+		const tree = await FileTree.open(shareLimits());
+		if (!(tree instanceof FileTree)) {
+			this.#say({ unconfined: tree.refused });
+			return undefined;
+		}
+		this.#teardown.owns(tree);
+		this.#tree = tree;
+		await this.#share(tree, commonShares());
+		return tree;
+	}
+
+	async #share(tree: FileTree, wanted: readonly Share[]): Promise<void> {
+		await tree.share(wanted);
+		this.#say({ shares: tree.shares });
 	}
 
 	/** The lab is of no use any more: it does not do `what`. */
@@ -156,13 +177,15 @@ class Supervisor {
 		if (why !== undefined) this.#break("run programs", why);
 	}
 
-	async #answer(vm: LabVm): Promise<LabAnswer> {
+	async #answer(vm: LabVm, { shares }: LabRequest): Promise<LabAnswer> {
+		if (this.#tree !== undefined) await this.#share(this.#tree, shares);
 		await this.#probe(vm);
 		return this.broken === undefined ? {} : { broken: this.broken };
 	}
 
 	#say(change: Partial<SupervisorRecord>): void {
-		this.#record = { ...this.#record, ...change, sinceMs: Date.now() };
+		const since = change.state === undefined ? {} : { sinceMs: Date.now() };
+		this.#record = { ...this.#record, ...change, ...since };
 		this.#paths.writeRecord(this.#record);
 	}
 

@@ -80,7 +80,7 @@ async function bootAndSave(
 	const ram = await open(files.ram, "wx", 0o600);
 	await ram.truncate(size.memoryMiB * 2 ** 20);
 	await ram.close();
-	const qemu = Qemu.start(files, size, "boot", console);
+	const qemu = Qemu.boot(files, size, console);
 	const stop = () => void qemu.kill();
 	signal?.addEventListener("abort", stop, { once: true });
 	try {

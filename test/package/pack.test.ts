@@ -29,6 +29,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"guests/kernel/minimal.config",
 		"guests/lab/enter",
 		"guests/lab/init",
+		"guests/lab/tree",
 		"guests/out/agent",
 		"package.json",
 		"prebuilds/linux-x64/tsvmm.glibc.node",
