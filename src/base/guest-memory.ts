@@ -11,6 +11,7 @@
  */
 import { TsvmmError } from "./errors.ts";
 import type { ByteSource } from "./segments.ts";
+import { getU64, setU64 } from "./u64.ts";
 
 /** One window of guest RAM. The buffer belongs to whoever mapped it; GuestMemory only looks. */
 export interface MemoryRegion {
@@ -119,8 +120,7 @@ export class GuestMemory {
 	/** A 64-bit value as a number: exact below 2^53, which holds for every valid address and length. */
 	u64(gpa: number): number {
 		const w = this.#at(gpa, 8);
-		const at = gpa - w.gpa;
-		return w.view.getUint32(at, true) + w.view.getUint32(at + 4, true) * 0x1_0000_0000;
+		return getU64(w.view, gpa - w.gpa);
 	}
 	/** Writes 8 bits. */
 	setU8(gpa: number, value: number): void {
@@ -140,9 +140,7 @@ export class GuestMemory {
 	/** Stores a number below 2^53 as 64 bits. */
 	setU64(gpa: number, value: number): void {
 		const w = this.#at(gpa, 8);
-		const at = gpa - w.gpa;
-		w.view.setUint32(at, value % 0x1_0000_0000, true);
-		w.view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+		setU64(w.view, gpa - w.gpa, value);
 	}
 
 	/** The bytes [gpa, gpa + length) themselves, not a copy. @throws MemoryAccessError across windows or outside RAM */

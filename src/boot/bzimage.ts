@@ -6,6 +6,7 @@
  */
 import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
+import { u64 } from "../base/u64.ts";
 import { HIGH_MEMORY_START } from "./addresses.ts";
 import { type ImageFile, tooBig } from "./image-file.ts";
 import type { LoadedKernel } from "./loaded.ts";
@@ -91,8 +92,8 @@ export async function loadBzImage(
 	const setupBytes = setupSize(head);
 	const codeBytes = head.readUInt32LE(setup_header.syssize) * 16;
 	if (codeBytes <= ENTRY_64) throw refused(file, `its protected-mode part has ${codeBytes} bytes`);
-	const start =
-		head.readUInt32LE(setup_header.pref_address) + head.readUInt32LE(setup_header.pref_address + 4) * 0x1_0000_0000;
+	const preferred = setup_header.pref_address;
+	const start = u64(head.readUInt32LE(preferred), head.readUInt32LE(preferred + 4));
 	if (start < HIGH_MEMORY_START || start % PAGE !== 0) {
 		throw refused(file, `it wants to be loaded at 0x${start.toString(16)}`);
 	}

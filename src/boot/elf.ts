@@ -6,6 +6,7 @@
 import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { struct } from "../base/struct.ts";
+import { u64 } from "../base/u64.ts";
 import { HIGH_MEMORY_START } from "./addresses.ts";
 import { type ImageFile, tooBig } from "./image-file.ts";
 import type { LoadedKernel } from "./loaded.ts";
@@ -89,25 +90,25 @@ export async function loadElf(
 	if (phnum === 0 || phnum > MAX_SEGMENTS || phentsize !== Elf64_Phdr.sizeof) {
 		throw malformed(file, `its header has ${phnum} segments of ${phentsize} bytes`);
 	}
-	const table = file.read(u64(head, Elf64_Ehdr.e_phoff, file), phnum * phentsize, "the program header table");
+	const table = file.read(field64(head, Elf64_Ehdr.e_phoff, file), phnum * phentsize, "the program header table");
 	const segments: Segment[] = [];
 	let pvhEntry: number | undefined;
 	for (let at = 0; at < table.length; at += phentsize) {
 		const type = table.readUInt32LE(at + Elf64_Phdr.p_type);
 		if (type !== PT_LOAD && type !== PT_NOTE) continue;
-		const offset = u64(table, at + Elf64_Phdr.p_offset, file);
-		const fileBytes = u64(table, at + Elf64_Phdr.p_filesz, file);
+		const offset = field64(table, at + Elf64_Phdr.p_offset, file);
+		const fileBytes = field64(table, at + Elf64_Phdr.p_filesz, file);
 		if (type === PT_NOTE) {
 			if (fileBytes > MAX_NOTE_BYTES) throw malformed(file, `it has a note of ${fileBytes} bytes`);
 			pvhEntry ??= findPvhEntry(file.read(offset, fileBytes, "a note segment"));
 			continue;
 		}
-		const memoryBytes = u64(table, at + Elf64_Phdr.p_memsz, file);
+		const memoryBytes = field64(table, at + Elf64_Phdr.p_memsz, file);
 		if (memoryBytes === 0) continue;
-		segments.push({ paddr: u64(table, at + Elf64_Phdr.p_paddr, file), memoryBytes, offset, fileBytes });
+		segments.push({ paddr: field64(table, at + Elf64_Phdr.p_paddr, file), memoryBytes, offset, fileBytes });
 	}
 	const { start, end } = extent(file, segments, lowRamEnd);
-	const entry = pvhEntry ?? u64(head, Elf64_Ehdr.e_entry, file);
+	const entry = pvhEntry ?? field64(head, Elf64_Ehdr.e_entry, file);
 	if (!segments.some((s) => entry >= s.paddr && entry < s.paddr + s.memoryBytes)) {
 		throw malformed(file, `its entry point 0x${entry.toString(16)} lies in no segment`);
 	}
@@ -158,8 +159,8 @@ function pad4(bytes: number): number {
 }
 
 /** A 64-bit field as a number. No file and no RAM is larger than 2^52 bytes: what is, is an error at once. */
-function u64(bytes: Buffer, at: number, file: ImageFile): number {
-	const value = bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
+function field64(bytes: Buffer, at: number, file: ImageFile): number {
+	const value = u64(bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4));
 	if (value >= 2 ** 52) throw malformed(file, `a header field is 0x${value.toString(16)}`);
 	return value;
 }

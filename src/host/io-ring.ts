@@ -16,6 +16,7 @@ import { constants } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { log } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
+import { getU64, setU64 } from "../base/u64.ts";
 import {
 	type Handle,
 	IO_FDATASYNC,
@@ -366,13 +367,4 @@ export class IoRing {
 		}
 		this.submit();
 	}
-}
-
-function setU64(view: DataView, at: number, value: number): void {
-	view.setUint32(at, value % 0x1_0000_0000, true);
-	view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
-}
-
-function getU64(view: DataView, at: number): number {
-	return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x1_0000_0000;
 }

@@ -11,6 +11,7 @@
  * A vCPU that waits sleeps on its futex, and this thread has nothing to do for it.
  */
 import { StateError, UsageError } from "../base/errors.ts";
+import { getU64 } from "../base/u64.ts";
 import { errnoNameOf } from "./libc.ts";
 import {
 	type Handle,
@@ -209,9 +210,7 @@ export class RunLoop {
 		let head = Atomics.load(this.#indices, HEAD);
 		while (head !== tail && !this.#holding) {
 			const at = posted_ring.entries + posted_entry.sizeof * ((head >>> 0) % POSTED_ENTRIES);
-			const address =
-				posted.getUint32(at + posted_entry.address, true) +
-				posted.getUint32(at + posted_entry.address + 4, true) * 0x1_0000_0000;
+			const address = getU64(posted, at + posted_entry.address);
 			const value = posted.getUint32(at + posted_entry.value, true);
 			const size = posted.getUint16(at + posted_entry.size, true);
 			const pio = posted.getUint8(at + posted_entry.pio) !== 0;

@@ -6,6 +6,7 @@
  */
 import type { Bus } from "../base/bus.ts";
 import { Observers } from "../base/observer.ts";
+import { getU64 } from "../base/u64.ts";
 import {
 	KVM_EXIT_FAIL_ENTRY,
 	KVM_EXIT_INTERNAL_ERROR,
@@ -113,8 +114,7 @@ export class ExitHandler {
 
 	#memory(run: DataView): Promise<void> | undefined {
 		const mmio = kvm_run.mmio;
-		const at = mmio + kvm_run_mmio.phys_addr;
-		const address = run.getUint32(at, true) + run.getUint32(at + 4, true) * 0x1_0000_0000;
+		const address = getU64(run, mmio + kvm_run_mmio.phys_addr);
 		const length = run.getUint32(mmio + kvm_run_mmio.len, true);
 		const value = new Uint8Array(run.buffer, run.byteOffset + mmio + kvm_run_mmio.data, length);
 		if (run.getUint8(mmio + kvm_run_mmio.is_write) !== 0) {

@@ -5,6 +5,7 @@
  */
 import { Segments } from "../base/segments.ts";
 import { struct } from "../base/struct.ts";
+import { getU64 } from "../base/u64.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 
 export const VIRTIO_BLK_F_SIZE_MAX = 1n << 1n;
@@ -115,11 +116,6 @@ const SCRATCH = new Uint8Array(MAX_RANGES * RANGE_BYTES);
 const SCRATCH_VIEW = new DataView(SCRATCH.buffer);
 const HEADER = SCRATCH.subarray(0, REQUEST_HEADER_BYTES);
 
-/** A u64 below 2^53 exactly; inexact above, where every check against a disk's size fails anyway. */
-function u64(at: number): number {
-	return SCRATCH_VIEW.getUint32(at, true) + SCRATCH_VIEW.getUint32(at + 4, true) * 0x1_0000_0000;
-}
-
 export class BlockRequest {
 	/** The chain's head index, which is the backend's token. */
 	readonly head: number;
@@ -164,7 +160,7 @@ export class BlockRequest {
 	readHeader(): boolean {
 		if (this.chain!.readable.copyTo(HEADER) < REQUEST_HEADER_BYTES) return false;
 		this.type = SCRATCH_VIEW.getUint32(virtio_blk_outhdr.type, true);
-		this.sector = u64(virtio_blk_outhdr.sector);
+		this.sector = getU64(SCRATCH_VIEW, virtio_blk_outhdr.sector);
 		return true;
 	}
 
@@ -173,7 +169,7 @@ export class BlockRequest {
 		this.chain!.readable.copyTo(SCRATCH.subarray(0, count * RANGE_BYTES), REQUEST_HEADER_BYTES);
 		for (let i = 0; i < count; i++) {
 			const at = i * RANGE_BYTES;
-			this.rangeStarts[i] = u64(at + virtio_blk_discard_write_zeroes.sector);
+			this.rangeStarts[i] = getU64(SCRATCH_VIEW, at + virtio_blk_discard_write_zeroes.sector);
 			this.rangeSectors[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.num_sectors, true);
 			this.rangeFlags[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.flags, true);
 		}

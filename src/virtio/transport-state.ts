@@ -5,6 +5,7 @@
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import type { StateObject, StateReader } from "../base/state.ts";
+import { u64 } from "../base/u64.ts";
 import { type QueueLayout, type QueuePosition, Virtqueue } from "./queue.ts";
 import {
 	ACKNOWLEDGE,
@@ -46,9 +47,9 @@ export const QUEUE_REGISTERS: Readonly<Record<number, Exclude<keyof QueueSetup, 
 export function layoutOf(setup: QueueSetup, features: bigint): QueueLayout {
 	return {
 		size: setup.num,
-		desc: setup.descLow + setup.descHigh * 0x1_0000_0000,
-		avail: setup.driverLow + setup.driverHigh * 0x1_0000_0000,
-		used: setup.deviceLow + setup.deviceHigh * 0x1_0000_0000,
+		desc: u64(setup.descLow, setup.descHigh),
+		avail: u64(setup.driverLow, setup.driverHigh),
+		used: u64(setup.deviceLow, setup.deviceHigh),
 		eventIdx: (features & VIRTIO_F_EVENT_IDX) !== 0n,
 		indirect: (features & VIRTIO_F_INDIRECT_DESC) !== 0n,
 	};
