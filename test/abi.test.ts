@@ -17,6 +17,7 @@ import { IOCTL } from "../src/kvm/ioctls.ts";
 import * as structs from "../src/kvm/structs.ts";
 import * as block from "../src/virtio/block-request.ts";
 import * as net from "../src/virtio/net.ts";
+import * as ring from "../src/virtio/ring.ts";
 import * as vsock from "../src/virtio/vsock/packet.ts";
 
 /** Compiles a program that prints the C `expressions`, one number per line, and runs it. */
@@ -131,6 +132,7 @@ describe("other layouts", () => {
 
 	it.each([
 		["boot/elf", "<elf.h>", elf, 2],
+		["virtio/ring", "<linux/virtio_ring.h>", ring, 4],
 		["virtio/net", "<linux/virtio_net.h>", net, 2],
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
 		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 1],

@@ -1,9 +1,6 @@
 /*
  * The device side of a split virtqueue (virtio 1.2 §2.7).
- *
- *     desc[size]   16 bytes each: addr u64, len u32, flags u16, next u16      written by the driver
- *     avail        flags u16, idx u16, ring[size] u16, used_event u16         written by the driver
- *     used         flags u16, idx u16, ring[size] {id u32, len u32}, avail_event u16     written by us
+ * `ring.ts` has the layout of its memory.
  *
  * `pop` takes a chain off the available ring, `push` puts it on the used ring, `flush` publishes used.idx once for a
  * batch and interrupts once if the driver wants it. Chains are preallocated per head index and hold a snapshot of
@@ -13,14 +10,24 @@
 import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
 import { Segments } from "../base/segments.ts";
+import { getU64 } from "../base/u64.ts";
+import {
+	availBytes,
+	availEntry,
+	descBytes,
+	usedBytes,
+	usedEntry,
+	VIRTQ_AVAIL_F_NO_INTERRUPT,
+	VIRTQ_DESC_F_INDIRECT,
+	VIRTQ_DESC_F_NEXT,
+	VIRTQ_DESC_F_WRITE,
+	VIRTQ_USED_F_NO_NOTIFY,
+	virtq_avail,
+	virtq_desc,
+	virtq_used,
+	virtq_used_elem,
+} from "./ring.ts";
 
-export const VIRTQ_DESC_F_NEXT = 1;
-export const VIRTQ_DESC_F_WRITE = 2;
-export const VIRTQ_DESC_F_INDIRECT = 4;
-export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
-export const VIRTQ_USED_F_NO_NOTIFY = 1;
-
-const DESC_BYTES = 16;
 /** Longest chain accepted, indirect descriptors included. Linux builds indirect chains beyond the queue size. */
 const MAX_CHAIN = 1024;
 /** Longest chain in bytes (virtio 1.2 §2.7.5): used.len has to hold what was written. */
@@ -36,11 +43,6 @@ const CHAINS_PER_TURN = 1024;
 const DESCRIPTORS_PER_TURN = 4096;
 /** Readable and writable ones together, used or not. */
 const BYTES_PER_TURN = 16 * 1024 * 1024;
-
-/** Bytes of each ring part for a queue of `size` entries, the event fields included. */
-export const descBytes = (size: number): number => DESC_BYTES * size;
-export const availBytes = (size: number): number => 6 + 2 * size;
-export const usedBytes = (size: number): number => 6 + 8 * size;
 
 /** Where the driver put a queue and what was negotiated for it. */
 export interface QueueLayout {
@@ -159,7 +161,7 @@ export class Virtqueue {
 	}
 
 	/**
-	 * @param layout one that `refuses` found no fault with
+	 * @param layout one that `validateLayout` found no fault with
 	 * @param position where a queue goes on that was saved
 	 */
 	constructor(
@@ -187,7 +189,8 @@ export class Virtqueue {
 		this.#nextAvail = position?.nextAvail ?? 0;
 		this.#nextUsed = this.#flushedUsed = position?.nextUsed ?? 0;
 		/* As the driver sees it, whoever wrote it. */
-		this.#suppressed = (Atomics.load(this.#used.u16, this.#usedAt >>> 1) & VIRTQ_USED_F_NO_NOTIFY) !== 0;
+		this.#suppressed =
+			(Atomics.load(this.#used.u16, (this.#usedAt + virtq_used.flags) >>> 1) & VIRTQ_USED_F_NO_NOTIFY) !== 0;
 	}
 
 	/** Where the queue stands. What was pushed must have been flushed. */
@@ -257,7 +260,7 @@ export class Virtqueue {
 		if (pending > this.size) return this.#break(`avail.idx is ${pending} ahead of a queue of ${this.size}`);
 		this.#wantNotify(false);
 		const slot = this.#nextAvail & (this.size - 1);
-		const head = this.#avail.view.getUint16(this.#availAt + 4 + 2 * slot, true);
+		const head = this.#avail.view.getUint16(this.#availAt + availEntry(slot), true);
 		this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
 		const chain = this.#chains[head];
 		if (chain === undefined) return this.#break(`head ${head} is outside a queue of ${this.size}`);
@@ -286,7 +289,7 @@ export class Virtqueue {
 		chain.inFlight = false;
 		this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
 		const slot = this.#nextAvail & (this.size - 1);
-		const head = this.#avail.view.getUint16(this.#availAt + 4 + 2 * slot, true);
+		const head = this.#avail.view.getUint16(this.#availAt + availEntry(slot), true);
 		if (head !== chain.head) this.#break(`head ${chain.head} was overwritten before it was used`);
 	}
 
@@ -294,9 +297,9 @@ export class Virtqueue {
 	push(chain: Chain, written: number): void {
 		if (this.#dead || !chain.inFlight || this.#chains[chain.head] !== chain) return;
 		chain.inFlight = false;
-		const at = this.#usedAt + 4 + 8 * (this.#nextUsed & (this.size - 1));
-		this.#used.view.setUint32(at, chain.head, true);
-		this.#used.view.setUint32(at + 4, written, true);
+		const at = this.#usedAt + usedEntry(this.#nextUsed & (this.size - 1));
+		this.#used.view.setUint32(at + virtq_used_elem.id, chain.head, true);
+		this.#used.view.setUint32(at + virtq_used_elem.len, written, true);
 		this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
 		this.#observers.observer?.push?.(this.#names.device, this.#names.index, chain.head, written);
 	}
@@ -308,12 +311,15 @@ export class Virtqueue {
 		this.#flushedUsed = this.#nextUsed;
 		/* Release, and full fence against the load of used_event or flags: pairs with the driver's fence between its
 		 * store of used_event and its load of used.idx (virtio 1.2 §2.7.7.2). */
-		Atomics.store(this.#used.u16, (this.#usedAt + 2) >>> 1, this.#nextUsed);
+		Atomics.store(this.#used.u16, (this.#usedAt + virtq_used.idx) >>> 1, this.#nextUsed);
 		if (this.#eventIdx) {
-			const event = Atomics.load(this.#avail.u16, (this.#availAt + 4 + 2 * this.size) >>> 1);
+			const event = Atomics.load(this.#avail.u16, (this.#availAt + availEntry(this.size)) >>> 1);
 			const sinceEvent = (this.#nextUsed - event - 1) & 0xffff;
 			if (sinceEvent < ((this.#nextUsed - old) & 0xffff)) this.#events.interrupt();
-		} else if ((Atomics.load(this.#avail.u16, this.#availAt >>> 1) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0) {
+		} else if (
+			(Atomics.load(this.#avail.u16, (this.#availAt + virtq_avail.flags) >>> 1) & VIRTQ_AVAIL_F_NO_INTERRUPT) ===
+			0
+		) {
 			this.#events.interrupt();
 		}
 	}
@@ -326,17 +332,17 @@ export class Virtqueue {
 
 	/** Chains made available and not yet popped; acquire, pairs with the driver's release store of avail.idx. */
 	#pending(): number {
-		return (Atomics.load(this.#avail.u16, (this.#availAt + 2) >>> 1) - this.#nextAvail) & 0xffff;
+		return (Atomics.load(this.#avail.u16, (this.#availAt + virtq_avail.idx) >>> 1) - this.#nextAvail) & 0xffff;
 	}
 
 	/** Asks for (or waives) QueueNotify. With EVENT_IDX leaving avail_event behind waives it for free. */
 	#wantNotify(wanted: boolean): void {
 		if (this.#eventIdx) {
 			/* The store is a full fence: pairs with the driver's between avail.idx and its load of avail_event. */
-			if (wanted) Atomics.store(this.#used.u16, (this.#usedAt + 4 + 8 * this.size) >>> 1, this.#nextAvail);
+			if (wanted) Atomics.store(this.#used.u16, (this.#usedAt + usedEntry(this.size)) >>> 1, this.#nextAvail);
 		} else if (this.#suppressed === wanted) {
 			this.#suppressed = !wanted;
-			Atomics.store(this.#used.u16, this.#usedAt >>> 1, wanted ? 0 : VIRTQ_USED_F_NO_NOTIFY);
+			Atomics.store(this.#used.u16, (this.#usedAt + virtq_used.flags) >>> 1, wanted ? 0 : VIRTQ_USED_F_NO_NOTIFY);
 		}
 	}
 
@@ -353,18 +359,18 @@ export class Virtqueue {
 		let index = first;
 		for (let n = before + 1; ; n++) {
 			if (n > MAX_CHAIN || n - before > entries) return `chain at head ${chain.head} is too long or has a loop`;
-			const at = tableAt + DESC_BYTES * index;
+			const at = tableAt + virtq_desc.sizeof * index;
 			/* One read of each field: the guest may change them while we look. */
-			const gpa = table.view.getUint32(at, true) + table.view.getUint32(at + 4, true) * 0x1_0000_0000;
-			const length = table.view.getUint32(at + 8, true);
-			const flags = table.view.getUint16(at + 12, true);
-			const next = table.view.getUint16(at + 14, true);
+			const gpa = getU64(table.view, at + virtq_desc.addr);
+			const length = table.view.getUint32(at + virtq_desc.len, true);
+			const flags = table.view.getUint16(at + virtq_desc.flags, true);
+			const next = table.view.getUint16(at + virtq_desc.next, true);
 			if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
 				if (!indirect) return `descriptor ${index} is indirect where it must not be`;
 				if ((flags & VIRTQ_DESC_F_NEXT) !== 0) return `descriptor ${index} is indirect and has a next`;
-				const count = length / DESC_BYTES;
+				const count = length / virtq_desc.sizeof;
 				const inner = this.#memory.find(gpa, length);
-				if (length === 0 || length % DESC_BYTES !== 0 || count > MAX_CHAIN || inner === undefined) {
+				if (length === 0 || length % virtq_desc.sizeof !== 0 || count > MAX_CHAIN || inner === undefined) {
 					return `indirect table of ${length} bytes at 0x${gpa.toString(16)} is not valid`;
 				}
 				return this.#collect(chain, inner, gpa - inner.gpa, count, 0, false, n - 1);

@@ -6,14 +6,20 @@
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
 import {
 	availBytes,
+	availEntry,
 	descBytes,
 	usedBytes,
+	usedEntry,
 	VIRTQ_AVAIL_F_NO_INTERRUPT,
 	VIRTQ_DESC_F_INDIRECT,
 	VIRTQ_DESC_F_NEXT,
 	VIRTQ_DESC_F_WRITE,
 	VIRTQ_USED_F_NO_NOTIFY,
-} from "../../src/virtio/queue.ts";
+	virtq_avail,
+	virtq_desc,
+	virtq_used,
+	virtq_used_elem,
+} from "../../src/virtio/ring.ts";
 import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import type { FakeDriver } from "./fake-driver.ts";
 
@@ -140,9 +146,9 @@ export class FakeQueue {
 		this.#kickedIdx = this.#availIdx;
 		if (this.#availIdx === old) return false;
 		if (this.#eventIdx) {
-			const event = this.#memory.u16(this.used + 4 + 8 * this.size);
+			const event = this.#memory.u16(this.used + usedEntry(this.size));
 			if (((this.#availIdx - event - 1) & 0xffff) >= ((this.#availIdx - old) & 0xffff)) return false;
-		} else if ((this.#memory.u16(this.used) & VIRTQ_USED_F_NO_NOTIFY) !== 0) {
+		} else if ((this.#memory.u16(this.used + virtq_used.flags) & VIRTQ_USED_F_NO_NOTIFY) !== 0) {
 			return false;
 		}
 		this.rawKick();
@@ -153,9 +159,9 @@ export class FakeQueue {
 	collect(): Used[] {
 		const out = this.#collected.splice(0);
 		while (this.#lastUsed !== this.usedIdx) {
-			const at = this.used + 4 + 8 * (this.#lastUsed & (this.size - 1));
-			const head = this.#memory.u32(at);
-			const written = this.#memory.u32(at + 4);
+			const at = this.used + usedEntry(this.#lastUsed & (this.size - 1));
+			const head = this.#memory.u32(at + virtq_used_elem.id);
+			const written = this.#memory.u32(at + virtq_used_elem.len);
 			this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
 			const chain = this.#outstanding.get(head);
 			if (chain === undefined) throw new Error(`the device used head ${head}, which it did not have`);
@@ -196,19 +202,19 @@ export class FakeQueue {
 
 	/** used.idx, as the device published it. */
 	get usedIdx(): number {
-		return this.#memory.u16(this.used + 2);
+		return this.#memory.u16(this.used + virtq_used.idx);
 	}
 
 	/** Asks for an interrupt when the next buffer is used. */
 	wantInterrupt(): void {
-		if (this.#eventIdx) this.#memory.setU16(this.avail + 4 + 2 * this.size, this.#lastUsed);
-		else this.#memory.setU16(this.avail, 0);
+		if (this.#eventIdx) this.#memory.setU16(this.avail + availEntry(this.size), this.#lastUsed);
+		else this.#memory.setU16(this.avail + virtq_avail.flags, 0);
 	}
 
 	/** Asks for no interrupts: by flag, or with EVENT_IDX by an event that lies behind. */
 	refuseInterrupts(): void {
-		if (this.#eventIdx) this.#memory.setU16(this.avail + 4 + 2 * this.size, (this.#lastUsed - 1) & 0xffff);
-		else this.#memory.setU16(this.avail, VIRTQ_AVAIL_F_NO_INTERRUPT);
+		if (this.#eventIdx) this.#memory.setU16(this.avail + availEntry(this.size), (this.#lastUsed - 1) & 0xffff);
+		else this.#memory.setU16(this.avail + virtq_avail.flags, VIRTQ_AVAIL_F_NO_INTERRUPT);
 	}
 
 	/** Writes descriptor `index` of this queue's table as told. */
@@ -218,14 +224,14 @@ export class FakeQueue {
 
 	/** Puts `head` on the available ring and publishes it. */
 	rawAvailable(head: number): void {
-		this.#memory.setU16(this.avail + 4 + 2 * (this.#availIdx & (this.size - 1)), head);
+		this.#memory.setU16(this.avail + availEntry(this.#availIdx & (this.size - 1)), head);
 		this.rawAvailIdx(this.#availIdx + 1);
 	}
 
 	/** Sets avail.idx. */
 	rawAvailIdx(idx: number): void {
 		this.#availIdx = idx & 0xffff;
-		this.#memory.setU16(this.avail + 2, this.#availIdx);
+		this.#memory.setU16(this.avail + virtq_avail.idx, this.#availIdx);
 	}
 
 	/** Writes QueueNotify whatever the device wants. */
@@ -242,9 +248,9 @@ export class FakeQueue {
 
 /** Writes descriptor `index` of the table at `table`. */
 export function rawDescriptor(memory: GuestMemory, table: number, index: number, descriptor: RawDescriptor): void {
-	const at = table + 16 * index;
-	memory.setU64(at, descriptor.gpa);
-	memory.setU32(at + 8, descriptor.length);
-	memory.setU16(at + 12, descriptor.flags);
-	memory.setU16(at + 14, descriptor.next);
+	const at = table + descBytes(index);
+	memory.setU64(at + virtq_desc.addr, descriptor.gpa);
+	memory.setU32(at + virtq_desc.len, descriptor.length);
+	memory.setU16(at + virtq_desc.flags, descriptor.flags);
+	memory.setU16(at + virtq_desc.next, descriptor.next);
 }

@@ -10,7 +10,7 @@ import {
 	VIRTQ_DESC_F_INDIRECT,
 	VIRTQ_DESC_F_NEXT,
 	VIRTQ_DESC_F_WRITE,
-} from "../../src/virtio/queue.ts";
+} from "../../src/virtio/ring.ts";
 import { DRIVER_OK, VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import { FakeDriver } from "./fake-driver.ts";
 import { type FakeQueue, type RawDescriptor, rawDescriptor } from "./fake-queue.ts";
