@@ -31,7 +31,7 @@ import {
 } from "./packet.ts";
 import { Schedule } from "./schedule.ts";
 
-export const VIRTIO_VSOCK_F_STREAM = 0n;
+export const VIRTIO_VSOCK_F_STREAM = 1n << 0n;
 
 const RX = 0;
 const TX = 1;
@@ -67,7 +67,7 @@ interface Request {
 export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_VSOCK;
-	readonly features = 1n << VIRTIO_VSOCK_F_STREAM;
+	readonly features = VIRTIO_VSOCK_F_STREAM;
 	readonly queueSizes = [256, 256, 64];
 	/** struct virtio_vsock_config: guest_cid u64. */
 	readonly config = new Uint8Array(8);
