@@ -27,6 +27,8 @@ export class Segments {
 	readonly lengths: number[] = [];
 	readonly #sources: ByteSource[] = [];
 	readonly #starts: number[] = [];
+	/** Bytes before the offset that `#seek` looked for, in the segment that it found. */
+	#skip = 0;
 
 	/** Empties the list, keeping its storage. */
 	clear(): void {
@@ -46,16 +48,12 @@ export class Segments {
 
 	/** Appends the part [offset, offset + length) of `other`, cut short at its end. */
 	append(other: Segments, offset = 0, length = Number.POSITIVE_INFINITY): void {
-		let skip = offset;
+		let i = other.#seek(offset);
+		let skip = other.#skip;
 		let rest = length;
-		for (let i = 0; i < other.count && rest > 0; i++) {
-			const own = other.lengths[i]!;
-			if (skip >= own) {
-				skip -= own;
-				continue;
-			}
-			const take = Math.min(own - skip, rest);
-			this.add(other.#sources[i]!, other.#starts[i]! + skip, take);
+		for (; i < other.count && rest > 0; i++) {
+			const take = Math.min(other.lengths[i]! - skip, rest);
+			if (take > 0) this.add(other.#sources[i]!, other.#starts[i]! + skip, take);
 			rest -= take;
 			skip = 0;
 		}
@@ -76,15 +74,11 @@ export class Segments {
 
 	/** Gathers into `target` from byte `offset` of the list; returns how many bytes were there to copy. */
 	copyTo(target: Uint8Array, offset = 0): number {
-		let skip = offset;
+		let i = this.#seek(offset);
+		let skip = this.#skip;
 		let done = 0;
-		for (let i = 0; i < this.count && done < target.length; i++) {
-			const own = this.lengths[i]!;
-			if (skip >= own) {
-				skip -= own;
-				continue;
-			}
-			const take = Math.min(own - skip, target.length - done);
+		for (; i < this.count && done < target.length; i++) {
+			const take = Math.min(this.lengths[i]! - skip, target.length - done);
 			const start = this.#starts[i]! + skip;
 			const { bytes } = this.#sources[i]!;
 			if (take > SMALL_BYTES) target.set(bytes.subarray(start, start + take), done);
@@ -97,15 +91,11 @@ export class Segments {
 
 	/** Scatters `source` over the list from byte `offset`; returns how many bytes found room. */
 	copyFrom(source: Uint8Array, offset = 0): number {
-		let skip = offset;
+		let i = this.#seek(offset);
+		let skip = this.#skip;
 		let done = 0;
-		for (let i = 0; i < this.count && done < source.length; i++) {
-			const own = this.lengths[i]!;
-			if (skip >= own) {
-				skip -= own;
-				continue;
-			}
-			const take = Math.min(own - skip, source.length - done);
+		for (; i < this.count && done < source.length; i++) {
+			const take = Math.min(this.lengths[i]! - skip, source.length - done);
 			const start = this.#starts[i]! + skip;
 			const { bytes } = this.#sources[i]!;
 			if (take > SMALL_BYTES) bytes.set(source.subarray(done, done + take), start);
@@ -119,5 +109,14 @@ export class Segments {
 	/** Zeroes every byte. */
 	zero(): void {
 		for (let i = 0; i < this.count; i++) this.bytes(i).fill(0);
+	}
+
+	/** Index of the segment that has byte `offset` of the list; `count` when the list is shorter. Sets `#skip`. */
+	#seek(offset: number): number {
+		let skip = offset;
+		let i = 0;
+		for (; i < this.count && skip >= this.lengths[i]!; i++) skip -= this.lengths[i]!;
+		this.#skip = skip;
+		return i;
 	}
 }
