@@ -17,11 +17,11 @@ export class LabProgram {
 		this.#path = path;
 	}
 
-	/** Bundles test/lab/`name`.ts. */
-	static async bundle(name: string): Promise<LabProgram> {
+	/** Bundles `name`.ts of a directory of the repository. */
+	static async bundle(name: string, directory = "test/lab"): Promise<LabProgram> {
 		const outfile = join(packageRoot(), `dist/${name}-${process.pid}.mjs`);
 		await build({
-			entryPoints: [join(import.meta.dirname, `${name}.ts`)],
+			entryPoints: [join(packageRoot(), directory, `${name}.ts`)],
 			outfile,
 			bundle: true,
 			platform: "node",
@@ -36,13 +36,18 @@ export class LabProgram {
 		return new LabProgram(outfile);
 	}
 
+	/** The command line that runs it without arguments. */
+	get command(): string[] {
+		return [process.execPath, this.#path];
+	}
+
 	/** Runs it with kernel, initrd and a disk whose script reads commands. @returns the JSON that it printed */
 	async run(linux: Linux, choice: KernelChoice): Promise<Record<string, string>> {
 		const kernel = await testKernel(choice);
 		const text = Buffer.from(LOOP);
 		const script = join(linux.directory, `loop-${choice}`);
 		writeFileSync(script, Buffer.concat([text, Buffer.alloc(512 - (text.length % 512))]));
-		const command = [process.execPath, this.#path, kernel.vmlinux, await testInitrd(kernel), script];
+		const command = [...this.command, kernel.vmlinux, await testInitrd(kernel), script];
 		const { status, stdout, stderr } = await linux.lab.exec(command, { cwd: linux.directory, timeoutMs: 240_000 });
 		if (status !== 0 || stderr.length > 0) throw new Error(`status ${status}: ${stdout}${stderr}`);
 		return JSON.parse(String(stdout)) as Record<string, string>;
