@@ -1,6 +1,6 @@
 /*
- * Console output to a pipe or terminal whose reader may sleep for hours. What waits is no more than the stream's high
- * water mark and what came in one write; the rest waits in the guest.
+ * Console output to a pipe or terminal whose reader may sleep for hours. At most the stream's high water mark and one
+ * write wait here. The rest waits in the guest.
  */
 import type { Writable } from "node:stream";
 
@@ -51,7 +51,7 @@ export class ConsoleOutput {
 	#flushed(): Promise<void> {
 		return new Promise((resolve) => {
 			const timer = setTimeout(resolve, CLOSE_MS);
-			/* Nothing, after all that waits before it. Called with an error, too. */
+			/* An empty write ends after all writes before it. The callback also gets an error. */
 			this.#stream.write("", () => {
 				clearTimeout(timer);
 				resolve();

@@ -9,7 +9,7 @@ import { mayBlock, openOutput, outputTo } from "../host/output.ts";
 import { ConsoleOutput } from "./console-output.ts";
 import type { ConsoleBackend, ConsoleEvents } from "./contract.ts";
 
-/** What can be said of a StdioConsole. */
+/** Options of a StdioConsole. */
 export interface StdioConsoleOptions {
 	/** Standard output cannot be written any more, and the guest goes on without; a warning in the log when missing. */
 	readonly onError?: (error: Error) => void;
@@ -83,9 +83,9 @@ const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | con
  */
 export class FileConsole implements ConsoleBackend {
 	readonly #path: string;
-	/** What never waits: a regular file, /dev/null. */
+	/** The descriptor of a file that never blocks: a regular file or /dev/null. */
 	readonly #file: number | undefined;
-	/** What does, while it has a reader. */
+	/** Output that may block, such as a FIFO; undefined while it has no reader. */
 	#pipe: ConsoleOutput | undefined;
 	#events: ConsoleEvents | undefined;
 	#open = true;
@@ -131,7 +131,7 @@ export class FileConsole implements ConsoleBackend {
 	#outputTo(fd: number): ConsoleOutput {
 		return new ConsoleOutput(outputTo(fd), false, {
 			drain: () => this.#events?.writable(),
-			/* The reader has gone; another one may come. */
+			/* The reader has gone. `write` opens the FIFO again for the next one. */
 			failed: () => {
 				this.#pipe = undefined;
 				this.#events?.writable();

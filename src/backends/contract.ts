@@ -1,8 +1,7 @@
 /*
  * What a device is connected to on the host. The only file that virtio/ and backends/ share: a device holds a backend
- * by one of these interfaces, a backend never learns which device that is, and no guest address crosses here, only
- * bytes (Segments). Completion is always asynchronous to `submit`: a backend that is done at once may call back from
- * inside `submit`, never from inside the request itself.
+ * by one of these interfaces. A backend never learns which device that is. No guest address crosses here, only bytes
+ * (Segments). A backend may complete a request inside `submit`, but never inside the call that makes the request.
  */
 import type { Duplex } from "node:stream";
 import type { Segments } from "../base/segments.ts";

@@ -1,7 +1,7 @@
 /*
  * A disk in a raw image file or a block device: requests go to the host's asynchronous I/O (host/io-ring.ts), straight
- * from and to guest memory, one system call per batch. What the host does only in part is continued here, so that a
- * request is done whole or has failed.
+ * from and to guest memory, one system call per batch. When the host does only part of a request, the rest is queued
+ * again, so that a request succeeds as a whole or fails.
  */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
@@ -25,7 +25,7 @@ const BLKGETSIZE64 = 0x8008_1272;
 
 type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
 
-/** A request as far as it has come; one per token, made when the token is first seen. */
+/** The progress of a request. There is one per token, made when the token is first used. */
 class Pending {
 	operation: Operation = "flush";
 	offsetBytes = 0;
@@ -61,7 +61,7 @@ export class FileDisk implements BlockBackend {
 	readonly #ring: IoRing;
 	readonly #pending: Pending[] = [];
 	#complete: (token: number, result: BlockResult) => void = () => undefined;
-	/** What the file system has said it cannot do. */
+	/** The file system does not support this. */
 	#noPunch = false;
 	#noZero = false;
 	/** Discards to be answered at `submit` without being done. */
@@ -208,7 +208,7 @@ export class FileDisk implements BlockBackend {
 		if (operation === "read" || operation === "write") {
 			pending.doneBytes += result;
 			if (pending.doneBytes < pending.lengthBytes) {
-				/* No progress at all: the file has been cut short under us. */
+				/* No progress: somebody has truncated the file. */
 				if (result === 0) this.#end(token, pending, "io");
 				else this.#again(() => this.#transfer(token, pending));
 				return;

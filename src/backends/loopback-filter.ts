@@ -1,13 +1,13 @@
 /*
- * Keeps the guest away from the host's loopback, where services listen that trust whoever reaches them. passt connects
- * to whatever address a frame names: without its --no-map-gw the gateway's leads to 127.0.0.1, and its older versions
- * (Debian 12 has one) take 127.0.0.1 and 0.0.0.0 themselves from a guest that makes its frames by hand.
+ * Keeps the guest away from the host's loopback, because services there trust everybody who can reach them. passt connects
+ * to the address in a frame. Without --no-map-gw the gateway's address leads to 127.0.0.1. Older versions (Debian 12 has
+ * one) also accept 127.0.0.1 and 0.0.0.0 in a hand-made frame.
  *
  *     frame of the guest -> admits -> passt        127/8 and 0/8: never (RFC 1122 §3.2.1.3)
  *     frame for the guest <- saw <- passt          the gateway: only what answers a client on the loopback
  *
- * Those versions also need the gateway's address to lead clients on the loopback that use a published UDP port their
- * answers, so with such a port passt runs without --no-map-gw.
+ * A client on the loopback may use a published UDP port. Older versions send the guest's answers to it by the gateway's
+ * address, so passt runs without --no-map-gw when a UDP port is published.
  */
 import type { Forward } from "./passt-ports.ts";
 

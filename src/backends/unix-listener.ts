@@ -1,9 +1,9 @@
 /*
- * A listening unix socket of a machine: its owner's alone, removed when it is closed, and never there twice.
+ * A listening unix socket of a machine. Only its owner can connect, and `close` removes it.
  *
- * It is bound and listens in a directory of its own before it gets its name, so whoever finds it can connect, and nobody
- * else can before its mode is set. link(2) fails where a file is; one that a killed process left is removed first, under
- * a lock, so that of several processes that find it only one takes its place.
+ * The socket is bound in a temporary directory and gets its name by link(2) once it listens and its mode is set. So nobody
+ * can connect too early. link(2) fails when the name is taken. A socket that a killed process left is removed under a
+ * lock, so that only one of several processes takes its place.
  */
 import { chmodSync, linkSync, lstatSync, mkdtempSync, rmSync, statSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -15,7 +15,7 @@ import { withFileLock } from "../host/file-lock.ts";
 const MAX_CLIENTS = 1024;
 /** sizeof(sockaddr_un.sun_path) without the NUL; Node cuts longer paths short without a word. */
 const MAX_PATH_BYTES = 107;
-/** "/.XXXXXX/s", where the socket is before it has its name. */
+/** "/.XXXXXX/s", the socket's first name. */
 const FIRST_NAME_BYTES = 10;
 /** Whoever can reach the socket reaches the guest. */
 const OWNER_ONLY = 0o600;
@@ -25,7 +25,7 @@ export class UnixListener {
 	readonly #server: Server;
 	/** The socket's inode: the name may be somebody else's by now. */
 	readonly #ino: bigint;
-	/** Of a take-over; removed with the socket. */
+	/** The lock file of a take-over; removed with the socket. */
 	#lockPath: string | undefined;
 
 	private constructor(path: string, server: Server, ino: bigint) {
@@ -137,7 +137,7 @@ function isLive(path: string): Promise<boolean> {
 	});
 }
 
-/** What libuv does not say, or says wrongly (a missing directory is EACCES to it). @throws HostError ERR_SOCKET */
+/** Finds errors that libuv hides or misreports: it calls a missing directory EACCES. @throws HostError ERR_SOCKET */
 function checkPath(path: string): void {
 	const directory = dirname(path);
 	const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(directory) + FIRST_NAME_BYTES);

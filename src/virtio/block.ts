@@ -7,8 +7,8 @@
  * under their head index as token, one `submit` per batch, and come back in any order; completions are staged and
  * published once per batch.
  *
- * Reset with requests in flight: their buffers stay in the backend's hands until it has answered, so the reset is
- * complete only then. Their answers change no ring and no status byte.
+ * Reset with requests in flight: the backend may use their buffers until it has answered, so the reset is complete only
+ * then. These answers change no ring and no status byte.
  */
 import type { BlockBackend, BlockResult } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -164,7 +164,7 @@ export class BlockDevice implements VirtioDevice {
 		return busy ? this.quiesce() : undefined;
 	}
 
-	/** Waits for the backend's answers, those that nobody wants any more included. */
+	/** Waits for all answers of the backend, also to requests from before a reset. */
 	async quiesce(): Promise<void> {
 		while (this.#requests.some(({ chain }) => chain !== undefined)) {
 			await new Promise<void>((resolve) => {
@@ -219,7 +219,7 @@ export class BlockDevice implements VirtioDevice {
 		this.#capacitySectors = Math.floor(backend.sizeBytes / SECTOR_BYTES);
 		setCapacity(this.config, this.#capacitySectors);
 		backend.start((token, result) => {
-			/* One that was replaced has nothing to say any more. */
+			/* Ignore late answers of a backend that was replaced. */
 			if (this.#backend === backend) this.#complete(token, result);
 		});
 	}
@@ -349,7 +349,7 @@ export class BlockDevice implements VirtioDevice {
 		this.#settled();
 	}
 
-	/** A request has ended: one that waits for the last may go on. */
+	/** A request has ended. If it was the last one, `replaceBackend` and `quiesce` go on. */
 	#settled(): void {
 		this.#replace();
 		const onIdle = this.#onIdle;
@@ -380,7 +380,7 @@ export class BlockDevice implements VirtioDevice {
 		queue!.push(chain!, written);
 	}
 
-	/** Sees to it that `#publish` runs after this batch of completions. */
+	/** Makes `#publish` run after this batch of completions. */
 	#stage(): void {
 		if (this.#staged) return;
 		this.#staged = true;

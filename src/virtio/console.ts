@@ -86,7 +86,7 @@ export class ConsoleDevice implements VirtioDevice {
 	/** Emergency write: one character from a driver that has not even acknowledged the device (§5.3.4). */
 	writeConfig(offset: number, data: Uint8Array): void {
 		if (offset !== CONFIG_EMERG_WR) return;
-		/* There is nothing here that could wait; the driver polls for nothing. */
+		/* An emergency write cannot wait: the driver does not ask whether there is room. */
 		if (this.#blocked && ++this.#emergencyBytes > MAX_EMERGENCY_BYTES) return;
 		if (!this.#backend.write(data.subarray(0, 1))) this.#blocked = true;
 	}
@@ -97,7 +97,7 @@ export class ConsoleDevice implements VirtioDevice {
 		this.#configChanged = undefined;
 	}
 
-	/** What was typed and not read; output is the backend's as soon as it was taken from the queue. */
+	/** Input that the guest has not read. Output belongs to the backend as soon as it leaves the queue. */
 	save(): SavedState {
 		const [first, ...rest] = this.#input;
 		const input = first === undefined ? [] : [first.subarray(this.#inputAt), ...rest];
@@ -156,7 +156,7 @@ export class ConsoleDevice implements VirtioDevice {
 		}
 	}
 
-	/** Moves as much input into a chain as there is of both; how much that was, in bytes. */
+	/** Moves input into a chain, as much as fits. Returns how many bytes it moved. */
 	#fill({ writable }: Chain): number {
 		let written = 0;
 		while (written < writable.totalBytes && this.#inputBytes > 0) {

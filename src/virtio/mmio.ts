@@ -141,8 +141,8 @@ export class MmioTransport extends Transport implements BusDevice {
 }
 
 /**
- * What a slot shows whose device was removed: a placeholder (virtio 1.2 §4.2.2, DeviceID). A driver that lets go of a
- * device reads its Status and QueueReady once more after the reset, and finds 0.
+ * A slot whose device was removed shows a placeholder (virtio 1.2 §4.2.2, DeviceID). A driver that is unbound reads
+ * Status and QueueReady once more after the reset, and finds 0.
  */
 export class MmioPlaceholder implements BusDevice {
 	readonly name = "removed";

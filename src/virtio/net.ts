@@ -157,7 +157,7 @@ export class NetDevice implements VirtioDevice {
 		this.#sending = undefined;
 		clearTimeout(this.#bounce);
 		this.#setLink(true);
-		/* What comes until the next driver has said what it takes must be plain. */
+		/* Frames must be plain until the next driver has negotiated offloads. */
 		if (this.#configChanged !== undefined) this.#backend.setGuestOffloads(false, false);
 		this.#configChanged = undefined;
 	}
@@ -199,7 +199,7 @@ export class NetDevice implements VirtioDevice {
 		await this.#backend.close();
 	}
 
-	/** VIRTIO_NET_S_LINK_UP is cleared for good; the frame that waits for room goes the way of all others. */
+	/** Clears VIRTIO_NET_S_LINK_UP for good. The frame that waits for room is dropped by the backend like all others. */
 	#linkDown(): void {
 		this.#networkUp = false;
 		clearTimeout(this.#bounce);
@@ -288,7 +288,7 @@ export class NetDevice implements VirtioDevice {
 	#deliverParked(rx: Virtqueue): boolean {
 		const length = this.#parkedBytes;
 		if (!this.#hold(rx, length)) {
-			/* A single buffer, or all that the ring can hold, is the most that this driver will ever offer. */
+			/* This driver can never offer more than one buffer, or than a full ring with MRG_RXBUF. */
 			const most = this.#held.length === (this.#mergeable ? rx.size : 1);
 			if (!most) return false;
 			logRateLimited(this.name, "warn", `a frame of ${length} bytes does not fit the driver's buffers`);

@@ -3,9 +3,9 @@
  * `ring.ts` has the layout of its memory.
  *
  * `pop` takes a chain off the available ring, `push` puts it on the used ring, `flush` publishes used.idx once for a
- * batch and interrupts once if the driver wants it. Chains are preallocated per head index and hold a snapshot of
- * their descriptors, checked and turned into Segments, so a guest that rewrites a descriptor afterwards changes
- * nothing. What a driver must not do breaks the queue: `broken` is called once and `pop` gives nothing any more.
+ * batch and interrupts once if the driver wants it. Chains are preallocated per head index. A chain holds a snapshot of
+ * its descriptors, checked and turned into Segments, so a guest that rewrites a descriptor afterwards changes nothing.
+ * A driver that breaks the rules breaks the queue: `broken` is called once, and `pop` gives nothing any more.
  */
 import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
@@ -203,7 +203,7 @@ export class Virtqueue {
 		return this.#dead ? 0 : this.#chains.filter((chain) => chain.inFlight).length;
 	}
 
-	/** From now on `pop` gives nothing and `push` works on: for a device that is brought to a halt. */
+	/** For a device that is brought to a halt: `pop` gives nothing from now on, and `push` still works. */
 	hold(): void {
 		this.#stopped = true;
 	}

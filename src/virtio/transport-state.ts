@@ -1,7 +1,6 @@
 /*
  * What a driver has told a transport (virtio 1.2 §2.1, §2.2, §4.2.2), apart from the transport's registers: as saved
- * state, and checked when it comes back. A restored transport must be one that a driver could have brought about by
- * its writes.
+ * state, and checked when it comes back. A restored transport must be in a state that a driver can reach by its writes.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import type { StateObject, StateReader } from "../base/state.ts";
@@ -32,7 +31,7 @@ export interface QueueSetup {
 	ready: boolean;
 }
 
-/** Which of it each register of the queue holds, QueueReady apart. */
+/** Which field each register of a queue holds, except QueueReady. */
 export const QUEUE_REGISTERS: Readonly<Record<number, Exclude<keyof QueueSetup, "ready"> | undefined>> = {
 	[VIRTIO_MMIO.QueueNum]: "num",
 	[VIRTIO_MMIO.QueueDescLow]: "descLow",
@@ -66,7 +65,7 @@ export interface TransportState {
 	setups: QueueSetup[];
 }
 
-/** A queue of which the driver has said nothing. */
+/** A queue that the driver has not set up. */
 const FRESH: QueueSetup = {
 	num: 0,
 	descLow: 0,

@@ -127,14 +127,14 @@ export class Transport implements Stateful {
 		});
 	}
 
-	/** Whoever waits in `released` need not wait any more. */
+	/** Ends all waits in `released`. */
 	release(): void {
 		const onReset = this.#onReset;
 		this.#onReset = undefined;
 		onReset?.();
 	}
 
-	/** Takes the device away from its driver, as a reset does that nobody asked for. */
+	/** Resets the device without its driver. */
 	detach(): void {
 		void this.#reset();
 	}
@@ -164,7 +164,7 @@ export class Transport implements Stateful {
 			Atomics.or(this.interruptStatus, 0, INTERRUPT_CONFIG_CHANGE);
 		}
 		this.#configStale = false;
-		/* An edge may have been on its way when the interrupt controllers were saved; one too many does no harm. */
+		/* The saved interrupt controllers may have missed an edge. One too many does no harm. */
 		if (Atomics.load(this.interruptStatus, 0) !== 0) this.#line.raise();
 		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
 	}
@@ -228,7 +228,7 @@ export class Transport implements Stateful {
 		this.#configStale = Buffer.compare(config, device.config) !== 0;
 	}
 
-	/** A reset is not complete (virtio 1.2 §2.4): Status is not 0 yet, and what the driver writes is for nobody. */
+	/** A reset is not complete (virtio 1.2 §2.4): Status is not 0 yet, and the driver's writes are ignored. */
 	protected get resetting(): boolean {
 		return this.#resetting !== undefined;
 	}
@@ -322,7 +322,7 @@ export class Transport implements Stateful {
 			memory: this.#memory,
 			enter: this.#enter,
 			observers: this.#observers,
-			/* A device that outlives this activation (late completions) must not speak for the next one. */
+			/* A late completion may call these after a reset. It must not affect the next activation. */
 			configChanged: () => {
 				this.state.configGeneration = (this.state.configGeneration + 1) >>> 0;
 				if (this.#queues === queues) this.#interrupt(INTERRUPT_CONFIG_CHANGE);

@@ -5,9 +5,9 @@
  *     guest --RW--> received() --> chunks --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
  *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
  *
- * The guest can never make us hold more than `bufAlloc` bytes and two chunks' room, in whatever packets it sends them: one
- * write is under way at a time, and what comes meanwhile is put together. The host never more than QUEUE_BYTES and one
- * chunk.
+ * Memory is bounded in both directions. Bytes of the guest take at most `bufAlloc` and room for two chunks, however small
+ * its packets are: only one write is under way, and payloads that arrive meanwhile are joined. Bytes of the host take at
+ * most QUEUE_BYTES and one chunk.
  */
 import type { Duplex } from "node:stream";
 import { ignore } from "../../base/errors.ts";
@@ -35,11 +35,11 @@ const PAYLOAD_BYTES = 64 * 1024;
 
 /** What a connection tells its device. */
 export interface ConnectionEvents {
-	/** The way into the machine, for what the stream tells. */
+	/** The way into the machine for events of the stream. */
 	enter(run: () => void): void;
 	/** `fill` may have a packet. */
 	ready(connection: Connection): void;
-	/** The host's stream broke: the guest must hear of a reset. */
+	/** The host's stream broke; the guest must get a reset. */
 	broken(connection: Connection): void;
 }
 
@@ -77,7 +77,7 @@ export class Connection {
 	#offset = 0;
 	#queuedBytes = 0;
 	#shutdownDue = 0;
-	#shutdownSaid = 0;
+	#shutdownSent = 0;
 
 	constructor(
 		hostPort: number,
@@ -117,7 +117,7 @@ export class Connection {
 		if (this.hasPending()) this.#events.ready(this);
 	}
 
-	/** The guest wants to know its credit. */
+	/** The guest has sent CREDIT_REQUEST. */
 	creditRequested(): void {
 		this.#pendingOps |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
 		this.#events.ready(this);
@@ -180,7 +180,7 @@ export class Connection {
 		this.#consumed(length);
 	}
 
-	/** The guest ends a half or both. True when it has ended both now: nothing more is to be said but RST. */
+	/** The guest ends a half or both. True when both have ended: the device then sends RST and nothing else. */
 	shutdown(flags: number): boolean {
 		const before = this.#guestShutdown;
 		this.#guestShutdown |= flags & SHUTDOWN_BOTH;
@@ -221,7 +221,7 @@ export class Connection {
 		if (this.state === "closed") return false;
 		if (this.#pendingOps !== 0) return true;
 		if (this.#queuedBytes > 0) return this.#credit() > 0 || !this.#creditAsked;
-		return this.#shutdownDue !== this.#shutdownSaid;
+		return this.#shutdownDue !== this.#shutdownSent;
 	}
 
 	/**
@@ -250,9 +250,9 @@ export class Connection {
 		} else {
 			op = VIRTIO_VSOCK_OP_SHUTDOWN;
 			flags = this.#shutdownDue;
-			this.#shutdownSaid = flags;
+			this.#shutdownSent = flags;
 		}
-		/* Whatever is said carries the credit, so an update of its own has become needless. */
+		/* Every packet carries the credit, so a pending CREDIT_UPDATE is no longer needed. */
 		this.#pendingOps &= ~(1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE);
 		this.#lastSentFwdCnt = this.#fwdCnt;
 		header.setOp(op, flags, payload);

@@ -1,11 +1,11 @@
 /*
  * virtio-vsock (virtio 1.2 §5.10): streams between ports of the guest and streams of a VsockBackend. This file is the
- * switchboard: it reads the guest's packets, finds the connection they belong to, and deals out the receive buffers
- * to the connections that have a packet to send, one packet each in turn.
+ * switchboard. It reads the guest's packets and finds their connections. It gives receive buffers to the connections
+ * that have a packet to send, one packet each in turn.
  *
  *     queue 0 rx: we write packets     queue 1 tx: we read packets     queue 2 events: a restore resets all streams
  *
- * A stream that its reader neglects runs out of credit and stalls alone; the queues always move on.
+ * A stream whose reader is slow runs out of credit and stalls alone. The queues always move on.
  */
 import type { Duplex } from "node:stream";
 import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
@@ -49,7 +49,7 @@ const MAX_CONNECTIONS = 1024;
 const BUF_ALLOC = 256 * 1024;
 const BUF_ALLOC_MANY = 64 * 1024;
 const MANY = 64;
-/** Resets owed to a guest that gives no receive buffers, before its own packets have to wait. */
+/** Resets that may wait for receive buffers of the guest. With more of them its own packets have to wait. */
 const MAX_RESETS = 256;
 /** Host-side ports of connections that the host begins. */
 const FIRST_HOST_PORT = 0x4000_0000;
@@ -138,7 +138,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#txStalled = false;
 	}
 
-	/** Streams cannot be saved: their other ends are not ours. */
+	/** Streams cannot be saved, because their other ends are outside this process. */
 	save(): SavedState {
 		return { version: 1 };
 	}
@@ -267,7 +267,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		}
 	}
 
-	/** Ends what the packet belonged to and says so, but never answers a reset with a reset. */
+	/** Ends the packet's connection and sends a reset, but never answers a reset with a reset. */
 	#refuse(connection: Connection | undefined, hostPort: number, guestPort: number, op: number): void {
 		if (connection !== undefined) this.#remove(connection);
 		if (op !== VIRTIO_VSOCK_OP_RST) this.#resets.push(hostPort, guestPort);
@@ -365,7 +365,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		return connection;
 	}
 
-	/** Ends a connection on our side, and with `tell` on the guest's. */
+	/** Ends a connection. With `tell` the guest gets a reset. */
 	#remove(connection: Connection, tell = false): void {
 		if (connection.state === "closed") return;
 		const { hostPort, guestPort } = connection;

@@ -51,7 +51,7 @@ export class Packet {
 		return from.copyTo(this.bytes) === HEADER_BYTES;
 	}
 
-	/** Context IDs have 64 bits of which the upper 32 are zero; a number that no CID equals stands for the others. */
+	/** A context ID; NaN, which equals no CID, when one of the reserved upper 32 bits is set (§5.10.4). */
 	get srcCid(): number {
 		return this.#cid(virtio_vsock_hdr.src_cid);
 	}
@@ -83,7 +83,7 @@ export class Packet {
 		return this.#view.getUint32(virtio_vsock_hdr.fwd_cnt, true);
 	}
 
-	/** Sets who speaks to whom; type is always STREAM. */
+	/** Sets source and destination; type is always STREAM. */
 	address(srcCid: number, srcPort: number, dstCid: number, dstPort: number): void {
 		const view = this.#view;
 		view.setUint32(virtio_vsock_hdr.src_cid, srcCid, true);
@@ -95,14 +95,14 @@ export class Packet {
 		view.setUint16(virtio_vsock_hdr.type, VIRTIO_VSOCK_TYPE_STREAM, true);
 	}
 
-	/** Sets what is said. */
+	/** Sets operation, flags and payload length. */
 	setOp(op: number, flags: number, len: number): void {
 		this.#view.setUint16(virtio_vsock_hdr.op, op, true);
 		this.#view.setUint32(virtio_vsock_hdr.flags, flags, true);
 		this.#view.setUint32(virtio_vsock_hdr.len, len, true);
 	}
 
-	/** Sets our receive buffer's size and how much of what came we have taken out of it. */
+	/** Sets the size of our receive buffer, and how many bytes have left it so far. */
 	credit(bufAlloc: number, fwdCnt: number): void {
 		this.#view.setUint32(virtio_vsock_hdr.buf_alloc, bufAlloc, true);
 		this.#view.setUint32(virtio_vsock_hdr.fwd_cnt, fwdCnt, true);

@@ -1,5 +1,5 @@
 /*
- * Connections that have a packet to send, first come first served: a list through the connections themselves, so that
+ * Connections that have a packet to send, first come first served. The list is linked through the connections, so that
  * a packet allocates nothing.
  */
 import type { Connection } from "./connection.ts";
