@@ -3,6 +3,7 @@
  * granted; output is granted anew as its reader takes it.
  */
 import { Readable, Writable } from "node:stream";
+import { signalStatus } from "../base/signals.ts";
 import { connectionLost } from "./connection.ts";
 import {
 	CREDIT_STDERR,
@@ -18,6 +19,11 @@ import {
 
 /** How a process ended. */
 export type ExitStatus = { code: number } | { signal: number };
+
+/** A shell's number for how a process ended: 128 + n for signal n. */
+export function exitStatus(exit: ExitStatus): number {
+	return "code" in exit ? exit.code : signalStatus(exit.signal);
+}
 
 /** What a session sends its frames with. @return false when the stream wants to drain first */
 export type SendFrame = (type: number, flags: number, payload?: Buffer) => boolean;
@@ -293,8 +299,7 @@ export class Session {
 	}
 }
 
-/** wait(2)'s status word. */
-/** What wait(2) says of a process. */
+/** How a process ended, from wait(2)'s status word. */
 export function decodeWaitStatus(status: number): ExitStatus {
 	const signal = status & 0x7f;
 	return signal === 0 ? { code: (status >>> 8) & 0xff } : { signal };

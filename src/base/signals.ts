@@ -1,10 +1,29 @@
 /*
  * Signals of processes: what a shell calls their end, and which are passed on to a payload.
  */
+import { constants } from "node:os";
+import { TsvmmError } from "./errors.ts";
 
 /** The exit status of a process that a signal has ended, as a shell has it: 128 + its number. */
 export function signalStatus(signal: number): number {
 	return 128 + signal;
+}
+
+/** "SIGINT" for 2; "signal 34" for one that has no name. */
+function signalName(signal: number): string {
+	const known = Object.entries(constants.signals).find(([, number]) => number === signal);
+	return known?.[0] ?? `signal ${signal}`;
+}
+
+/** A signal has ended the work of this process (ERR_INTERRUPTED); the exit status is 128 + its number. */
+export class InterruptedError extends TsvmmError {
+	override readonly exitStatus: number;
+
+	/** @param attempt what was interrupted: "build the kernel" */
+	constructor(attempt: string, signal: number) {
+		super("ERR_INTERRUPTED", `Cannot ${attempt}: interrupted by ${signalName(signal)}`);
+		this.exitStatus = signalStatus(signal);
+	}
 }
 
 /**

@@ -3,18 +3,9 @@
  * half-made stays, and the exit status is 128 + the signal's number, as a shell expects.
  */
 import { constants } from "node:os";
-import { TsvmmError } from "../base/errors.ts";
+import { InterruptedError } from "../base/signals.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-
-class InterruptedError extends TsvmmError {
-	override readonly exitStatus: number;
-
-	constructor(what: string, signal: (typeof SIGNALS)[number]) {
-		super("ERR_INTERRUPTED", `Cannot ${what}: interrupted by ${signal}`);
-		this.exitStatus = 128 + constants.signals[signal];
-	}
-}
 
 /**
  * Runs `work`; its signal aborts when this process is told to end. The same signal once more ends the process at once:
@@ -24,7 +15,9 @@ class InterruptedError extends TsvmmError {
  */
 export async function untilInterrupted<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
 	const abort = new AbortController();
-	const stops = SIGNALS.map((name) => [name, () => abort.abort(new InterruptedError(what, name))] as const);
+	const stops = SIGNALS.map(
+		(name) => [name, () => abort.abort(new InterruptedError(what, constants.signals[name]))] as const,
+	);
 	for (const [name, stop] of stops) process.once(name, stop);
 	try {
 		return await work(abort.signal);

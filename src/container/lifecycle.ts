@@ -4,8 +4,8 @@
  */
 import { constants } from "node:os";
 import type { ExecSpec } from "../agent/client.ts";
-import type { ExitStatus } from "../agent/session.ts";
-import { TsvmmError } from "../base/errors.ts";
+import { exitStatus } from "../agent/session.ts";
+import { InterruptedError } from "../base/signals.ts";
 import { attach, type ForegroundStdio } from "../host/foreground.ts";
 import { Container, type ContainerPlan, type GuestMachine, type StartTimes } from "./container.ts";
 
@@ -67,11 +67,6 @@ export async function runOnMachine(
 	}
 }
 
-/** 128 + n for signal n, as a shell has it. */
-export function exitStatus(exit: ExitStatus): number {
-	return "code" in exit ? exit.code : 128 + exit.signal;
-}
-
 function terminalSpec(exec: ExecSpec, { stdin, terminal }: ForegroundStdio): ExecSpec {
 	if (terminal !== undefined) return { ...exec, tty: terminal.size() };
 	return stdin === undefined ? { ...exec, stdin: "null" } : exec;
@@ -113,16 +108,6 @@ class SignalGate {
 	#arrived(signal: number): void {
 		if (signal === SIGINT || signal === SIGTERM) this.#insistence++;
 		if (this.#container !== undefined && this.#insistence < INSISTENT) this.#container.kill(signal);
-		else if (ENDING.has(signal)) this.#abort.abort(new InterruptedError(signal));
-	}
-}
-
-/** A signal ended the machine before the payload had a chance to; the exit status is 128 + n. */
-export class InterruptedError extends TsvmmError {
-	override readonly exitStatus: number;
-
-	constructor(signal: number) {
-		super("ERR_INTERRUPTED", `Cannot run the container to its end: stopped by signal ${signal}`);
-		this.exitStatus = 128 + signal;
+		else if (ENDING.has(signal)) this.#abort.abort(new InterruptedError("run the container to its end", signal));
 	}
 }

@@ -3,7 +3,7 @@
  */
 import { constants } from "node:os";
 import type { Readable } from "node:stream";
-import type { ExitStatus, Session } from "../agent/session.ts";
+import { exitStatus, type Session } from "../agent/session.ts";
 import { HostError } from "../base/errors.ts";
 
 export interface ExecResult {
@@ -11,11 +11,6 @@ export interface ExecResult {
 	status: number;
 	stdout: Buffer;
 	stderr: Buffer;
-}
-
-/** A shell's number for how a process ended. */
-export function exitStatus(exit: ExitStatus): number {
-	return "code" in exit ? exit.code : 128 + exit.signal;
 }
 
 async function bytes(stream: Readable): Promise<Buffer> {

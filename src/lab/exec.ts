@@ -3,10 +3,9 @@
  * signals, and its exit status as ours.
  */
 import { constants } from "node:os";
-import type { Session } from "../agent/session.ts";
+import { exitStatus, type Session } from "../agent/session.ts";
 import { HostError } from "../base/errors.ts";
 import { attach, type ForegroundStdio, ownStdio } from "../host/foreground.ts";
-import { exitStatus } from "./collect.ts";
 import type { Lab } from "./lab.ts";
 import { LabPaths } from "./paths.ts";
 

@@ -9,9 +9,9 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import { exitStatus } from "../agent/session.ts";
 import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
-import { exitStatus } from "./collect.ts";
 import { answerRequests, CONTROL_PROTOCOL, type LabAnswer, type LabRequest } from "./control.ts";
 import { FileTree } from "./file-tree.ts";
 import { LabVm } from "./lab-vm.ts";

@@ -10,11 +10,11 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Session } from "../../src/agent/session.ts";
+import { exitStatus, type Session } from "../../src/agent/session.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { buildKernel } from "../../src/kernel/build.ts";
 import { fetchKernel, type GuestKernel } from "../../src/kernel/store.ts";
-import { exitStatus, within } from "../../src/lab/collect.ts";
+import { within } from "../../src/lab/collect.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { testInitrd } from "./initrd.ts";
 
