@@ -4,9 +4,9 @@
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { cacheDirectory } from "../../src/base/paths.ts";
 import { importImage } from "../../src/container/image/import.ts";
 import { ImageStore } from "../../src/container/image/store.ts";
+import { cacheDirectory } from "../../src/host/directories.ts";
 import { withFileLock } from "../../src/host/file-lock.ts";
 import { buildBusybox } from "./busybox.ts";
 import { buildDebianTools } from "./debian-tools.ts";

@@ -9,10 +9,10 @@
  */
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { duplexPair } from "../base/duplex-pair.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError, ignore } from "../base/errors.ts";
 import type { VsockBackend, VsockGuest } from "./contract.ts";
+import { duplexPair } from "./duplex-pair.ts";
 import { UnixListener } from "./unix-listener.ts";
 
 /** "CONNECT 4294967295\n" and some patience. */

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import { explain, TsvmmError } from "../base/errors.ts";
-import { cacheDirectory } from "../base/paths.ts";
+import { cacheDirectory } from "../host/directories.ts";
 import { native, packageRoot, repairCommand } from "../host/native.ts";
 import { findTool, packageOf } from "../host/tools.ts";
 import { listKernels } from "../kernel/store.ts";

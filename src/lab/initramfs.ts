@@ -4,7 +4,7 @@
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../base/cpio.ts";
+import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../boot/cpio.ts";
 import { packageRoot } from "../host/native.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
 import type { LabKernel } from "./kernel.ts";

@@ -7,9 +7,9 @@
 import { createHash } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cacheDirectory } from "../base/paths.ts";
 import { fetchPackage, unpackPackage } from "../debian/packages.ts";
 import { obtainDirectory } from "../host/cache-directory.ts";
+import { cacheDirectory } from "../host/directories.ts";
 import { markUsed, removeUnused } from "../host/unused.ts";
 import { PINS } from "../kernel/pins.ts";
 import { extractVmlinux } from "../kernel/vmlinux.ts";

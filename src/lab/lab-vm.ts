@@ -10,7 +10,7 @@ import { AgentBroker } from "../agent/broker.ts";
 import { AgentClient, ExecError, type ExecSpec } from "../agent/client.ts";
 import { encodeFrame, FRAME, KEEPALIVE_SESSION } from "../agent/protocol.ts";
 import type { ExitStatus } from "../agent/session.ts";
-import { duplexPair } from "../base/duplex-pair.ts";
+import { duplexPair } from "../backends/duplex-pair.ts";
 import { explain, HostError, TsvmmError } from "../base/errors.ts";
 import { collect, type ExecResult, within } from "./collect.ts";
 import type { Qemu } from "./qemu.ts";

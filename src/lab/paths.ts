@@ -13,8 +13,8 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UsageError } from "../base/errors.ts";
-import { runtimeDirectory } from "../base/paths.ts";
 import { run } from "../host/command.ts";
+import { runtimeDirectory } from "../host/directories.ts";
 import type { Share } from "./shares.ts";
 
 /** What flock exits with when somebody else has the lock. */

@@ -8,7 +8,7 @@ import { closeSync, lstatSync, openSync, realpathSync, statSync } from "node:fs"
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, resolve, sep } from "node:path";
 import { explain, UsageError } from "../base/errors.ts";
-import { cacheDirectory, runtimeDirectory } from "../base/paths.ts";
+import { cacheDirectory, runtimeDirectory } from "../host/directories.ts";
 import { packageRoot } from "../host/native.ts";
 
 /** none: an empty directory is in its place. directory: it exists, but only what is shared besides is in it. */

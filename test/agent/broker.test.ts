@@ -16,7 +16,7 @@ import {
 	FRAME,
 } from "../../src/agent/protocol.ts";
 import type { ExitStatus } from "../../src/agent/session.ts";
-import { duplexPair } from "../../src/base/duplex-pair.ts";
+import { duplexPair } from "../../src/backends/duplex-pair.ts";
 import { AGENT, buildAgent, NativeAgent } from "./native-agent.ts";
 
 const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };

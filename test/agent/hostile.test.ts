@@ -19,7 +19,7 @@ import {
 } from "../../src/agent/protocol.ts";
 import type { Session } from "../../src/agent/session.ts";
 import { FrameSplitter } from "../../src/agent/splitter.ts";
-import { duplexPair } from "../../src/base/duplex-pair.ts";
+import { duplexPair } from "../../src/backends/duplex-pair.ts";
 import type { TsvmmError } from "../../src/base/errors.ts";
 import { Random, randomFrame } from "./random.ts";
 

@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/base/cpio.ts";
+import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/boot/cpio.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { listKernels } from "../../src/kernel/store.ts";
 import { within } from "../../src/lab/collect.ts";

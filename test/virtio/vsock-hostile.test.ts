@@ -3,7 +3,7 @@
  * can do wrong with connections is in vsock.test.ts.
  */
 import type { VsockBackend } from "../../src/backends/contract.ts";
-import { duplexPair } from "../../src/base/duplex-pair.ts";
+import { duplexPair } from "../../src/backends/duplex-pair.ts";
 import { VsockDevice } from "../../src/virtio/vsock/device.ts";
 import { deviceSuite } from "./device-suite.ts";
 import { CID, header } from "./vsock-guest.ts";

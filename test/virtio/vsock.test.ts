@@ -436,7 +436,7 @@ describe("VsockDevice reset in mid-flight", () => {
 		const guest = new GuestVsock(driver);
 		guest.connect(52);
 		driver.reset();
-		const { duplexPair } = await import("../../src/base/duplex-pair.ts");
+		const { duplexPair } = await import("../../src/backends/duplex-pair.ts");
 		const [ours, theirs] = duplexPair();
 		settle(theirs);
 		await new Promise((resolve) => setTimeout(resolve, 10));

@@ -17,7 +17,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
-import { cacheDirectory } from "../../base/paths.ts";
+import { cacheDirectory } from "../../host/directories.ts";
 import { FileLock } from "../../host/file-lock.ts";
 import type { StoredImage } from "./config.ts";
 import { writeFailure } from "./failure.ts";

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ensureDemoImage } from "../../../guests/images/demo.ts";
 import { smallTar } from "../../../guests/images/layout.ts";
-import { cacheDirectory } from "../../../src/base/paths.ts";
 import { ImageStore } from "../../../src/container/image/store.ts";
+import { cacheDirectory } from "../../../src/host/directories.ts";
 import { useDirectory } from "./archives.ts";
 import { builtRootfs } from "./built-rootfs.ts";
 

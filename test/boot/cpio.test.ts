@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../../src/base/cpio.ts";
+import { packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../../src/boot/cpio.ts";
 
 const entries = [
 	{ name: "dev", mode: S_IFDIR | 0o755 },

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { cacheDirectory, runtimeDirectory } from "../../src/base/paths.ts";
+import { cacheDirectory, runtimeDirectory } from "../../src/host/directories.ts";
 
 let directory: string;
 const saved = { ...process.env };

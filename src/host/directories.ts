@@ -6,7 +6,7 @@
 import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { errnoName, explain, HostError } from "./errors.ts";
+import { errnoName, explain, HostError } from "../base/errors.ts";
 
 /** $TSVMM_CACHE, $XDG_CACHE_HOME/tsvmm or ~/.cache/tsvmm, made if need be. */
 export function cacheDirectory(): string {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { duplexPair } from "../../src/base/duplex-pair.ts";
+import { duplexPair } from "../../src/backends/duplex-pair.ts";
 
 /** All of a stream; unlike `for await` this leaves its other half alone. */
 function all(stream: Duplex): Promise<Buffer> {
