@@ -40,14 +40,14 @@ export async function loadKernel(memory: GuestMemory, file: ImageFile, lowRamEnd
 	if (isBzImage(head)) return await loadBzImage(memory, file, head, lowRamEnd);
 	if (isElfKernel(head)) return await loadElf(memory, file, head, lowRamEnd);
 	const { path } = file;
-	const sighting = identify(head);
-	if (sighting.otherArchitecture === true) {
-		throw new ImageError("ERR_KERNEL_ARCH", `Cannot load kernel ${path}: found ${sighting.found}, need x86-64`);
+	const format = identify(head);
+	if (format.otherArchitecture === true) {
+		throw new ImageError("ERR_KERNEL_ARCH", `Cannot load kernel ${path}: found ${format.found}, need x86-64`);
 	}
 	throw new ImageError(
 		"ERR_KERNEL_FORMAT",
-		`Cannot load kernel ${path}: neither an ELF vmlinux nor a bzImage: found ${sighting.found}`,
-		{ hint: sighting.hint },
+		`Cannot load kernel ${path}: neither an ELF vmlinux nor a bzImage: found ${format.found}`,
+		{ hint: format.hint },
 	);
 }
 

@@ -19,9 +19,12 @@ test("defines: finds definitions, not mentions", () => {
 	expect(found("native/runloop.c", "ioctl")).toBe(false);
 });
 
+/* Here, because a test has a time limit and a busy machine may need long to parse so many files. */
+const references = pages.flatMap((page) => referencesIn(textOf(page)).map((to) => ({ page, ...to })));
+const gone = references.filter((to) => !existsSync(join(root, to.path)) || !defines(to));
+
 test("every file#symbol in the documentation names a definition", () => {
-	const references = pages.flatMap((page) => referencesIn(textOf(page)).map((to) => ({ page, ...to })));
-	const gone = references.filter((to) => !existsSync(join(root, to.path)) || !defines(to));
+	expect(references.length).toBeGreaterThan(40);
 	expect(gone.map(({ page, path, symbol }) => `${page}: ${path}#${symbol}`)).toEqual([]);
 });
 
