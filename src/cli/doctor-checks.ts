@@ -118,6 +118,7 @@ const TOOLS: [tool: string, purpose: string, needed?: Finding["needed"]][] = [
 	["sqfstar", "images", "run"],
 	["xz", "kernels of Debian", "run"],
 	["apt-get", "kernels of Debian", "run"],
+	["zstd", "images and kernels that are packed with it"],
 	["qemu-system-x86_64", "the lab", "lab"],
 	["busybox", "the lab and the demo image", "lab"],
 	["setpriv", "the lab", "lab"],

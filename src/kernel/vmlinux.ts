@@ -10,7 +10,6 @@ import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
-import { decompress as unzstd } from "fzstd";
 import { compressionOf } from "../base/compression.ts";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { HDRS, protocolVersion, setup_header, setupSize } from "../boot/bzimage.ts";
@@ -52,8 +51,8 @@ async function decompressWith(tool: string, suffix: string, data: Buffer, direct
 	const packed = join(directory, `payload${suffix}`);
 	const plain = join(directory, "payload");
 	await writeFile(packed, data);
-	const args = tool === "lz4" ? ["-d", "-q", "-f", packed, plain] : ["-d", "-q", "-f", packed];
-	await run(tool, args);
+	/* Only lz4 wants the name of its output. */
+	await run(tool, ["-d", "-q", "-f", packed, ...(tool === "lz4" ? [plain] : [])]);
 	return await readFile(plain);
 }
 
@@ -63,7 +62,7 @@ async function decompress(payload: Buffer, name: string, directory: string): Pro
 	const data = payload.subarray(0, -4);
 	try {
 		if (format === "gzip") return await promisify(gunzip)(payload);
-		if (format === "zstd") return unzstd(data);
+		if (format === "zstd") return await decompressWith("zstd", ".zst", data, directory);
 		if (format === "xz") return await decompressWith("xz", ".xz", data, directory);
 		if (format === "lz4") return await decompressWith("lz4", ".lz4", data, directory);
 	} catch (error) {
@@ -89,7 +88,8 @@ async function decompress(payload: Buffer, name: string, directory: string): Pro
  *
  * @param kernel path of a bzImage ("vmlinuz") or an ELF vmlinux
  * @param vmlinux path to write; its directory must exist
- * @throws ImageError ERR_KERNEL_FORMAT, ERR_KERNEL_TRUNCATED, ERR_KERNEL_CORRUPT; HostError ERR_CACHE
+ * @throws ImageError ERR_KERNEL_FORMAT, ERR_KERNEL_TRUNCATED, ERR_KERNEL_CORRUPT; HostError ERR_CACHE,
+ *   ERR_TOOL_MISSING
  */
 export async function extractVmlinux(kernel: string, vmlinux: string): Promise<void> {
 	let image: Buffer;

@@ -74,6 +74,7 @@ test.each<[string, string, () => Buffer]>([
 	["a truncated file", "ERR_KERNEL_TRUNCATED", () => bzImage(gzipSync(elf())).subarray(0, -60)],
 	["a damaged payload", "ERR_KERNEL_CORRUPT", () => bzImage(damaged)],
 	["a damaged xz payload", "ERR_KERNEL_CORRUPT", () => bzImage(pack("xz", ["-c"], elf()).fill(7, 30, 60))],
+	["a damaged zstd payload", "ERR_KERNEL_CORRUPT", () => bzImage(pack("zstd", ["-c"], elf()).fill(7, 6, 20))],
 	["an unknown compression", "ERR_KERNEL_FORMAT", () => bzImage(Buffer.alloc(400, "unknown"))],
 	["a payload that is no ELF file", "ERR_KERNEL_FORMAT", () => bzImage(gzipSync(Buffer.alloc(4000)))],
 	["a 32-bit kernel", "ERR_KERNEL_ARCH", () => elf({ elfClass: 1, machine: 3 })],

@@ -1,7 +1,7 @@
 /*
  * Compressed streams: told apart by their first bytes, never by name or media type. What comes out is counted, so that a
- * small file cannot fill the disk, and the memory that it takes is bounded. gzip by Node, xz and zstd by their tools
- * (children that are ended with the stream), zstd by fzstd where the tool is missing.
+ * small file cannot fill the disk, and the memory that it takes is bounded. gzip by Node, xz and zstd by their tools,
+ * which are children that end with the stream.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -35,7 +35,7 @@ export function layerCompression(head: Uint8Array): LayerCompression {
  *
  * @param file what to call the stream in messages
  * @throws ImageError ERR_IMAGE_MALFORMED when it is damaged or cut off, ERR_IMAGE_TOO_LARGE when it unpacks to more than
- *   the budget has, or needs more memory for that than its tool may take
+ *   the budget has, or needs more memory for that than its tool may take; HostError ERR_TOOL_MISSING
  */
 export async function* decompress(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -77,9 +77,8 @@ function unpack(
 		case "gzip":
 			return gunzip(source);
 		case "zstd":
-			return findTool("zstd") === undefined ? unzstd(source) : unpackWith("zstd", source);
 		case "xz":
-			return unpackWith("xz", source);
+			return unpackWith(compression, source);
 		case "bzip2":
 			throw new ImageError("ERR_IMAGE_FORMAT", "Cannot read image: it is compressed with bzip2", {
 				hint: "Unpack it with bunzip2 first; gzip, zstd and xz are understood",
@@ -98,49 +97,6 @@ async function* gunzip(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>)
 		input.destroy();
 		output.destroy();
 	}
-}
-
-/** One push unpacks all at once, and 4 bytes may stand for 128 KiB: small pushes bound the memory, here to 64 MiB. */
-const ZSTD_PUSH = 2 * 1024;
-
-/** Largest window of a zstd frame, as for the zstd tool: fzstd holds and moves the whole window for every block. */
-const ZSTD_WINDOW = TOOL_MEMORY_MIB.zstd * 2 ** 20;
-
-/** Exported for tests: the way without the zstd tool. */
-export async function* unzstd(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-	const { Decompress } = await import("fzstd");
-	let ready: Uint8Array[] = [];
-	const stream = new Decompress((chunk) => {
-		/* fzstd may reuse its window. */
-		if (chunk.length > 0) ready.push(chunk.slice());
-	});
-	let begun = false;
-	for await (const chunk of source) {
-		if (!begun && windowOf(chunk) > ZSTD_WINDOW) throw new NeedsMemory("fzstd", TOOL_MEMORY_MIB.zstd);
-		begun = true;
-		for (let at = 0; at < chunk.length; at += ZSTD_PUSH) {
-			stream.push(chunk.subarray(at, at + ZSTD_PUSH));
-			const out = ready;
-			ready = [];
-			yield* out;
-		}
-	}
-	stream.push(new Uint8Array(0), true);
-	yield* ready;
-}
-
-/** The window that the first frame of a zstd stream asks for, in bytes (RFC 8878 §3.1.1.1). */
-function windowOf(head: Uint8Array): number {
-	const descriptor = head[4] ?? 0;
-	if ((descriptor & 0x20) === 0) {
-		const exponent = (head[5] ?? 0) >> 3;
-		return 2 ** (10 + exponent) * (1 + ((head[5] ?? 0) & 7) / 8);
-	}
-	const length = 1 << (descriptor >> 6);
-	const at = 5 + [0, 1, 2, 4][descriptor & 3]!;
-	let size = length === 2 ? 256 : 0;
-	for (let i = 0; i < length; i++) size += (head[at + i] ?? 0) * 256 ** i;
-	return size;
 }
 
 async function* unpackWith(
