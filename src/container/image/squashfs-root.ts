@@ -1,7 +1,8 @@
 /*
- * Mends the root directory's inode in a squashfs that sqfstar 4.5 made: it takes the mode as an option but gives the
- * root directory to whoever runs it, at the time of the run, so that an image built by user 1000 would let the guest's
- * user 1000 write in /. Inodes and the id table are uncompressed (-noI), so owner and time are a few bytes in place.
+ * Gives the root directory of a squashfs its owner and time. sqfstar 4.5.1, which Debian 12 has, obeys -root-mode, but
+ * accepts -root-uid, -root-gid and -root-time and ignores them, and it ignores the tar's entry for "./" as well. It gives
+ * the root directory to the user who runs it, so the guest's user 1000 could write in / when user 1000 built the image.
+ * Inodes and the id table are uncompressed (-noI), so owner and time are a few bytes in place.
  *
  *     superblock.root_inode -> metadata block (2-byte length, 8 KiB of inodes) -> uid, gid (indices), mtime
  *     superblock.id_table   -> positions of metadata blocks -> uint32 ids
@@ -71,8 +72,8 @@ export async function patchRootInode(
 		const position = await at(field);
 		const index = (await readAt(handle, position, 2)).readUInt16LE();
 		/*
-		 * An id that no file has: the builder's entry becomes it. If files of the image have the builder's id, that
-		 * entry must stay and the table cannot grow: root's then, and if no file is root's, the builder's.
+		 * The table cannot grow. An id that it lacks replaces the builder's, unless a file of the image has the
+		 * builder's id. Then the root directory becomes root's, or stays the builder's if the table lacks root too.
 		 */
 		const own = ids[index];
 		if (own === undefined) throw unexpected("an owner that is not in the id table");
