@@ -271,7 +271,7 @@ function hostStdio({ interactive, tty }: RunFlags): ForegroundStdio & { close():
 }
 
 /** "host 85 ms, kernel 640 ms, init 31 ms, payload 12 ms" */
-export function describeTimes(times: PhaseTimes): string {
+function describeTimes(times: PhaseTimes): string {
 	return Object.entries(times)
 		.map(([phase, ms]) => `${phase} ${Math.round(ms)} ms`)
 		.join(", ");

@@ -31,7 +31,7 @@ export interface ImageLimits {
 	readonly freeBytes: number;
 }
 
-export const IMAGE_LIMITS: ImageLimits = {
+const IMAGE_LIMITS: ImageLimits = {
 	images: 1000,
 	entries: 2_000_000,
 	heldBytes: 1.5 * GiB,

@@ -9,7 +9,7 @@ import { malformed } from "../failure.ts";
 import { type FileRange, readRange, type TarXattrs } from "./entry.ts";
 
 /** Most bytes of extended headers (pax, GNU long names, labels) between two members. Names are at most 4 KiB. */
-export const MAX_EXTENSION = 1024 * 1024;
+const MAX_EXTENSION = 1024 * 1024;
 
 const XATTR = "SCHILY.xattr.";
 const SPARSE = "GNU.sparse.";
