@@ -5,9 +5,11 @@
  */
 
 export type { MemoryRegion } from "./base/guest-memory.ts";
+export type { Layout, Member, Row, Sized, Struct } from "./base/struct.ts";
 export { GuestRam, type RamBacking, type RamOptions, type RamRange } from "./host/ram.ts";
 export { RunLoop, type RunLoopEvents } from "./host/run-loop.ts";
 export * from "./kvm/constants.ts";
+export * from "./kvm/struct-view.ts";
 export * from "./kvm/structs.ts";
 export { Kvm } from "./kvm/system.ts";
 export { Vcpu } from "./kvm/vcpu.ts";

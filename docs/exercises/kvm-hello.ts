@@ -5,7 +5,17 @@
  *
  *     npx tsx docs/exercises/kvm-hello.ts
  */
-import { GuestRam, KVM_EXIT_HLT, KVM_EXIT_IO, Kvm, kvm_regs, kvm_run, kvm_run_io, kvm_sregs, RunLoop } from "tsvmm/kvm";
+import {
+	GuestRam,
+	KVM_EXIT_HLT,
+	KVM_EXIT_IO,
+	Kvm,
+	kvm_regs,
+	kvm_run,
+	kvm_run_io,
+	RunLoop,
+	structView,
+} from "tsvmm/kvm";
 
 // biome-ignore format: one instruction per line
 const CODE = [
@@ -30,14 +40,14 @@ vm.setUserMemoryRegion({ slot: 0, gpa: CODE_ADDRESS, hva: region.hva, sizeBytes:
 /* A processor: code segment at 0, instruction pointer at our code, 2 in AL and 2 in BL. */
 const vcpu = vm.createVcpu(0);
 const sregs = vcpu.getSregs();
-sregs.writeBigUInt64LE(0n, kvm_sregs.cs); /* cs.base, the first member of struct kvm_segment */
-sregs.writeUInt16LE(0, kvm_sregs.cs + 12); /* cs.selector */
+sregs.cs.base = 0n;
+sregs.cs.selector = 0;
 vcpu.setSregs(sregs);
-const regs = Buffer.alloc(kvm_regs.sizeof);
-regs.writeBigUInt64LE(BigInt(CODE_ADDRESS), kvm_regs.rip);
-regs.writeBigUInt64LE(2n, kvm_regs.rax);
-regs.writeBigUInt64LE(2n, kvm_regs.rbx);
-regs.writeBigUInt64LE(2n, kvm_regs.rflags); /* bit 1 is always set */
+const regs = structView(kvm_regs);
+regs.rip = BigInt(CODE_ADDRESS);
+regs.rax = 2n;
+regs.rbx = 2n;
+regs.rflags = 2n; /* bit 1 is always set */
 vcpu.setRegs(regs);
 
 /* Run it: every exit comes back here, with the reason in struct kvm_run. */

@@ -10,12 +10,31 @@ export type Member = "u8" | "u16" | "u32" | "u64" | "s16" | "s32" | "s64" | Size
 
 /** Anything with a size and an alignment, both in bytes. */
 export interface Sized {
+	/** Its size. */
 	readonly sizeof: number;
+	/** What its address is a multiple of. */
 	readonly alignof: number;
 }
 
 /** Offsets in bytes by field name, plus the struct's own size and alignment. */
 export type Layout<F extends string> = Readonly<Record<F, number>> & Sized & { readonly structName: string };
+
+/** Where a struct keeps its members' types, for those who make typed views of it (kvm/struct-view.ts). */
+export const MEMBERS = Symbol("members");
+
+/** A struct: its layout, and the types of its members. */
+export type Struct<N extends string, M extends Readonly<Record<string, Member>>> = Layout<keyof M & string> & {
+	readonly structName: N;
+	readonly [MEMBERS]: M;
+};
+
+/** Members of one type in a row. */
+export interface Row<M extends Member> extends Sized {
+	/** The type of each. */
+	readonly element: M;
+	/** How many; 0 for a flexible array member, which has none in a view. */
+	readonly count: number;
+}
 
 const SCALAR: Record<string, number> = { u8: 1, u16: 2, u32: 4, u64: 8, s16: 2, s32: 4, s64: 8 };
 
@@ -26,9 +45,9 @@ function sized(member: Member): Sized {
 }
 
 /** `count` members of one type in a row, as in `__u64 gpa[4]`. A count of 0 is a flexible array member. */
-export function array(member: Member, count: number): Sized {
+export function array<const M extends Member>(member: M, count: number): Row<M> {
 	const one = sized(member);
-	return { sizeof: one.sizeof * count, alignof: one.alignof };
+	return { sizeof: one.sizeof * count, alignof: one.alignof, element: member, count };
 }
 
 /** A union: as large as its largest member. */
@@ -49,11 +68,11 @@ function roundUp(value: number, multiple: number): number {
  * @param members field names in order with their types
  * @param packed true for `__attribute__((packed))`
  */
-export function struct<const M extends Record<string, Member>>(
-	structName: string,
+export function struct<const N extends string, const M extends Readonly<Record<string, Member>>>(
+	structName: N,
 	members: M,
 	packed = false,
-): Layout<keyof M & string> {
+): Struct<N, M> {
 	const layout: Record<string, number | string> = {};
 	let offset = 0;
 	let alignof = 1;
@@ -64,7 +83,6 @@ export function struct<const M extends Record<string, Member>>(
 		offset += sizeof;
 		if (!packed) alignof = Math.max(alignof, own);
 	}
-	return Object.freeze({ ...layout, structName, sizeof: roundUp(offset, alignof), alignof }) as Layout<
-		keyof M & string
-	>;
+	const sizes = { sizeof: roundUp(offset, alignof), alignof };
+	return Object.freeze({ ...layout, structName, ...sizes, [MEMBERS]: members }) as unknown as Struct<N, M>;
 }

@@ -1,5 +1,5 @@
 /*
- * What the boot CPU holds when it enters the kernel, as the buffers that KVM's ioctls take. Two ways in:
+ * What the boot CPU holds when it enters the kernel, as KVM's ioctls take it. Two ways in:
  *
  *     pvh      32-bit protected mode, flat segments, paging off, EBX = start info (xen/docs/misc/pvh.pandoc)
  *     linux64  long mode, first 4 GiB mapped one to one, RSI = zero page (Documentation/arch/x86/boot.rst, 64-bit)
@@ -8,17 +8,15 @@
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import {
-	kvm_cpuid_entry2,
-	kvm_cpuid2,
-	kvm_dtable,
-	kvm_fpu,
-	kvm_lapic_state,
-	kvm_regs,
-	kvm_segment,
-	kvm_sregs,
-	kvm_xcr,
-	kvm_xcrs,
-} from "../kvm/structs.ts";
+	type KvmFpu,
+	type KvmLapicState,
+	type KvmRegs,
+	type KvmSegment,
+	type KvmSregs,
+	type KvmXcrs,
+	structView,
+} from "../kvm/struct-view.ts";
+import { kvm_cpuid_entry2, kvm_cpuid2, kvm_fpu, kvm_lapic_state, kvm_regs, kvm_xcrs } from "../kvm/structs.ts";
 import { GDT_ADDRESS, PAGE_TABLES_ADDRESS, START_INFO_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
 import type { BootProtocol } from "./loaded.ts";
 
@@ -56,32 +54,32 @@ const CODE64: SegmentType = { selector: CODE, type: 0xb, limit: 0xffffffff, db: 
 const DATA32: SegmentType = { selector: DATA, type: 0x3, limit: 0xffffffff, db: 1, l: 0, s: 1, g: 1 };
 const TSS32: SegmentType = { selector: TASK, type: 0xb, limit: 0x67, db: 0, l: 0, s: 0, g: 0 };
 
-/** struct kvm_regs for the first instruction at `entry`. */
-export function bootRegs(protocol: BootProtocol, entry: number): Buffer {
-	const regs = Buffer.alloc(kvm_regs.sizeof);
-	regs.writeBigUInt64LE(RFLAGS_RESERVED, kvm_regs.rflags);
-	regs.writeBigUInt64LE(BigInt(entry), kvm_regs.rip);
-	if (protocol === "pvh") regs.writeBigUInt64LE(BigInt(START_INFO_ADDRESS), kvm_regs.rbx);
-	else regs.writeBigUInt64LE(BigInt(ZERO_PAGE_ADDRESS), kvm_regs.rsi);
+/** The registers for the first instruction at `entry`. */
+export function bootRegs(protocol: BootProtocol, entry: number): KvmRegs {
+	const regs = structView(kvm_regs);
+	regs.rflags = RFLAGS_RESERVED;
+	regs.rip = BigInt(entry);
+	if (protocol === "pvh") regs.rbx = BigInt(START_INFO_ADDRESS);
+	else regs.rsi = BigInt(ZERO_PAGE_ADDRESS);
 	return regs;
 }
 
 /** Turns what KVM_GET_SREGS answered into the boot CPU's state, in place. Returns `sregs`. */
-export function bootSregs(sregs: Buffer, protocol: BootProtocol): Buffer {
+export function bootSregs(sregs: KvmSregs, protocol: BootProtocol): KvmSregs {
 	const long = protocol === "linux64";
-	writeSegment(sregs, kvm_sregs.cs, long ? CODE64 : CODE32);
-	for (const at of [kvm_sregs.ds, kvm_sregs.es, kvm_sregs.fs, kvm_sregs.gs, kvm_sregs.ss]) {
-		writeSegment(sregs, at, DATA32);
-	}
-	writeSegment(sregs, kvm_sregs.tr, TSS32);
-	writeTable(sregs, kvm_sregs.gdt, GDT_ADDRESS, GDT_ENTRIES * 8 - 1);
-	writeTable(sregs, kvm_sregs.idt, 0, 0);
-	const cr0 = CR0_PE | CR0_ET | (long ? CR0_NE | CR0_PG : 0n);
-	sregs.writeBigUInt64LE(cr0, kvm_sregs.cr0);
-	sregs.writeBigUInt64LE(0n, kvm_sregs.cr2);
-	sregs.writeBigUInt64LE(long ? BigInt(PAGE_TABLES_ADDRESS) : 0n, kvm_sregs.cr3);
-	sregs.writeBigUInt64LE(long ? CR4_PAE : 0n, kvm_sregs.cr4);
-	sregs.writeBigUInt64LE(long ? EFER_LME | EFER_LMA : 0n, kvm_sregs.efer);
+	const { cs, ds, es, fs, gs, ss, tr, gdt, idt } = sregs;
+	setSegment(cs, long ? CODE64 : CODE32);
+	for (const data of [ds, es, fs, gs, ss]) setSegment(data, DATA32);
+	setSegment(tr, TSS32);
+	gdt.base = BigInt(GDT_ADDRESS);
+	gdt.limit = GDT_ENTRIES * 8 - 1;
+	idt.base = 0n;
+	idt.limit = 0;
+	sregs.cr0 = CR0_PE | CR0_ET | (long ? CR0_NE | CR0_PG : 0n);
+	sregs.cr2 = 0n;
+	sregs.cr3 = long ? BigInt(PAGE_TABLES_ADDRESS) : 0n;
+	sregs.cr4 = long ? CR4_PAE : 0n;
+	sregs.efer = long ? EFER_LME | EFER_LMA : 0n;
 	return sregs;
 }
 
@@ -124,31 +122,31 @@ const XCR0_X87_SSE_AVX = 7n;
 const XSAVE_LEAF = 0xd;
 
 /**
- * struct kvm_xcrs for every vCPU: XCR0 with the features that all kernels enable first thing, rather than its reset
+ * The extended control registers of every vCPU: XCR0 with the features that all kernels enable first thing, rather than its reset
  * value, because some hosts (QEMU's TCG emulating SVM) never tell KVM of the guest's XSETBV. Undefined without XSAVE.
  *
  * @param cpuid the vCPU's own, as guestCpuid made it
  */
-export function bootXcrs(cpuid: Buffer): Buffer | undefined {
+export function bootXcrs(cpuid: Buffer): KvmXcrs | undefined {
 	const count = cpuid.readUInt32LE(kvm_cpuid2.nent);
 	for (let i = 0; i < count; i++) {
 		const at = kvm_cpuid2.sizeof + i * kvm_cpuid_entry2.sizeof;
 		if (cpuid.readUInt32LE(at + kvm_cpuid_entry2.function) !== XSAVE_LEAF) continue;
 		if (cpuid.readUInt32LE(at + kvm_cpuid_entry2.index) !== 0) continue;
-		const xcrs = Buffer.alloc(kvm_xcrs.sizeof);
+		const xcrs = structView(kvm_xcrs);
 		const features = BigInt(cpuid.readUInt32LE(at + kvm_cpuid_entry2.eax)) & XCR0_X87_SSE_AVX;
-		xcrs.writeUInt32LE(1, kvm_xcrs.nr_xcrs);
-		xcrs.writeBigUInt64LE(features | 1n, kvm_xcrs.xcrs + kvm_xcr.value);
+		xcrs.nr_xcrs = 1;
+		xcrs.xcrs[0]!.value = features | 1n;
 		return xcrs;
 	}
 	return undefined;
 }
 
-/** struct kvm_fpu after FNINIT, with the SSE control word's default. */
-export function bootFpu(): Buffer {
-	const fpu = Buffer.alloc(kvm_fpu.sizeof);
-	fpu.writeUInt16LE(0x37f, kvm_fpu.fcw);
-	fpu.writeUInt32LE(0x1f80, kvm_fpu.mxcsr);
+/** The FPU after FNINIT, with the SSE control word's default. */
+export function bootFpu(): KvmFpu {
+	const fpu = structView(kvm_fpu);
+	fpu.fcw = 0x37f;
+	fpu.mxcsr = 0x1f80;
 	return fpu;
 }
 
@@ -162,33 +160,22 @@ const APIC_DM_EXTINT = 7;
  * Wires the local APIC's pins as firmware does, in place in what KVM_GET_LAPIC answered: LINT0 to the PIC, LINT1 to
  * NMI (MP 1.4 §3.6.2.2, virtual wire mode). For the boot CPU. Returns `lapic`.
  */
-export function bootLapic(lapic: Buffer): Buffer {
+export function bootLapic(lapic: KvmLapicState): KvmLapicState {
+	const { bytes } = lapic;
 	for (const [register, mode] of [
 		[APIC_LVT0, APIC_DM_EXTINT],
 		[APIC_LVT1, APIC_DM_NMI],
 	] as const) {
 		const at = kvm_lapic_state.regs + register;
-		const kept = lapic.readUInt32LE(at) & ~(0x1_0000 | (7 << APIC_DELIVERY_MODE_SHIFT));
-		lapic.writeUInt32LE((kept | (mode << APIC_DELIVERY_MODE_SHIFT)) >>> 0, at);
+		const kept = bytes.readUInt32LE(at) & ~(0x1_0000 | (7 << APIC_DELIVERY_MODE_SHIFT));
+		bytes.writeUInt32LE((kept | (mode << APIC_DELIVERY_MODE_SHIFT)) >>> 0, at);
 	}
 	return lapic;
 }
 
-function writeSegment(sregs: Buffer, at: number, segment: SegmentType): void {
-	sregs.fill(0, at, at + kvm_segment.sizeof);
-	sregs.writeUInt32LE(segment.limit, at + kvm_segment.limit);
-	sregs.writeUInt16LE(segment.selector, at + kvm_segment.selector);
-	sregs[at + kvm_segment.type] = segment.type;
-	sregs[at + kvm_segment.present] = 1;
-	sregs[at + kvm_segment.db] = segment.db;
-	sregs[at + kvm_segment.s] = segment.s;
-	sregs[at + kvm_segment.l] = segment.l;
-	sregs[at + kvm_segment.g] = segment.g;
-}
-
-function writeTable(sregs: Buffer, at: number, base: number, limit: number): void {
-	sregs.writeBigUInt64LE(BigInt(base), at + kvm_dtable.base);
-	sregs.writeUInt16LE(limit, at + kvm_dtable.limit);
+function setSegment(segment: KvmSegment, { limit, selector, type, db, s, l, g }: SegmentType): void {
+	segment.bytes.fill(0);
+	Object.assign(segment, { limit, selector, type, present: 1, db, s, l, g } satisfies Partial<KvmSegment>);
 }
 
 /** The two words of a segment descriptor with base 0 (Intel SDM vol. 3 §3.4.5). */

@@ -3,7 +3,7 @@
  * member of a union is a layout of its own, named after its path: `kvm_run_io` is what `kvm_run.io` points to; its
  * offsets count from there. test/abi.test.ts compares every size and offset with the real headers.
  */
-import { array, struct, union } from "../base/struct.ts";
+import { array, type MEMBERS, struct, union } from "../base/struct.ts";
 
 /** KVM_GET_REGS, KVM_SET_REGS. */
 export const kvm_regs = struct("kvm_regs", {
@@ -412,7 +412,7 @@ const head = struct("kvm_run", {
 
 /** The page shared with KVM_RUN. Every member of its union is at the same offset. */
 export const kvm_run = Object.freeze({
-	...head,
+	...(head as Omit<typeof head, typeof MEMBERS>),
 	hw: head.padding,
 	fail_entry: head.padding,
 	io: head.padding,

@@ -1,13 +1,24 @@
 /*
- * A vCPU's file descriptor: its registers and state, one method per ioctl, named after it (KVM api.rst §4). State is
- * a Buffer packed with the layouts of structs.ts. KVM_RUN itself is the native run loop's: these methods are for a
- * vCPU that has not started or is stopped at an exit; KVM makes callers wait while it runs.
+ * A vCPU's file descriptor: its registers and state, one method per ioctl, named after it (KVM api.rst §4). State is a
+ * view of its struct (structs.ts); what has a part of variable length, CPUID and XSAVE, is a Buffer. KVM_RUN itself is
+ * the native run loop's: these methods are for a vCPU that has not started or is stopped at an exit; KVM makes callers
+ * wait while it runs.
  */
 
 import { HostError } from "../base/errors.ts";
 import { close } from "../host/libc.ts";
 import { call, KvmFd, mustHold } from "./call.ts";
 import type { IoctlName } from "./ioctls.ts";
+import {
+	type KvmDebugregs,
+	type KvmFpu,
+	type KvmLapicState,
+	type KvmRegs,
+	type KvmSregs,
+	type KvmVcpuEvents,
+	type KvmXcrs,
+	structView,
+} from "./struct-view.ts";
 import {
 	kvm_cpuid_entry2,
 	kvm_cpuid2,
@@ -52,45 +63,45 @@ export class Vcpu {
 		return this.#fd.number;
 	}
 
-	/** KVM_GET_REGS: a struct kvm_regs. */
-	getRegs(): Buffer {
-		return this.#get("KVM_GET_REGS", kvm_regs.sizeof);
+	/** KVM_GET_REGS. */
+	getRegs(): KvmRegs {
+		return structView(kvm_regs, this.#get("KVM_GET_REGS", kvm_regs.sizeof));
 	}
-	/** KVM_SET_REGS: a struct kvm_regs. */
-	setRegs(regs: Buffer): void {
-		call(this.fd, "KVM_SET_REGS", regs);
+	/** KVM_SET_REGS. */
+	setRegs(regs: KvmRegs): void {
+		call(this.fd, "KVM_SET_REGS", regs.bytes);
 	}
-	/** KVM_GET_SREGS: a struct kvm_sregs. */
-	getSregs(): Buffer {
-		return this.#get("KVM_GET_SREGS", kvm_sregs.sizeof);
+	/** KVM_GET_SREGS. */
+	getSregs(): KvmSregs {
+		return structView(kvm_sregs, this.#get("KVM_GET_SREGS", kvm_sregs.sizeof));
 	}
-	/** KVM_SET_SREGS: a struct kvm_sregs. */
-	setSregs(sregs: Buffer): void {
-		call(this.fd, "KVM_SET_SREGS", sregs);
+	/** KVM_SET_SREGS. */
+	setSregs(sregs: KvmSregs): void {
+		call(this.fd, "KVM_SET_SREGS", sregs.bytes);
 	}
-	/** KVM_GET_FPU: a struct kvm_fpu. */
-	getFpu(): Buffer {
-		return this.#get("KVM_GET_FPU", kvm_fpu.sizeof);
+	/** KVM_GET_FPU. */
+	getFpu(): KvmFpu {
+		return structView(kvm_fpu, this.#get("KVM_GET_FPU", kvm_fpu.sizeof));
 	}
-	/** KVM_SET_FPU: a struct kvm_fpu. */
-	setFpu(fpu: Buffer): void {
-		call(this.fd, "KVM_SET_FPU", fpu);
+	/** KVM_SET_FPU. */
+	setFpu(fpu: KvmFpu): void {
+		call(this.fd, "KVM_SET_FPU", fpu.bytes);
 	}
-	/** KVM_GET_LAPIC: a struct kvm_lapic_state. */
-	getLapic(): Buffer {
-		return this.#get("KVM_GET_LAPIC", kvm_lapic_state.sizeof);
+	/** KVM_GET_LAPIC. */
+	getLapic(): KvmLapicState {
+		return structView(kvm_lapic_state, this.#get("KVM_GET_LAPIC", kvm_lapic_state.sizeof));
 	}
-	/** KVM_SET_LAPIC: a struct kvm_lapic_state. */
-	setLapic(lapic: Buffer): void {
-		call(this.fd, "KVM_SET_LAPIC", lapic);
+	/** KVM_SET_LAPIC. */
+	setLapic(lapic: KvmLapicState): void {
+		call(this.fd, "KVM_SET_LAPIC", lapic.bytes);
 	}
-	/** KVM_GET_VCPU_EVENTS: a struct kvm_vcpu_events. */
-	getVcpuEvents(): Buffer {
-		return this.#get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events.sizeof);
+	/** KVM_GET_VCPU_EVENTS. */
+	getVcpuEvents(): KvmVcpuEvents {
+		return structView(kvm_vcpu_events, this.#get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events.sizeof));
 	}
-	/** KVM_SET_VCPU_EVENTS: a struct kvm_vcpu_events. */
-	setVcpuEvents(events: Buffer): void {
-		call(this.fd, "KVM_SET_VCPU_EVENTS", events);
+	/** KVM_SET_VCPU_EVENTS. */
+	setVcpuEvents(events: KvmVcpuEvents): void {
+		call(this.fd, "KVM_SET_VCPU_EVENTS", events.bytes);
 	}
 	/** KVM_GET_XSAVE: a struct kvm_xsave, which has no room for states beyond 4096 bytes, such as that of AMX. */
 	getXsave(): Buffer {
@@ -107,21 +118,21 @@ export class Vcpu {
 		xsave.copy(whole);
 		call(this.fd, "KVM_SET_XSAVE", whole);
 	}
-	/** KVM_GET_XCRS: a struct kvm_xcrs. */
-	getXcrs(): Buffer {
-		return this.#get("KVM_GET_XCRS", kvm_xcrs.sizeof);
+	/** KVM_GET_XCRS. */
+	getXcrs(): KvmXcrs {
+		return structView(kvm_xcrs, this.#get("KVM_GET_XCRS", kvm_xcrs.sizeof));
 	}
-	/** KVM_SET_XCRS: a struct kvm_xcrs. */
-	setXcrs(xcrs: Buffer): void {
-		call(this.fd, "KVM_SET_XCRS", xcrs);
+	/** KVM_SET_XCRS. */
+	setXcrs(xcrs: KvmXcrs): void {
+		call(this.fd, "KVM_SET_XCRS", xcrs.bytes);
 	}
-	/** KVM_GET_DEBUGREGS: a struct kvm_debugregs. */
-	getDebugregs(): Buffer {
-		return this.#get("KVM_GET_DEBUGREGS", kvm_debugregs.sizeof);
+	/** KVM_GET_DEBUGREGS. */
+	getDebugregs(): KvmDebugregs {
+		return structView(kvm_debugregs, this.#get("KVM_GET_DEBUGREGS", kvm_debugregs.sizeof));
 	}
-	/** KVM_SET_DEBUGREGS: a struct kvm_debugregs. */
-	setDebugregs(debugregs: Buffer): void {
-		call(this.fd, "KVM_SET_DEBUGREGS", debugregs);
+	/** KVM_SET_DEBUGREGS. */
+	setDebugregs(debugregs: KvmDebugregs): void {
+		call(this.fd, "KVM_SET_DEBUGREGS", debugregs.bytes);
 	}
 
 	/** KVM_GET_MP_STATE: KVM_MP_STATE_*. */

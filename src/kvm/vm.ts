@@ -1,6 +1,6 @@
 /*
  * A VM's file descriptor: memory slots, interrupt controllers, eventfds, clock. One method per ioctl, named after it
- * (KVM api.rst §4). Structures that come and go as a whole are Buffers packed with the layouts of structs.ts.
+ * (KVM api.rst §4). State that comes and goes as a whole is a view of its struct (structs.ts).
  */
 import { addressOf, close, closeOffThread } from "../host/libc.ts";
 import { call, KvmFd } from "./call.ts";
@@ -14,6 +14,7 @@ import {
 	KVM_IRQFD_FLAG_DEASSIGN,
 	KVM_IRQFD_FLAG_RESAMPLE,
 } from "./constants.ts";
+import { type KvmClockData, type KvmIrqchip, type KvmPitState2, structView } from "./struct-view.ts";
 import {
 	kvm_clock_data,
 	kvm_dirty_log,
@@ -150,29 +151,29 @@ export class Vm {
 		call(this.fd, "KVM_CREATE_PIT2", config);
 	}
 
-	/** KVM_GET_PIT2: a struct kvm_pit_state2. */
-	getPit2(): Buffer {
-		const state = Buffer.alloc(kvm_pit_state2.sizeof);
-		call(this.fd, "KVM_GET_PIT2", state);
+	/** KVM_GET_PIT2. */
+	getPit2(): KvmPitState2 {
+		const state = structView(kvm_pit_state2);
+		call(this.fd, "KVM_GET_PIT2", state.bytes);
 		return state;
 	}
 
 	/** KVM_SET_PIT2. */
-	setPit2(state: Buffer): void {
-		call(this.fd, "KVM_SET_PIT2", state);
+	setPit2(state: KvmPitState2): void {
+		call(this.fd, "KVM_SET_PIT2", state.bytes);
 	}
 
-	/** KVM_GET_IRQCHIP of KVM_IRQCHIP_*: a struct kvm_irqchip. */
-	getIrqchip(chip: number): Buffer {
-		const state = Buffer.alloc(kvm_irqchip.sizeof);
-		state.writeUInt32LE(chip, kvm_irqchip.chip_id);
-		call(this.fd, "KVM_GET_IRQCHIP", state);
+	/** KVM_GET_IRQCHIP of KVM_IRQCHIP_*. */
+	getIrqchip(chip: number): KvmIrqchip {
+		const state = structView(kvm_irqchip);
+		state.chip_id = chip;
+		call(this.fd, "KVM_GET_IRQCHIP", state.bytes);
 		return state;
 	}
 
 	/** KVM_SET_IRQCHIP. */
-	setIrqchip(state: Buffer): void {
-		call(this.fd, "KVM_SET_IRQCHIP", state);
+	setIrqchip(state: KvmIrqchip): void {
+		call(this.fd, "KVM_SET_IRQCHIP", state.bytes);
 	}
 
 	/** KVM_IRQ_LINE: sets the level of a GSI. */
@@ -251,18 +252,18 @@ export class Vm {
 		call(this.fd, "KVM_IRQFD", argument);
 	}
 
-	/** KVM_GET_CLOCK: a struct kvm_clock_data. */
-	getClock(): Buffer {
-		const clock = Buffer.alloc(kvm_clock_data.sizeof);
-		call(this.fd, "KVM_GET_CLOCK", clock);
+	/** KVM_GET_CLOCK. */
+	getClock(): KvmClockData {
+		const clock = structView(kvm_clock_data);
+		call(this.fd, "KVM_GET_CLOCK", clock.bytes);
 		return clock;
 	}
 
 	/** KVM_SET_CLOCK: kvmclock's nanoseconds. */
 	setClock(nanoseconds: bigint): void {
-		const clock = Buffer.alloc(kvm_clock_data.sizeof);
-		clock.writeBigUInt64LE(nanoseconds, kvm_clock_data.clock);
-		call(this.fd, "KVM_SET_CLOCK", clock);
+		const clock = structView(kvm_clock_data);
+		clock.clock = nanoseconds;
+		call(this.fd, "KVM_SET_CLOCK", clock.bytes);
 	}
 
 	/** KVM_ENABLE_CAP. */

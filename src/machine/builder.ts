@@ -17,7 +17,7 @@ import type { LoadedKernel } from "../boot/loaded.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
 import { RunLoop } from "../host/run-loop.ts";
 import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
-import { kvm_irqchip, kvm_pic_state, kvm_regs } from "../kvm/structs.ts";
+import { kvm_pic_state } from "../kvm/structs.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { kernelCmdline } from "./cmdline.ts";
@@ -133,7 +133,7 @@ async function createInterruptControllers(vm: Vm): Promise<void> {
 function maskPics(vm: Vm): void {
 	for (const chip of [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE]) {
 		const state = vm.getIrqchip(chip);
-		state[kvm_irqchip.chip + kvm_pic_state.imr] = 0xff;
+		state.chip[kvm_pic_state.imr] = 0xff;
 		vm.setIrqchip(state);
 	}
 }
@@ -203,7 +203,7 @@ async function createVcpus(
 /** Where a vCPU that waits in an exit has stopped; undefined when KVM does not say. */
 function ripOf(vcpu: Vcpu | undefined): bigint | undefined {
 	try {
-		return vcpu?.getRegs().readBigUInt64LE(kvm_regs.rip);
+		return vcpu?.getRegs().rip;
 	} catch {
 		return undefined;
 	}

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { bootFpu, bootLapic, bootMsrs, bootRegs, bootSregs, bootXcrs } from "../../src/boot/cpu-state.ts";
 import { type CpuidOptions, guestCpuid, physicalAddressBits } from "../../src/boot/cpuid.ts";
-import { kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs } from "../../src/kvm/structs.ts";
+import { structView } from "../../src/kvm/struct-view.ts";
+import { kvm_lapic_state, kvm_sregs } from "../../src/kvm/structs.ts";
 
 type Entry = [fn: number, index: number, eax: number, ebx: number, ecx: number, edx: number];
 
@@ -164,26 +165,17 @@ describe("guestCpuid", () => {
 });
 
 describe("the boot CPU's state", () => {
-	const segment = (sregs: Buffer, at: number) => ({
-		limit: sregs.readUInt32LE(at + kvm_segment.limit),
-		selector: sregs.readUInt16LE(at + kvm_segment.selector),
-		type: sregs[at + kvm_segment.type],
-		db: sregs[at + kvm_segment.db],
-		l: sregs[at + kvm_segment.l],
-		present: sregs[at + kvm_segment.present],
-	});
-
 	it("bootRegs points EBX at the start info for PVH and RSI at the zero page for Linux", () => {
 		const pvh = bootRegs("pvh", 0x1000040);
-		expect(pvh.readBigUInt64LE(kvm_regs.rip)).toBe(0x1000040n);
-		expect(pvh.readBigUInt64LE(kvm_regs.rbx)).toBe(0x6000n);
-		expect(pvh.readBigUInt64LE(kvm_regs.rflags)).toBe(2n);
-		expect(bootRegs("linux64", 0x1000200).readBigUInt64LE(kvm_regs.rsi)).toBe(0x7000n);
+		expect(pvh.rip).toBe(0x1000040n);
+		expect(pvh.rbx).toBe(0x6000n);
+		expect(pvh.rflags).toBe(2n);
+		expect(bootRegs("linux64", 0x1000200).rsi).toBe(0x7000n);
 	});
 
 	it("bootSregs is flat 32-bit protected mode without paging for PVH", () => {
-		const sregs = bootSregs(Buffer.alloc(kvm_sregs.sizeof), "pvh");
-		expect(segment(sregs, kvm_sregs.cs)).toEqual({
+		const sregs = bootSregs(structView(kvm_sregs), "pvh");
+		expect(sregs.cs).toMatchObject({
 			limit: ONES,
 			selector: 0x10,
 			type: 0xb,
@@ -191,28 +183,28 @@ describe("the boot CPU's state", () => {
 			l: 0,
 			present: 1,
 		});
-		expect(sregs.readBigUInt64LE(kvm_sregs.cr0)).toBe(0x11n);
-		expect(sregs.readBigUInt64LE(kvm_sregs.efer)).toBe(0n);
+		expect(sregs.cr0).toBe(0x11n);
+		expect(sregs.efer).toBe(0n);
 	});
 
 	it("bootSregs is long mode with paging for the 64-bit protocol and keeps the APIC base", () => {
-		const before = Buffer.alloc(kvm_sregs.sizeof);
-		before.writeBigUInt64LE(0xfee00900n, kvm_sregs.apic_base);
+		const before = structView(kvm_sregs);
+		before.apic_base = 0xfee00900n;
 		const sregs = bootSregs(before, "linux64");
-		expect(segment(sregs, kvm_sregs.cs)).toMatchObject({ db: 0, l: 1 });
-		expect(sregs.readBigUInt64LE(kvm_sregs.cr0)).toBe(0x80000031n);
-		expect(sregs.readBigUInt64LE(kvm_sregs.cr3)).toBe(0x9000n);
-		expect(sregs.readBigUInt64LE(kvm_sregs.cr4)).toBe(0x20n);
-		expect(sregs.readBigUInt64LE(kvm_sregs.efer)).toBe(0x500n);
-		expect(sregs.readBigUInt64LE(kvm_sregs.apic_base)).toBe(0xfee00900n);
+		expect(sregs.cs).toMatchObject({ db: 0, l: 1 });
+		expect(sregs.cr0).toBe(0x80000031n);
+		expect(sregs.cr3).toBe(0x9000n);
+		expect(sregs.cr4).toBe(0x20n);
+		expect(sregs.efer).toBe(0x500n);
+		expect(sregs.apic_base).toBe(0xfee00900n);
 	});
 
 	it("bootLapic wires LINT0 to the PIC and LINT1 to NMI, both unmasked", () => {
-		const lapic = Buffer.alloc(kvm_lapic_state.sizeof);
-		lapic.writeUInt32LE(0x10000, 0x350);
-		lapic.writeUInt32LE(0x10000, 0x360);
+		const lapic = structView(kvm_lapic_state);
+		lapic.bytes.writeUInt32LE(0x10000, 0x350);
+		lapic.bytes.writeUInt32LE(0x10000, 0x360);
 		bootLapic(lapic);
-		expect([lapic.readUInt32LE(0x350), lapic.readUInt32LE(0x360)]).toEqual([0x700, 0x400]);
+		expect([lapic.bytes.readUInt32LE(0x350), lapic.bytes.readUInt32LE(0x360)]).toEqual([0x700, 0x400]);
 	});
 
 	it("bootXcrs enables what CPUID has of x87, SSE and AVX, and is undefined without XSAVE", () => {
@@ -224,9 +216,9 @@ describe("the boot CPU's state", () => {
 					[0xd, 0, features, 0, 0, 0],
 				]),
 			);
-		expect(xcr0(0x602e7)!.readUInt32LE(0)).toBe(1);
-		expect(xcr0(0x602e7)!.readBigUInt64LE(16)).toBe(7n);
-		expect(xcr0(3)!.readBigUInt64LE(16)).toBe(3n);
+		expect(xcr0(0x602e7)!.nr_xcrs).toBe(1);
+		expect(xcr0(0x602e7)!.xcrs[0]!.value).toBe(7n);
+		expect(xcr0(3)!.xcrs[0]!.value).toBe(3n);
 		expect(bootXcrs(pack([[1, 0, 0, 0, 0, 0]]))).toBeUndefined();
 	});
 
@@ -234,6 +226,6 @@ describe("the boot CPU's state", () => {
 		expect(bootMsrs(0n)).toContainEqual([0x2ff, 0x806n]);
 		/* KVM says there that the vCPU has neither BTS nor PEBS. */
 		expect(bootMsrs(0x1800n)).toContainEqual([0x1a0, 0x1801n]);
-		expect(bootFpu().readUInt16LE(kvm_fpu.fcw)).toBe(0x37f);
+		expect(bootFpu().fcw).toBe(0x37f);
 	});
 });

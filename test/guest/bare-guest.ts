@@ -13,7 +13,8 @@ import { packageRoot } from "../../src/host/native.ts";
 import { GuestRam } from "../../src/host/ram.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
 import { KVM_EXIT_HLT, KVM_EXIT_INTR, KVM_MP_STATE_RUNNABLE } from "../../src/kvm/constants.ts";
-import { kvm_dtable, kvm_regs, kvm_run, kvm_segment, kvm_sregs } from "../../src/kvm/structs.ts";
+import { type KvmSegment, structView } from "../../src/kvm/struct-view.ts";
+import { kvm_regs, kvm_run } from "../../src/kvm/structs.ts";
 import { Kvm } from "../../src/kvm/system.ts";
 import type { Vcpu } from "../../src/kvm/vcpu.ts";
 import type { Vm } from "../../src/kvm/vm.ts";
@@ -164,44 +165,29 @@ export class BareGuest {
 		const vcpu = this.vm.createVcpu(index);
 		vcpu.setCpuid2(this.#kvm.getSupportedCpuid());
 		const sregs = vcpu.getSregs();
-		const segment = (at: number, selector: number, type: number, dpl: number, code: boolean): void => {
-			sregs.fill(0, at, at + kvm_segment.sizeof);
-			sregs.writeUInt32LE(0xffff_ffff, at + kvm_segment.limit);
-			sregs.writeUInt16LE(selector, at + kvm_segment.selector);
-			sregs[at + kvm_segment.type] = type;
-			sregs[at + kvm_segment.present] = 1;
-			sregs[at + kvm_segment.dpl] = dpl;
-			sregs[at + kvm_segment.s] = 1;
-			sregs[at + kvm_segment.l] = code ? 1 : 0;
-			sregs[at + kvm_segment.db] = code ? 0 : 1;
-			sregs[at + kvm_segment.g] = 1;
+		const segment = (register: KvmSegment, values: Partial<KvmSegment>): void => {
+			register.bytes.fill(0);
+			Object.assign(register, { present: 1, ...values } satisfies Partial<KvmSegment>);
 		};
-		segment(kvm_sregs.cs, 0x23, 0xb, 3, true);
-		for (const at of [kvm_sregs.ss, kvm_sregs.ds, kvm_sregs.es, kvm_sregs.fs, kvm_sregs.gs])
-			segment(at, 0x1b, 3, 3, false);
-		segment(kvm_sregs.tr, 0x28, 0xb, 0, false);
-		sregs[kvm_sregs.tr + kvm_segment.s] = 0;
-		sregs.writeBigUInt64LE(BigInt(tss), kvm_sregs.tr + kvm_segment.base);
-		sregs.writeUInt32LE(0x67, kvm_sregs.tr + kvm_segment.limit);
-		sregs[kvm_sregs.tr + kvm_segment.g] = 0;
-		sregs[kvm_sregs.tr + kvm_segment.db] = 0;
-		for (const [at, base, bytes] of [
-			[kvm_sregs.gdt, gdt, gdtBytes],
-			[kvm_sregs.idt, idt, idtBytes],
-		] as const) {
-			sregs.writeBigUInt64LE(BigInt(base), at + kvm_dtable.base);
-			sregs.writeUInt16LE(bytes - 1, at + kvm_dtable.limit);
-		}
-		sregs.writeBigUInt64LE(0x8005_0033n, kvm_sregs.cr0); /* PG, AM, WP, NE, ET, MP, PE */
-		sregs.writeBigUInt64LE(BigInt(PAGE_TABLES), kvm_sregs.cr3);
-		sregs.writeBigUInt64LE(0x620n, kvm_sregs.cr4); /* OSXMMEXCPT, OSFXSR, PAE */
-		sregs.writeBigUInt64LE(0x500n, kvm_sregs.efer); /* LMA, LME */
+		const flat = { limit: 0xffff_ffff, dpl: 3, s: 1, g: 1 };
+		const { cs, ds, es, fs, gs, ss, tr } = sregs;
+		segment(cs, { ...flat, selector: 0x23, type: 0xb, l: 1 });
+		for (const data of [ss, ds, es, fs, gs]) segment(data, { ...flat, selector: 0x1b, type: 3, db: 1 });
+		segment(tr, { base: BigInt(tss), limit: 0x67, selector: 0x28, type: 0xb });
+		sregs.gdt.base = BigInt(gdt);
+		sregs.gdt.limit = gdtBytes - 1;
+		sregs.idt.base = BigInt(idt);
+		sregs.idt.limit = idtBytes - 1;
+		sregs.cr0 = 0x8005_0033n; /* PG, AM, WP, NE, ET, MP, PE */
+		sregs.cr3 = BigInt(PAGE_TABLES);
+		sregs.cr4 = 0x620n; /* OSXMMEXCPT, OSFXSR, PAE */
+		sregs.efer = 0x500n; /* LMA, LME */
 		vcpu.setSregs(sregs);
-		const regs = Buffer.alloc(kvm_regs.sizeof);
-		regs.writeBigUInt64LE(BigInt(entry), kvm_regs.rip);
-		regs.writeBigUInt64LE(BigInt(stack - 8), kvm_regs.rsp);
-		regs.writeBigUInt64LE(BigInt(index), kvm_regs.rdi);
-		regs.writeBigUInt64LE(2n, kvm_regs.rflags);
+		const regs = structView(kvm_regs);
+		regs.rip = BigInt(entry);
+		regs.rsp = BigInt(stack - 8);
+		regs.rdi = BigInt(index);
+		regs.rflags = 2n;
 		vcpu.setRegs(regs);
 		if (irqchip) vcpu.setMpState(KVM_MP_STATE_RUNNABLE);
 		return vcpu;
