@@ -3,13 +3,15 @@
  * --exits alone measures what needs /dev/kvm itself, which a machine without one does in the lab.
  */
 import { existsSync } from "node:fs";
+import { packageRoot } from "../../src/host/native.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { benchBoot } from "./boot.ts";
 import { benchExits } from "./exit.ts";
 import { type BenchRow, table } from "./row.ts";
 
 async function exitsInLab(): Promise<BenchRow[]> {
-	const lab = await Lab.up();
+	/* The guests are built there, into guests/out. */
+	const lab = await Lab.up({ shares: [{ path: packageRoot(), access: "rw" }] });
 	try {
 		const { status, stdout, stderr } = await lab.exec([
 			process.execPath,
