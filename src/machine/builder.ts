@@ -87,6 +87,8 @@ export async function build(
 	await attachRam(site.vm, parts);
 	const consoles = new ConsoleMux(resources.console, entry.enter);
 	const platform = attachPlatform(site, consoles.line("serial", !config.virtioConsole));
+	/* What the guest printed last is written whatever ends the machine. */
+	teardown.add(() => platform.serial.flush());
 	const slots = attachVirtioDevices(site, platform.hotPlug, parts, consoles);
 	const { kernel, cmdline } = await loadKernel(site.memory, parts, slots);
 	await createVcpus(site, parts, kernel);
