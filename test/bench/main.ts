@@ -10,8 +10,8 @@ import { benchExits } from "./exit.ts";
 import { type BenchRow, table } from "./row.ts";
 
 async function exitsInLab(): Promise<BenchRow[]> {
-	/* The guests are built there, into guests/out. */
-	const lab = await Lab.up({ shares: [{ path: packageRoot(), access: "rw" }] });
+	/* Its own lab, which ends with the benchmark. The guests are built there, into guests/out. */
+	const lab = await Lab.up({ name: "bench", shares: [{ path: packageRoot(), access: "rw" }] });
 	try {
 		const { status, stdout, stderr } = await lab.exec([
 			process.execPath,
@@ -24,7 +24,7 @@ async function exitsInLab(): Promise<BenchRow[]> {
 		if (status !== 0) throw new Error(`Cannot measure exits in the lab: exit status ${status}\n${stderr}`);
 		return JSON.parse(stdout.toString());
 	} finally {
-		lab.close();
+		await lab.down();
 	}
 }
 
