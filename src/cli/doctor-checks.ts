@@ -114,7 +114,6 @@ export function checkTun(path = "/dev/net/tun"): Finding {
 
 /** Tools, what each is for, and whether anything can work without it. */
 const TOOLS: [tool: string, purpose: string, needed?: Finding["needed"]][] = [
-	["flock", "the lab", "lab"],
 	["sqfstar", "images", "run"],
 	["xz", "kernels of Debian", "run"],
 	["apt-get", "kernels of Debian", "run"],

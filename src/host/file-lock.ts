@@ -37,6 +37,20 @@ export function tryLock(fd: number, kind: LockKind): number {
 	return result === -constants.errno.EACCES ? -constants.errno.EAGAIN : result;
 }
 
+/**
+ * As tryLock, for callers to whom only "somebody has it" is an answer.
+ *
+ * @param path the open file's, for the message
+ * @returns false when another open file has a lock that excludes this one
+ * @throws HostError ERR_LOCK
+ */
+export function tryLockFile(fd: number, kind: LockKind, path: string): boolean {
+	const result = tryLock(fd, kind);
+	if (result === -constants.errno.EAGAIN) return false;
+	if (result < 0) throw new HostError("ERR_LOCK", `Cannot lock ${path}: fcntl failed with ${errnoNameOf(-result)}`);
+	return true;
+}
+
 /** A lock file that is open. The caller closes it, which gives the lock back. */
 export class FileLock {
 	readonly #path: string;
@@ -60,7 +74,8 @@ export class FileLock {
 	 */
 	async take(kind: LockKind, signal?: AbortSignal): Promise<void> {
 		signal?.throwIfAborted();
-		for (let retryMs = FIRST_RETRY_MS; !this.#try(kind); retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)) {
+		const isTaken = () => tryLockFile(this.#file.fd, kind, this.#path);
+		for (let retryMs = FIRST_RETRY_MS; !isTaken(); retryMs = Math.min(2 * retryMs, LAST_RETRY_MS)) {
 			await sleep(retryMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
 		}
 	}
@@ -72,20 +87,12 @@ export class FileLock {
 	 * @throws HostError ERR_LOCK
 	 */
 	tryExclusive(): boolean {
-		return process.env.TSVMM_LAB !== "1" && this.#try("exclusive");
+		return process.env.TSVMM_LAB !== "1" && tryLockFile(this.#file.fd, "exclusive", this.#path);
 	}
 
 	/** Gives the lock back. */
 	async close(): Promise<void> {
 		await this.#file.close();
-	}
-
-	#try(kind: LockKind): boolean {
-		const result = tryLock(this.#file.fd, kind);
-		if (result === -constants.errno.EAGAIN) return false;
-		if (result < 0)
-			throw new HostError("ERR_LOCK", `Cannot lock ${this.#path}: fcntl failed with ${errnoNameOf(-result)}`);
-		return true;
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
  * A lab as its users see it: up, exec, down. Bringing a lab up starts a supervisor (supervisor.ts) that outlives the
  * caller; the caller then talks to the agent in the lab through the supervisor's socket. However many callers bring the
- * same lab up at the same time, flock(1) lets one supervisor in.
+ * same lab up at the same time, one of them gets the lab's lock, which it hands to the supervisor that it starts.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -13,13 +13,14 @@ import { AgentClient } from "../agent/client.ts";
 import type { Session } from "../agent/session.ts";
 import { HostError, TsvmmError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
-import { findTool, toolMissing } from "../host/tools.ts";
 import { collect, type ExecResult } from "./collect.ts";
 import { connectTo } from "./connect.ts";
 import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
 import { labEnvironment } from "./environment.ts";
 import { LAB_ROOT } from "./lab-vm.ts";
-import { DEFAULT_LAB, LabPaths, LOCK_GONE, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
+import { isLocked, takeLock } from "./lock.ts";
+import { DEFAULT_LAB, LabPaths, type SupervisorRecord } from "./paths.ts";
+import type { QemuSize } from "./qemu.ts";
 import { commonShares, type Share } from "./shares.ts";
 
 export interface LabOptions {
@@ -131,16 +132,17 @@ export class Lab {
 				}
 			}
 			if (supervisor === undefined) {
-				const found = paths.takeBroken();
-				if (found !== undefined && broken === undefined) onRestart?.(found);
-				broken ??= found;
-				supervisor = startSupervisor(paths, memoryMiB, cpus);
+				paths.make();
+				/* None when somebody else's supervisor is at work, or an old one is about to end. */
+				const lock = takeLock(paths.lock);
+				if (lock !== undefined) {
+					const found = paths.takeBroken();
+					if (found !== undefined && broken === undefined) onRestart?.(found);
+					broken ??= found;
+					supervisor = startSupervisor(paths, lock, { memoryMiB, cpus });
+				}
 			} else if (supervisor.exitCode !== null || supervisor.signalCode !== null) {
-				if (supervisor.exitCode !== LOCK_HELD && supervisor.exitCode !== LOCK_GONE)
-					throw await failure(paths, supervisor);
-				// Somebody else's supervisor is at work, or an old one is on its way out.
-				supervisor = undefined;
-				await sleep(100);
+				throw failure(paths, supervisor);
 			}
 			const elapsedMs = performance.now() - start;
 			if (elapsedMs > UP_TIMEOUT_MS) {
@@ -160,7 +162,7 @@ export class Lab {
 		const deadline = performance.now() + DOWN_TIMEOUT_MS;
 		let wasUp = false;
 		let told = 0;
-		while (!(await paths.clean())) {
+		while (!paths.clean()) {
 			const pid = paths.readRecord()?.pid;
 			if (pid !== undefined && told !== pid) {
 				// The lock is held, so this process is the supervisor, or just ended (then its number is not in use again yet).
@@ -184,10 +186,10 @@ export class Lab {
 	/** What a lab is doing; cleans up after one that was killed. */
 	static async status(name = DEFAULT_LAB): Promise<LabStatus> {
 		const paths = new LabPaths(name);
-		if (!(await paths.isHeld())) {
+		if (!isLocked(paths.lock)) {
 			const broken = paths.readBroken();
 			if (broken !== undefined) return { name, state: "down", broken };
-			await paths.clean();
+			paths.clean();
 			return { name, state: "down" };
 		}
 		const record = paths.readRecord();
@@ -266,31 +268,30 @@ function ownCommand(): string[] {
 	return ["--import", pathToFileURL(tsx).href, join(packageRoot(), "src/main.ts")];
 }
 
-function startSupervisor(paths: LabPaths, memoryMiB: number, cpus: number): ChildProcess {
-	const flock = findTool("flock");
-	if (flock === undefined) throw toolMissing("flock");
-	paths.make();
-	const log = openSync(paths.supervisorLog, "a", 0o600);
+/** @param lock of the lab, which the supervisor has from now on and this process no more */
+function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: QemuSize): ChildProcess {
+	let log: number | undefined;
 	try {
-		const keep = [...ownCommand(), "lab", "supervise", "--name", paths.name];
+		log = openSync(paths.supervisorLog, "a", 0o600);
+		const supervise = [...ownCommand(), "lab", "supervise", "--name", paths.name];
 		const size = ["--memory-mib", `${memoryMiB}`, "--cpus", `${cpus}`];
-		const command = [process.execPath, ...keep, ...size];
-		const child = spawn(flock, ["-n", "-E", `${LOCK_HELD}`, "--no-fork", paths.lock, ...command], {
+		const child = spawn(process.execPath, [...supervise, ...size], {
 			cwd: "/",
 			detached: true,
-			stdio: ["ignore", log, log],
+			stdio: ["ignore", log, log, lock],
 		});
 		child.once("error", () => undefined);
-		// It outlives this process.
+		/* It outlives this process. */
 		child.unref();
 		return child;
 	} finally {
-		closeSync(log);
+		closeSync(lock);
+		if (log !== undefined) closeSync(log);
 	}
 }
 
 /** What a supervisor left about its end, then removes that. */
-async function failure(paths: LabPaths, supervisor: ChildProcess): Promise<HostError> {
+function failure(paths: LabPaths, supervisor: ChildProcess): HostError {
 	const left = paths.readFailure();
 	let said = "";
 	try {
@@ -298,7 +299,7 @@ async function failure(paths: LabPaths, supervisor: ChildProcess): Promise<HostE
 	} catch {
 		// Nothing was said.
 	}
-	await paths.clean();
+	paths.clean();
 	if (left !== undefined) return new HostError(left.code, left.message, { hint: left.hint });
 	const how = supervisor.signalCode ?? `exit status ${supervisor.exitCode}`;
 	return new HostError(

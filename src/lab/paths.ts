@@ -1,7 +1,7 @@
 /*
  * Where a lab lives on the host: RUNTIME/lab/NAME/ with
  *
- *     lock         held by flock(2) as long as the lab's supervisor or its QEMU lives, however they die
+ *     lock         held as long as the lab's supervisor or its QEMU lives (lock.ts)
  *     supervisor.json  who keeps the lab, and how far it is
  *     socket       the agent's protocol, for many clients; there once the lab is ready
  *     control      what commands ask of the supervisor itself
@@ -10,18 +10,22 @@
  *
  * A directory whose lock is free belongs to nobody: the next command removes it.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { UsageError } from "../base/errors.ts";
-import { run } from "../host/command.ts";
+import {
+	closeSync,
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	rmdirSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
+import { errnoName, UsageError } from "../base/errors.ts";
 import { runtimeDirectory } from "../host/directories.ts";
+import { takeLock } from "./lock.ts";
 import type { Share } from "./shares.ts";
-
-/** What flock exits with when somebody else has the lock. */
-export const LOCK_HELD = 75;
-
-/** What flock exits with when it cannot open the lock, as when the directory was just removed (EX_NOINPUT). */
-export const LOCK_GONE = 66;
 
 /** Code in error.json of a lab that has run and then failed by itself: the next command restarts it and says so. */
 export const BROKEN = "ERR_LAB_GONE";
@@ -90,25 +94,30 @@ export class LabPaths {
 		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
 	}
 
-	/** True while a supervisor or a QEMU of this lab lives. */
-	async isHeld(): Promise<boolean> {
-		if (!existsSync(this.lock)) return false;
-		const { status } = await run("flock", ["-n", "-E", `${LOCK_HELD}`, this.lock, "true"], { accept: "any" });
-		return status === LOCK_HELD;
-	}
-
 	/** Removes what a lab left that was killed. @returns false when the lab lives */
-	async clean(): Promise<boolean> {
+	clean(): boolean {
 		if (!existsSync(this.directory)) return true;
-		this.make();
-		const remove = ["-n", "-E", `${LOCK_HELD}`, this.lock, "rm", "-rf", this.directory];
-		const { status } = await run("flock", remove, { accept: "any" });
-		return status !== LOCK_HELD;
+		const lock = takeLock(this.lock);
+		if (lock === undefined) return !existsSync(this.directory);
+		try {
+			this.remove();
+		} finally {
+			closeSync(lock);
+		}
+		return true;
 	}
 
 	/** Removes the directory; for the holder of the lock. */
 	remove(): void {
-		rmSync(this.directory, { recursive: true, force: true });
+		try {
+			const others = readdirSync(this.directory).filter((name) => name !== basename(this.lock));
+			for (const name of others) rmSync(join(this.directory, name), { recursive: true });
+			/* From here on the directory belongs to the next who takes the lock: what he puts there stays. */
+			rmSync(this.lock);
+			rmdirSync(this.directory);
+		} catch (error) {
+			if (!["ENOENT", "ENOTEMPTY"].includes(errnoName(error) ?? "")) throw error;
+		}
 	}
 
 	readRecord(): SupervisorRecord | undefined {

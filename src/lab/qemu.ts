@@ -32,6 +32,15 @@ export interface QemuSize {
 	cpus: number;
 }
 
+/** What a lab has for its machine, be it the template's or its own. */
+export interface QemuMachine {
+	size: QemuSize;
+	/** File for what the kernel prints. */
+	console: string;
+	/** Descriptor of the lab's lock (lock.ts). */
+	lock: number;
+}
+
 const CMDLINE = [
 	"console=ttyS0",
 	"quiet",
@@ -83,8 +92,8 @@ function sandbox(): string[] {
 
 const KEPT_CHARACTERS = 4000;
 
-/** After QMP and the agent's port. */
-const STATE_FD = 5;
+/** After QMP, the agent's port and the lab's lock. */
+const STATE_FD = 6;
 
 export class Qemu {
 	readonly qmp: Qmp;
@@ -118,12 +127,10 @@ export class Qemu {
 
 	/**
 	 * Boots a machine from its kernel, with RAM that is kept in `files.ram`. It is given no files of the host.
-	 *
-	 * @param console file for what the kernel prints
 	 */
-	static boot(files: QemuFiles, size: QemuSize, console: string): Qemu {
+	static boot(files: QemuFiles, { size, console, lock }: QemuMachine): Qemu {
 		const args = [...memory(files.ram, size, "on"), ...kernel(files), "-serial", `file:${console}`];
-		return new Qemu(launch([], [...args, ...exports(dirname(files.ram)), ...machineArguments(size)], []));
+		return new Qemu(launch([], [...args, ...exports(dirname(files.ram)), ...machineArguments(size)], [lock]));
 	}
 
 	/**
@@ -131,7 +138,7 @@ export class Qemu {
 	 *
 	 * @param tree what it is given of the host's files; all of them when undefined
 	 */
-	static resume(files: QemuFiles, size: QemuSize, console: string, tree: FileTree | undefined): Qemu {
+	static resume(files: QemuFiles, { size, console, lock }: QemuMachine, tree: FileTree | undefined): Qemu {
 		const inside = tree === undefined ? files : within(CONFINED.template, files);
 		const serial = tree === undefined ? console : CONFINED.console;
 		const args = [...memory(inside.ram, size, "off"), ...kernel(inside), "-serial", `file:${serial}`];
@@ -141,7 +148,7 @@ export class Qemu {
 		try {
 			const wrap = tree?.confine(dirname(files.ram), console) ?? [];
 			const rest = [...shared, ...machineArguments(size), ...sandbox(), "-incoming", "defer"];
-			return new Qemu(launch(wrap, [...args, ...rest], [state]));
+			return new Qemu(launch(wrap, [...args, ...rest], [lock, state]));
 		} finally {
 			closeSync(state);
 		}
@@ -213,12 +220,15 @@ function within(directory: string, files: QemuFiles): QemuFiles {
 	return Object.fromEntries(moved) as QemuFiles;
 }
 
-/** @param wrap the words that come first; QEMU dies with this process without them, too */
-function launch(wrap: readonly string[], args: readonly string[], more: readonly number[]): ChildProcess {
+/**
+ * @param wrap the words that come first; QEMU dies with this process without them, too
+ * @param inherited descriptors that become 5, 6 and so on
+ */
+function launch(wrap: readonly string[], args: readonly string[], inherited: readonly number[]): ChildProcess {
 	const path = findTool(QEMU);
 	if (path === undefined) throw toolMissing(QEMU);
 	const setpriv = findTool("setpriv");
 	if (setpriv === undefined) throw toolMissing("setpriv");
 	const command = ["--pdeathsig", "KILL", "--", ...wrap, path, ...args];
-	return spawn(setpriv, command, { cwd: "/", stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", ...more] });
+	return spawn(setpriv, command, { cwd: "/", stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", ...inherited] });
 }

@@ -6,17 +6,17 @@
  *
  *     clients --unix socket--> supervisor (broker) --socket pair--> QEMU: virtio-serial --> agent
  */
-import { readdirSync, rmSync, statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
-import { join } from "node:path";
 import { exitStatus } from "../agent/session.ts";
 import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
 import { answerRequests, CONTROL_PROTOCOL, type LabAnswer, type LabRequest } from "./control.ts";
 import { FileTree } from "./file-tree.ts";
 import { LabVm } from "./lab-vm.ts";
-import { BROKEN, LabPaths, LOCK_HELD, type SupervisorRecord } from "./paths.ts";
-import { Qemu, type QemuSize } from "./qemu.ts";
+import { isOpenFile } from "./lock.ts";
+import { BROKEN, LabPaths, type SupervisorRecord } from "./paths.ts";
+import { Qemu, type QemuMachine, type QemuSize } from "./qemu.ts";
 import { commonShares, enterArguments, type Share, shareLimits } from "./shares.ts";
 import { prepareTemplate } from "./template.ts";
 
@@ -30,10 +30,15 @@ const PROBE_MS = 10_000;
 const FAULTS: ReadonlySet<number> = new Set([132, 133, 134, 135, 136, 139]);
 const TOOL_TIMEOUT_MS = 5000;
 
-/** Keeps the lab `name` until it ends. @returns the exit status: LOCK_HELD when another supervisor has it */
+/** The lab's lock, which whoever started the supervisor has taken and handed on (lab.ts). */
+const LOCK_FD = 3;
+
+/** Keeps the lab `name` until it ends. @returns the exit status */
 export async function superviseLab(name: string, size: QemuSize): Promise<number> {
 	const paths = new LabPaths(name);
-	if (!holdsLock(paths)) return LOCK_HELD;
+	if (!isOpenFile(LOCK_FD, paths.lock)) {
+		throw new HostError("ERR_LAB_FAILED", `Cannot supervise lab ${name}: it was not handed the lab's lock`);
+	}
 	const teardown = new Teardown();
 	const told = new Promise<string>((resolve) => {
 		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
@@ -79,19 +84,6 @@ function unexpected(error: unknown): HostError {
 /** Told to end before the lab was up. */
 class Stopped extends Error {}
 
-/**
- * flock(1) opened the lock and then became this process. Whoever held the lock before may have removed the directory
- * between the two: then the lock that we hold is no longer the lab's.
- */
-function holdsLock(paths: LabPaths): boolean {
-	const lock = statSync(paths.lock, { throwIfNoEntry: false });
-	if (lock === undefined) return false;
-	return readdirSync("/proc/self/fd").some((fd) => {
-		const open = statSync(join("/proc/self/fd", fd), { throwIfNoEntry: false });
-		return open?.ino === lock.ino && open.dev === lock.dev;
-	});
-}
-
 class Supervisor {
 	/** Resolves when the lab has ended by itself, with why. */
 	readonly dead: Promise<string>;
@@ -120,12 +112,13 @@ class Supervisor {
 		const paths = this.#paths;
 		for (const stale of [paths.socket, paths.control]) rmSync(stale, { force: true });
 		this.#say({});
-		const template = await prepareTemplate(this.#size, paths.console, signal);
+		const machine: QemuMachine = { size: this.#size, console: paths.console, lock: LOCK_FD };
+		const template = await prepareTemplate(machine, signal);
 		this.#say({ state: "restoring", template: template.directory });
 
 		const start = performance.now();
 		const tree = await this.#openTree();
-		const qemu = Qemu.resume(template.files, this.#size, paths.console, tree);
+		const qemu = Qemu.resume(template.files, machine, tree);
 		this.#teardown.add(() => qemu.kill());
 		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
 		await qemu.restore();

@@ -17,7 +17,7 @@ import { buildAgent } from "./agent-binary.ts";
 import { packInitramfs } from "./initramfs.ts";
 import { labKernel } from "./kernel.ts";
 import { LabVm } from "./lab-vm.ts";
-import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuSize } from "./qemu.ts";
+import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuMachine } from "./qemu.ts";
 
 /** Changes when templates are made in a way that the other inputs do not show. */
 const FORMAT = 2;
@@ -42,17 +42,16 @@ function filesIn(directory: string): QemuFiles {
 /**
  * The template for machines of this size, made when it is not there.
  *
- * @param console file for what the kernel prints while it boots
  * @param signal ends the work; nothing half-made stays
  * @throws HostError when a tool or package is missing, or the machine does not come up
  */
-export async function prepareTemplate(size: QemuSize, console: string, signal?: AbortSignal): Promise<Template> {
+export async function prepareTemplate(machine: QemuMachine, signal?: AbortSignal): Promise<Template> {
 	const start = performance.now();
 	const kernel = await labKernel(signal);
 	const initramfs = await packInitramfs(kernel, await buildAgent());
 	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
 	const hash = createHash("sha256");
-	hash.update(JSON.stringify([FORMAT, kernel.directory, qemuVersion, machineArguments(size)]));
+	hash.update(JSON.stringify([FORMAT, kernel.directory, qemuVersion, machineArguments(machine.size)]));
 	hash.update(initramfs);
 	const cache = join(cacheDirectory(), "lab");
 	const directory = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);
@@ -60,7 +59,7 @@ export async function prepareTemplate(size: QemuSize, console: string, signal?: 
 		const files = filesIn(partial);
 		await link(kernel.vmlinux, files.vmlinux);
 		await writeFile(files.initramfs, initramfs);
-		await bootAndSave(files, size, console, signal);
+		await bootAndSave(files, machine, signal);
 	};
 	const template = { directory, files: filesIn(directory) };
 	const made = await obtainDirectory(directory, build, signal);
@@ -70,17 +69,12 @@ export async function prepareTemplate(size: QemuSize, console: string, signal?: 
 	return { ...template, buildMs: performance.now() - start };
 }
 
-async function bootAndSave(
-	files: QemuFiles,
-	size: QemuSize,
-	console: string,
-	signal: AbortSignal | undefined,
-): Promise<void> {
+async function bootAndSave(files: QemuFiles, machine: QemuMachine, signal: AbortSignal | undefined): Promise<void> {
 	signal?.throwIfAborted();
 	const ram = await open(files.ram, "wx", 0o600);
-	await ram.truncate(size.memoryMiB * 2 ** 20);
+	await ram.truncate(machine.size.memoryMiB * 2 ** 20);
 	await ram.close();
-	const qemu = Qemu.boot(files, size, console);
+	const qemu = Qemu.boot(files, machine);
 	const stop = () => void qemu.kill();
 	signal?.addEventListener("abort", stop, { once: true });
 	try {
@@ -90,7 +84,7 @@ async function bootAndSave(
 	} catch (error) {
 		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {
 			cause: error,
-			hint: `What its kernel said is in ${console}`,
+			hint: `What its kernel said is in ${machine.console}`,
 		});
 	} finally {
 		signal?.removeEventListener("abort", stop);

@@ -2,12 +2,23 @@
  * What a lab is given of the host's files, without the lab: a shell takes QEMU's place. As root and in a user namespace,
  * as anyone else has it.
  */
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+	closeSync,
+	mkdirSync,
+	mkdtempSync,
+	realpathSync,
+	renameSync,
+	rmSync,
+	symlinkSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { CONFINED, FileTree } from "../../src/lab/file-tree.ts";
+import { isLocked, takeLock } from "../../src/lab/lock.ts";
 import type { Share } from "../../src/lab/shares.ts";
 
 let directory: string;
@@ -111,6 +122,24 @@ describe.each(["root", "a user namespace"])("FileTree of %s", (whose) => {
 		await open();
 		await expect(tree.share([{ path: "/", access: "ro" }])).rejects.toMatchObject({ code: "ERR_LAB_SHARE" });
 		await tree.share([{ path: "/", access: "directory" }]);
+	});
+
+	it("confine hands the lab's lock on to QEMU, which has it until it is killed", async () => {
+		await open();
+		const lock = takeLock(at("lock"))!;
+		const [program, ...words] = [
+			...tree.confine(at("template"), at("console")),
+			"/bin/sh",
+			"-c",
+			"echo up; exec sleep 60",
+		];
+		const qemu = spawn(program!, words, { cwd: "/", stdio: ["ignore", "pipe", "inherit", "ignore", "ignore", lock] });
+		closeSync(lock);
+		await once(qemu.stdout!, "data");
+		expect(isLocked(at("lock"))).toBe(true);
+		qemu.kill("SIGKILL");
+		await once(qemu, "exit");
+		await vi.waitFor(() => expect(isLocked(at("lock"))).toBe(false));
 	});
 
 	it("confine leaves no file but the shared and the system's, and no right but those on files", async () => {

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -338,7 +338,8 @@ describe("the supervisor", () => {
 			const labs = await Promise.all(Array.from({ length: 4 }, () => Lab.up({ name: "other" })));
 			const { record } = await Lab.status("other");
 			for (const each of labs) expect((await each.exec(["true"])).status).toBe(0);
-			expect(existsSync(`/proc/${record!.qemuPid}`)).toBe(true);
+			const lockOfQemu = statSync(`/proc/${record!.qemuPid}/fd/5`);
+			expect(lockOfQemu.ino).toBe(statSync(new LabPaths("other").lock).ino);
 			for (const each of labs) each.close();
 			expect(await Lab.down("other")).toBe(true);
 			expect(await Lab.down("other")).toBe(false);
