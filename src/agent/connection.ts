@@ -128,7 +128,7 @@ export class FrameConnection {
 			const ours = PROTOCOL_MIN === PROTOCOL_MAX ? `${PROTOCOL_MIN}` : `${PROTOCOL_MIN} to ${PROTOCOL_MAX}`;
 			const message = `Cannot talk to the guest agent: it speaks version ${hello.version} of the protocol, we ${ours}`;
 			const error = new TsvmmError("ERR_AGENT_VERSION", message, {
-				hint: "Where it outlived an update of tsvmm, end its machine (tsvmm lab down); npm run setup builds it anew",
+				hint: "End its machine if an older tsvmm started it (tsvmm lab down), or build the agent anew (npm run setup)",
 			});
 			pending.reject(error);
 			throw error;

@@ -276,7 +276,7 @@ function openDisk(path: string, opened: number | undefined, readOnly: boolean): 
 		const denied = !readOnly && ["EACCES", "EPERM", "EROFS"].includes(errnoName(cause) ?? "");
 		throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${explain(cause)}`, {
 			cause,
-			hint: denied ? "a read-only disk is given as --disk FILE,ro" : undefined,
+			hint: denied ? "Give a read-only disk as --disk FILE,ro" : undefined,
 		});
 	}
 }
@@ -285,7 +285,7 @@ function lock(path: string, fd: number, readOnly: boolean): void {
 	const result = tryLock(fd, readOnly ? "shared" : "exclusive");
 	if (result === -os.errno.EAGAIN) {
 		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: a machine uses it already`, {
-			hint: "a disk has one writer; several machines can share it when all open it with ,ro",
+			hint: "Stop that machine, or give the disk with ,ro to all of them",
 		});
 	}
 	if (result < 0) log("warn", `disk ${path} is not locked: ${errnoNameOf(-result)}`);
@@ -305,7 +305,7 @@ function diskSize(path: string, fd: number): number {
 	const whole = size - (size % SECTOR_BYTES);
 	if (whole === 0) {
 		throw new ImageError("ERR_DISK_SIZE", `Cannot use disk ${path}: its ${size} bytes hold no sector of 512 bytes`, {
-			hint: `truncate -s 1G ${path} makes an empty disk of 1 GiB`,
+			hint: `Make an empty disk of 1 GiB: truncate -s 1G ${path}`,
 		});
 	}
 	if (whole !== size) log("warn", `disk ${path}: the last ${size - whole} bytes are no whole sector and are not used`);

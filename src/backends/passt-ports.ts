@@ -22,7 +22,7 @@ export async function claimPorts(ports: readonly Forward[]): Promise<void> {
 		} catch (error) {
 			if (errnoName(error) === "EADDRINUSE") throw portInUse(port, error);
 			throw new HostError("ERR_PORT", `Cannot forward ${named(port)}: ${explain(error)}`, {
-				hint: port.hostPort < 1024 ? "Ports below 1024 need privileges; use a higher one" : undefined,
+				hint: port.hostPort < 1024 ? "Use a higher port: those below 1024 need privileges" : undefined,
 				cause: error,
 			});
 		}

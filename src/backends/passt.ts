@@ -336,7 +336,7 @@ function failure(stderr: string, ports: readonly Forward[], cause: unknown): Hos
 	const port = ports.find((p) => String(p.hostPort) === spec);
 	if (port !== undefined) return portInUse(port, lines.join("; "));
 	const hint = stderr.includes("user namespace")
-		? "passt needs user namespaces, which a process in a chroot cannot make: use switch_root or pivot_root instead"
+		? "Use switch_root or pivot_root instead of chroot: passt needs a user namespace, which a chroot forbids"
 		: undefined;
 	const what = lines.join("; ") || (cause instanceof Error ? cause.message : "it did not answer");
 	return new HostError("ERR_PASST", `Cannot start passt: ${what}`, { hint, cause });

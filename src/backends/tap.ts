@@ -160,7 +160,7 @@ function mtuOf(name: string): number {
 			throw new HostError("ERR_TAP", `Cannot read the MTU of tap ${name}: ${explain(error)}`, { cause: error });
 		}
 		throw new HostError("ERR_TAP_MISSING", `Cannot use tap ${name}: there is no such interface`, {
-			hint: `ip tuntap add ${name} mode tap`,
+			hint: `Make it as root: ip tuntap add ${name} mode tap`,
 			cause: error,
 		});
 	}
@@ -173,7 +173,7 @@ function openTun(name: string): number {
 		const errno = errnoName(error);
 		if (errno === "EACCES" || errno === "EPERM") throw denied(name, error);
 		throw new HostError("ERR_TAP", `Cannot open /dev/net/tun for tap ${name}: ${explain(error)}`, {
-			hint: "modprobe tun",
+			hint: "Load its module as root: modprobe tun",
 			cause: error,
 		});
 	}
@@ -181,7 +181,7 @@ function openTun(name: string): number {
 
 function denied(name: string, cause?: unknown): HostError {
 	return new HostError("ERR_TAP_PERMISSION", `Cannot use tap ${name}: permission denied`, {
-		hint: `As root: ip tuntap add ${name} mode tap user ${process.getuid!()}`,
+		hint: `Make it as root: ip tuntap add ${name} mode tap user ${process.getuid!()}`,
 		cause,
 	});
 }
@@ -194,7 +194,6 @@ function must(name: string, what: string, result: number): void {
 		});
 	}
 	if (result === -EPERM) throw denied(name);
-	const hint =
-		result === -EINVAL ? `${name} may be an interface of another kind, or a tap with multi_queue` : undefined;
+	const hint = result === -EINVAL ? `Check that ${name} is a tap, and without multi_queue` : undefined;
 	throw new HostError("ERR_TAP", `Cannot use tap ${name}: ${what} failed with ${errnoNameOf(-result)}`, { hint });
 }

@@ -7,7 +7,7 @@
 
 /** What a TsvmmError may carry besides its message. */
 export interface ErrorDetail {
-	/** One sentence that tells the user what to do; printed on a line of its own. */
+	/** What the user can do, as a command: "Give the guest more memory". No final period. */
 	hint?: string | undefined;
 	/** What was caught, when another error led to this one. */
 	cause?: unknown;
@@ -17,7 +17,7 @@ export interface ErrorDetail {
 export class TsvmmError extends Error {
 	/** "ERR_KVM_MISSING": stays the same from version to version; docs/errors.md explains each. */
 	readonly code: string;
-	/** One sentence that tells the user what to do, when there is something. */
+	/** What the user can do about it, if there is something. */
 	readonly hint: string | undefined;
 	/** What the command line exits with when nobody catches it, 0 to 255. */
 	readonly exitStatus: number = 125;

@@ -13,7 +13,7 @@ export interface DetectedFormat {
 	readonly otherArchitecture?: boolean;
 }
 
-const COMPRESSED = "Decompress it first; `tsvmm kernel fetch` gives a ready kernel.";
+const COMPRESSED = "Decompress it first, or get a ready kernel: tsvmm kernel fetch";
 const MACHINES: Record<number, string> = {
 	3: "x86 (32-bit)",
 	8: "MIPS",
@@ -35,11 +35,15 @@ const MAGICS: readonly [number, string, DetectedFormat][] = [
 	[0, "\x27\x05\x19\x56", { found: "a U-Boot uImage" }],
 	[0, "\xd0\x0d\xfe\xed", { found: "a device tree blob or FIT image" }],
 	[0, "MZ", { found: "a PE executable (EFI program)" }],
-	[0, "07070", { found: "a cpio archive", hint: "An initramfs is given as the initrd, not as the kernel." }],
-	[0, "!<arch>\n", { found: "an ar archive or Debian package", hint: "Unpack the package and take its boot/vmlinuz." }],
+	[0, "07070", { found: "a cpio archive", hint: "Give an initramfs as --initrd, not as --kernel" }],
+	[0, "!<arch>\n", { found: "an ar archive or Debian package", hint: "Unpack the package and take its boot/vmlinuz" }],
 	[257, "ustar", { found: "a tar archive" }],
-	[0, "hsqs", { found: "a squashfs image", hint: "A file system is given as a disk, not as the kernel." }],
-	[0, "QFI\xfb", { found: "a qcow2 disk image", hint: "A disk is given as a disk, not as the kernel." }],
+	[0, "hsqs", { found: "a squashfs image", hint: "Give a file system as --disk, not as --kernel" }],
+	[
+		0,
+		"QFI\xfb",
+		{ found: "a qcow2 disk image", hint: "Convert it to a raw disk and give it as --disk, not as --kernel" },
+	],
 	[0, "#!", { found: "a script" }],
 	[0x1fe, "\x55\xaa", { found: "a boot sector or disk image" }],
 ];

@@ -97,7 +97,7 @@ function namedFiles({ kernel, initrd, disks, console }: CompleteConfig): Share[]
 function bootConfig(flags: BootFlags): MachineConfig {
 	if (flags.kernel === undefined || flags.kernel === "") {
 		throw new UsageError("ERR_OPTION_KERNEL", "Cannot boot without a kernel: --kernel FILE is missing", {
-			hint: "tsvmm kernel fetch gets one; tsvmm kernel ls says where it is",
+			hint: "Get one: tsvmm kernel fetch; see where it is: tsvmm kernel ls",
 		});
 	}
 	return {

@@ -36,7 +36,7 @@ export function checkNode(version = process.versions.node): Finding {
 	const [major = 0, minor = 0] = version.split(".").map(Number);
 	const recent = major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1]);
 	if (recent) return { name: "node", status: "ok", found: version };
-	const remedy = `install Node ${NODE_MINIMUM.join(".")} or newer`;
+	const remedy = `Install Node ${NODE_MINIMUM.join(".")} or newer`;
 	return { name: "node", status: "missing", found: version, remedy, needed: "run" };
 }
 
@@ -46,7 +46,7 @@ export function checkNative(): Finding {
 		return { name, status: "ok", found: `ABI version ${native().abiVersion}` };
 	} catch (error) {
 		const found = explain(error).split("\n")[0]!;
-		return { name, status: "missing", found, remedy: repairCommand(), needed: "run" };
+		return { name, status: "missing", found, remedy: `Run: ${repairCommand()}`, needed: "run" };
 	}
 }
 
@@ -56,7 +56,7 @@ export function checkKoffi(): Finding {
 		return { name: "koffi", status: "ok", found: koffi.version };
 	} catch (error) {
 		const found = explain(error).split("\n")[0]!;
-		return { name: "koffi", status: "missing", found, remedy: "npm install", needed: "run" };
+		return { name: "koffi", status: "missing", found, remedy: "Run: npm install", needed: "run" };
 	}
 }
 
@@ -66,7 +66,7 @@ export function checkProcessor(cpuinfo = readFileSync("/proc/cpuinfo", "utf8")):
 	const flags = /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [];
 	if (flags.includes("vmx")) return { name, status: "ok", found: "VT-x (vmx)" };
 	if (flags.includes("svm")) return { name, status: "ok", found: "SVM (svm)" };
-	const remedy = "enable VT-x or SVM in the firmware or, in a VM, nested virtualization; the lab works without";
+	const remedy = "Enable VT-x or SVM in the firmware or, in a VM, nested virtualization; the lab works without";
 	return { name, status: "missing", found: "neither VT-x nor SVM", remedy, needed: "direct" };
 }
 
@@ -76,13 +76,14 @@ export function checkKvm(path = "/dev/kvm"): Finding {
 		kvm = Kvm.open(path);
 		const lacking = kvm.missingCapabilities();
 		if (lacking.length > 0) {
-			const remedy = "use a newer kernel on this host";
+			const remedy = "Use a newer kernel on this host";
 			return { name: "kvm", status: "missing", found: `no ${lacking.join(", ")}`, remedy, needed: "direct" };
 		}
 		const vcpus = kvm.checkExtension("KVM_CAP_MAX_VCPUS");
 		return { name: "kvm", status: "ok", found: `${path}, API version ${KVM_API_VERSION}, up to ${vcpus} vCPUs` };
 	} catch (error) {
-		const remedy = error instanceof TsvmmError ? (error.hint ?? "modprobe kvm") : repairCommand();
+		const remedy =
+			error instanceof TsvmmError ? (error.hint ?? "Load the module: modprobe kvm") : `Run: ${repairCommand()}`;
 		return { name: "kvm", status: "missing", found: explain(error), remedy, needed: "direct" };
 	} finally {
 		kvm?.close();
@@ -108,7 +109,12 @@ export function checkTun(path = "/dev/net/tun"): Finding {
 		return { name: "tun", status: "ok", found: path };
 	} catch (error) {
 		const found = `${path}: ${explain(error)}`;
-		return { name: "tun", status: "note", found, remedy: "modprobe tun, or use --net user instead of --net tap" };
+		return {
+			name: "tun",
+			status: "note",
+			found,
+			remedy: "Load the module (modprobe tun), or use --net user instead of --net tap",
+		};
 	}
 }
 
@@ -136,7 +142,7 @@ export function checkTools(tools = TOOLS): Finding[] {
 			name: tool,
 			status: needed === undefined ? "note" : "missing",
 			found: `not installed; it is for ${purpose}`,
-			remedy: `apt-get install ${packageOf(tool)}`,
+			remedy: `Install it: apt-get install ${packageOf(tool)}`,
 		};
 		return needed === undefined ? finding : { ...finding, needed };
 	});
@@ -145,7 +151,13 @@ export function checkTools(tools = TOOLS): Finding[] {
 export function checkAgent(): Finding {
 	const path = join(packageRoot(), "guests/out/agent");
 	if (existsSync(path)) return { name: "guest agent", status: "ok", found: path };
-	return { name: "guest agent", status: "missing", found: "not built", remedy: repairCommand(), needed: "run" };
+	return {
+		name: "guest agent",
+		status: "missing",
+		found: "not built",
+		remedy: `Run: ${repairCommand()}`,
+		needed: "run",
+	};
 }
 
 export function checkMemory(): Finding {
@@ -153,7 +165,7 @@ export function checkMemory(): Finding {
 	const available = (Number(/^MemAvailable:\s+(\d+)/m.exec(meminfo)?.[1]) * 1024 || freemem()) / GIB;
 	const finding = { name: "memory", found: `${available.toFixed(1)} GiB available` };
 	if (available >= LAB_MEMORY_GIB) return { ...finding, status: "ok" };
-	return { ...finding, status: "note", remedy: `the lab takes ${LAB_MEMORY_GIB} GiB` };
+	return { ...finding, status: "note", remedy: `Free some: the lab takes ${LAB_MEMORY_GIB} GiB` };
 }
 
 export function checkSpace(): Finding {
@@ -163,9 +175,9 @@ export function checkSpace(): Finding {
 		const free = (bavail * bsize) / GIB;
 		const finding = { name: "disk space", found: `${free.toFixed(1)} GiB free in ${directory}` };
 		if (free >= CACHE_SPACE_GIB) return { ...finding, status: "ok" };
-		return { ...finding, status: "note", remedy: "set TSVMM_CACHE to a directory with more room" };
+		return { ...finding, status: "note", remedy: "Set TSVMM_CACHE to a directory with more room" };
 	} catch (error) {
-		const remedy = "set TSVMM_CACHE to a directory that you can write";
+		const remedy = "Set TSVMM_CACHE to a directory that you can write";
 		return { name: "disk space", status: "missing", found: explain(error), remedy, needed: "run" };
 	}
 }
@@ -175,8 +187,13 @@ export async function checkKernels(): Promise<Finding> {
 	try {
 		const names = (await listKernels()).map(({ name }) => name);
 		if (names.length > 0) return { name: "kernels", status: "ok", found: names.join(", ") };
-		return { name: "kernels", status: "note", found: "none yet", remedy: "tsvmm kernel fetch (run does it by itself)" };
+		return {
+			name: "kernels",
+			status: "note",
+			found: "none yet",
+			remedy: "Run: tsvmm kernel fetch (tsvmm run does it by itself)",
+		};
 	} catch (error) {
-		return { name: "kernels", status: "note", found: explain(error), remedy: "tsvmm kernel fetch" };
+		return { name: "kernels", status: "note", found: explain(error), remedy: "Run: tsvmm kernel fetch" };
 	}
 }

@@ -22,7 +22,7 @@ export function parseMemory(text: string): number {
 	const mib = bytes / 2 ** 20;
 	if (!Number.isSafeInteger(mib)) {
 		throw new UsageError("ERR_OPTION_MEMORY", `Cannot read memory size "${text}"`, {
-			hint: "a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes",
+			hint: "Give a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes",
 		});
 	}
 	return mib;
@@ -64,7 +64,7 @@ export function parseNet(text: string): NetConfig | undefined {
 	else if (kind === "tap" && name) net = { kind: "tap", name };
 	else {
 		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
-			hint: "user, none or tap=NAME; then ,mac=52:54:00:12:34:56 if wanted, for user also ,port=8080:80 or ,host-loopback=on",
+			hint: "Write user, none or tap=NAME, then ,mac=52:54:00:12:34:56 if wanted; for user also ,port=8080:80 or ,host-loopback=on",
 		});
 	}
 	for (const field of rest) {
@@ -87,7 +87,7 @@ export function parsePort(text: string): PortForward {
 	const guestPort = Number(match?.[3]);
 	if (match === null || hostPort < 1 || hostPort > 65535 || guestPort < 1 || guestPort > 65535) {
 		throw new UsageError("ERR_OPTION_PORT", `Cannot read port "${text}"`, {
-			hint: "[ADDRESS:]HOST:GUEST[/udp], as in 8080:80",
+			hint: "Write [ADDRESS:]HOST:GUEST[/udp], as in 8080:80",
 		});
 	}
 	return {
@@ -105,7 +105,7 @@ export function parseVsock(text: string): VsockConfig {
 	const cid = fields.get("cid");
 	const uds = fields.get("uds");
 	if (words.length !== 2 || cid === undefined || !/^\d+$/.test(cid) || !uds) {
-		throw new UsageError("ERR_OPTION_VSOCK", `Cannot read vsock "${text}"`, { hint: "cid=3,uds=PATH" });
+		throw new UsageError("ERR_OPTION_VSOCK", `Cannot read vsock "${text}"`, { hint: "Write cid=3,uds=PATH" });
 	}
 	return { cid: Number(cid), uds };
 }
@@ -114,7 +114,9 @@ export function parseVsock(text: string): VsockConfig {
 export function parseConsole(text: string): ConsoleConfig {
 	if (text === "stdio" || text === "none") return { kind: text };
 	if (text.startsWith("file=") && text.length > 5) return { kind: "file", path: text.slice(5) };
-	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "stdio, none or file=PATH" });
+	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, {
+		hint: "Write stdio, none or file=PATH",
+	});
 }
 
 /** "mmio", "pio,exits", "all" */
@@ -123,7 +125,9 @@ export function parseTrace(text: string): TraceKind[] {
 	return text.split(",").map((word) => {
 		const kind = TRACE_KINDS.find((k) => k === word);
 		if (kind === undefined) {
-			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, { hint: `${TRACE_KINDS.join(", ")} or all` });
+			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, {
+				hint: `Choose from ${TRACE_KINDS.join(", ")} or all`,
+			});
 		}
 		return kind;
 	});
@@ -143,5 +147,7 @@ function keyValue(field: string): [string, string | undefined] {
 }
 
 function unknownField(code: string, what: string, text: string, field: string, known: string): UsageError {
-	return new UsageError(code, `Cannot read ${what} "${text}": "${field}" is not known`, { hint: `known are ${known}` });
+	return new UsageError(code, `Cannot read ${what} "${text}": "${field}" is not known`, {
+		hint: `Choose from ${known}`,
+	});
 }

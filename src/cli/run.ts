@@ -192,7 +192,7 @@ async function chooseKernel(
 	const kernel = await findKernel(wanted);
 	if (kernel !== undefined) return kernel;
 	throw new UsageError("ERR_RUN_KERNEL", `Cannot use kernel "${wanted}": there is none of that name`, {
-		hint: "tsvmm kernel ls lists them; a file is written with a slash, as in ./vmlinux",
+		hint: "See tsvmm kernel ls for their names; write a file with a slash, as in ./vmlinux",
 	});
 }
 
@@ -241,7 +241,7 @@ function readHostname(name: string): string {
 function readConsole(text: string | undefined): string | undefined {
 	if (text === undefined) return undefined;
 	if (text.startsWith("file=") && text.length > 5) return text.slice(5);
-	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "file=PATH" });
+	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "Write file=PATH" });
 }
 
 function readTextFile(path: string): string {

@@ -46,7 +46,7 @@ export function parseTemplate(text: string): Template {
 
 function wrong(text: string, found: string): UsageError {
 	return new UsageError("ERR_FORMAT", `Cannot read format ${JSON.stringify(text)}: ${found}`, {
-		hint: "json, or a Go template such as 'table {{.ID}}\\t{{.Names}}' or '{{json .}}'",
+		hint: "Give json, or a Go template such as 'table {{.ID}}\\t{{.Names}}' or '{{json .}}'",
 	});
 }
 

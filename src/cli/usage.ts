@@ -42,9 +42,9 @@ function usageError(path: string, { message }: CommanderError): UsageError {
 		.replace(/\. Expected (\d+) arguments? but got (\d+)\.$/, ": expected $1, got $2")
 		.replaceAll("'", '"')
 		.replace(/\.$/, "");
-	const help = `see ${path} --help`;
-	const guess = suggestion?.replace(/^\(D(.*)\)$/, "d$1");
+	const help = `${path} --help`;
+	const guess = suggestion?.replace(/^\(Did you mean (?:one of )?(.*)\?\)$/, "$1");
 	return new UsageError("ERR_USAGE", `Cannot read the command line: ${found}`, {
-		hint: guess === undefined ? help : `${guess} Otherwise ${help}`,
+		hint: guess === undefined ? `See ${help}` : `Try ${guess}, or see ${help}`,
 	});
 }

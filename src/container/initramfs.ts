@@ -34,7 +34,7 @@ export function agentPath(): string {
 	const path = join(packageRoot(), "guests/out/agent");
 	if (existsSync(path)) return path;
 	throw new HostError("ERR_AGENT_MISSING", `Cannot find the guest agent: there is no ${path}`, {
-		hint: "npm run setup builds it (scripts/build-agent.mjs; it takes musl-gcc from the Debian package musl-tools)",
+		hint: "Build it: npm run setup; that needs musl-gcc of the Debian package musl-tools",
 	});
 }
 

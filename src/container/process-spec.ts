@@ -44,7 +44,7 @@ export function processSpec(image: ImageProcess, options: ProcessOptions): Proce
 	const args = [...entrypoint, ...command];
 	if (args.length === 0) {
 		throw new UsageError("ERR_RUN_COMMAND", "Cannot run the image: no command specified", {
-			hint: "The image names none; write one after it: tsvmm run IMAGE COMMAND",
+			hint: "Write one after the image, which names none: tsvmm run IMAGE COMMAND",
 		});
 	}
 	const cwd = options.workdir ?? (image.workingDir || "/");

@@ -68,7 +68,7 @@ function notFound(name: string, version: string | undefined, suite: string): Hos
 	return new HostError(
 		"ERR_PACKAGE_NOT_FOUND",
 		`Cannot find Debian package ${name}${version === undefined ? "" : ` ${version}`} in ${suite}`,
-		{ hint: version === undefined ? undefined : "The mirror may have dropped this version" },
+		{ hint: version === undefined ? undefined : "Take another version: the mirror may have dropped this one" },
 	);
 }
 

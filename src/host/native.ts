@@ -200,7 +200,7 @@ export function native(): Native {
 }
 
 function load(): Native {
-	const hint = `${repairCommand()} builds it; that needs gcc, make and python3`;
+	const hint = `Build it: ${repairCommand()}; that needs gcc, make and python3`;
 	const usual = join(packageRoot(), "prebuilds", `linux-${process.arch}`, "tsvmm.glibc.node");
 	let addon: Native;
 	try {

@@ -110,7 +110,7 @@ function mapError(ranges: readonly RamRange[], cause: unknown): unknown {
 	if (errno === undefined || !(errno in constants.errno)) return cause;
 	const mib = ranges.reduce((sum, range) => sum + range.sizeBytes, 0) / 2 ** 20;
 	return new HostError("ERR_RAM_MAP", `Cannot map ${mib} MiB of guest memory: ${(cause as Error).message}`, {
-		hint: errno === "ENOMEM" ? "give the machine less --memory, or the host more memory or swap" : undefined,
+		hint: errno === "ENOMEM" ? "Give the machine less --memory, or the host more memory or swap" : undefined,
 		cause,
 	});
 }

@@ -80,7 +80,7 @@ export function findTool(tool: string): string | undefined {
 /** The error for a tool that is not here. */
 export function toolMissing(tool: string, cause?: unknown): HostError {
 	return new HostError("ERR_TOOL_MISSING", `Cannot run ${tool}: it is not installed`, {
-		hint: `apt-get install ${packageOf(tool)}`,
+		hint: `Install it: apt-get install ${packageOf(tool)}`,
 		cause,
 	});
 }

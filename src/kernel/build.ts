@@ -13,7 +13,7 @@ import { run } from "../host/command.ts";
 import { cacheDirectory } from "../host/directories.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
-import { findTool, toolMissing } from "../host/tools.ts";
+import { findTool, packageOf, toolMissing } from "../host/tools.ts";
 import { SOURCE_PIN } from "./pins.ts";
 import { findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
 
@@ -58,8 +58,7 @@ export async function findMinimalKernel(): Promise<GuestKernel | undefined> {
 
 /** The Debian packages that `kernel build` needs and this host lacks. */
 export async function missingBuildPackages(): Promise<string[]> {
-	const missing = TOOLS.filter((tool) => findTool(tool) === undefined).map((tool) => toolMissing(tool).hint!);
-	const packages = missing.map((hint) => hint.replace("apt-get install ", ""));
+	const packages = TOOLS.filter((tool) => findTool(tool) === undefined).map(packageOf);
 	const elf = await readFile(LIBELF_HEADER).catch(() => undefined);
 	return [...packages, ...(elf === undefined ? ["libelf-dev"] : [])];
 }
@@ -156,6 +155,6 @@ export function checkConfig(fragment: string, config: string): void {
 	});
 	if (lost.length === 0) return;
 	throw new ImageError("ERR_KERNEL_CONFIG", `Cannot configure the kernel: not taken were ${lost.join(", ")}`, {
-		hint: "An option in guests/kernel/minimal.config is unknown to this version or lacks what it depends on",
+		hint: "Mend guests/kernel/minimal.config: this version does not know these options, or they lack what they depend on",
 	});
 }

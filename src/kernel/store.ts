@@ -167,7 +167,7 @@ async function choose(
 export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}): Promise<GuestKernel> {
 	if (!FLAVOURS.includes(flavour)) {
 		throw new UsageError("ERR_KERNEL_FLAVOUR", `Cannot fetch kernel "${flavour}": no such flavour`, {
-			hint: `Known are ${FLAVOURS.join(", ")}`,
+			hint: `Choose one of ${FLAVOURS.join(", ")}`,
 		});
 	}
 	const { signal } = options;
@@ -190,7 +190,7 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 
 function pinGone(flavour: Flavour, name: string, version: string, cause: unknown): HostError {
 	return new HostError("ERR_KERNEL_PIN_GONE", `Cannot fetch kernel ${name} ${version}: the mirror has dropped it`, {
-		hint: `tsvmm kernel fetch --flavour ${flavour} --latest`,
+		hint: `Run: tsvmm kernel fetch --flavour ${flavour} --latest`,
 		cause,
 	});
 }

@@ -79,7 +79,7 @@ async function decompress(payload: Buffer, name: string, directory: string): Pro
 	throw new ImageError(
 		"ERR_KERNEL_FORMAT",
 		`Cannot decompress kernel ${name}: its payload is ${format ?? `unknown (${payload.toString("hex", 0, 4)} ...)`}`,
-		{ hint: "gzip, xz, zstd and lz4 are understood" },
+		{ hint: "Pack it with gzip, xz, zstd or lz4" },
 	);
 }
 

@@ -82,7 +82,7 @@ export class Kvm {
 		const missing = this.missingCapabilities();
 		if (missing.length > 0) {
 			throw new HostError("ERR_KVM_CAPABILITY", `Cannot use KVM of this host: it lacks ${missing.join(", ")}`, {
-				hint: "Linux 4.12 or newer with VT-x or SVM has them all",
+				hint: "Use Linux 4.12 or newer on a processor with VT-x or SVM",
 			});
 		}
 		/* 0: a kernel that does not say. */
@@ -135,12 +135,12 @@ function apiVersion(path: string, fd: number): number {
 function openError(path: string, errno: string): HostError {
 	if (errno === "ENOENT" || errno === "ENODEV" || errno === "ENXIO") {
 		return new HostError("ERR_KVM_MISSING", `Cannot open ${path}: this host has no KVM`, {
-			hint: "load kvm-intel or kvm-amd, or enable VT-x/SVM in the firmware; without either, use the lab (tsvmm lab up)",
+			hint: "Load kvm-intel or kvm-amd, or enable VT-x/SVM in the firmware; without either, use the lab (tsvmm lab up)",
 		});
 	}
 	if (errno === "EACCES" || errno === "EPERM") {
 		return new HostError("ERR_KVM_PERMISSION", `Cannot open ${path}: permission denied`, {
-			hint: "add yourself to the group that owns it (sudo usermod -aG kvm $USER), then log in again",
+			hint: "Add yourself to the group that owns it (sudo usermod -aG kvm $USER), then log in again",
 		});
 	}
 	return new HostError("ERR_KVM_OPEN", `Cannot open ${path}: ${errno}`);

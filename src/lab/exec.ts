@@ -54,7 +54,7 @@ async function attached(lab: Lab, session: Session, stdio: ForegroundStdio): Pro
 		const why = new LabPaths(lab.name).readBroken() ?? "has ended";
 		throw new HostError("ERR_LAB_GONE", `Cannot go on in the lab: it ${why}`, {
 			cause,
-			hint: "The next command brings it up again; what was running in it is lost",
+			hint: "Run the command again: that brings the lab up, but what ran in it is lost",
 		});
 	}
 }

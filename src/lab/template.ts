@@ -84,7 +84,7 @@ async function bootAndSave(files: QemuFiles, machine: QemuMachine, signal: Abort
 	} catch (error) {
 		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {
 			cause: error,
-			hint: `What its kernel said is in ${machine.console}`,
+			hint: `Read what its kernel printed: ${machine.console}`,
 		});
 	} finally {
 		signal?.removeEventListener("abort", stop);

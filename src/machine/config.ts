@@ -170,7 +170,7 @@ export function validateSize(cpus: number, memoryMiB: number): void {
 		throw new UsageError(
 			"ERR_CONFIG_MEMORY",
 			`Cannot give the machine ${memoryMiB} MiB of memory: ${MIN_MEMORY_MIB} MiB to ${MAX_MEMORY_MIB / 1024} GiB are possible`,
-			{ hint: "--memory takes a number with a unit, as in --memory 512M" },
+			{ hint: "Give --memory a number with a unit, as in --memory 512M" },
 		);
 	}
 }
@@ -227,7 +227,7 @@ export function deviceIds(config: CompleteConfig): string[] {
 export function validateId(id: string): void {
 	if (/^[\w.:-]{1,64}$/.test(id)) return;
 	throw new UsageError("ERR_CONFIG_ID", `Cannot use device id ${JSON.stringify(id)}: it is no plain name`, {
-		hint: "1 to 64 letters, digits and . _ : - make an id",
+		hint: "Use 1 to 64 letters, digits and . _ : -",
 	});
 }
 

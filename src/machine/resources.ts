@@ -82,7 +82,7 @@ export function checkReach(memoryMiB: number, addressBits: number): void {
 	if (last.gpa + last.sizeBytes <= 2 ** addressBits) return;
 	const message = `Cannot give the machine ${memoryMiB} MiB of memory: this host's CPU has addresses of ${addressBits} bits`;
 	throw new HostError("ERR_RAM_REACH", message, {
-		hint: `RAM and devices share ${2 ** (addressBits - 30)} GiB of addresses, of which devices take 1 GiB`,
+		hint: `Give the machine less than ${2 ** (addressBits - 30) - 1} GiB: its devices take 1 GiB of the addresses`,
 	});
 }
 

@@ -151,7 +151,7 @@ export class VcpuThreads {
 				const message = `Cannot start vCPU ${index} of ${count}: ${(cause as Error).message}`;
 				if (cause instanceof TsvmmError) throw cause;
 				const limited = errnoName(cause) === "EAGAIN";
-				const hint = limited ? "each vCPU is a thread: see ulimit -u and the control group's pids.max" : undefined;
+				const hint = limited ? "Raise ulimit -u or the control group's pids.max: each vCPU is a thread" : undefined;
 				throw new HostError("ERR_VCPU_THREAD", message, { cause, hint });
 			}
 		});

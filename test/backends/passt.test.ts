@@ -287,7 +287,7 @@ describe("PasstBackend", () => {
 			const command = ["--mount", "sh", "-c", steps, "sh", process.cwd(), ...node];
 			return execFileSync("unshare", command, { encoding: "utf8" }).trim();
 		};
-		expect(inRoot(`chroot ${root}`)).toMatch(/^ERR_PASST passt needs user namespaces, which a process in a chroot/);
+		expect(inRoot(`chroot ${root}`)).toMatch(/^ERR_PASST Use switch_root or pivot_root instead of chroot/);
 		expect(inRoot(`cd ${root} && mount --move . / && exec chroot .`)).toBe("ran");
 	}, 20_000);
 });

@@ -213,7 +213,7 @@ describe("TapBackend", () => {
 
 	test("open names a tap that is missing and how to make it, and makes none", () => {
 		expect(() => TapBackend.open("tstmissing")).toThrow(
-			expect.objectContaining({ code: "ERR_TAP_MISSING", hint: "ip tuntap add tstmissing mode tap" }),
+			expect.objectContaining({ code: "ERR_TAP_MISSING", hint: "Make it as root: ip tuntap add tstmissing mode tap" }),
 		);
 		expect(() => ip("link", "show", "tstmissing")).toThrow();
 	});
@@ -241,7 +241,9 @@ describe("TapBackend", () => {
 			try { TapBackend.open(${JSON.stringify(TAP)}); } catch (error) { console.log(error.code, "|", error.message, "|", error.hint); }`;
 		const args = ["--import", "tsx", "--input-type=module", "-e", script];
 		const said = execFileSync(process.execPath, args, { encoding: "utf8", cwd: new URL("../..", import.meta.url) });
-		expect(said).toMatch(/^ERR_TAP_PERMISSION \| Cannot use tap \w+: permission denied \| As root: ip tuntap add/);
+		expect(said).toMatch(
+			/^ERR_TAP_PERMISSION \| Cannot use tap \w+: permission denied \| Make it as root: ip tuntap add/,
+		);
 	});
 
 	test("a tap that is deleted under us gives no frames and no storm of events", async () => {

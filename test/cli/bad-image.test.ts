@@ -15,8 +15,8 @@ beforeAll(bundle, 60_000);
 type Row = [what: string, args: string[], prepare: Setting["prepare"], code: string, message: string, hint?: string];
 
 const IMAGE_FORMATS =
-	"OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz";
-const EMPTY_STORE = "The image store is empty; tsvmm image import PATH NAME fills it";
+	"Give an OCI layout, a docker-archive or a root file system, as tar, plain or with gzip, zstd or xz";
+const EMPTY_STORE = "Fill the image store, which is empty: tsvmm image import PATH NAME";
 const layout = async (
 	directory: string,
 	change: (files: Map<string, Buffer>) => Map<string, Buffer> = (files) => files,
@@ -57,7 +57,7 @@ describe.concurrent("tsvmm image", () => {
 			directory("d"),
 			"ERR_IMAGE_FORMAT",
 			"Cannot import d: the directory has no file oci-layout",
-			"A directory must be an OCI image layout; pack a root file system with tar",
+			"Give an OCI image layout, or pack a root file system with tar",
 		],
 		[
 			"to show what is not there",
@@ -102,6 +102,6 @@ describe.concurrent("tsvmm image", () => {
 		const outcome = await imported(async (directory) => writeDirectory(ociLayout([evil]), directory));
 		expect(outcome).toMatchObject({ status: 125, stdout: "", left: [] });
 		expect(outcome.stderr.split("\n")[0]).toContain(`layer ${sha256(evil)}`);
-		expect(outcome.stderr).toContain("[ERR_IMAGE_PATH]\n  hint: The image is damaged or hostile; nothing was written");
+		expect(outcome.stderr).toContain("[ERR_IMAGE_PATH]\n  hint: Do not trust the image: it is damaged or hostile");
 	});
 });

@@ -78,7 +78,7 @@ const kernels: Row[] = [
 	],
 ];
 
-const MEMORY_HINT = "a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes";
+const MEMORY_HINT = "Give a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes";
 const sizes: Row[] = [
 	...(
 		[
@@ -93,7 +93,7 @@ const sizes: Row[] = [
 			undefined,
 			"ERR_CONFIG_MEMORY",
 			`Cannot give the machine ${mib} MiB of memory: 64 MiB to 1024 GiB are possible`,
-			"--memory takes a number with a unit, as in --memory 512M",
+			"Give --memory a number with a unit, as in --memory 512M",
 		],
 	),
 	...["", "-5", "-512M", "1.5M", "512", "64k", "abc", "512Q", "99999999999999999999999T", "0x200M"].map(
@@ -126,7 +126,7 @@ const sizes: Row[] = [
 	),
 ];
 
-const DISK_FIELDS = "known are ro, rw, id=NAME";
+const DISK_FIELDS = "Choose from ro, rw, id=NAME";
 const devices: Row[] = [
 	["a missing disk", ["--disk", "d"], undefined, "ERR_DISK_OPEN", "Cannot open disk d: no such file or directory"],
 	["a directory as disk", ["--disk", "d"], directory("d"), "ERR_DISK_OPEN", "Cannot open disk d: it is a directory"],
@@ -143,7 +143,7 @@ const devices: Row[] = [
 		write("d", ""),
 		"ERR_DISK_SIZE",
 		"Cannot use disk d: its 0 bytes hold no sector of 512 bytes",
-		"truncate -s 1G d makes an empty disk of 1 GiB",
+		"Make an empty disk of 1 GiB: truncate -s 1G d",
 	],
 	[
 		"a disk given twice",
@@ -151,7 +151,7 @@ const devices: Row[] = [
 		sparse("d", 4096),
 		"ERR_DISK_LOCKED",
 		"Cannot open disk d: a machine uses it already",
-		"a disk has one writer; several machines can share it when all open it with ,ro",
+		"Stop that machine, or give the disk with ,ro to all of them",
 	],
 	["a disk without a path", ["--disk", ""], undefined, "ERR_OPTION_DISK", 'Cannot read disk "": it has no path'],
 	...["foo", "id=", "ro=1"].map(
@@ -184,7 +184,7 @@ const devices: Row[] = [
 		undefined,
 		"ERR_TAP_MISSING",
 		"Cannot use tap tsvmm-no-tap: there is no such interface",
-		"ip tuntap add tsvmm-no-tap mode tap",
+		"Make it as root: ip tuntap add tsvmm-no-tap mode tap",
 	],
 	[
 		"an interface that is no tap",
@@ -192,7 +192,7 @@ const devices: Row[] = [
 		undefined,
 		"ERR_TAP",
 		"Cannot use tap lo: TUNSETIFF failed with EINVAL",
-		"lo may be an interface of another kind, or a tap with multi_queue",
+		"Check that lo is a tap, and without multi_queue",
 	],
 	[
 		"a tap with a long name",
@@ -250,7 +250,7 @@ const devices: Row[] = [
 			undefined,
 			"ERR_OPTION_VSOCK",
 			`Cannot read vsock "${text}"`,
-			"cid=3,uds=PATH",
+			"Write cid=3,uds=PATH",
 		],
 	),
 	[
@@ -281,7 +281,7 @@ const devices: Row[] = [
 			undefined,
 			"ERR_OPTION_CONSOLE",
 			`Cannot read console "${text}"`,
-			"stdio, none or file=PATH",
+			"Write stdio, none or file=PATH",
 		],
 	),
 	[
@@ -290,7 +290,7 @@ const devices: Row[] = [
 		undefined,
 		"ERR_OPTION_TRACE",
 		'Cannot trace "dma"',
-		"pio, mmio, exits, queues, interrupts or all",
+		"Choose from pio, mmio, exits, queues, interrupts or all",
 	],
 ];
 
@@ -316,7 +316,7 @@ describe.concurrent("tsvmm boot", () => {
 				await tsvmm(args),
 				"ERR_OPTION_KERNEL",
 				"Cannot boot without a kernel: --kernel FILE is missing",
-				"tsvmm kernel fetch gets one; tsvmm kernel ls says where it is",
+				"Get one: tsvmm kernel fetch; see where it is: tsvmm kernel ls",
 			);
 		}
 	});

@@ -53,7 +53,7 @@ test("checkTun and checkTools tell the remedy", () => {
 			name: "tsvmm-no-such-tool",
 			status: "missing",
 			found: "not installed; it is for this test",
-			remedy: "apt-get install tsvmm-no-such-tool",
+			remedy: "Install it: apt-get install tsvmm-no-such-tool",
 			needed: "lab",
 		},
 	]);
@@ -61,8 +61,14 @@ test("checkTun and checkTools tell the remedy", () => {
 });
 
 test("formatFindings puts each remedy under its finding, the verdict last", () => {
-	const text = formatFindings([{ name: "kvm", status: "missing", found: "none", remedy: "modprobe kvm" }], "none");
-	expect(text.split("\n").slice(0, 2)).toEqual(["missing  kvm  none", "              -> modprobe kvm"]);
+	const text = formatFindings(
+		[{ name: "kvm", status: "missing", found: "none", remedy: "Load the module: modprobe kvm" }],
+		"none",
+	);
+	expect(text.split("\n").slice(0, 2)).toEqual([
+		"missing  kvm  none",
+		"              -> Load the module: modprobe kvm",
+	]);
 	expect(text.trimEnd().split("\n").at(-1)).toContain("cannot run here");
 });
 

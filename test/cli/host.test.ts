@@ -60,7 +60,7 @@ describe.concurrent("tsvmm on a host made to order", () => {
 			stdout: "",
 			stderr:
 				"tsvmm: error: Cannot open /dev/kvm: this host has no KVM [ERR_KVM_MISSING]\n" +
-				"  hint: load kvm-intel or kvm-amd, or enable VT-x/SVM in the firmware; without either, use the lab (tsvmm lab up)\n",
+				"  hint: Load kvm-intel or kvm-amd, or enable VT-x/SVM in the firmware; without either, use the lab (tsvmm lab up)\n",
 			left: [],
 		});
 	});
@@ -74,7 +74,7 @@ describe.concurrent("tsvmm on a host made to order", () => {
 			stdout: "",
 			stderr:
 				"tsvmm: error: Cannot open /dev/kvm: permission denied [ERR_KVM_PERMISSION]\n" +
-				"  hint: add yourself to the group that owns it (sudo usermod -aG kvm $USER), then log in again\n",
+				"  hint: Add yourself to the group that owns it (sudo usermod -aG kvm $USER), then log in again\n",
 			left: [],
 		});
 	});

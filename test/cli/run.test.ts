@@ -33,13 +33,13 @@ beforeAll(async () => {
 const run = (args: readonly string[], setting: Setting = {}) =>
 	tsvmm(["run", "--net", "none", ...args], { ...setting, env: { TSVMM_CACHE } });
 
-const PORT_HINT = "[ADDRESS:]HOST:GUEST[/udp], as in 8080:80";
-const NAME_HINT = "NAME[:TAG] in lower case, as in busybox, user/app:1.0 or registry.example/app@sha256:...";
+const PORT_HINT = "Write [ADDRESS:]HOST:GUEST[/udp], as in 8080:80";
+const NAME_HINT = "Write NAME[:TAG] in lower case, as in busybox, user/app:1.0 or registry.example/app@sha256:...";
 
 describe.concurrent("tsvmm run", () => {
 	test.each<[what: string, args: string[], code: string, message: string, hint?: string]>([
 		["an unknown image", ["nope"], "ERR_IMAGE_NOT_FOUND", "Cannot find image nope:latest"],
-		["an unknown tag", ["app:2"], "ERR_IMAGE_NOT_FOUND", "Cannot find image app:2", "Did you mean app:1?"],
+		["an unknown tag", ["app:2"], "ERR_IMAGE_NOT_FOUND", "Cannot find image app:2", "Try app:1"],
 		["an empty name", [""], "ERR_IMAGE_REFERENCE", 'Cannot read image name "": it has no name', NAME_HINT],
 		[
 			"a name with blanks",
@@ -53,14 +53,14 @@ describe.concurrent("tsvmm run", () => {
 			["mute:1"],
 			"ERR_RUN_COMMAND",
 			"Cannot run the image: no command specified",
-			"The image names none; write one after it: tsvmm run IMAGE COMMAND",
+			"Write one after the image, which names none: tsvmm run IMAGE COMMAND",
 		],
 		[
 			"an entrypoint taken away",
 			["--entrypoint", "", "app:1"],
 			"ERR_RUN_COMMAND",
 			"Cannot run the image: no command specified",
-			"The image names none; write one after it: tsvmm run IMAGE COMMAND",
+			"Write one after the image, which names none: tsvmm run IMAGE COMMAND",
 		],
 		[
 			"a variable without a name",
@@ -105,7 +105,7 @@ describe.concurrent("tsvmm run", () => {
 			["-m", "1M", "app:1"],
 			"ERR_CONFIG_MEMORY",
 			"Cannot give the machine 1 MiB of memory: 64 MiB to 1024 GiB are possible",
-			"--memory takes a number with a unit, as in --memory 512M",
+			"Give --memory a number with a unit, as in --memory 512M",
 		],
 		["a port beyond 65535", ["-p", "65536:80", "app:1"], "ERR_OPTION_PORT", 'Cannot read port "65536:80"', PORT_HINT],
 		["a port without a guest's", ["-p", "80", "app:1"], "ERR_OPTION_PORT", 'Cannot read port "80"', PORT_HINT],
@@ -138,14 +138,14 @@ describe.concurrent("tsvmm run", () => {
 			["--console", "stdio", "app:1"],
 			"ERR_OPTION_CONSOLE",
 			'Cannot read console "stdio"',
-			"file=PATH",
+			"Write file=PATH",
 		],
 		[
 			"an unknown kernel",
 			["--kernel", "nope", "app:1"],
 			"ERR_RUN_KERNEL",
 			'Cannot use kernel "nope": there is none of that name',
-			"tsvmm kernel ls lists them; a file is written with a slash, as in ./vmlinux",
+			"See tsvmm kernel ls for their names; write a file with a slash, as in ./vmlinux",
 		],
 		[
 			"a missing kernel file",

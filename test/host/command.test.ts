@@ -34,7 +34,7 @@ test("run calls onLine for each line, also a last one without a line feed", asyn
 test("run names the Debian package of a tool that is missing", async () => {
 	await expect(run("tsvmm-no-such-tool", [])).rejects.toMatchObject({
 		code: "ERR_TOOL_MISSING",
-		hint: "apt-get install tsvmm-no-such-tool",
+		hint: "Install it: apt-get install tsvmm-no-such-tool",
 	});
 });
 

@@ -11,5 +11,5 @@ test("findTool gives the full path of a tool, and of none that is not here", () 
 test("packageOf names the Debian package that has a tool", () => {
 	expect(packageOf("mkfs.erofs")).toBe("erofs-utils");
 	expect(packageOf("bash")).toBe("bash");
-	expect(toolMissing("mkfs.ext4").hint).toBe("apt-get install e2fsprogs");
+	expect(toolMissing("mkfs.ext4").hint).toBe("Install it: apt-get install e2fsprogs");
 });

@@ -129,6 +129,6 @@ export function tooLarge(file: string, found: number, what: string, most: number
 	return new ImageError(
 		"ERR_IMAGE_TOO_LARGE",
 		`Cannot read image: ${file}: ${found} ${what}, at most ${Math.floor(most)} are accepted`,
-		{ hint: "docs/limitations.md lists what an image may take" },
+		{ hint: "Read in docs/limitations.md what an image may take" },
 	);
 }

@@ -81,7 +81,7 @@ function unpack(
 			return unpackWith(compression, source);
 		case "bzip2":
 			throw new ImageError("ERR_IMAGE_FORMAT", "Cannot read image: it is compressed with bzip2", {
-				hint: "Unpack it with bunzip2 first; gzip, zstd and xz are understood",
+				hint: "Unpack it with bunzip2 first, or pack it with gzip, zstd or xz",
 			});
 	}
 }

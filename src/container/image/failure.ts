@@ -12,7 +12,7 @@ export function malformed(file: string, found: string, cause?: unknown): ImageEr
 /** A path in an image that would lead out of its root. */
 export function escapes(file: string, path: string, found: string): ImageError {
 	return new ImageError("ERR_IMAGE_PATH", `Cannot read image: ${file}: ${JSON.stringify(path)} ${found}`, {
-		hint: "The image is damaged or hostile; nothing was written outside the image store",
+		hint: "Do not trust the image: it is damaged or hostile; nothing was written outside the image store",
 	});
 }
 

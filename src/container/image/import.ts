@@ -116,7 +116,7 @@ async function withArchivedImages<T>(
 		const archive = new DirectoryArchive(input, budget, signal);
 		if (!(await archive.has("oci-layout"))) {
 			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: the directory has no file oci-layout`, {
-				hint: "A directory must be an OCI image layout; pack a root file system with tar",
+				hint: "Give an OCI image layout, or pack a root file system with tar",
 			});
 		}
 		return use(await readOciLayout(archive));
@@ -127,7 +127,7 @@ async function withArchivedImages<T>(
 		const range = await wholeFile(plain);
 		if (!looksLikeTar(range)) {
 			throw new ImageError("ERR_IMAGE_FORMAT", `Cannot import ${label}: it is not a tar archive`, {
-				hint: "OCI layouts, docker-archives and root file systems are understood, as tar, with gzip, zstd or xz",
+				hint: "Give an OCI layout, a docker-archive or a root file system, as tar, plain or with gzip, zstd or xz",
 			});
 		}
 		const archive = await TarArchive.open(range, label, budget, signal);

@@ -70,6 +70,6 @@ function familiar(repository: string): string {
 
 function invalid(text: string, found: string): UsageError {
 	return new UsageError("ERR_IMAGE_REFERENCE", `Cannot read image name "${text}": ${found}`, {
-		hint: "NAME[:TAG] in lower case, as in busybox, user/app:1.0 or registry.example/app@sha256:...",
+		hint: "Write NAME[:TAG] in lower case, as in busybox, user/app:1.0 or registry.example/app@sha256:...",
 	});
 }

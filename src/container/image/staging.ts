@@ -66,7 +66,7 @@ export class Staging {
 			throw new ImageError(
 				"ERR_IMAGE_DIGEST",
 				`Cannot import image: ${file} should be ${expected.digest}, but its content is ${digest}`,
-				{ hint: "The image was damaged on its way or changed by hand; get it again" },
+				{ hint: "Get the image again: it was damaged on its way or changed by hand" },
 			);
 		}
 		await rename(temporary, this.#path(digest));

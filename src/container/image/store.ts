@@ -272,7 +272,7 @@ export class ImageStore {
 		);
 		if (found.length > 1) {
 			throw new UsageError("ERR_IMAGE_AMBIGUOUS", `Cannot find image "${text}": ${found.length} begin so`, {
-				hint: `They are ${found.map((image) => image.id.slice(7, 19)).join(", ")}`,
+				hint: `Choose one of ${found.map((image) => image.id.slice(7, 19)).join(", ")}`,
 			});
 		}
 		return found[0];
@@ -304,10 +304,10 @@ export class ImageStore {
 		const near = similarNames(name, names);
 		const hint =
 			names.length === 0
-				? "The image store is empty; tsvmm image import PATH NAME fills it"
+				? "Fill the image store, which is empty: tsvmm image import PATH NAME"
 				: near.length > 0
-					? `Did you mean ${near.join(" or ")}?`
-					: "tsvmm image ls lists what is there";
+					? `Try ${near.join(" or ")}`
+					: "See what is there: tsvmm image ls";
 		return new ImageError("ERR_IMAGE_NOT_FOUND", `Cannot find image ${name}`, { hint });
 	}
 }

@@ -67,8 +67,8 @@ describe("ImageStore", () => {
 		};
 		expect(missing("busybox")).toContain("empty");
 		await importImage(store, await image([{ name: "a" }]), { name: "busybox:1.36" });
-		expect(missing("busybox")).toBe("Did you mean busybox:1.36?");
-		expect(missing("bussybox:1.36")).toBe("Did you mean busybox:1.36?");
+		expect(missing("busybox")).toBe("Try busybox:1.36");
+		expect(missing("bussybox:1.36")).toBe("Try busybox:1.36");
 		expect(missing("postgres")).toContain("image ls");
 	});
 
