@@ -85,9 +85,16 @@ function property(node) {
 const isInternal = (node) =>
 	node.getJsDocs?.().some((doc) => doc.getTags().some((tag) => tag.getTagName() === "internal"));
 
+/** The base of MachineConfig that is computed from a table. It has no page of its own: its members are MachineConfig's. */
+const isComputed = (base) => base.getText() === "DeviceFields";
+
 /** Members that a user sees, in the order of the source. */
 function members(node) {
-	if (Node.isInterfaceDeclaration(node)) return node.getMembers();
+	if (Node.isInterfaceDeclaration(node)) {
+		const computed = node.getExtends().filter(isComputed);
+		const properties = computed.flatMap((base) => base.getType().getProperties());
+		return [...node.getMembers(), ...properties.flatMap((property) => property.getDeclarations())];
+	}
 	return node
 		.getMembers()
 		.filter((member) => !(member.getName?.() ?? "").startsWith("#"))
@@ -116,7 +123,7 @@ function describe(name, node, complain) {
 		parts.push(`\`\`\`ts\n${signature(node, name)}\n\`\`\``, text);
 	} else if (Node.isClassDeclaration(node) || Node.isInterfaceDeclaration(node)) {
 		const bases = Node.isClassDeclaration(node) ? [node.getExtends()] : node.getExtends();
-		const over = bases.filter((base) => base !== undefined).map((base) => `\`${base.getText()}\``);
+		const over = bases.filter((base) => base !== undefined && !isComputed(base)).map((base) => `\`${base.getText()}\``);
 		if (over.length > 0) parts.push(`Extends ${over.join(", ")}.`);
 		parts.push(text);
 		const inherited = new Map();

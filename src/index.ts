@@ -39,18 +39,11 @@ export type { RootfsImage } from "./container/image/rootfs.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type { GuestNetwork } from "./container/setup-steps.ts";
 export type { GuestKernel } from "./kernel/store.ts";
-export type {
-	ConsoleConfig,
-	DiskConfig,
-	FileDiskConfig,
-	MachineConfig,
-	NetConfig,
-	OwnDiskConfig,
-	PortForward,
-	TraceKind,
-	VsockConfig,
-} from "./machine/config.ts";
+export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
+export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
+export type { NetConfig, PortForward } from "./machine/devices/net.ts";
+export type { VsockConfig } from "./machine/devices/vsock.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
 export { Machine, type MachineState } from "./machine/machine.ts";
 export {

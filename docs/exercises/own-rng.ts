@@ -11,7 +11,7 @@ import { Machine } from "../../src/machine/machine.ts";
 import { describeShutdown } from "../../src/machine/shutdown-reason.ts";
 import type { Activation, VirtioDevice } from "../../src/virtio/device.ts";
 import type { Virtqueue } from "../../src/virtio/queue.ts";
-import { VIRTIO_ID_RNG } from "../../src/virtio/spec.ts";
+import { VIRTIO_ID_RNG } from "../../src/virtio/rng.ts";
 import { testInitrd } from "../../test/lab/initrd.ts";
 
 class PatternRng implements VirtioDevice {

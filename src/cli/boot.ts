@@ -7,13 +7,9 @@ import { UsageError } from "../base/errors.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
-import {
-	type CompleteConfig,
-	completeConfig,
-	type DiskConfig,
-	type MachineConfig,
-	type NetConfig,
-} from "../machine/config.ts";
+import { completeConfig, type MachineConfig } from "../machine/config.ts";
+import type { DiskConfig } from "../machine/devices/disk.ts";
+import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import { EscapeKey } from "./escape-key.ts";
@@ -70,10 +66,12 @@ export function bootCommand(): Command {
 }
 
 async function boot(flags: BootFlags): Promise<number> {
-	const config = completeConfig(bootConfig(flags));
+	const config = bootConfig(flags);
+	/* What is wrong with it is said at once, before a lab starts. */
+	completeConfig(config);
 	if (needsLab()) {
 		watchOutput();
-		const ports = config.nets.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
+		const ports = flags.net.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(config) });
 	}
 	watchStderr();
@@ -86,10 +84,10 @@ async function boot(flags: BootFlags): Promise<number> {
 }
 
 /** The files that the machine opens, as the lab must have them. */
-function namedFiles({ kernel, initrd, disks, console }: CompleteConfig): Share[] {
+function namedFiles({ kernel, initrd, disks = [], console }: MachineConfig): Share[] {
 	const shares: Share[] = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
 	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
-	if (console.kind === "file") shares.push(outputShare(console.path));
+	if (console?.kind === "file") shares.push(outputShare(console.path));
 	return shares;
 }
 
@@ -117,10 +115,10 @@ function bootConfig(flags: BootFlags): MachineConfig {
 }
 
 /** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
-async function runMachine(config: CompleteConfig): Promise<ShutdownReason> {
+async function runMachine(config: MachineConfig): Promise<ShutdownReason> {
 	let machine: Machine | undefined;
 	const stop = () => void machine?.stop();
-	const onStdio = config.console.kind === "stdio";
+	const onStdio = config.console?.kind === "stdio";
 	/* A console whose reader has gone: as any program in a pipe, we end (output.ts has the exit status). */
 	const onError = (error: Error) => {
 		outputFailed(error);

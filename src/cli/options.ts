@@ -3,15 +3,10 @@
  * wrote and gives a piece of MachineConfig, or throws a UsageError that quotes it.
  */
 import { UsageError } from "../base/errors.ts";
-import {
-	type ConsoleConfig,
-	type DiskConfig,
-	type NetConfig,
-	type PortForward,
-	TRACE_KINDS,
-	type TraceKind,
-	type VsockConfig,
-} from "../machine/config.ts";
+import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
+import type { DiskConfig } from "../machine/devices/disk.ts";
+import type { NetConfig, PortForward } from "../machine/devices/net.ts";
+import type { VsockConfig } from "../machine/devices/vsock.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 

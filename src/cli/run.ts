@@ -20,7 +20,8 @@ import { findTool } from "../host/tools.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
-import { type PortForward, validateSize } from "../machine/config.ts";
+import { validateSize } from "../machine/config.ts";
+import type { PortForward } from "../machine/devices/net.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 import { outputFailed, watchOutput } from "./output.ts";
 

@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "n
 import { join } from "node:path";
 import { UsageError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
-import type { PortForward } from "../machine/config.ts";
+import type { PortForward } from "../machine/devices/net.ts";
 import { exec } from "./exec.ts";
 import { upWithProgress } from "./progress.ts";
 import { publishPorts } from "./published-ports.ts";

@@ -21,10 +21,9 @@ import { kvm_pic_state } from "../kvm/structs.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { kernelCmdline } from "./cmdline.ts";
-import { type CompleteConfig, deviceIds } from "./config.ts";
+import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
 import { DeviceSlots } from "./device-slots.ts";
-import { createDevices } from "./devices.ts";
 import type { Entry } from "./entry.ts";
 import { IDENTITY_MAP_ADDRESS, memoryMap, TSS_ADDRESS, VIRTIO_SLOTS, virtioSlot } from "./memory-map.ts";
 import { attachPlatform, type Platform } from "./platform.ts";
@@ -86,7 +85,7 @@ export async function build(
 	await createInterruptControllers(site.vm);
 	await attachRam(site.vm, parts);
 	const consoles = new ConsoleMux(resources.console, entry.enter);
-	const platform = attachPlatform(site, consoles.line("serial", !config.virtioConsole));
+	const platform = attachPlatform(site, consoles.line("serial"));
 	/* What the guest printed last is written whatever ends the machine. */
 	teardown.add(() => platform.serial.flush());
 	const slots = attachVirtioDevices(site, platform.hotPlug, parts, consoles);
@@ -158,10 +157,11 @@ function attachVirtioDevices(
 	consoles: ConsoleMux,
 ): DeviceSlots {
 	const { teardown } = site;
-	const devices = createDevices(config, resources, consoles).map((device) => teardown.owns(device));
+	const options = { consoleLine: (name: string) => consoles.line(name) };
+	const devices = config.devices.map((plan, i) => teardown.owns(plan.create(resources.backends[i], options)));
 	const slots = new DeviceSlots(site, hotPlug);
 	teardown.add(() => slots.close());
-	for (const [i, id] of deviceIds(config).entries()) slots.place(id, devices[i]!);
+	for (const [i, { id }] of config.devices.entries()) slots.place(id, devices[i]!);
 	return slots;
 }
 

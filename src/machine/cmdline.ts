@@ -10,10 +10,9 @@ import type { CompleteConfig } from "./config.ts";
  * exits each. With pci=off the kernel calls it fatal that it has no access to PCI. */
 const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=conf1,noearly";
 
-/** Serial console (unless there is none), then the machine's parameters, then the user's. */
+/** Serial console (unless there is none), what devices want, then the machine's parameters, then the user's. */
 export function kernelCmdline(config: CompleteConfig): string {
 	const serial = config.console.kind === "none" ? undefined : "console=ttyS0";
 	/* The last console= is /dev/console. */
-	const virtio = config.virtioConsole ? "console=hvc0" : undefined;
-	return composeCmdline(serial, virtio, OWN, config.cmdline);
+	return composeCmdline(serial, ...config.devices.map(({ cmdline }) => cmdline), OWN, config.cmdline);
 }

@@ -23,16 +23,16 @@ export class ConsoleMux {
 		this.#enter = enter;
 	}
 
-	/** A line for the device `name`; of several with input the last gets it. */
-	line(name: string, input: boolean): ConsoleBackend {
-		const line = new Line(name, input, this.#console);
+	/** A line for the device `name`. The last one has the input. */
+	line(name: string): ConsoleBackend {
+		const line = new Line(name, this.#console, () => this.#lines.at(-1) === line);
 		this.#lines.push(line);
 		return line;
 	}
 
 	/** Events come from now on. Call once, when all lines are started. */
 	start(): void {
-		const reader = this.#lines.findLast((line) => line.hasInput);
+		const reader = this.#lines.at(-1);
 		this.#console.start?.({
 			input: (bytes) => {
 				if (reader !== undefined) this.#enter(`${reader.name} input`, () => reader.events?.input(bytes));
@@ -49,14 +49,14 @@ export class ConsoleMux {
 
 class Line implements ConsoleBackend {
 	readonly name: string;
-	readonly hasInput: boolean;
 	events: ConsoleEvents | undefined;
 	readonly #console: ConsoleBackend;
+	readonly #hasInput: () => boolean;
 
-	constructor(name: string, hasInput: boolean, console: ConsoleBackend) {
+	constructor(name: string, console: ConsoleBackend, hasInput: () => boolean) {
 		this.name = name;
-		this.hasInput = hasInput;
 		this.#console = console;
+		this.#hasInput = hasInput;
 	}
 
 	get size(): ConsoleBackend["size"] {
@@ -72,7 +72,7 @@ class Line implements ConsoleBackend {
 	}
 
 	setInputWanted(wanted: boolean): void {
-		if (this.hasInput) this.#console.setInputWanted?.(wanted);
+		if (this.#hasInput()) this.#console.setInputWanted?.(wanted);
 	}
 
 	async close(): Promise<void> {

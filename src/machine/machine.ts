@@ -6,7 +6,7 @@
  *
  * Everything that a caller gave to it (backends, consoles, devices) is the machine's: it closes them at its end.
  */
-import type { UnixVsock } from "../backends/unix-vsock.ts";
+import { UnixVsock } from "../backends/unix-vsock.ts";
 import type { Enter } from "../base/enter.ts";
 import { StateError, UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
@@ -72,7 +72,8 @@ export class Machine {
 			config.signal?.throwIfAborted();
 			const failure = entry.ended && shutdownError(entry.ended);
 			if (failure !== undefined) throw failure;
-			return new Machine(wired, resources.vsock, entry, teardown, config.signal);
+			const vsock = resources.backends.find((backend) => backend instanceof UnixVsock);
+			return new Machine(wired, vsock, entry, teardown, config.signal);
 		} catch (error) {
 			entry.end({ reason: "stopped" });
 			await teardown.run().catch(() => undefined);

@@ -4,12 +4,7 @@
  * nothing but eventfds, so that it can run confined.
  */
 import { FileConsole, NullConsole, StdioConsole } from "../backends/console.ts";
-import type { BlockBackend, ConsoleBackend, NetBackend } from "../backends/contract.ts";
-import { FileDisk } from "../backends/file-disk.ts";
-import { PasstBackend } from "../backends/passt.ts";
-import { TapBackend } from "../backends/tap.ts";
-import { UnixVsock } from "../backends/unix-vsock.ts";
-import type { Enter } from "../base/enter.ts";
+import type { ConsoleBackend } from "../backends/contract.ts";
 import { HostError } from "../base/errors.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { physicalAddressBits } from "../boot/cpuid.ts";
@@ -17,7 +12,9 @@ import type { ImageFile } from "../boot/image-file.ts";
 import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
-import type { CompleteConfig, ConsoleConfig, DiskConfig, MachineConfig, NetConfig } from "./config.ts";
+import type { Closeable } from "../virtio/device-kind.ts";
+import type { CompleteConfig, ConsoleConfig, MachineConfig } from "./config.ts";
+import { DEVICE_KINDS } from "./device-table.ts";
 import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
 
@@ -28,9 +25,8 @@ export interface Resources {
 	readonly kernel: ImageFile;
 	readonly initrd: ImageFile | undefined;
 	readonly console: ConsoleBackend;
-	readonly disks: readonly BlockBackend[];
-	readonly nets: readonly NetBackend[];
-	readonly vsock: UnixVsock | undefined;
+	/** One per device; undefined for a device that has none. */
+	readonly backends: readonly (Closeable | undefined)[];
 }
 
 /**
@@ -42,7 +38,7 @@ export interface Resources {
 export async function acquire(config: CompleteConfig, entry: Entry, teardown: Teardown): Promise<Resources> {
 	const { enter, logger } = entry;
 	const { signal } = config;
-	const owned = <T extends { close(): void | Promise<void> }>(resource: T): T => {
+	const owned = <T extends Closeable>(resource: T): T => {
 		teardown.owns(resource);
 		signal?.throwIfAborted();
 		return resource;
@@ -51,24 +47,23 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	/* First in, last out: nothing that may still write there outlives it. */
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
 	const console = owned(logger.run(() => openConsole(config.console)));
-	const disks = config.disks.map((disk) => owned(logger.run(() => openDisk(disk, enter))));
-	const nets: NetBackend[] = [];
-	for (const net of config.nets) nets.push(owned(await logger.run(() => openNet(net, enter, signal))));
-	const vsock = config.vsock === undefined ? undefined : owned(await UnixVsock.open(config.vsock.uds, { enter }));
+	const backends: (Closeable | undefined)[] = [];
+	for (const plan of config.devices) {
+		const backend = await logger.run(() => plan.open?.({ enter, signal }));
+		backends.push(backend === undefined ? undefined : owned(backend));
+	}
 	const kernel = owned(openKernel(config.kernel));
 	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
 	const kvm = owned(Kvm.open());
 	kvm.require(config.cpus);
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
-	return { kvm, ram, kernel, initrd, console, disks, nets, vsock };
+	return { kvm, ram, kernel, initrd, console, backends };
 }
 
 /** Sees to it that what the caller gave to the machine is closed with it, even when nothing else was acquired. */
 export function takeOver(config: MachineConfig, teardown: Teardown): void {
-	for (const disk of config.disks ?? []) if ("backend" in disk) teardown.owns(disk.backend);
-	for (const net of config.nets ?? []) if (net.kind === "own") teardown.owns(net.backend);
 	if (config.console?.kind === "own") teardown.owns(config.console.console);
-	for (const device of config.devices ?? []) teardown.owns(device);
+	for (const kind of DEVICE_KINDS) for (const part of kind.given?.(config) ?? []) teardown.owns(part);
 }
 
 /**
@@ -90,17 +85,4 @@ function openConsole(config: ConsoleConfig): ConsoleBackend {
 	if (config.kind === "stdio") return new StdioConsole();
 	if (config.kind === "file") return new FileConsole(config.path);
 	return config.kind === "own" ? config.console : new NullConsole();
-}
-
-function openDisk(disk: DiskConfig, enter: Enter): BlockBackend {
-	if ("backend" in disk) return disk.backend;
-	const { path, fd, readOnly = false } = disk;
-	return FileDisk.open(path, { readOnly, enter, ...(fd === undefined ? {} : { fd }) });
-}
-
-async function openNet(net: NetConfig, enter: Enter, signal: AbortSignal | undefined): Promise<NetBackend> {
-	if (net.kind === "own") return net.backend;
-	return net.kind === "tap"
-		? TapBackend.open(net.name, { enter })
-		: await PasstBackend.open(net.ports ?? [], { hostLoopback: net.hostLoopback, enter, signal });
 }

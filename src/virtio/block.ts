@@ -49,7 +49,8 @@ import {
 } from "./block-request.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
-import { VIRTIO_ID_BLOCK } from "./spec.ts";
+
+export const VIRTIO_ID_BLOCK = 2;
 
 /** What a block device is called, and how large its queue is. */
 export interface BlockDeviceOptions {

@@ -6,8 +6,10 @@
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
+import type { DeviceKind, DevicePlan } from "./device-kind.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
-import { VIRTIO_ID_CONSOLE } from "./spec.ts";
+
+export const VIRTIO_ID_CONSOLE = 3;
 
 export const VIRTIO_CONSOLE_F_SIZE = 1n << 0n;
 export const VIRTIO_CONSOLE_F_EMERG_WRITE = 1n << 2n;
@@ -179,3 +181,19 @@ export class ConsoleDevice implements VirtioDevice {
 		view.setUint16(CONFIG_ROWS, rows, true);
 	}
 }
+
+/** The field of MachineConfig. */
+export interface ConsoleFields {
+	/** A virtio-console (hvc0) besides the serial port, which then has no input; false when missing. */
+	virtioConsole?: boolean | undefined;
+}
+
+const PLAN: DevicePlan<undefined> = {
+	id: "console",
+	cmdline: "console=hvc0",
+	create: (_, { consoleLine }) => new ConsoleDevice(consoleLine("virtio-console0")),
+};
+
+export const consoleKind: DeviceKind<ConsoleFields> = {
+	plan: ({ virtioConsole = false }) => (virtioConsole ? [PLAN] : []),
+};

@@ -17,7 +17,8 @@ import { type SavedState, StateReader } from "../base/state.ts";
 import { struct } from "../base/struct.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
-import { VIRTIO_ID_NET } from "./spec.ts";
+
+export const VIRTIO_ID_NET = 1;
 
 export const VIRTIO_NET_F_CSUM = 1n << 0n;
 export const VIRTIO_NET_F_GUEST_CSUM = 1n << 1n;

@@ -5,8 +5,10 @@
 import { randomFillSync } from "node:crypto";
 import { type SavedState, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
+import type { DeviceKind } from "./device-kind.ts";
 import type { Virtqueue } from "./queue.ts";
-import { VIRTIO_ID_RNG } from "./spec.ts";
+
+export const VIRTIO_ID_RNG = 4;
 
 /** Most bytes given for one request; the driver takes fewer than it asked for (§5.4.6.2). */
 const MAX_REQUEST_BYTES = 64 * 1024;
@@ -61,3 +63,13 @@ export class RngDevice implements VirtioDevice {
 		this.reset();
 	}
 }
+
+/** The field of MachineConfig. */
+export interface RngFields {
+	/** An entropy device (virtio-rng); false when missing. */
+	rng?: boolean | undefined;
+}
+
+export const rngKind: DeviceKind<RngFields> = {
+	plan: ({ rng = false }) => (rng ? [{ id: "rng", create: () => new RngDevice() }] : []),
+};

@@ -1,7 +1,7 @@
 /*
  * The numbers of the virtio 1.2 specification that more than one file needs, in its order and spelling: device status
- * bits (§2.1), reserved feature bits (§6), device IDs (§5) and the registers of the MMIO transport (§4.2.2). What only
- * one device type knows stands in that device's file.
+ * bits (§2.1), reserved feature bits (§6) and the registers of the MMIO transport (§4.2.2). What only one device type
+ * knows stands in that device's file, its device ID (§5) too.
  */
 
 /* Device status field, §2.1. */
@@ -16,13 +16,6 @@ export const FAILED = 128;
 export const VIRTIO_F_INDIRECT_DESC = 1n << 28n;
 export const VIRTIO_F_EVENT_IDX = 1n << 29n;
 export const VIRTIO_F_VERSION_1 = 1n << 32n;
-
-/* Device IDs, §5. */
-export const VIRTIO_ID_NET = 1;
-export const VIRTIO_ID_BLOCK = 2;
-export const VIRTIO_ID_CONSOLE = 3;
-export const VIRTIO_ID_RNG = 4;
-export const VIRTIO_ID_VSOCK = 19;
 
 /** Offsets of the MMIO device registers in bytes, virtio 1.2 §4.2.2. All are 32 bits wide; `Config` is where bytes begin. */
 export const VIRTIO_MMIO = {

@@ -14,7 +14,6 @@ import { logRateLimited } from "../../base/log.ts";
 import { type SavedState, StateReader } from "../../base/state.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
-import { VIRTIO_ID_VSOCK } from "../spec.ts";
 import { Connection, type ConnectionEvents } from "./connection.ts";
 import {
 	HEADER_BYTES,
@@ -30,6 +29,8 @@ import {
 	VMADDR_CID_HOST,
 } from "./packet.ts";
 import { Schedule } from "./schedule.ts";
+
+export const VIRTIO_ID_VSOCK = 19;
 
 export const VIRTIO_VSOCK_F_STREAM = 1n << 0n;
 

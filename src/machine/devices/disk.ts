@@ -1,0 +1,69 @@
+/*
+ * The disks of a machine: virtio-blk devices on files of the host or on backends that the caller gives.
+ */
+import type { BlockBackend } from "../../backends/contract.ts";
+import { FileDisk } from "../../backends/file-disk.ts";
+import { UsageError } from "../../base/errors.ts";
+import { BlockDevice } from "../../virtio/block.ts";
+import type { DeviceKind, DevicePlan, OpenOptions } from "../../virtio/device-kind.ts";
+
+/**
+ * A virtio-blk disk (virtio 1.2 §5.2): a raw image file or a block device, or a backend of one's own, which belongs to
+ * the machine from then on.
+ */
+export type DiskConfig = FileDiskConfig | OwnDiskConfig;
+
+/** A disk in a raw image file or a block device of the host. */
+export interface FileDiskConfig {
+	/** Path of the file. It is locked: one machine may write to it, or several may read. */
+	path: string;
+	/**
+	 * The file, open: used in place of the path, which then only names it. It stays the caller's, who may close it once
+	 * the machine is created.
+	 */
+	fd?: number | undefined;
+	/** The guest cannot write to it; false when missing. */
+	readOnly?: boolean | undefined;
+	/** Name on this machine and what VIRTIO_BLK_T_GET_ID answers, 1 to 20 characters; "disk0" by position when missing. */
+	id?: string | undefined;
+}
+
+/** A disk whose backend is the caller's, such as a MemoryDisk. */
+export interface OwnDiskConfig {
+	/** Closed by the machine. */
+	backend: BlockBackend;
+	/** As of FileDiskConfig. */
+	id?: string | undefined;
+}
+
+/** The field of MachineConfig. */
+export interface DiskFields {
+	/** In the order in which the guest finds them: /dev/vda first. None when missing. */
+	disks?: readonly DiskConfig[] | undefined;
+}
+
+/** What VIRTIO_BLK_T_GET_ID can say. */
+const DISK_ID_BYTES = 20;
+
+export const diskKind: DeviceKind<DiskFields> = {
+	given: ({ disks = [] }) => disks.flatMap((disk) => ("backend" in disk ? [disk.backend] : [])),
+	plan: ({ disks = [] }) => disks.map((disk, i) => diskPlan({ ...disk }, i)),
+};
+
+function diskPlan(disk: DiskConfig, index: number): DevicePlan<BlockBackend> {
+	const { id = `disk${index}` } = disk;
+	if (Buffer.byteLength(id) > DISK_ID_BYTES) {
+		throw new UsageError("ERR_CONFIG_DISK", `Cannot use disk id "${id}": it is longer than ${DISK_ID_BYTES} bytes`);
+	}
+	return {
+		id,
+		open: (options) => openDisk(disk, options),
+		create: (backend) => new BlockDevice(backend, { name: `virtio-blk${index}`, id }),
+	};
+}
+
+function openDisk(disk: DiskConfig, { enter }: OpenOptions): BlockBackend {
+	if ("backend" in disk) return disk.backend;
+	const { path, fd, readOnly = false } = disk;
+	return FileDisk.open(path, { readOnly, enter, ...(fd === undefined ? {} : { fd }) });
+}
