@@ -4,6 +4,7 @@
 #include "agent.h"
 #include "list.h"
 #include "process.h"
+#include "rights.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ struct container {
     char id[NAME_MAX_BYTES + 1];
     pid_t init;
     int pidfd;
+    int channel;    /* to the init, until it was told what to execute; then -1 */
     int namespaces; /* CLONE_NEW* */
     bool dying;
     uint32_t removal; /* session of the REMOVE that waits; 0: none */
@@ -75,19 +78,24 @@ static int read_namespaces(const char *names) {
     return flags;
 }
 
-pid_t container_create(const char *id, const char *namespaces) {
+pid_t container_create(const char *id, const char *namespaces, int *channel) {
     int flags = read_namespaces(namespaces);
     if (flags < 0 || !container_name(id)) {
         errno = EINVAL;
         return -1;
     }
+    int ends[2];
     struct container *c = calloc(1, sizeof *c);
-    if (c == NULL)
+    if (c == NULL || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        free(c);
         return -1;
+    }
     /* As fork(2), but into the namespaces: the child is process 1 of the new pid namespace. */
     pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid == 0) {
         free(c);
+        close(ends[0]);
+        *channel = ends[1];
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* no container outlives its agent */
         /* EINVAL: the root is no mount, so there is nothing above that mounts could get out to. */
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && errno != EINVAL)
@@ -95,17 +103,20 @@ pid_t container_create(const char *id, const char *namespaces) {
         return 0;
     }
     int error = errno;
+    close(ends[1]);
     int pidfd = pid < 0 ? -1 : pidfd_open(pid);
     if (pidfd < 0) {
         if (pid > 0) {
             error = errno;
             kill(pid, SIGKILL);
         }
+        close(ends[0]);
         free(c);
         errno = error;
         return -1;
     }
-    *c = (struct container){.next = containers, .init = pid, .pidfd = pidfd, .namespaces = flags};
+    *c = (struct container){
+        .next = containers, .init = pid, .pidfd = pidfd, .channel = ends[0], .namespaces = flags};
     snprintf(c->id, sizeof c->id, "%s", id);
     containers = c;
     return pid;
@@ -128,11 +139,29 @@ int container_enter(const struct container *container) {
     return container == NULL ? 0 : setns(container->pidfd, container->namespaces & ~CLONE_NEWPID);
 }
 
-void container_stay(void) {
+pid_t container_execute(struct container *container, const int *descriptors, size_t count) {
+    if (container->channel < 0) {
+        errno = EALREADY;
+        return -1;
+    }
+    if (rights_send(container->channel, descriptors, count) < 0)
+        return -1;
+    close(container->channel);
+    container->channel = -1;
+    return container->init;
+}
+
+void container_stay(int channel) {
+    char byte;
+    int descriptors[RIGHTS_MAX];
+    size_t count;
     prctl(PR_SET_NAME, "init");
     signal(SIGCHLD, SIG_IGN); /* the kernel reaps */
-    for (;;)
-        pause();
+    while (rights_receive(channel, &byte, 1, descriptors, &count) < 0 && errno == EINTR)
+        ;
+    if (count > 0)
+        process_execute(descriptors, count);
+    _exit(0); /* the agent has gone */
 }
 
 static void end(struct container *c) {
@@ -190,6 +219,8 @@ void containers_turn(void) {
             stream_send(FRAME_DONE, 0, c->removal, NULL, 0);
         *at = c->next;
         close(c->pidfd);
+        if (c->channel >= 0)
+            close(c->channel);
         free(c);
     }
 }

@@ -1,8 +1,8 @@
 /*
  * Containers: each has an init of its own, a child of the agent that was born into new namespaces, set them
- * up (setup.c) and then stays as their process 1, so that they last as long as it does. The agent itself
- * stays in the root that the machine was booted with. EXEC and later SETUPs enter the namespaces by the
- * init's pidfd.
+ * up (setup.c) and then stays as their process 1, so that they last as long as it does. It reaps, or executes
+ * the container's program (EXEC with init=1). The agent itself stays in the root that the machine was booted
+ * with. EXEC and later SETUPs enter the namespaces by the init's pidfd.
  */
 #ifndef TSVMM_AGENT_CONTAINER_H
 #define TSVMM_AGENT_CONTAINER_H
@@ -10,6 +10,7 @@
 #include "protocol.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 struct container;
@@ -22,17 +23,26 @@ struct container *container_find(const char *id);
 bool container_name(const char *id);
 /*
  * Forks into new namespaces: mount and pid always, the others that `namespaces` lists ("uts,ipc,net"). Both
- * sides return, as from fork: 0 in the child, which is to become the container's init; -1 with errno.
+ * sides return, as from fork: 0 in the child, which is to become the container's init and has its end of the
+ * channel in `channel`; -1 with errno.
  */
-pid_t container_create(const char *id, const char *namespaces);
+pid_t container_create(const char *id, const char *namespaces, int *channel);
 /* Forks a child whose namespaces are those of `container` once it has called container_enter; NULL: the
  * agent's. */
 pid_t container_fork(const struct container *container);
 /* In the child of container_fork. Its root and working directory are the container's then. @return 0; -1 with
  * errno */
 int container_enter(const struct container *container);
-/* What the init does once the container is set up: it reaps, and ends by SIGKILL only. */
-__attribute__((noreturn)) void container_stay(void);
+/*
+ * Has the container's init execute a program (process_execute), which so becomes its process 1. Once.
+ *
+ * @param descriptors a file with EXEC's list, the status socket, and stdin, stdout and stderr unless it gets
+ * a pty
+ * @return its number; -1 with errno, EALREADY the second time
+ */
+pid_t container_execute(struct container *container, const int *descriptors, size_t count);
+/* What the init does once the container is set up: it reaps until it is told to execute a program. */
+__attribute__((noreturn)) void container_stay(int channel);
 /* Kills a container that could not be set up. */
 void container_drop(pid_t init);
 /* A REMOVE frame arrived: kills the container's processes; DONE when all have ended. */

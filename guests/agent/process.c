@@ -3,11 +3,13 @@
  * its terminal and its directory, becomes its user and looks argv[0] up in its PATH; whatever fails there
  * travels back through a close-on-exec socket.
  */
+#define _GNU_SOURCE /* memfd_create */
 #include "process.h"
 #include "agent.h"
 #include "container.h"
-#include "list.h"
 #include "mount.h"
+#include "rights.h"
+#include "spec.h"
 #include "user.h"
 
 #include <errno.h>
@@ -19,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,57 +34,6 @@
 #define TIOCGPTPEER 0x5441
 #endif
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-struct spec {
-    char **argv, **envp;
-    const char *cwd, *user, *root, *container;
-    bool tty, null_stdin, make_cwd;
-    unsigned columns, rows;
-};
-
-/* "80x24" */
-static void read_size(const char *text, struct spec *spec) {
-    char *end;
-    spec->columns = (unsigned)strtoul(text, &end, 10);
-    spec->rows = *end == 'x' ? (unsigned)strtoul(end + 1, NULL, 10) : 0;
-    spec->tty = true;
-}
-
-static bool read_spec(const char *list, size_t length, struct spec *spec) {
-    size_t args = 0, envs = 0;
-    const char *value;
-    for (const char *e = NULL; (e = list_next(list, length, e)) != NULL;) {
-        args += list_value(e, "arg") != NULL;
-        envs += list_value(e, "env") != NULL;
-    }
-    *spec = (struct spec){.cwd = "/", .user = NULL, .make_cwd = true};
-    spec->argv = calloc(args + 1, sizeof(char *));
-    spec->envp = calloc(envs + 3, sizeof(char *)); /* room for HOME */
-    if (args == 0 || spec->argv == NULL || spec->envp == NULL)
-        return false;
-    args = envs = 0;
-    for (const char *e = NULL; (e = list_next(list, length, e)) != NULL;) {
-        if ((value = list_value(e, "arg")) != NULL)
-            spec->argv[args++] = (char *)value;
-        else if ((value = list_value(e, "env")) != NULL)
-            spec->envp[envs++] = (char *)value;
-        else if ((value = list_value(e, "cwd")) != NULL)
-            spec->cwd = value;
-        else if ((value = list_value(e, "user")) != NULL)
-            spec->user = value;
-        else if ((value = list_value(e, "root")) != NULL)
-            spec->root = value;
-        else if ((value = list_value(e, "container")) != NULL)
-            spec->container = value;
-        else if ((value = list_value(e, "stdin")) != NULL)
-            spec->null_stdin = strcmp(value, "null") == 0;
-        else if ((value = list_value(e, "mkcwd")) != NULL)
-            spec->make_cwd = strcmp(value, "1") == 0;
-        else if ((value = list_value(e, "tty")) != NULL)
-            read_size(value, spec);
-    }
-    return true;
-}
 
 static void explain(struct failure *failure, uint32_t exit_status, int error, const char *format, ...) {
     va_list values;
@@ -96,17 +49,9 @@ __attribute__((noreturn)) static void give_up(int status, struct failure *failur
     _exit(125);
 }
 
-static const char *variable(char *const *envp, const char *name) {
-    const char *last = NULL;
-    for (; *envp != NULL; envp++)
-        if (list_value(*envp, name) != NULL)
-            last = list_value(*envp, name);
-    return last;
-}
-
 /* execve along PATH; comes back only when nothing could be run. @return errno */
 static int search(const struct spec *spec) {
-    const char *name = spec->argv[0], *path = variable(spec->envp, "PATH");
+    const char *name = spec->argv[0], *path = spec_variable(spec, "PATH");
     if (name[0] == 0)
         return ENOENT;
     if (strchr(name, '/') != NULL) {
@@ -130,21 +75,14 @@ static int search(const struct spec *spec) {
     return error;
 }
 
-static void become_user(const struct spec *spec, int status, struct failure *failure) {
+static void become_user(struct spec *spec, int status, struct failure *failure) {
     struct user user;
     char why[200];
     if (!user_find(spec->user == NULL ? "" : spec->user, &user, why, sizeof why)) {
         explain(failure, 125, 0, "%s", why);
         give_up(status, failure);
     }
-    if (variable(spec->envp, "HOME") == NULL) {
-        size_t last = 0;
-        while (spec->envp[last] != NULL)
-            last++;
-        char *home = malloc(sizeof user.home + 5);
-        sprintf(home, "HOME=%s", user.home);
-        spec->envp[last] = home;
-    }
+    spec_default_home(spec, user.home);
     if (spec->user == NULL)
         return; /* as the agent itself */
     /* /dev/stdout and friends are opened anew through /proc by name, which asks for the owner. */
@@ -165,12 +103,14 @@ static void default_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int process_apart(int status) {
+void process_apart(int *kept, size_t count) {
     default_signals();
-    if (status != 3)
-        dup3(status, 3, O_CLOEXEC);
-    syscall(SYS_close_range, 4, ~0u, 0);
-    return 3;
+    /* Out of the way first: one of them may have the number that another one gets. */
+    for (size_t i = 0; i < count; i++)
+        kept[i] = fcntl(kept[i], F_DUPFD_CLOEXEC, 3 + (int)count);
+    for (size_t i = 0; i < count; i++)
+        kept[i] = dup3(kept[i], 3 + (int)i, O_CLOEXEC);
+    syscall(SYS_close_range, 3 + (unsigned)count, ~0u, 0);
 }
 
 /* Opens a pty in the payload's root, so that its name resolves there. @return the slave; -1 with errno */
@@ -183,39 +123,17 @@ static int open_pty(const struct spec *spec, int *master) {
     return ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 }
 
-/* Hands the pty's master to the agent. */
-static int send_master(int status, int master) {
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    char byte = 't';
-    struct iovec data = {&byte, 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &master, sizeof master);
-    return sendmsg(status, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
-}
-
 enum process_said process_status(int status, int *master, struct failure *failure) {
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control;
     struct failure said;
-    struct iovec data = {&said, sizeof said};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(status, &message, MSG_CMSG_CLOEXEC);
+    int received[RIGHTS_MAX];
+    size_t count;
+    ssize_t n = rights_receive(status, &said, sizeof said, received, &count);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return SAID_NOTHING;
-    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
-        memcpy(master, CMSG_DATA(header), sizeof *master);
+    if (count > 0) {
+        *master = received[0];
+        for (size_t i = 1; i < count; i++)
+            close(received[i]);
         return SAID_TERMINAL;
     }
     if (n != sizeof said)
@@ -224,8 +142,8 @@ enum process_said process_status(int status, int *master, struct failure *failur
     return SAID_FAILURE;
 }
 
-__attribute__((noreturn)) static void child(const struct spec *spec, const struct container *container,
-                                            int *stdio, int status) {
+__attribute__((noreturn)) static void child(struct spec *spec, const struct container *container, int *stdio,
+                                            int status) {
     struct failure failure;
     in_charge = false;
     setsid();
@@ -239,7 +157,7 @@ __attribute__((noreturn)) static void child(const struct spec *spec, const struc
     }
     if (spec->tty) {
         int master, slave = open_pty(spec, &master);
-        if (slave < 0 || send_master(status, master) < 0) {
+        if (slave < 0 || rights_send(status, &master, 1) < 0) {
             explain(&failure, 125, errno, "cannot open a terminal: %s", strerror(errno));
             give_up(status, &failure);
         }
@@ -258,6 +176,8 @@ __attribute__((noreturn)) static void child(const struct spec *spec, const struc
         give_up(status, &failure);
     }
     become_user(spec, status, &failure);
+    if (spec->init)
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* another user's process has lost it */
     int error = search(spec);
     if (error == ENOENT || error == ENOTDIR)
         explain(&failure, 127, error, "cannot run \"%s\": %s", spec->argv[0],
@@ -267,17 +187,53 @@ __attribute__((noreturn)) static void child(const struct spec *spec, const struc
     give_up(status, &failure);
 }
 
-void process_resize(int master, unsigned columns, unsigned rows) {
-    struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
-    ioctl(master, TIOCSWINSZ, &size);
+/*
+ * The container's init executes the program itself. It gets the list in a memory file, because a message
+ * could not hold it, and must never keep the agent waiting.
+ */
+static pid_t start_init(const char *list, size_t length, struct container *container, const int *given) {
+    int descriptors[RIGHTS_MAX] = {memfd_create("exec", MFD_CLOEXEC), given[0], given[1], given[2], given[3]};
+    pid_t pid = -1;
+    if (descriptors[0] >= 0 && write(descriptors[0], list, length) == (ssize_t)length)
+        pid = container_execute(container, descriptors, given[1] < 0 ? 2 : 5);
+    int error = errno;
+    close(descriptors[0]);
+    errno = error;
+    return pid;
+}
+
+void process_execute(const int *descriptors, size_t count) {
+    struct spec spec;
+    struct failure failure;
+    struct stat file;
+    int stdio[3] = {-1, -1, -1}, status = count > 1 ? descriptors[1] : -1;
+    if (count == 5)
+        memcpy(stdio, descriptors + 2, sizeof stdio);
+    char *list = count > 1 && fstat(descriptors[0], &file) == 0 ? calloc(1, (size_t)file.st_size + 1) : NULL;
+    if (list == NULL || pread(descriptors[0], list, (size_t)file.st_size, 0) != file.st_size ||
+        !spec_read(list, (size_t)file.st_size, &spec)) {
+        explain(&failure, 125, ENOMEM, "cannot run anything: %s", strerror(ENOMEM));
+        give_up(status, &failure);
+    }
+    child(&spec, NULL, stdio, status);
+}
+
+/* The descriptors that a process gets besides `status`: three ends of pipes, or /dev/null. With a pty none.
+ */
+static bool open_stdio(const struct spec *spec, int pipes[3][2]) {
+    if (spec->tty)
+        return true;
+    return pipe2(pipes[1], O_CLOEXEC) == 0 && pipe2(pipes[2], O_CLOEXEC) == 0 &&
+           (spec->null_stdin ? (pipes[0][0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0
+                             : pipe2(pipes[0], O_CLOEXEC) == 0);
 }
 
 bool process_start(const char *list, size_t length, struct process *process, struct failure *failure) {
     struct spec spec;
-    const struct container *container = NULL;
+    struct container *container = NULL;
     int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, status[2] = {-1, -1};
     *process = (struct process){.pid = -1, .in = -1, .out = -1, .err = -1, .status = -1};
-    if (!read_spec(list, length, &spec)) {
+    if (!spec_read(list, length, &spec)) {
         explain(failure, 125, EINVAL, "cannot run nothing: no arg= in EXEC");
         goto end;
     }
@@ -286,13 +242,17 @@ bool process_start(const char *list, size_t length, struct process *process, str
         explain(failure, 125, ESRCH, "cannot enter container %s: there is none of that name", spec.container);
         goto end;
     }
-    bool ready = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) == 0;
-    if (ready && !spec.tty)
-        ready = pipe2(pipes[1], O_CLOEXEC) == 0 && pipe2(pipes[2], O_CLOEXEC) == 0 &&
-                (spec.null_stdin ? (pipes[0][0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0
-                                 : pipe2(pipes[0], O_CLOEXEC) == 0);
+    if (spec.init && container == NULL) {
+        explain(failure, 125, EINVAL, "cannot run an init: no container= in EXEC");
+        goto end;
+    }
+    bool ready =
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) == 0 && open_stdio(&spec, pipes);
     int stdio[3] = {pipes[0][0], pipes[1][1], pipes[2][1]};
-    process->pid = ready ? container_fork(container) : -1;
+    if (ready && spec.init)
+        process->pid = start_init(list, length, container, (int[]){status[1], stdio[0], stdio[1], stdio[2]});
+    else if (ready)
+        process->pid = container_fork(container);
     if (process->pid == 0)
         child(&spec, container, stdio, status[1]);
     int error = errno, mine[4] = {pipes[0][1], pipes[1][0], pipes[2][0], status[0]};
@@ -305,13 +265,18 @@ bool process_start(const char *list, size_t length, struct process *process, str
         else if (mine[i] >= 0)
             fcntl(mine[i], F_SETFL, fcntl(mine[i], F_GETFL) | O_NONBLOCK);
     }
-    if (process->pid < 0) {
+    if (process->pid < 0 && error == EALREADY)
+        explain(failure, 125, error, "cannot run the init of container %s: it runs already", spec.container);
+    else if (process->pid < 0)
         explain(failure, 125, error, "cannot start a process: %s", strerror(error));
-        goto end;
-    }
-    process->in = mine[0], process->out = mine[1], process->err = mine[2], process->status = mine[3];
+    else
+        process->in = mine[0], process->out = mine[1], process->err = mine[2], process->status = mine[3];
 end:
-    free(spec.argv);
-    free(spec.envp);
+    spec_free(&spec);
     return process->pid > 0;
+}
+
+void process_resize(int master, unsigned columns, unsigned rows) {
+    struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+    ioctl(master, TIOCSWINSZ, &size);
 }

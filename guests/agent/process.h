@@ -36,10 +36,12 @@ bool process_start(const char *list, size_t length, struct process *process, str
 /* Reads from `status`. SAID_TERMINAL: `master` is the pty's. SAID_END: there is nothing more, so exec has
  * succeeded unless there was a failure before. */
 enum process_said process_status(int status, int *master, struct failure *failure);
-/* In a forked child that goes on as the agent: default signals, and no descriptor besides 0 to 2 and
- * `status`.
- * @return the number that `status` has now */
-int process_apart(int status);
+/* In a container's init: executes what EXEC with init=1 asks for. `descriptors` are those that
+ * container_execute was given. */
+__attribute__((noreturn)) void process_execute(const int *descriptors, size_t count);
+/* In a forked child that goes on as the agent: default signals, and no descriptor besides 0 to 2 and `kept`,
+ * which is renumbered. */
+void process_apart(int *kept, size_t count);
 /* Sets the window size of a pty. */
 void process_resize(int master, unsigned columns, unsigned rows);
 

@@ -396,8 +396,10 @@ void sessions_turn(void) {
     for (struct session **at = &sessions; *at != NULL;) {
         struct session *s = *at;
         if (s->deadline != 0 && now_ms() >= s->deadline) {
-            if (!s->exited)
+            if (!s->exited) {
                 kill(-s->pid, SIGKILL);
+                kill(s->pid, SIGKILL); /* it may not lead a group yet */
+            }
             s->deadline = 0;
         }
         if (s->forgotten)

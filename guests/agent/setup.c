@@ -72,11 +72,15 @@ static void status_ready(struct watch *watch, uint32_t events) {
         container_drop(s->pid);
 }
 
-__attribute__((noreturn)) static void child(struct setup *s, const struct container *container, int status) {
+/* `channel`: of a new container's init, otherwise -1. */
+__attribute__((noreturn)) static void child(struct setup *s, const struct container *container, int status,
+                                            int channel) {
     struct failure failure;
+    int kept[2] = {status, channel};
     in_charge = false; /* whatever ends this process, it is not the machine's end */
     int error = container_enter(container) == 0 ? 0 : errno;
-    status = process_apart(status);
+    process_apart(kept, s->creates ? 2 : 1);
+    status = kept[0];
     bool good = error == 0;
     if (good) {
         good = steps_run(s->list, s->length, s->creates, &failure);
@@ -91,14 +95,14 @@ __attribute__((noreturn)) static void child(struct setup *s, const struct contai
         _exit(1);
     close(status);
     if (good && s->creates)
-        container_stay();
+        container_stay(kept[1]);
     _exit(0);
 }
 
 static void start(struct setup *s) {
     const char *id = NULL, *namespaces = "uts,ipc";
     s->started = true;
-    int status[2];
+    int status[2], channel = -1;
     for (const char *e = NULL; (e = list_next(s->list, s->length, e)) != NULL;) {
         if (list_value(e, "container") != NULL)
             id = list_value(e, "container");
@@ -115,9 +119,9 @@ static void start(struct setup *s) {
     }
     const struct container *container = id == NULL ? NULL : container_find(id);
     s->creates = id != NULL && container == NULL;
-    pid_t pid = s->creates ? container_create(id, namespaces) : container_fork(container);
+    pid_t pid = s->creates ? container_create(id, namespaces, &channel) : container_fork(container);
     if (pid == 0)
-        child(s, container, status[1]);
+        child(s, container, status[1], channel);
     int error = errno;
     close(status[1]);
     free(s->list);

@@ -29,6 +29,8 @@ export interface ExecSpec {
 	user?: string;
 	/** The container whose namespaces and root it gets; the agent's own when missing. */
 	container?: string;
+	/** It becomes the container's process 1, once; the container ends with it, also when it cannot be started. */
+	init?: boolean;
 	/** chroot there first. */
 	root?: string;
 	/** A terminal of this size instead of pipes. */
@@ -120,6 +122,7 @@ export class AgentClient {
 		if (spec.createCwd === false) entries.push(["mkcwd", "0"]);
 		if (spec.user !== undefined) entries.push(["user", spec.user]);
 		if (spec.container !== undefined) entries.push(["container", spec.container]);
+		if (spec.init === true) entries.push(["init", "1"]);
 		if (spec.root !== undefined) entries.push(["root", spec.root]);
 		if (spec.tty !== undefined) entries.push(["tty", `${spec.tty.columns}x${spec.tty.rows}`]);
 		if (spec.stdin === "null") entries.push(["stdin", "null"]);

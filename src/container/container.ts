@@ -31,6 +31,8 @@ export interface ContainerPlan {
 	steps: readonly SetupStep[];
 	/** Called when everything is ready for the process. */
 	process: () => ExecSpec;
+	/** As `docker run --init`: process 1 only reaps; the container's process is another one. It is process 1 itself when missing. */
+	init?: boolean | undefined;
 	/** What `stop` sends; SIGTERM when missing. */
 	stopSignal?: number | undefined;
 	/** Ends the machine, whatever it does. */
@@ -110,7 +112,7 @@ export class Container implements AsyncDisposable {
 			const greeted = performance.now();
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
 			await orEarly(client.setup(plan.steps, NAME), early, machine);
-			const spec = { ...plan.process(), container: NAME };
+			const spec = { ...plan.process(), container: NAME, init: plan.init !== true };
 			const session = await orEarly(client.exec(spec), early, machine);
 			const inAgent = hello.nowMs - hello.startMs;
 			const times = {
@@ -193,7 +195,8 @@ export class Container implements AsyncDisposable {
 	}
 
 	/**
-	 * Sends a signal to the container's process. Nothing happens once that has ended.
+	 * Sends a signal to the container's process. Nothing happens once that has ended. Process 1 hears only what it has
+	 * handlers for, and SIGKILL and SIGSTOP.
 	 *
 	 * @param signal by name or number (default SIGKILL)
 	 * @param options.group to its whole process group, as a terminal does (default false)

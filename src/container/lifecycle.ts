@@ -27,6 +27,8 @@ const ENDING: ReadonlySet<number> = new Set(
 		(name) => constants.signals[name],
 	),
 );
+/** How long a process may go on when nobody reads its output any more. */
+const READERLESS_MS = 1000;
 /** As docker: whoever asks the third time means it. */
 const INSISTENT = 3;
 
@@ -53,7 +55,7 @@ export async function runOnMachine(
 		});
 		const started = performance.now();
 		signals.forward(container);
-		const readerGone = () => container.kill("SIGPIPE", { group: true });
+		const readerGone = () => endWithoutReader(container);
 		const attached = attach(container, stdio, readerGone);
 		const exit = await Promise.race([attached, rejection(signals.interrupted)]);
 		const payload = performance.now() - started;
@@ -65,6 +67,14 @@ export async function runOnMachine(
 		signals.close();
 		await machine.stop();
 	}
+}
+
+/** As a pipe would; process 1 does not hear it unless it has a handler. */
+function endWithoutReader(container: Container): void {
+	container.kill("SIGPIPE", { group: true });
+	const timer = setTimeout(() => container.kill("SIGKILL"), READERLESS_MS);
+	const ended = () => clearTimeout(timer);
+	void container.exit.then(ended, ended);
 }
 
 function terminalSpec(exec: ExecSpec, { stdin, terminal }: ForegroundStdio): ExecSpec {

@@ -60,6 +60,8 @@ export interface ContainerOptions extends Partial<ContainerMachine> {
 	cwd?: string;
 	/** "name", "uid", "name:group", "uid:gid"; the image's or root when missing. */
 	user?: string;
+	/** As `docker run --init`: process 1 only reaps, the command is another one. It is process 1 itself when missing. */
+	init?: boolean;
 	/** A terminal of this size as the process's standard streams. */
 	tty?: { columns: number; rows: number };
 	/** "pipe": what is written to `stdin`; "null", the default: /dev/null. A terminal is always one's own. */
@@ -103,7 +105,7 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	const { guest, steps } = await createMachine(machine, signal);
 	const stdin = options.stdin ?? "null";
 	const process = () => ({ ...spec, ...(tty === undefined ? { stdin } : { tty }) });
-	return Container.start(guest, { steps, process, stopSignal, signal });
+	return Container.start(guest, { steps, process, init: options.init, stopSignal, signal });
 }
 
 /**
@@ -112,11 +114,11 @@ export async function runContainer(options: ContainerOptions): Promise<Container
  * @throws ExecError (125, 126, 127), GuestError, and what Machine.create and initramfs throw
  */
 export async function runInForeground(
-	options: ContainerMachine & { process: ProcessSpec },
+	options: ContainerMachine & { process: ProcessSpec; init?: boolean },
 	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
 	const { guest, steps } = await createMachine(options);
-	return runOnMachine(guest, { steps, process: options.process }, stdio);
+	return runOnMachine(guest, { steps, process: options.process, init: options.init }, stdio);
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {

@@ -85,6 +85,8 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "sh"], ["arg", "-c"], ["arg", "echo $$; sleep 0.05"], ["stdin", "null"])],
 	[FRAME.EXEC, list(["arg", "cat"], ["tty", "80x25"])],
 	[FRAME.EXEC, list(["arg", "true"], ["container", "a"])],
+	[FRAME.EXEC, list(["arg", "cat"], ["container", "a"], ["init", "1"])],
+	[FRAME.EXEC, list(["arg", "nowhere"], ["container", "b"], ["init", "1"], ["tty", "80x25"])],
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
 	[FRAME.SETUP, list(["container", "b"], ["namespaces", "uts,net"], ["up", "lo"], ["address", "lo\t127.0.0.2/8"])],

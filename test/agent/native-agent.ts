@@ -3,9 +3,11 @@
  * Everything it leaves is removed by `stop`.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export const AGENT = fileURLToPath(new URL("../../guests/out/agent", import.meta.url));
@@ -27,11 +29,16 @@ export class NativeAgent {
 	}
 
 	async connect(): Promise<Socket> {
-		for (let i = 0; i < 200 && !existsSync(this.path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
-		return new Promise((resolve, reject) => {
-			const socket = connect(this.path, () => resolve(socket));
-			socket.once("error", reject);
-		});
+		for (let i = 0; ; i++) {
+			const socket = connect(this.path);
+			try {
+				await once(socket, "connect");
+				return socket;
+			} catch (error) {
+				if (i === 500) throw error;
+				await sleep(10); /* it does not listen yet */
+			}
+		}
 	}
 
 	async stop(): Promise<void> {

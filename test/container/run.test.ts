@@ -94,6 +94,11 @@ function run(args: string[], io: ForegroundStdio, spec: Partial<ExecSpec> = {}, 
 	return runOnMachine(endsWhenRefused(machine), { steps: [], process: { args, env, ...spec } }, io);
 }
 
+/** The same below a process 1 that reaps, as with --init. */
+function runBelowInit(args: string[], io: ForegroundStdio) {
+	return runOnMachine(endsWhenRefused(new FakeMachine()), { steps: [], init: true, process: { args, env } }, io);
+}
+
 function endsWhenRefused(machine: FakeMachine): FakeMachine {
 	/* Stands for the VM that vanishes at POWEROFF: the first write of that frame type ends it. */
 	const agent = machine.agent.then((stream) => {
@@ -134,7 +139,7 @@ describe("runOnMachine", () => {
 	test("SIGTERM reaches the payload and becomes 143", async () => {
 		const { made, send, handlers } = stdio();
 		made.stdout.once("pipe", () => setTimeout(() => send(15), 100));
-		expect((await run(["sleep", "60"], made)).status).toBe(143);
+		expect((await runBelowInit(["sleep", "60"], made)).status).toBe(143);
 		expect(handlers.size).toBe(0);
 	});
 	test("a payload that handles SIGTERM decides its status itself", async () => {
@@ -202,7 +207,12 @@ describe("runOnMachine", () => {
 	test("a reader that goes away ends the payload with SIGPIPE", async () => {
 		const { made } = stdio();
 		const stdout = new Writable({ write: (_chunk, _encoding, done) => done(new Error("EPIPE")) });
-		expect((await run(["yes"], { ...made, stdout })).status).toBe(141);
+		expect((await runBelowInit(["yes"], { ...made, stdout })).status).toBe(141);
+	});
+	test("a reader that goes away ends process 1, which hears no SIGPIPE, with SIGKILL", async () => {
+		const { made } = stdio();
+		const stdout = new Writable({ write: (_chunk, _encoding, done) => done(new Error("EPIPE")) });
+		expect((await run(["yes"], { ...made, stdout })).status).toBe(137);
 	});
 	test("a guest that panics is an error with the console's last lines", async () => {
 		const machine = new FakeMachine();
@@ -250,7 +260,7 @@ test("firstConnection takes one connection of the guest; the port is closed to t
 });
 
 describe("Container", () => {
-	const start = (args: string[], more: { signal?: AbortSignal; stopSignal?: number } = {}) =>
+	const start = (args: string[], more: { signal?: AbortSignal; stopSignal?: number; init?: boolean } = {}) =>
 		Container.start(endsWhenRefused(new FakeMachine()), { steps: [], process: () => ({ args, env }), ...more });
 	const text = async (stream: Readable) => Buffer.concat(await stream.toArray()).toString();
 
@@ -262,7 +272,7 @@ describe("Container", () => {
 		expect(await container.ended).toEqual({ reason: "power-off" });
 	});
 	test("runs more processes, in its own namespaces and with its environment", async () => {
-		await using container = await start(["sleep", "100"]);
+		await using container = await start(["sleep", "100"], { init: true });
 		const one = await container.exec({ args: ["sh", "-c", "echo $$; exit 5"] });
 		expect(Number(await text(one.stdout))).toBeLessThan(20);
 		expect(await one.exit).toEqual({ code: 5 });
@@ -273,6 +283,20 @@ describe("Container", () => {
 		await expect(long.exit).rejects.toMatchObject({ code: "ERR_AGENT_LOST" });
 		await container.ended;
 		await expect(container.exec({ args: ["true"] })).rejects.toBeInstanceOf(TsvmmError);
+	});
+	test("its process is process 1, which ignores what it does not handle and takes all others with it", async () => {
+		await using container = await start(["sh", "-c", "echo $$; exec sleep 100"]);
+		expect(String((await once(container.stdout, "data"))[0])).toBe("1\n");
+		container.kill("SIGTERM");
+		const other = await container.exec({ args: ["sleep", "100"] });
+		container.kill("SIGKILL");
+		expect(await container.exit).toEqual({ signal: 9 });
+		expect(await other.exit).toEqual({ signal: 9 });
+	});
+	test("with init its process is below a process 1 that reaps", async () => {
+		await using container = await start(["sh", "-c", "echo $$"], { init: true });
+		expect(await text(container.stdout)).toMatch(/^[2-9]\n/);
+		expect(await container.exit).toEqual({ code: 0 });
 	});
 	test("an abort ends a process that exec started, and nothing else", async () => {
 		await using container = await start(["sleep", "100"]);

@@ -64,14 +64,17 @@ describe("tsvmm run", () => {
 		const hash = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
 		expect(hash(stdout)).toBe(hash(input));
 	});
-	test("passes SIGTERM to the payload and reports it as 143", async () => {
-		const child = start([], ["sh", "-c", "echo ready; exec sleep 600"]);
-		child.stdout!.once("data", () => child.kill("SIGTERM"));
-		expect(await new Promise((resolve) => child.once("close", resolve))).toBe(143);
+	test("passes SIGTERM to the payload, which is process 1, and reports its status", async () => {
+		const child = start([], ["sh", "-c", "trap 'exit 17' TERM; echo $$; while :; do sleep 0.1; done"]);
+		child.stdout!.once("data", (chunk) => {
+			expect(String(chunk)).toBe("1\n");
+			child.kill("SIGTERM");
+		});
+		expect(await new Promise((resolve) => child.once("close", resolve))).toBe(17);
 	});
 	test("publishes ports on this machine, and says when one is taken", async () => {
 		const text = "hello from a port";
-		const script = `echo ${text} > /page; httpd -p 80 -h /; echo ready; exec sleep 600`;
+		const script = `echo ${text} > /page; httpd -p 80 -h /; trap exit TERM; echo ready; while :; do sleep 0.1; done`;
 		const child = start(["-p", "127.0.0.1:8097:80"], ["sh", "-c", script]);
 		const ended = new Promise((resolve) => child.once("close", resolve));
 		await new Promise((resolve) => child.stdout!.once("data", resolve));

@@ -1,0 +1,25 @@
+/* What EXEC asks for: its list of keys, read. docs/agent.md explains them. */
+#ifndef TSVMM_AGENT_SPEC_H
+#define TSVMM_AGENT_SPEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct spec {
+    char **argv, **envp;
+    const char *cwd, *user, *root, *container;
+    bool tty, null_stdin, make_cwd;
+    bool init; /* it becomes the container's init */
+    unsigned columns, rows;
+};
+
+/* Reads a list, into which `spec` points afterwards. @return false when it names no program; free it in any
+ * case */
+bool spec_read(const char *list, size_t length, struct spec *spec);
+void spec_free(struct spec *spec);
+/* The value of an environment variable, NULL if it has none. */
+const char *spec_variable(const struct spec *spec, const char *name);
+/* Adds HOME to an environment that has none. */
+void spec_default_home(struct spec *spec, const char *home);
+
+#endif
