@@ -3,6 +3,7 @@
  * with what they depend on, stored uncompressed so that a small init can hand them to finit_module(2) as they are.
  * Dependencies are read from each module's .modinfo section ("depends=virtio_ring,virtio"), as depmod does.
  */
+import { createHash } from "node:crypto";
 import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ImageError } from "../base/errors.ts";
@@ -12,13 +13,16 @@ import { run } from "../host/command.ts";
 const REQUIRED = ["virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport", "overlay"];
 
 /** Taken when the kernel has them. The last two lines serve the lab's kernel. */
-const WANTED = [
+export const WANTED: readonly string[] = [
 	...REQUIRED,
 	...["virtio_rng", "virtio_console", "virtio_balloon", "virtio_pci", "squashfs", "erofs", "ext4", "crc32c_generic"],
 	...["crc32c_intel", "loop", "tun", "af_packet", "pvpanic_mmio", "failover", "net_failover", "fuse", "virtiofs"],
 	...["9p", "9pnet", "9pnet_virtio", "netfs", "fscache", "kvm", "kvm_amd", "kvm_intel", "ccp", "irqbypass"],
-	...["bridge", "veth", "dummy", "vhost_net", "vhost_vsock", "vsock_loopback"],
+	...["bridge", "veth", "dummy", "vhost_net", "vhost_vsock", "vsock_loopback", "cpuid"],
 ];
+
+/** Part of a kernel's name in the store: one that was taken apart when other modules were wanted has another name. */
+export const modulesTag = createHash("sha256").update(WANTED.join()).digest("hex").slice(0, 8);
 
 /** A module's file relative to its tree, and the names of what it needs. */
 interface Module {
@@ -112,6 +116,18 @@ function closure(modules: ReadonlyMap<string, Module>, names: readonly string[])
  * @returns absolute paths of .ko files
  */
 export async function moduleLoadOrder(modulesDirectory: string, names: readonly string[]): Promise<string[]> {
+	const modules = await readDependencies(modulesDirectory);
+	return closure(modules, names.map(nameOf)).map((name) => join(modulesDirectory, modules.get(name)!.path));
+}
+
+/** Those of the named modules that are neither built in nor in files. @param modulesDirectory as above */
+export async function missingModules(modulesDirectory: string, names: readonly string[]): Promise<string[]> {
+	const [modules, inside] = [await readDependencies(modulesDirectory), await builtin(modulesDirectory)];
+	return names.filter((name) => !modules.has(nameOf(name)) && !inside.has(nameOf(name)));
+}
+
+/** modules.dep, by the modules' names. */
+async function readDependencies(modulesDirectory: string): Promise<Map<string, Module>> {
 	const modules = new Map<string, Module>();
 	for (const line of (await readFile(join(modulesDirectory, "modules.dep"), "utf8")).split("\n")) {
 		const [path, rest] = line.split(":");
@@ -119,8 +135,5 @@ export async function moduleLoadOrder(modulesDirectory: string, names: readonly 
 		const depends = rest.split(" ").filter((other) => other !== "");
 		modules.set(nameOf(path), { path, depends: depends.reverse().map(nameOf) });
 	}
-	return closure(
-		modules,
-		names.map((name) => name.replaceAll("-", "_")),
-	).map((name) => join(modulesDirectory, modules.get(name)!.path));
+	return modules;
 }

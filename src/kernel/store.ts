@@ -13,13 +13,13 @@ import { log } from "../base/log.ts";
 import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
 import { isWhole, obtainDirectory } from "../host/cache-directory.ts";
 import { cacheDirectory } from "../host/directories.ts";
-import { selectModules } from "./modules.ts";
+import { modulesTag, selectModules } from "./modules.ts";
 import { FLAVOURS, type Flavour, PINS } from "./pins.ts";
 import { extractVmlinux } from "./vmlinux.ts";
 
 /** A kernel that is ready to boot. All paths are absolute. */
 export interface GuestKernel {
-	/** Its directory's name, such as "debian-6.1.176-1-cloud-amd64" or "minimal-6.1.176-3f2a9c01". */
+	/** Its directory's name, such as "debian-6.1.176-1-cloud-amd64-6fe163f1" or "minimal-6.1.176-3f2a9c01". */
 	name: string;
 	/** The Debian version of the package it comes from. */
 	version: string;
@@ -172,7 +172,7 @@ export async function fetchKernel(flavour: Flavour, options: FetchOptions = {}):
 	}
 	const { signal } = options;
 	const chosen = await choose(flavour, options);
-	const name = `debian-${chosen.version}-${PINS[flavour].suffix}`;
+	const name = `debian-${chosen.version}-${PINS[flavour].suffix}-${modulesTag}`;
 	const fill = async (directory: string) => {
 		options.onStep?.(`fetching ${chosen.package} ${chosen.version}`);
 		const deb = await fetchPackage(chosen.package, { ...chosen, ...(signal === undefined ? {} : { signal }) }).catch(

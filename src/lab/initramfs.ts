@@ -2,8 +2,8 @@
  * The initramfs of the lab's VM: busybox, the kernel's modules, the guest agent and the two scripts of
  * guests/lab. It is the agent's root for the machine's whole life; the host's files are mounted on top of it.
  */
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from "../boot/cpio.ts";
 import { packageRoot } from "../host/native.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
@@ -21,7 +21,6 @@ export async function packInitramfs(kernel: LabKernel, agent: string): Promise<B
 		mode: S_IFREG | 0o755,
 		data: await readFile(path),
 	});
-	const modules = join(kernel.directory, "modules");
 	const entries: CpioEntry[] = [
 		...DIRECTORIES.map((name) => ({ name, mode: S_IFDIR | 0o755 })),
 		{ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 },
@@ -31,8 +30,10 @@ export async function packInitramfs(kernel: LabKernel, agent: string): Promise<B
 		await program("enter", join(scripts, "enter")),
 		await program("agent", agent),
 	];
-	for (const name of (await readdir(modules)).sort()) {
-		entries.push({ name: `modules/${name}`, mode: S_IFREG | 0o644, data: await readFile(join(modules, name)) });
+	for (const [index, path] of kernel.modules.entries()) {
+		/* guests/lab/init loads them in the order of their names. */
+		const name = `modules/${String(index).padStart(2, "0")}-${basename(path)}`;
+		entries.push({ name, mode: S_IFREG | 0o644, data: await readFile(path) });
 	}
 	return packCpio(entries);
 }

@@ -51,7 +51,7 @@ export async function prepareTemplate(machine: QemuMachine, signal?: AbortSignal
 	const initramfs = await packInitramfs(kernel, await buildAgent());
 	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
 	const hash = createHash("sha256");
-	hash.update(JSON.stringify([FORMAT, kernel.directory, qemuVersion, machineArguments(machine.size)]));
+	hash.update(JSON.stringify([FORMAT, kernel.name, qemuVersion, machineArguments(machine.size)]));
 	hash.update(initramfs);
 	const cache = join(cacheDirectory(), "lab");
 	const directory = join(cache, `template-${hash.digest("hex").slice(0, 16)}`);

@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { checkConfig, findMinimalKernel, minimalKernelName } from "../../src/kernel/build.ts";
-import { modinfoDepends, moduleLoadOrder, selectModules } from "../../src/kernel/modules.ts";
+import { missingModules, modinfoDepends, moduleLoadOrder, selectModules, WANTED } from "../../src/kernel/modules.ts";
 import { fetchKernel, findKernel, listKernels, obtainKernel } from "../../src/kernel/store.ts";
+import { LAB_MODULES } from "../../src/lab/kernel.ts";
 import { atRisk, events, forget } from "../host/recorded-disk.ts";
 
 vi.mock("node:fs/promises", async (original) => (await import("../host/recorded-disk.ts")).recorded(await original()));
@@ -159,6 +160,16 @@ test("selectModules refuses a kernel that lacks what a guest needs", async () =>
 	const tree = writeTree({ "net/vsock.ko": "" });
 	const selecting = selectModules(tree, join(directory, "target"), ["virtio_mmio"]);
 	await expect(selecting).rejects.toMatchObject({ code: "ERR_KERNEL_MODULES" });
+});
+
+test("missingModules names what is neither a file nor built in", async () => {
+	const target = join(directory, "target");
+	await selectModules(writeTree({ "net/kvm-amd.ko": "", "net/other.ko": "" }), target, ["kvm_amd"]);
+	expect(await missingModules(target, ["kvm-amd", "virtio_ring", "other", "cpuid"])).toEqual(["other", "cpuid"]);
+});
+
+test("the store takes every module that the lab loads", () => {
+	expect(LAB_MODULES.filter((name) => !WANTED.includes(name))).toEqual([]);
 });
 
 test("modinfoDepends spells names with underscores, as the kernel does", () => {
