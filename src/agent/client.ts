@@ -1,6 +1,6 @@
 /*
- * The host's side of the guest agent: exec, set-up, clock and power-off over any Duplex (a vsock connection, a
- * virtio-serial port's socket, a broker's client socket).
+ * The host's side of the guest agent: exec, set-up, clock and power-off, over any Duplex (a vsock connection, the
+ * socket of a virtio-serial port, a broker's socket).
  *
  *     const agent = new AgentClient(socket);
  *     await agent.hello();
@@ -20,14 +20,14 @@ import { Session } from "./session.ts";
 export interface ExecSpec {
 	/** argv; args[0] is looked up in the PATH of `env` unless it has a slash. */
 	args: readonly string[];
-	/** The whole environment; HOME is added from the passwd file if missing. */
+	/** The whole environment. A missing HOME comes from the passwd file. */
 	env?: Readonly<Record<string, string>> | readonly string[];
 	/** Default "/". Created if missing unless `createCwd` is false. */
 	cwd?: string;
 	createCwd?: boolean;
 	/** "name", "uid", "name:group", "uid:gid"; the agent's own user (root) when missing. */
 	user?: string;
-	/** The container whose namespaces and root it gets; the agent's own when missing. */
+	/** The container whose namespaces and root it gets. When missing: the agent's own. */
 	container?: string;
 	/** It becomes the container's process 1, once; the container ends with it, also when it cannot be started. */
 	init?: boolean;
@@ -49,7 +49,7 @@ export class ExecError extends TsvmmError {
 	/**
 	 * @param exitStatus 127, 126 or 125
 	 * @param errno the guest's, 0 if none
-	 * @param reason the agent's sentence: what was attempted and what was found
+	 * @param reason the agent's message: what was attempted and what was found
 	 */
 	constructor(exitStatus: number, errno: number, reason: string) {
 		const code = exitStatus === 127 ? "ERR_EXEC_NOT_FOUND" : exitStatus === 126 ? "ERR_EXEC_REFUSED" : "ERR_EXEC";
@@ -59,10 +59,10 @@ export class ExecError extends TsvmmError {
 	}
 }
 
-/** A request on its way, and then the process that it started. */
+/** A request, and later the process that it started. */
 interface Request {
 	exchange: Exchange;
-	/** Gone once the request was answered, or its time was over. */
+	/** Undefined once the request was answered or has timed out. */
 	pending: { resolve(frame: Frame): void; reject(error: Error): void } | undefined;
 	session: Session | undefined;
 }
@@ -70,10 +70,10 @@ interface Request {
 /** How long the agent may take to answer a request, in ms. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Session numbers are 1 to this; the next one is KEEPALIVE_SESSION. */
+/** The largest session number. The next one is KEEPALIVE_SESSION. */
 const LAST_SESSION = KEEPALIVE_SESSION - 1;
 const NOTHING = Buffer.alloc(0);
-/** Control characters, and those that turn the direction of text. */
+/** Control characters, and characters that change the direction of text. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 export class AgentClient {
@@ -81,7 +81,7 @@ export class AgentClient {
 	readonly #requests = new Map<number, Request>();
 	#next = 1;
 	#lost: Error | undefined;
-	/** Resolves when the stream has ended, however it did. */
+	/** Resolves when the stream has ended, in order or not. */
 	readonly closed: Promise<void>;
 
 	constructor(stream: Duplex) {
@@ -101,7 +101,7 @@ export class AgentClient {
 		});
 	}
 
-	/** Who answers; the first thing to do. See FrameConnection.hello for the options. */
+	/** Asks the agent who it is. Call it first. FrameConnection.hello has the options. */
 	hello(options?: { forget?: boolean; timeoutMs?: number }): Promise<Hello> {
 		return this.#connection.hello(options);
 	}
@@ -139,15 +139,17 @@ export class AgentClient {
 	/**
 	 * Carries out set-up steps in order (docs/agent.md).
 	 *
-	 * @param container where: made by its first SETUP, in namespaces of its own; the agent's own when missing
-	 * @throws ExecError naming the step that failed; a container that was to be made is gone then
+	 * @param container where to run them: its first SETUP makes it, with its own namespaces; the agent's own when missing
+	 * @throws ExecError that names the step that failed; a new container is removed then
 	 */
 	setup(steps: readonly (readonly [step: string, value: string])[], container?: string): Promise<void> {
 		const where = container === undefined ? [] : [["container", container] as const];
 		return this.#requestList(FRAME.SETUP, [...where, ...steps], () => undefined);
 	}
 
-	/** Kills a container's processes and forgets it. Resolves when all have ended. @throws ExecError when there is none */
+	/**
+	 * Kills a container's processes and removes it. Resolves when all have ended. @throws ExecError when there is none
+	 */
 	remove(container: string): Promise<void> {
 		return this.#requestList(FRAME.REMOVE, [["container", container]], () => undefined);
 	}
@@ -177,7 +179,7 @@ export class AgentClient {
 		]);
 	}
 
-	/** Ends the stream; sessions that still run are lost to this client. */
+	/** Ends the stream. This client loses the sessions that still run. */
 	close(): void {
 		this.#connection.destroy();
 	}
@@ -198,7 +200,7 @@ export class AgentClient {
 		return this.#request(type, parts, answered);
 	}
 
-	/* `answered` runs inside the receipt of the answer, so that a session exists before its first output arrives. */
+	/* `answered` is called as the answer arrives, so that a session exists before its first output. */
 	#request<T = void>(
 		type: number,
 		parts: readonly (readonly [flags: number, payload: Buffer])[],
@@ -226,7 +228,7 @@ export class AgentClient {
 		});
 	}
 
-	/** The answer, should it still come, finds nobody; what it started is ended. */
+	/** A late answer is ignored, and a process that it has started is killed. */
 	#giveUp(id: number, type: number, reject: (error: Error) => void): void {
 		const request = this.#requests.get(id);
 		if (request !== undefined) request.pending = undefined;
@@ -275,7 +277,7 @@ export class AgentClient {
 	}
 }
 
-/** The guest's words end up on a terminal. */
+/** The guest's text is printed on a terminal. */
 function failure(payload: Buffer): ExecError {
 	const text = payload.toString("utf8", 8).replace(UNPRINTABLE, "?");
 	return new ExecError(payload.readUInt32LE(0), payload.readUInt32LE(4), text);
