@@ -140,10 +140,10 @@ export class LabVm {
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		const { status, stdout, stderr } = await this.#collect({ args }, timeoutMs);
 		if (status !== 0) {
-			const said = `${stdout}${stderr}`.trim();
+			const output = `${stdout}${stderr}`.trim();
 			throw new HostError(
 				"ERR_LAB_ENTER",
-				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${said}`,
+				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${output}`,
 			);
 		}
 	}

@@ -293,17 +293,17 @@ function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: Qem
 /** What a supervisor left about its end, then removes that. */
 function failure(paths: LabPaths, supervisor: ChildProcess): HostError {
 	const left = paths.readFailure();
-	let said = "";
+	let log = "";
 	try {
-		said = readFileSync(paths.supervisorLog, "utf8").trim().split("\n").slice(-5).join("\n");
+		log = readFileSync(paths.supervisorLog, "utf8").trim().split("\n").slice(-5).join("\n");
 	} catch {
-		// Nothing was said.
+		/* The supervisor has printed nothing. */
 	}
 	paths.clean();
 	if (left !== undefined) return new HostError(left.code, left.message, { hint: left.hint });
 	const how = supervisor.signalCode ?? `exit status ${supervisor.exitCode}`;
 	return new HostError(
 		"ERR_LAB_FAILED",
-		`Cannot bring up lab ${paths.name}: its supervisor has ended (${how})\n${said}`,
+		`Cannot bring up lab ${paths.name}: its supervisor has ended (${how})\n${log}`,
 	);
 }

@@ -120,7 +120,7 @@ class Supervisor {
 		const tree = await this.#openTree();
 		const qemu = Qemu.resume(template.files, machine, tree);
 		this.#teardown.add(() => qemu.kill());
-		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
+		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.stderr}`));
 		await qemu.restore();
 		const vm = await LabVm.open(qemu, RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => vm.close());

@@ -82,7 +82,7 @@ async function bootAndSave(files: QemuFiles, machine: QemuMachine, signal: Abort
 		vm.close();
 		await qemu.save(files.state);
 	} catch (error) {
-		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {
+		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.stderr}`.trimEnd(), {
 			cause: error,
 			hint: `Read what its kernel printed: ${machine.console}`,
 		});
