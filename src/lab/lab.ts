@@ -96,7 +96,7 @@ export class Lab {
 		} catch (error) {
 			client.close();
 			if (error instanceof TsvmmError && error.code === "ERR_AGENT_VERSION") throw error;
-			// A supervisor on its way out.
+			/* A supervisor on its way out. */
 			return undefined;
 		}
 		return new Lab(name, client);
@@ -161,19 +161,19 @@ export class Lab {
 		const paths = new LabPaths(name);
 		const deadline = performance.now() + DOWN_TIMEOUT_MS;
 		let wasUp = false;
-		let told = 0;
+		let signalledPid: number | undefined;
 		while (!paths.clean()) {
 			const pid = paths.readRecord()?.pid;
-			if (pid !== undefined && told !== pid) {
-				// The lock is held, so this process is the supervisor, or just ended (then its number is not in use again yet).
-				tell(pid, "SIGTERM");
-				told = pid;
+			if (pid !== undefined && signalledPid !== pid) {
+				/* The lock is held: the supervisor lives, or has ended so recently that no other process has its number. */
+				sendSignal(pid, "SIGTERM");
+				signalledPid = pid;
 				wasUp = true;
 			}
 			if (performance.now() > deadline) {
 				const qemuPid = paths.readRecord()?.qemuPid;
-				if (pid !== undefined) tell(pid, "SIGKILL");
-				if (qemuPid !== undefined) tell(qemuPid, "SIGKILL");
+				if (pid !== undefined) sendSignal(pid, "SIGKILL");
+				if (qemuPid !== undefined) sendSignal(qemuPid, "SIGKILL");
 				if (performance.now() > deadline + 5000) {
 					throw new HostError("ERR_LAB_TIMEOUT", `Cannot bring down lab ${name}: supervisor ${pid} does not end`);
 				}
@@ -253,11 +253,11 @@ async function isOfUse(paths: LabPaths, shares: readonly Share[]): Promise<boole
 	return answer !== undefined && answer.broken === undefined;
 }
 
-function tell(pid: number, signal: NodeJS.Signals): void {
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
 	try {
 		process.kill(pid, signal);
 	} catch {
-		// It has ended in the meantime.
+		/* The process has ended. */
 	}
 }
 

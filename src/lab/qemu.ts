@@ -73,7 +73,7 @@ export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 		...["-device", "virtio-9p-pci,fsdev=system,mount_tag=system"],
 		...["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="],
 		...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
-		// A new identity after each restore makes the kernel seed its random numbers anew.
+		/* A new identity after each restore makes the kernel seed its random numbers anew. */
 		...["-device", "vmgenid,guid=auto"],
 	];
 }
@@ -161,7 +161,7 @@ export class Qemu {
 
 	async #ignoreShared(): Promise<void> {
 		await this.qmp.execute("qmp_capabilities");
-		// RAM is in a file already: only the rest is written and read.
+		/* RAM is in a file already: only the rest is written and read. */
 		const capabilities = [{ capability: "x-ignore-shared", state: true }];
 		await this.qmp.execute("migrate-set-capabilities", { capabilities });
 	}
