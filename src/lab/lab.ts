@@ -14,8 +14,7 @@ import type { Session } from "../agent/session.ts";
 import { HostError, TsvmmError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
-import { connectTo } from "./connect.ts";
-import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
+import { askSupervisor, CONTROL_PROTOCOL, connectTo } from "./control.ts";
 import { labEnvironment } from "./environment.ts";
 import { LAB_ROOT } from "./lab-vm.ts";
 import { isLocked, takeLock } from "./lock.ts";
@@ -43,7 +42,7 @@ export interface LabOptions {
 export interface SpawnOptions {
 	/** This process's when missing. */
 	cwd?: string;
-	/** Added to this process's environment (filtered, see shares.ts). */
+	/** Added to this process's environment (filtered, see environment.ts). */
 	env?: Record<string, string>;
 	/** A terminal of this size in the lab. */
 	tty?: { columns: number; rows: number };
