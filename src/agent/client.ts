@@ -13,31 +13,9 @@ import type { Duplex } from "node:stream";
 import { TsvmmError } from "../base/errors.ts";
 import { connectionLost, FrameConnection } from "./connection.ts";
 import { Exchange, frameName, protocolError } from "./exchange.ts";
+import { type ExecSpec, execEntries } from "./exec-spec.ts";
 import { encodeList, FLAG_MORE, FLAG_RESET, FRAME, type Frame, type Hello, KEEPALIVE_SESSION } from "./protocol.ts";
 import { Session } from "./session.ts";
-
-/** A process to run in the guest. */
-export interface ExecSpec {
-	/** argv; args[0] is looked up in the PATH of `env` unless it has a slash. */
-	args: readonly string[];
-	/** The whole environment. A missing HOME comes from the passwd file. */
-	env?: Readonly<Record<string, string>> | readonly string[];
-	/** Default "/". Created if missing unless `createCwd` is false. */
-	cwd?: string;
-	createCwd?: boolean;
-	/** "name", "uid", "name:group", "uid:gid"; the agent's own user (root) when missing. */
-	user?: string;
-	/** The container whose namespaces and root it gets. When missing: the agent's own. */
-	container?: string;
-	/** It becomes the container's process 1, once; the container ends with it, also when it cannot be started. */
-	init?: boolean;
-	/** chroot there first. */
-	root?: string;
-	/** A terminal of this size instead of pipes. */
-	tty?: { columns: number; rows: number };
-	/** "null": /dev/null instead of a pipe. */
-	stdin?: "pipe" | "null";
-}
 
 /** The process could not be started: exit status 127 (not found), 126 (not executable) or 125 (anything else). */
 export class ExecError extends TsvmmError {
@@ -112,21 +90,7 @@ export class AgentClient {
 	 * @throws ExecError when it could not be started
 	 */
 	async exec(spec: ExecSpec): Promise<Session> {
-		const entries: [string, string][] = spec.args.map((arg) => ["arg", arg]);
-		const env = spec.env ?? {};
-		const strings = Array.isArray(env)
-			? (env as string[])
-			: Object.entries(env).map(([key, value]) => `${key}=${value}`);
-		for (const string of strings) entries.push(["env", string]);
-		if (spec.cwd !== undefined) entries.push(["cwd", spec.cwd]);
-		if (spec.createCwd === false) entries.push(["mkcwd", "0"]);
-		if (spec.user !== undefined) entries.push(["user", spec.user]);
-		if (spec.container !== undefined) entries.push(["container", spec.container]);
-		if (spec.init === true) entries.push(["init", "1"]);
-		if (spec.root !== undefined) entries.push(["root", spec.root]);
-		if (spec.tty !== undefined) entries.push(["tty", `${spec.tty.columns}x${spec.tty.rows}`]);
-		if (spec.stdin === "null") entries.push(["stdin", "null"]);
-		return this.#requestList(FRAME.EXEC, entries, (frame) => {
+		return this.#requestList(FRAME.EXEC, execEntries(spec), (frame) => {
 			const { session: id, payload } = frame;
 			const session = new Session(id, payload.readUInt32LE(0), (type, flags, data) =>
 				this.#send(id, type, flags, data),

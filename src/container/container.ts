@@ -8,7 +8,8 @@
  */
 import { constants } from "node:os";
 import type { Duplex, Readable, Writable } from "node:stream";
-import { AgentClient, type ExecSpec } from "../agent/client.ts";
+import { AgentClient } from "../agent/client.ts";
+import type { ExecSpec } from "../agent/exec-spec.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
 import { GuestError, TsvmmError } from "../base/errors.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
@@ -51,6 +52,8 @@ export interface StartTimes {
 
 /** A process to run in a running container. A missing field is as in the container's own process. */
 export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin"> {
+	/** With all capabilities, whatever the container's process has. */
+	privileged?: boolean;
 	/** Sends the process SIGHUP, and SIGKILL soon after if it still runs. */
 	signal?: AbortSignal;
 }
@@ -175,14 +178,9 @@ export class Container implements AsyncDisposable {
 	 * @throws ExecError when it cannot be started, TsvmmError ERR_AGENT_LOST or GuestError when the container has ended,
 	 * the reason of a signal that is aborted already
 	 */
-	async exec({ signal, ...spec }: ContainerExec): Promise<Session> {
+	async exec({ signal, privileged = false, ...spec }: ContainerExec): Promise<Session> {
 		signal?.throwIfAborted();
-		const { env, cwd, user } = this.#spec;
-		const own: Partial<ExecSpec> = {
-			...(env === undefined ? {} : { env }),
-			...(cwd === undefined ? {} : { cwd }),
-			...(user === undefined ? {} : { user }),
-		};
+		const own = inherited(this.#spec, privileged);
 		const starting = this.#client.exec({ ...own, ...spec, container: NAME });
 		const session = await orEarly(starting, this.#early, this.#machine);
 		if (signal === undefined) return session;
@@ -237,6 +235,13 @@ export class Container implements AsyncDisposable {
 		this.#client.close();
 		await this.#machine.stop();
 	}
+}
+
+/** What one more process has of the container's own. */
+function inherited(spec: ExecSpec, privileged: boolean): Partial<ExecSpec> {
+	const { args: _args, tty: _tty, stdin: _stdin, init: _init, ...own } = spec;
+	const { capabilities: _capabilities, noNewPrivileges: _nnp, ...unbound } = own;
+	return privileged ? unbound : own;
 }
 
 /** True when `work` settled within `timeoutMs`, by success or by failure. */

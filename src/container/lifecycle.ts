@@ -3,7 +3,7 @@
  * exit status is the result. The container itself is in container.ts.
  */
 import { constants } from "node:os";
-import type { ExecSpec } from "../agent/client.ts";
+import type { ExecSpec } from "../agent/exec-spec.ts";
 import { exitStatus } from "../agent/session.ts";
 import { InterruptedError } from "../base/signals.ts";
 import { attach, type ForegroundStdio } from "../host/foreground.ts";

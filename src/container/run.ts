@@ -20,6 +20,7 @@ import { Container, type ContainerPlan, type GuestMachine } from "./container.ts
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type ContainerResult, runOnMachine } from "./lifecycle.ts";
+import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
 import { type GuestNetwork, setupSteps } from "./setup-steps.ts";
 
@@ -50,7 +51,7 @@ export interface ContainerMachine {
 }
 
 /** What `runContainer` runs. It needs `image` or `rootfs`. */
-export interface ContainerOptions extends Partial<ContainerMachine> {
+export interface ContainerOptions extends Partial<ContainerMachine>, Privileges {
 	/** An imported image: NAME[:TAG], NAME@DIGEST or the beginning of an image ID. */
 	image?: string;
 	/** The command, in place of the image's; its first word is looked up in PATH. */
@@ -110,7 +111,8 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
 	const { guest, steps } = await createMachine(machine, signal);
 	const stdin = options.stdin ?? "null";
-	const process = () => ({ ...spec, ...(tty === undefined ? { stdin } : { tty }) });
+	const may = privilegeKeys(options);
+	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
 	return Container.start(guest, { steps, process, init: options.init, stopSignal, signal });
 }
 
@@ -120,11 +122,12 @@ export async function runContainer(options: ContainerOptions): Promise<Container
  * @throws ExecError (125, 126, 127), GuestError, and what Machine.create and initramfs throw
  */
 export async function runInForeground(
-	options: ContainerMachine & { process: ProcessSpec; init?: boolean },
+	options: ContainerMachine & Privileges & { process: ProcessSpec; init?: boolean },
 	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
+	const process = { ...options.process, ...privilegeKeys(options) };
 	const { guest, steps } = await createMachine(options);
-	return runOnMachine(guest, { steps, process: options.process, init: options.init }, stdio);
+	return runOnMachine(guest, { steps, process, init: options.init }, stdio);
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
