@@ -12,7 +12,16 @@ const project = (name: string, include: string[], more: object = {}) => ({
 
 const NEEDS_KVM = "test/**/*.kvm.test.ts";
 
+const source = (name: string) => new URL(`src/${name}.ts`, import.meta.url).pathname;
+
 export default defineConfig({
+	/* Programs for readers import the package; tests run them on the sources. */
+	resolve: {
+		alias: [
+			{ find: /^tsvmm$/, replacement: source("index") },
+			{ find: /^tsvmm\/(virtio|kvm)$/, replacement: `${source("$1")}` },
+		],
+	},
 	test: {
 		globalSetup: ["test/leftovers.ts"],
 		/* One process per test file: native handles, signals and environment variables stay where they belong. */

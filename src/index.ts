@@ -7,21 +7,34 @@
  */
 
 export { ExecError } from "./agent/client.ts";
-export type { Rlimit } from "./agent/exec-spec.ts";
 export type { ExitStatus, Session } from "./agent/session.ts";
 export type {
+	Answer,
+	AttributeChanges,
+	Attributes,
 	BlockBackend,
 	BlockResult,
 	ConsoleBackend,
 	ConsoleEvents,
+	DirectoryEntry,
+	FilePosition,
+	FileSystem,
+	FileSystemStatus,
 	NetBackend,
 	NetEvents,
 	NetOffloads,
+	NewNode,
+	NewTime,
+	OpenFile,
+	Place,
 } from "./backends/contract.ts";
 export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";
+export { MemoryFileSystem, type MemoryFileSystemOptions } from "./backends/memory-file-system.ts";
+export type { MemoryNode, Time } from "./backends/memory-node.ts";
 export type { UnixVsock } from "./backends/unix-vsock.ts";
 export type { Enter } from "./base/enter.ts";
+export { type Errno, ErrnoError } from "./base/errno-error.ts";
 export {
 	type ErrorDetail,
 	GuestError,
@@ -37,13 +50,13 @@ export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ObservedChain, Observer } from "./base/observer.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
-export type { Privileges } from "./container/privileges.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type { GuestNetwork } from "./container/setup-steps.ts";
 export type { GuestKernel } from "./kernel/store.ts";
 export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
+export type { FsConfig } from "./machine/devices/fs.ts";
 export type { NetConfig, PortForward } from "./machine/devices/net.ts";
 export type { VsockConfig } from "./machine/devices/vsock.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
@@ -54,3 +67,4 @@ export {
 	type ShutdownReason,
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
+export type { CacheMode } from "./virtio/fs/cache-policy.ts";

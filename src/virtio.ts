@@ -2,7 +2,7 @@
  * The public entry for device experiments: the contract of a virtio device, the virtqueue, the transport, and the
  * devices that tsvmm has.
  */
-export type { ConsoleBackend, ConsoleEvents, VsockBackend, VsockGuest } from "./backends/contract.ts";
+export type { ConsoleBackend, ConsoleEvents, FileSystem, VsockBackend, VsockGuest } from "./backends/contract.ts";
 export { GuestMemory, type MemoryRegion, type MemoryWindow } from "./base/guest-memory.ts";
 export { MacAddress } from "./base/mac.ts";
 export { type ObservedChain, type Observer, Observers } from "./base/observer.ts";
@@ -11,6 +11,8 @@ export { type SavedState, type Stateful, type StateObject, StateReader, type Sta
 export { BlockDevice, type BlockDeviceOptions } from "./virtio/block.ts";
 export { ConsoleDevice } from "./virtio/console.ts";
 export type { Activation, VirtioDevice } from "./virtio/device.ts";
+export type { CacheMode } from "./virtio/fs/cache-policy.ts";
+export { FsDevice, type FsDeviceOptions } from "./virtio/fs/device.ts";
 export { MmioTransport } from "./virtio/mmio.ts";
 export { NetDevice } from "./virtio/net.ts";
 export {

@@ -16,6 +16,8 @@ import * as constants from "../src/kvm/constants.ts";
 import { IOCTL } from "../src/kvm/ioctls.ts";
 import * as structs from "../src/kvm/structs.ts";
 import * as block from "../src/virtio/block-request.ts";
+import * as fuseConstants from "../src/virtio/fs/constants.ts";
+import * as fuse from "../src/virtio/fs/structs.ts";
 import * as net from "../src/virtio/net.ts";
 import * as ring from "../src/virtio/ring.ts";
 import * as vsock from "../src/virtio/vsock/packet.ts";
@@ -122,6 +124,23 @@ describe("kvm/constants", () => {
 		compare(
 			["<linux/kvm.h>"],
 			Object.entries({ ...KVM_CAP, ...others }).map(([name, value]) => [name, name, value]),
+		);
+	});
+});
+
+describe("virtio/fs", () => {
+	const headers = ["<linux/fuse.h>", "<linux/virtio_fs.h>"];
+
+	it("every struct has the size, alignment and offsets of <linux/fuse.h>", () => {
+		const layouts = layoutsOf(fuse);
+		expect(layouts.length).toBeGreaterThan(30);
+		compare(headers, layouts.flatMap(layoutChecks));
+	});
+
+	it("every constant has the value of <linux/fuse.h>", () => {
+		compare(
+			headers,
+			Object.entries(fuseConstants).map(([name, value]) => [name, name, value]),
 		);
 	});
 });

@@ -1,7 +1,7 @@
 /*
- * A disk in a raw image file or a block device. Requests go to the host's asynchronous I/O (host/io-ring.ts), from and
- * to guest memory without a copy, with one system call per batch. If the host does only a part of a request, the rest
- * is queued again. So a request succeeds as a whole or fails.
+ * A disk in a raw image file or a block device: requests go to the host's asynchronous I/O (host/io-ring.ts), straight
+ * from and to guest memory, one system call per batch. When the host does only part of a request, the rest is queued
+ * again, so that a request succeeds as a whole or fails.
  */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
@@ -16,34 +16,34 @@ import { GuestRam } from "../host/ram.ts";
 import type { BlockBackend, BlockResult } from "./contract.ts";
 
 const SECTOR_BYTES = 512;
-/** The most segments of one preadv or pwritev (IOV_MAX). */
+/** Segments that one preadv or pwritev takes (IOV_MAX). */
 const MAX_IOVECS = 1024;
-/** The size of a buffer of zeroes, for hosts that cannot zero a range. */
+/** Bytes of zeroes kept to write where the host cannot zero a range itself. */
 const ZEROES_BYTES = 64 * 1024;
 /** <linux/fs.h>: size of a block device in bytes. */
 const BLKGETSIZE64 = 0x8008_1272;
 
 type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
 
-/** The progress of a request. One per token, made at the token's first use. */
+/** The progress of a request. There is one per token, made when the token is first used. */
 class Pending {
 	operation: Operation = "flush";
 	offsetBytes = 0;
-	/** Bytes of the request, and bytes done so far. */
+	/** Bytes wanted, and done so far. */
 	lengthBytes = 0;
 	doneBytes = 0;
 	/** The device's segments, or zeroes. */
 	segments: Segments | undefined;
-	/** The rest of them, after the host did a part. */
+	/** What is still to do of them, when it is not all. */
 	readonly rest = new Segments();
 	readonly zeroes = new Segments();
 }
 
-/** Options of a FileDisk. */
+/** How a file is used as a disk. */
 export interface FileDiskOptions {
-	/** True: the guest cannot write to it. False when missing. */
+	/** The guest cannot write to it; false when missing. */
 	readOnly?: boolean;
-	/** The file, open. It is used instead of the path, which then is only a name. The caller closes it. */
+	/** The file, open: used in place of the path, which then only names it. It stays the caller's. */
 	fd?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
@@ -64,7 +64,7 @@ export class FileDisk implements BlockBackend {
 	/** The file system does not support this. */
 	#noPunch = false;
 	#noZero = false;
-	/** Discards that are answered at `submit` but not done. */
+	/** Discards to be answered at `submit` without being done. */
 	readonly #idle: number[] = [];
 	#zeroes: GuestRam | undefined;
 	#open = true;
@@ -119,7 +119,7 @@ export class FileDisk implements BlockBackend {
 	}
 
 	discard(token: number, offsetBytes: number, lengthBytes: number): void {
-		/* A discard is only a hint: a file system without holes ignores it. */
+		/* Only a wish: where holes cannot be punched there is nothing to do. */
 		this.#begin(token, "discard", offsetBytes, lengthBytes);
 		if (this.#noPunch) this.#idle.push(token);
 		else this.#ring.punchHole(token, this.#fd, offsetBytes, lengthBytes);
@@ -155,7 +155,7 @@ export class FileDisk implements BlockBackend {
 		return pending;
 	}
 
-	/** Queues the bytes that are still to be read or written. */
+	/** Queues what is still to be read or written. */
 	#transfer(token: number, pending: Pending): void {
 		const { doneBytes, rest } = pending;
 		let part = pending.segments!;
@@ -173,7 +173,7 @@ export class FileDisk implements BlockBackend {
 		else this.#ring.writev(token, this.#fd, at, part);
 	}
 
-	/** Queues a write-zeroes: as a hole, or else as a zeroed range, or else as a write of zeroes. */
+	/** Queues a write-zeroes: as a hole, as a zeroed range, or as zeroes, whichever is the first that is possible. */
 	#zero(token: number, pending: Pending): void {
 		const { operation, offsetBytes, lengthBytes } = pending;
 		if (operation === "punch" && !this.#noPunch) {
@@ -239,7 +239,7 @@ export class FileDisk implements BlockBackend {
 		this.#end(token, pending, "io");
 	}
 
-	/** Queues a whole request, or its rest. */
+	/** Queues a request as it was, or what is left of it. */
 	#repeat(token: number, pending: Pending): void {
 		const { operation, offsetBytes, lengthBytes } = pending;
 		if (operation === "read" || operation === "write") this.#transfer(token, pending);
@@ -261,10 +261,10 @@ export class FileDisk implements BlockBackend {
 }
 
 function openDisk(path: string, opened: number | undefined, readOnly: boolean): number {
-	/* Opened again by its descriptor, because locks and the access mode belong to the open file. */
+	/* Opened once more by its descriptor, as locks and the right to write belong to an open file. */
 	const file = opened === undefined ? path : `/proc/self/fd/${opened}`;
 	try {
-		/* Checked before it is opened, because opening a FIFO would wait for its other end. */
+		/* Looked at before it is opened: opening a FIFO would wait for its other end. */
 		const stat = statSync(file);
 		if (!stat.isFile() && !stat.isBlockDevice()) {
 			const what = stat.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";

@@ -1,6 +1,6 @@
 /*
- * Undoes steps in reverse order. A step is registered as soon as its resource exists. `run` undoes all of them once,
- * after a success and after a failure.
+ * The one owner of things that must be undone in reverse order: each step is registered as soon as its resource
+ * exists, and `run` undoes all of them once, on success as on failure.
  */
 
 export class Teardown {
@@ -8,12 +8,12 @@ export class Teardown {
 	readonly #closed = new WeakSet<object>();
 	#done: Promise<void> | undefined;
 
-	/** Registers how to undo the last step. */
+	/** Registers how to undo what was just done. */
 	add(undo: () => void | Promise<void>): void {
 		this.#steps.push(undo);
 	}
 
-	/** Registers an object to close. An object that is registered twice is closed once, in the second place. */
+	/** Registers something to be closed. Registered twice, it is closed once, in the place of the last time. */
 	owns<T extends { close(): void | Promise<void> }>(part: T): T {
 		this.add(() => {
 			if (this.#closed.has(part)) return;
@@ -23,10 +23,7 @@ export class Teardown {
 		return part;
 	}
 
-	/**
-	 * Undoes everything, last first. The first failure is thrown after the last step. Later calls return the same
-	 * promise.
-	 */
+	/** Undoes everything, last first; later calls give the same promise. The first failure is thrown after the last step. */
 	run(): Promise<void> {
 		this.#done ??= this.#undo();
 		return this.#done;

@@ -5,7 +5,7 @@
  *     | header: "070701" + 13 fields of 8 hex digits | name NUL, padded to 4 | data, padded to 4 | ... "TRAILER!!!"
  */
 
-/** The first bytes of every header. */
+/** What every header begins with. */
 export const CPIO_MAGIC = "070701";
 
 export const S_IFREG = 0o100000;
@@ -19,14 +19,14 @@ export interface CpioEntry {
 	name: string;
 	/** Type (S_IF*) and permissions. */
 	mode: number;
-	/** Contents of a file, or target of a link. */
+	/** Contents; a link's target. */
 	data?: Uint8Array;
 	/** A device's numbers. */
 	major?: number;
 	minor?: number;
 }
 
-/** The archive of `entries`, in this order. A directory must come before its files. */
+/** The archive of `entries`, in this order: a directory comes before what is in it. */
 export function packCpio(entries: readonly CpioEntry[]): Buffer {
 	const parts: Uint8Array[] = [];
 	const trailer: CpioEntry = { name: "TRAILER!!!", mode: 0 };

@@ -1,14 +1,14 @@
 /*
- * A kernel or initrd file while it is loaded. It is opened once, and read by position. Headers are read synchronously.
- * Large parts go from the file descriptor straight into guest RAM, on libuv's threads. A read past the end of the file
- * is an ImageError, so a loader need not compare a header with the file's size.
+ * A kernel or initrd file while it is being loaded: opened once, its size known, read by position. Headers are read at
+ * once; what is large goes from the file descriptor straight into guest RAM, on libuv's threads. A read past the end of
+ * the file is an ImageError, so a loader may trust no header and still needs no check of its own.
  */
 import { closeSync, constants, fstatSync, openSync, read, readSync } from "node:fs";
 import { promisify } from "node:util";
 import { errnoName, explain, ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 
-/* The most bytes of one read call. 2 GiB are refused, and an abort must not wait long. */
+/* One read call takes at most this much: 2 GiB are refused, and an end should not have to wait for more. */
 const READ_BYTES = 64 << 20;
 const readAsync = promisify(read);
 
@@ -32,7 +32,7 @@ export class ImageFile {
 		this.path = path;
 		this.#codes = codes;
 		try {
-			/* O_NONBLOCK: opening a FIFO without a writer must not block. */
+			/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
 			this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 		} catch (cause) {
 			const hint = errnoName(cause) === "ENOENT" ? `Check the path of the ${codes.what}` : undefined;
@@ -69,8 +69,8 @@ export class ImageFile {
 	}
 
 	/**
-	 * Copies `length` bytes from `position` to guest memory, which must stay mapped until the copy is done. The caller
-	 * has checked that [gpa, gpa + length) is RAM.
+	 * Copies `length` bytes from `position` to guest memory, which must stay mapped until this has ended. The range [gpa,
+	 * gpa + length) was checked to be RAM.
 	 */
 	async load(position: number, length: number, memory: GuestMemory, gpa: number, part: string): Promise<void> {
 		this.#check(position, length, part);

@@ -1,8 +1,8 @@
 /*
- * The examples below the help of each command. They are one table, so that a test can find a command without one.
+ * What stands below the help of each command. One table, so that a test can see that no command has been forgotten.
  */
 
-/** For each command its examples. */
+/** Command lines by the command that they show. */
 export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	tsvmm: ["tsvmm doctor", "tsvmm run busybox echo hello", "tsvmm boot --kernel vmlinux --initrd initrd.img"],
 	"tsvmm boot": [

@@ -11,9 +11,7 @@ import { printJson } from "./output.ts";
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
-/**
- * Prints one line per step. While compiling it prints a percentage: rewritten in place on a terminal, seldom elsewhere.
- */
+/** One line per step; while compiling, a percentage that is rewritten on a terminal and rare elsewhere. */
 function progressPrinter(): (progress: BuildProgress) => void {
 	const terminal = process.stderr.isTTY === true;
 	let last = "";

@@ -1,13 +1,13 @@
 /*
- * A progress bar on stderr while a root file system is built, if stderr is a terminal. It is loaded only for a build,
- * which is once per image.
+ * A progress bar on stderr while a root file system is built, if somebody is looking. Loaded only when something is
+ * built, which is once per image.
  */
 import type { RootfsOptions } from "../container/image/rootfs.ts";
 
-/** A shorter build shows no bar. */
+/** Builds shorter than this show nothing. */
 const PATIENCE_MS = 300;
 
-/** Runs `work` and shows a bar, if there is a terminal. */
+/** Runs `work` with a bar under way; without a terminal it just runs. */
 export async function withProgress<T>(label: string, work: (options: RootfsOptions) => Promise<T>): Promise<T> {
 	if (!process.stderr.isTTY) return work({});
 	const { SingleBar, Presets } = await import("cli-progress");

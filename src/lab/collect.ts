@@ -27,8 +27,7 @@ async function bytes(stream: Readable): Promise<Buffer> {
  */
 export async function within<T>(work: Promise<T>, timeoutMs: number | undefined, late: () => void): Promise<T> {
 	if (timeoutMs === undefined) return await work;
-	/* When it fails later, nobody waits for it any more. */
-	work.catch(() => undefined);
+	work.catch(() => undefined); // when it fails after its time, nobody asks any more
 	let timer: NodeJS.Timeout | undefined;
 	const timeout = new Promise<never>((_resolve, reject) => {
 		timer = setTimeout(() => {

@@ -58,9 +58,9 @@ export class FileTree {
 		let refused = "";
 		for (const isUser of process.getuid?.() === 0 ? [false, true] : [true]) {
 			const holder = hold(isUser);
-			let stderr = "";
+			let said = "";
 			holder.stderr.setEncoding("utf8").on("data", (text: string) => {
-				stderr += text;
+				said += text;
 			});
 			holder.stdin.on("error", () => undefined);
 			const ready = once(holder.stdout, "data").then(() => true);
@@ -78,7 +78,7 @@ export class FileTree {
 				}
 				return tree;
 			}
-			refused = stderr.trim();
+			refused = said.trim();
 		}
 		return { refused };
 	}

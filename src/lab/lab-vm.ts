@@ -7,8 +7,7 @@
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../agent/broker.ts";
-import { AgentClient, ExecError } from "../agent/client.ts";
-import type { ExecSpec } from "../agent/exec-spec.ts";
+import { AgentClient, ExecError, type ExecSpec } from "../agent/client.ts";
 import { encodeFrame, FRAME, KEEPALIVE_SESSION } from "../agent/protocol.ts";
 import type { ExitStatus } from "../agent/session.ts";
 import { duplexPair } from "../backends/duplex-pair.ts";
@@ -37,7 +36,7 @@ const NO_MEMORY: ReadonlySet<number> = new Set([11, 12]);
 export class LabVm {
 	readonly #port: Duplex;
 	readonly #pinger: NodeJS.Timeout;
-	#answeredMs = 0;
+	#heardMs = 0;
 	#broker: AgentBroker | undefined;
 	#client: AgentClient | undefined;
 	#ownXcr0: string | undefined;
@@ -46,7 +45,7 @@ export class LabVm {
 	private constructor(port: Duplex) {
 		this.#port = port;
 		this.#pinger = setInterval(() => {
-			/* A machine that does not read gets no more than this. */
+			// A machine that does not read gets no more than this.
 			if (port.writableLength < 64 * PING.length || this.#broker !== undefined) port.write(PING);
 		}, PING_MS);
 		port.write(PING);
@@ -60,9 +59,9 @@ export class LabVm {
 	static async open(qemu: Qemu, timeoutMs: number): Promise<LabVm> {
 		const vm = new LabVm(qemu.agent);
 		const given = new AbortController();
-		const answered = new Promise<void>((resolve) => {
+		const heard = new Promise<void>((resolve) => {
 			qemu.agent.on("data", () => {
-				vm.#answeredMs = performance.now();
+				vm.#heardMs = performance.now();
 				resolve();
 			});
 		});
@@ -72,10 +71,9 @@ export class LabVm {
 		const ended = qemu.ended.then((how) => {
 			throw new HostError("ERR_LAB_BOOT", `Cannot reach the lab's machine: QEMU has ended (${how})`);
 		});
-		/* QEMU ends some day, when nobody waits for this any more. */
-		ended.catch(() => undefined);
+		ended.catch(() => undefined); // it does end one day
 		try {
-			await Promise.race([answered, late, ended]);
+			await Promise.race([heard, late, ended]);
 		} catch (error) {
 			vm.close();
 			throw error;
@@ -88,7 +86,7 @@ export class LabVm {
 
 	/** For how long the agent has not answered, in ms. */
 	get silentMs(): number {
-		return performance.now() - this.#answeredMs;
+		return performance.now() - this.#heardMs;
 	}
 
 	/**
@@ -123,7 +121,7 @@ export class LabVm {
 		try {
 			const xcr0 = await this.#xcr0();
 			if (xcr0 !== undefined && xcr0 !== this.#ownXcr0) return "a guest has changed XCR0";
-			/* One of the host's files, with a dynamic linker. */
+			// One of the host's files, with a dynamic linker.
 			const { status } = await this.#collect({ args: ["/bin/true"], root: LAB_ROOT }, PROBE_TIMEOUT_MS);
 			return status === 0 || status === KILLED ? undefined : `/bin/true ends with status ${status}`;
 		} catch (error) {
@@ -142,10 +140,10 @@ export class LabVm {
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		const { status, stdout, stderr } = await this.#collect({ args }, timeoutMs);
 		if (status !== 0) {
-			const output = `${stdout}${stderr}`.trim();
+			const said = `${stdout}${stderr}`.trim();
 			throw new HostError(
 				"ERR_LAB_ENTER",
-				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${output}`,
+				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${said}`,
 			);
 		}
 	}

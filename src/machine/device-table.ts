@@ -6,11 +6,12 @@ import { consoleKind } from "../virtio/console.ts";
 import type { DeviceKind } from "../virtio/device-kind.ts";
 import { rngKind } from "../virtio/rng.ts";
 import { diskKind } from "./devices/disk.ts";
+import { fsKind } from "./devices/fs.ts";
 import { netKind } from "./devices/net.ts";
 import { ownKind } from "./devices/own.ts";
 import { vsockKind } from "./devices/vsock.ts";
 
-export const DEVICE_KINDS = [diskKind, netKind, vsockKind, rngKind, consoleKind, ownKind] as const;
+export const DEVICE_KINDS = [diskKind, netKind, vsockKind, fsKind, rngKind, consoleKind, ownKind] as const;
 
 /** The fields of all kinds in a table, together. */
 export type FieldsOf<Kinds> = Kinds extends readonly [DeviceKind<infer Fields>, ...infer Rest]

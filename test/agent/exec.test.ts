@@ -6,8 +6,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AgentClient } from "../../src/agent/client.ts";
-import type { ExecSpec } from "../../src/agent/exec-spec.ts";
+import { AgentClient, type ExecSpec } from "../../src/agent/client.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
 
 let agent: NativeAgent;

@@ -28,7 +28,7 @@ const FLAGS = [
 const BOUND = ["usr", "bin", "lib", "lib64"];
 
 let agent: ChildProcess | undefined;
-let stderr = "";
+let said = "";
 
 beforeAll(() => {
 	for (const name of [...BOUND, "socket", "proc", "dev", "tmp", "etc"])
@@ -58,7 +58,7 @@ beforeAll(() => {
 		},
 	});
 	agent.stderr!.on("data", (chunk) => {
-		stderr += chunk;
+		said += chunk;
 	});
 }, 60_000);
 
@@ -72,7 +72,7 @@ async function dial(): Promise<Socket> {
 	for (let i = 0; i < 500 && !existsSync(socketPath); i++) await sleep(10);
 	return new Promise((resolve, reject) => {
 		const socket = connect(socketPath, () => resolve(socket));
-		socket.once("error", () => reject(new Error(`the agent does not listen: ${stderr}`)));
+		socket.once("error", () => reject(new Error(`the agent does not listen: ${said}`)));
 	});
 }
 
@@ -86,8 +86,6 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "cat"], ["tty", "80x25"])],
 	[FRAME.EXEC, list(["arg", "true"], ["container", "a"])],
 	[FRAME.EXEC, list(["arg", "cat"], ["container", "a"], ["init", "1"])],
-	[FRAME.EXEC, list(["arg", "true"], ["caps", "a80425fb"], ["nnp", "1"], ["group", "7"], ["umask", "77"])],
-	[FRAME.EXEC, list(["arg", "true"], ["rlimit", "nofile:64:unlimited"], ["rlimit", "core:0:0"], ["oom", "500"])],
 	[FRAME.EXEC, list(["arg", "nowhere"], ["container", "b"], ["init", "1"], ["tty", "80x25"])],
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
@@ -145,15 +143,15 @@ test("the agent survives random frames under the address and undefined-behaviour
 		}
 		const orderly = seed % 5 !== 0 && seed % 4 !== 0; /* it is read, and no header was mutated */
 		for (let i = 0; orderly && answered === 0 && i < 1000; i++) await sleep(10);
-		if (orderly) expect(answered, stderr).toBeGreaterThan(0);
+		if (orderly) expect(answered, said).toBeGreaterThan(0);
 		socket.destroy();
 		await closed;
-		expect(agent?.exitCode, stderr).toBe(null);
+		expect(agent?.exitCode, said).toBe(null);
 	}
 	const client = new AgentClient(await dial());
 	await client.hello();
 	const session = await client.exec({ args: ["echo", "alive"], env: { PATH: "/bin" } });
 	expect(Buffer.concat(await session.stdout.toArray()).toString()).toBe("alive\n");
 	client.close();
-	expect(stderr).not.toMatch(/Sanitizer|runtime error/);
+	expect(said).not.toMatch(/Sanitizer|runtime error/);
 }, 120_000);

@@ -21,6 +21,7 @@ test("the fields of a configuration are those of all kinds in the table", () => 
 	const fields: Required<FieldsOf<readonly [...typeof DEVICE_KINDS, typeof echoKind]>> = {
 		disks: [],
 		nets: [],
+		fs: [],
 		vsock: undefined,
 		rng: true,
 		virtioConsole: true,

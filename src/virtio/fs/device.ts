@@ -1,0 +1,162 @@
+/*
+ * The file system device (virtio 1.2 §5.11): FUSE requests over virtqueues. Queue 0 is for requests that must not wait
+ * behind others (FORGET), the others are alike.
+ *
+ *     chain -> FuseRequest.begin -> FuseServer.serve ... FuseRequest.finish -> push, one flush per batch
+ *
+ * Requests are answered in any order. Reset with requests in flight: the file system may use their buffers until it has
+ * answered, so the reset is complete only then, and what the guest held is forgotten.
+ */
+import type { FileSystem } from "../../backends/contract.ts";
+import { type Enter, enterDirectly } from "../../base/enter.ts";
+import { UsageError } from "../../base/errors.ts";
+import { logRateLimited } from "../../base/log.ts";
+import type { Activation, VirtioDevice } from "../device.ts";
+import type { Chain, Virtqueue } from "../queue.ts";
+import { type CacheMode, CachePolicy } from "./cache-policy.ts";
+import { FuseRequest } from "./request.ts";
+import { FuseServer } from "./server.ts";
+import { virtio_fs_config } from "./structs.ts";
+
+/** Device ID, virtio 1.2 §5.11.1. */
+export const VIRTIO_ID_FS = 26;
+const TAG_BYTES = 36;
+const EINVAL = 22;
+/** Requests of FORGET alone. */
+const HIPRIO_SIZE = 64;
+/** As large as it may be: a request of 1 MiB takes 256 descriptors where the driver has no indirect ones. */
+const REQUEST_SIZE = 1024;
+
+/** What a file system device is called, and what its guest may keep. */
+export interface FsDeviceOptions {
+	/** For logs and traces; "virtio-fs0". */
+	name?: string;
+	/** What the guest may keep of the file system; "auto" when missing. */
+	cache?: CacheMode;
+}
+
+/** The file system device (virtio 1.2 §5.11): a file system that the guest mounts by its tag. It owns its backend. */
+export class FsDevice implements VirtioDevice {
+	readonly name: string;
+	readonly deviceId = VIRTIO_ID_FS;
+	readonly features = 0n;
+	readonly queueSizes = [HIPRIO_SIZE, REQUEST_SIZE];
+	readonly config = new Uint8Array(virtio_fs_config.sizeof);
+	readonly #server: FuseServer;
+	/** Per queue, one per head index. */
+	readonly #requests: readonly (readonly FuseRequest[])[];
+	#queues: Activation["queues"] = [];
+	#enter: Enter = enterDirectly;
+	#inFlight = 0;
+	/** Who waits in `quiesce`. */
+	#onIdle: (() => void)[] = [];
+	/** `#publish` will run: at the end of `notify`, or in a microtask. */
+	#staged = false;
+	readonly #later = () => this.#publish();
+
+	/**
+	 * @param tag what the guest mounts: 1 to 36 bytes
+	 * @param fileSystem closed with the device
+	 * @throws UsageError ERR_FS_TAG
+	 */
+	constructor(tag: string, fileSystem: FileSystem, { name = "virtio-fs0", cache = "auto" }: FsDeviceOptions = {}) {
+		this.name = name;
+		this.config.set(encodeTag(tag));
+		new DataView(this.config.buffer).setUint32(virtio_fs_config.num_request_queues, this.queueSizes.length - 1, true);
+		this.#server = new FuseServer(fileSystem, new CachePolicy(cache), name);
+		this.#requests = this.queueSizes.map((size) => Array.from({ length: size }, () => new FuseRequest()));
+	}
+
+	activate({ queues, enter }: Activation): void {
+		this.#queues = queues;
+		this.#enter = enter;
+	}
+
+	notify(index: number): void {
+		const queue = this.#queues[index];
+		if (queue === undefined) return;
+		this.#staged = true;
+		for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+			this.#begin(this.#requests[index]![chain.head]!, chain, queue);
+		}
+		this.#publish();
+	}
+
+	reset(): Promise<void> | undefined {
+		this.#queues = [];
+		if (this.#inFlight === 0) {
+			this.#server.forgetAll();
+			return undefined;
+		}
+		for (const requests of this.#requests) {
+			for (const request of requests) if (request.chain !== undefined) request.stale = true;
+		}
+		return this.quiesce().then(() => this.#server.forgetAll());
+	}
+
+	/** Waits for the answers to all requests. */
+	async quiesce(): Promise<void> {
+		while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
+	}
+
+	async close(): Promise<void> {
+		await this.reset();
+		await this.#server.fileSystem.close?.();
+	}
+
+	/** Reads a new request and has it served. */
+	#begin(request: FuseRequest, chain: Chain, queue: Virtqueue): void {
+		this.#inFlight++;
+		if (!request.begin(chain, queue)) {
+			const { totalBytes } = chain.readable;
+			logRateLimited(this.name, "warn", `refused a request of ${totalBytes} bytes that is none`);
+			this.#end(request, EINVAL);
+			return;
+		}
+		void this.#server.serve(request).then((errno) => this.#served(request, errno));
+	}
+
+	#served(request: FuseRequest, errno: number): void {
+		if (!request.stale) this.#enter(this.name, () => this.#end(request, errno));
+		if (request.chain === undefined) return;
+		/* Nothing enters any more: the machine has ended. */
+		request.stale = true;
+		this.#end(request, errno);
+	}
+
+	/** Answers a request, or drops the answer when a reset has overtaken it. */
+	#end(request: FuseRequest, errno: number): void {
+		const { chain, queue, stale } = request;
+		const written = stale || !request.wantsAnswer ? 0 : request.finish(errno);
+		request.end();
+		if (!stale) queue!.push(chain!, written);
+		this.#stage();
+		if (--this.#inFlight > 0) return;
+		for (const resolve of this.#onIdle.splice(0)) resolve();
+	}
+
+	/** Makes `#publish` run after this batch of answers. */
+	#stage(): void {
+		if (this.#staged) return;
+		this.#staged = true;
+		queueMicrotask(() => this.#enter(this.name, this.#later));
+	}
+
+	/** Ends a batch of answers. */
+	#publish(): void {
+		this.#staged = false;
+		for (const queue of this.#queues) queue?.flush();
+	}
+}
+
+/**
+ * The bytes of a tag.
+ *
+ * @throws UsageError ERR_FS_TAG
+ */
+export function encodeTag(tag: string): Uint8Array {
+	const bytes = Buffer.from(tag);
+	if (bytes.length > 0 && bytes.length <= TAG_BYTES && !tag.includes("\0")) return bytes;
+	const message = `Cannot use file system tag ${JSON.stringify(tag)}: it has ${bytes.length} bytes or a NUL`;
+	throw new UsageError("ERR_FS_TAG", message, { hint: `Use 1 to ${TAG_BYTES} bytes` });
+}

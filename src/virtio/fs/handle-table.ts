@@ -1,0 +1,87 @@
+/*
+ * The files and directories that the guest has open, by the number that it knows them by (fh). A request that uses one
+ * pins it: RELEASE while a READ is in flight takes effect when the READ has ended.
+ */
+import type { FileSystem, OpenFile } from "../../backends/contract.ts";
+import { ErrnoError } from "../../base/errno-error.ts";
+import type { NodeEntry, NodeTable } from "./node-table.ts";
+import type { FuseRequest } from "./request.ts";
+
+/** Files that one guest may have open at a time. */
+const MAX_HANDLES = 256 * 1024;
+
+export class Handle implements OpenFile<object, object> {
+	readonly entry: NodeEntry;
+	readonly file: object | undefined;
+	readonly isDirectory: boolean;
+	/** Requests in flight that use it, and one while the guest has it open. */
+	users = 1;
+
+	constructor(entry: NodeEntry, file: object | undefined, isDirectory: boolean) {
+		this.entry = entry;
+		this.file = file;
+		this.isDirectory = isDirectory;
+	}
+
+	get node(): object {
+		return this.entry.node;
+	}
+}
+
+export class HandleTable {
+	readonly #fileSystem: FileSystem;
+	readonly #nodes: NodeTable;
+	readonly #handles = new Map<number, Handle>();
+	#nextId = 1;
+
+	constructor(fileSystem: FileSystem, nodes: NodeTable) {
+		this.#fileSystem = fileSystem;
+		this.#nodes = nodes;
+	}
+
+	/** How many are open. */
+	get size(): number {
+		return this.#handles.size;
+	}
+
+	/** @throws ErrnoError ENFILE when the guest has too many open */
+	checkRoom(): void {
+		if (this.#handles.size >= MAX_HANDLES) throw ErrnoError.of("ENFILE");
+	}
+
+	/** The guest has opened `file`; its number. */
+	add(entry: NodeEntry, file: object | undefined, isDirectory: boolean): number {
+		const id = this.#nextId++;
+		this.#nodes.pin(entry);
+		this.#handles.set(id, new Handle(entry, file, isDirectory));
+		return id;
+	}
+
+	/** The open file that a request names, which stays open until the request ends. @throws ErrnoError EBADF */
+	use(id: number, request: FuseRequest, isDirectory = false): Handle {
+		const handle = this.#handles.get(id);
+		if (handle === undefined || handle.isDirectory !== isDirectory) throw ErrnoError.of("EBADF");
+		handle.users++;
+		request.onEnd.push(() => this.#drop(handle));
+		return handle;
+	}
+
+	/** The guest has closed it. */
+	remove(id: number): void {
+		const handle = this.#handles.get(id);
+		if (handle === undefined) return;
+		this.#handles.delete(id);
+		this.#drop(handle);
+	}
+
+	/** The guest has gone. */
+	clear(): void {
+		for (const id of [...this.#handles.keys()]) this.remove(id);
+	}
+
+	#drop(handle: Handle): void {
+		if (--handle.users > 0) return;
+		this.#fileSystem.release?.(handle);
+		this.#nodes.unpin(handle.entry);
+	}
+}

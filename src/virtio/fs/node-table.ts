@@ -1,0 +1,111 @@
+/*
+ * The nodes that the guest holds, by the number that it knows them by (nodeid). Each answer that names a node counts as
+ * one more lookup of it, and FORGET takes lookups back: the last one frees it. A request that uses a node pins it, so
+ * that a guest which forgets what it is using at the same time cannot free it under our hands.
+ *
+ * A number is never used again, so a generation is not needed.
+ */
+import type { FileSystem } from "../../backends/contract.ts";
+import { ErrnoError } from "../../base/errno-error.ts";
+import { FUSE_ROOT_ID } from "./constants.ts";
+import type { FuseRequest } from "./request.ts";
+
+/** Nodes that one guest may hold at a time. */
+const MAX_NODES = 4 * 1024 * 1024;
+
+/** A node of the file system, as the guest holds it. */
+export class NodeEntry {
+	readonly id: number;
+	readonly node: object;
+	/** Answers that named it, less what was forgotten. */
+	lookups = 0;
+	/** Requests in flight and open files that use it. */
+	users = 0;
+	/** What it was like when it was opened last; see cache-policy.ts. */
+	seen = "";
+
+	constructor(id: number, node: object) {
+		this.id = id;
+		this.node = node;
+	}
+}
+
+export class NodeTable {
+	readonly #fileSystem: FileSystem;
+	readonly #byId = new Map<number, NodeEntry>();
+	readonly #byNode = new Map<object, NodeEntry>();
+	readonly #root: NodeEntry;
+	#nextId = FUSE_ROOT_ID + 1;
+
+	constructor(fileSystem: FileSystem) {
+		this.#fileSystem = fileSystem;
+		this.#root = new NodeEntry(FUSE_ROOT_ID, fileSystem.root);
+		this.#keep(this.#root);
+	}
+
+	/** How many there are besides the root. */
+	get size(): number {
+		return this.#byId.size - 1;
+	}
+
+	/** The node that a request names, which stays until the request ends. @throws ErrnoError ESTALE for one that is not held */
+	use(id: number, request: FuseRequest): NodeEntry {
+		const entry = this.#byId.get(id);
+		if (entry === undefined) throw ErrnoError.of("ESTALE");
+		this.pin(entry);
+		request.onEnd.push(() => this.unpin(entry));
+		return entry;
+	}
+
+	pin(entry: NodeEntry): void {
+		entry.users++;
+	}
+
+	unpin(entry: NodeEntry): void {
+		entry.users--;
+		this.#release(entry);
+	}
+
+	/** An answer names `node`. @throws ErrnoError ENFILE when the guest holds too many; then it is forgotten */
+	found(node: object): NodeEntry {
+		let entry = this.#byNode.get(node);
+		if (entry === undefined) {
+			if (this.#byId.size > MAX_NODES) {
+				this.#fileSystem.forget?.(node);
+				throw ErrnoError.of("ENFILE");
+			}
+			entry = new NodeEntry(this.#nextId++, node);
+			this.#keep(entry);
+		}
+		entry.lookups++;
+		return entry;
+	}
+
+	/** The guest takes `lookups` back; more than there were are as many as there were. */
+	forget(id: number, lookups: number): void {
+		const entry = this.#byId.get(id);
+		if (entry === undefined || entry === this.#root) return;
+		entry.lookups = Math.max(0, entry.lookups - lookups);
+		this.#release(entry);
+	}
+
+	/** The guest has gone: it holds nothing any more. */
+	clear(): void {
+		for (const entry of [...this.#byId.values()]) {
+			entry.lookups = 0;
+			this.#release(entry);
+		}
+	}
+
+	#keep(entry: NodeEntry): void {
+		this.#byId.set(entry.id, entry);
+		this.#byNode.set(entry.node, entry);
+	}
+
+	#release(entry: NodeEntry): void {
+		if (entry.lookups > 0 || entry.users > 0 || entry === this.#root) return;
+		if (!this.#byId.delete(entry.id)) return;
+		this.#byNode.delete(entry.node);
+		this.#fileSystem.forget?.(entry.node);
+	}
+}

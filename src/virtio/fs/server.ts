@@ -1,0 +1,101 @@
+/*
+ * The FUSE server: what a request asks for, done by a file system.
+ *
+ *     FsDevice (chains) -> FuseServer.serve -> OPERATIONS[opcode] -> FileSystem -> FuseRequest.finish
+ *
+ * The server holds what the guest holds: nodes, by their lookups, and open files. It checks what the guest wrote; the
+ * file system sees names that lead nowhere else, and nodes and files of its own.
+ */
+import type { FileSystem } from "../../backends/contract.ts";
+import { type Errno, ErrnoError, errnoOf } from "../../base/errno-error.ts";
+import { logRateLimited } from "../../base/log.ts";
+import type { CachePolicy } from "./cache-policy.ts";
+import { FUSE_INIT } from "./constants.ts";
+import { HandleTable } from "./handle-table.ts";
+import { NodeTable } from "./node-table.ts";
+import { directoryOperations } from "./operations/directories.ts";
+import { fileOperations } from "./operations/files.ts";
+import { nameOperations } from "./operations/names.ts";
+import { nodeOperations } from "./operations/nodes.ts";
+import { sessionOperations } from "./operations/session.ts";
+import type { FuseRequest } from "./request.ts";
+
+/** What is done for an opcode. */
+export interface Operation {
+	/** Reads the request and puts its answer into it. @throws ErrnoError, or an error of the file system */
+	readonly run: (server: FuseServer, request: FuseRequest) => Promise<void>;
+	/** The method of the file system that it calls. */
+	readonly needs?: keyof FileSystem;
+	/** The answer where the file system has no such method; ENOSYS when missing: Linux does it in another way then. */
+	readonly otherwise?: Errno;
+	/** Refused where the file system is read-only. */
+	readonly changes?: boolean;
+}
+
+const OPERATIONS: Readonly<Record<number, Operation>> = {
+	...sessionOperations,
+	...nameOperations,
+	...nodeOperations,
+	...fileOperations,
+	...directoryOperations,
+};
+
+export class FuseServer {
+	readonly fileSystem: FileSystem;
+	readonly cache: CachePolicy;
+	readonly nodes: NodeTable;
+	readonly handles: HandleTable;
+	/** The guest has mounted: FUSE_INIT was answered. */
+	isMounted = false;
+	readonly #name: string;
+
+	/** @param name of the device, for logs */
+	constructor(fileSystem: FileSystem, cache: CachePolicy, name: string) {
+		this.fileSystem = fileSystem;
+		this.cache = cache;
+		this.nodes = new NodeTable(fileSystem);
+		this.handles = new HandleTable(fileSystem, this.nodes);
+		this.#name = name;
+	}
+
+	/** Whether nothing may be written. */
+	get isReadOnly(): boolean {
+		return this.fileSystem.readOnly === true || this.fileSystem.write === undefined;
+	}
+
+	/** Does what the request asks for. Gives the errno of the answer, 0 when all went well; never rejects. */
+	async serve(request: FuseRequest): Promise<number> {
+		try {
+			await this.#operation(request.opcode).run(this, request);
+			return 0;
+		} catch (error) {
+			return this.#errno(error);
+		}
+	}
+
+	/** The guest has unmounted, or is gone: it holds nothing any more. What requests in flight use stays until they end. */
+	forgetAll(): void {
+		this.isMounted = false;
+		this.handles.clear();
+		this.nodes.clear();
+	}
+
+	/** @throws ErrnoError when this cannot be done */
+	#operation(opcode: number): Operation {
+		const operation = OPERATIONS[opcode];
+		if (operation === undefined) throw ErrnoError.of("ENOSYS");
+		if (!this.isMounted && opcode !== FUSE_INIT) throw ErrnoError.of("EIO");
+		const { needs, otherwise = "ENOSYS", changes = false } = operation;
+		if (changes && this.fileSystem.readOnly === true) throw ErrnoError.of("EROFS");
+		if (needs !== undefined && this.fileSystem[needs] === undefined) throw ErrnoError.of(otherwise);
+		return operation;
+	}
+
+	#errno(error: unknown): number {
+		const errno = errnoOf(error);
+		if (errno !== undefined) return errno;
+		const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+		logRateLimited(this.#name, "error", `the file system has failed: ${what}`);
+		return ErrnoError.of("EIO").number;
+	}
+}
