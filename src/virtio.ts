@@ -20,9 +20,10 @@ export {
 	type QueueEvents,
 	type QueueLayout,
 	type QueueObservers,
+	type QueueOptions,
 	type QueuePosition,
 	Virtqueue,
 } from "./virtio/queue.ts";
 export { RngDevice } from "./virtio/rng.ts";
-export { type InterruptLine, Transport } from "./virtio/transport.ts";
+export { type InterruptLine, Transport, type TransportOptions } from "./virtio/transport.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";

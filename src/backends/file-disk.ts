@@ -69,12 +69,13 @@ export class FileDisk implements BlockBackend {
 	#zeroes: GuestRam | undefined;
 	#open = true;
 
-	private constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, options: FileDiskOptions) {
+	/** @param fd the disk's, open and locked */
+	private constructor(path: string, fd: number, options: FileDiskOptions) {
+		const { readOnly = false, forceThreads = false, enter = enterDirectly } = options;
 		this.path = path;
 		this.#fd = fd;
-		this.sizeBytes = sizeBytes;
+		this.sizeBytes = diskSize(path, fd);
 		this.readOnly = readOnly;
-		const { forceThreads = false, enter = enterDirectly } = options;
 		const name = `disk ${path}`;
 		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads, enter, name });
 	}
@@ -89,7 +90,7 @@ export class FileDisk implements BlockBackend {
 		const fd = openDisk(path, options.fd, readOnly);
 		try {
 			lock(path, fd, readOnly);
-			return new FileDisk(path, fd, diskSize(path, fd), readOnly, options);
+			return new FileDisk(path, fd, options);
 		} catch (error) {
 			closeSync(fd);
 			throw error;
@@ -106,11 +107,15 @@ export class FileDisk implements BlockBackend {
 	}
 
 	read(token: number, offsetBytes: number, into: Segments): void {
-		this.#transfer(token, this.#begin(token, "read", offsetBytes, into.totalBytes, into));
+		const pending = this.#begin(token, "read", offsetBytes, into.totalBytes);
+		pending.segments = into;
+		this.#transfer(token, pending);
 	}
 
 	write(token: number, offsetBytes: number, from: Segments): void {
-		this.#transfer(token, this.#begin(token, "write", offsetBytes, from.totalBytes, from));
+		const pending = this.#begin(token, "write", offsetBytes, from.totalBytes);
+		pending.segments = from;
+		this.#transfer(token, pending);
 	}
 
 	flush(token: number): void {
@@ -144,14 +149,14 @@ export class FileDisk implements BlockBackend {
 		closeSync(this.#fd);
 	}
 
-	#begin(token: number, operation: Operation, offsetBytes: number, lengthBytes: number, segments?: Segments): Pending {
+	#begin(token: number, operation: Operation, offsetBytes: number, lengthBytes: number): Pending {
 		this.#pending[token] ??= new Pending();
 		const pending = this.#pending[token];
 		pending.operation = operation;
 		pending.offsetBytes = offsetBytes;
 		pending.lengthBytes = lengthBytes;
 		pending.doneBytes = 0;
-		pending.segments = segments;
+		pending.segments = undefined;
 		return pending;
 	}
 

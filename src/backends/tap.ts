@@ -92,7 +92,10 @@ export class TapBackend implements NetBackend {
 	start(events: NetEvents): void {
 		this.#events = events;
 		this.#waiting = READABLE;
-		this.#watch = watch(this.#fd, READABLE, (ready) => this.#ready(ready), this.#enter, `tap ${this.name}`);
+		this.#watch = watch(this.#fd, READABLE, (ready) => this.#ready(ready), {
+			enter: this.#enter,
+			name: `tap ${this.name}`,
+		});
 	}
 
 	setGuestOffloads(csum: boolean, tso: boolean): void {

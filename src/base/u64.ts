@@ -15,6 +15,16 @@ export function getU64(view: DataView, at: number): number {
 
 /** Writes a little-endian u64 at byte `at`; `value` is below 2^53. */
 export function setU64(view: DataView, at: number, value: number): void {
-	view.setUint32(at, value % 0x1_0000_0000, true);
-	view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+	view.setUint32(at, lowHalf(value), true);
+	view.setUint32(at + 4, highHalf(value), true);
+}
+
+/** The lower 32 bits of a value below 2^53. */
+export function lowHalf(value: number): number {
+	return value % 0x1_0000_0000;
+}
+
+/** The upper 32 bits of a value below 2^53. */
+export function highHalf(value: number): number {
+	return Math.floor(value / 0x1_0000_0000);
 }

@@ -23,14 +23,17 @@ const LOADED_HIGH = 1;
 const BOOT_FLAG = 0xaa55;
 const VERSION = 0x020f;
 
-/** Writes the zero page. `rsdp` is 0 when the guest has no ACPI. */
-export function writeBootParams(
-	memory: GuestMemory,
-	kernel: LoadedKernel,
-	initrd: LoadedInitrd | undefined,
-	e820: readonly E820Entry[],
-	rsdp: number,
-): void {
+/** What the zero page tells the kernel. */
+export interface BootParams {
+	readonly kernel: LoadedKernel;
+	readonly initrd: LoadedInitrd | undefined;
+	readonly e820: readonly E820Entry[];
+	/** Address of the ACPI tables' RSDP; 0 when the guest has no ACPI. */
+	readonly rsdp: number;
+}
+
+/** Writes the zero page. */
+export function writeBootParams(memory: GuestMemory, { kernel, initrd, e820, rsdp }: BootParams): void {
 	const page = Buffer.alloc(boot_params.sizeof);
 	if (kernel.setupHeader !== undefined) {
 		page.set(kernel.setupHeader, boot_params.setup_sects);

@@ -54,7 +54,7 @@ export async function prepareBoot(memory: GuestMemory, plan: BootPlan): Promise<
 	writeMpTable(memory, cpus);
 	writeResetVector(memory);
 	if (kernel.protocol === "pvh") writeStartInfo(memory, initrd, e820, rsdp);
-	else writeBootParams(memory, kernel, initrd, e820, rsdp);
+	else writeBootParams(memory, { kernel, initrd, e820, rsdp });
 	writeBootTables(memory, kernel.protocol);
 	return { kernel, initrd, cmdline };
 }

@@ -99,7 +99,7 @@ export async function loadBzImage(
 	}
 	const end = start + Math.ceil(Math.max(head.readUInt32LE(setup_header.init_size), codeBytes) / PAGE) * PAGE;
 	if (end > lowRamEnd) throw tooBig(file, end, lowRamEnd);
-	await file.load(setupBytes, codeBytes, memory, start, "the kernel");
+	await file.load(memory, start, { position: setupBytes, length: codeBytes, part: "the kernel" });
 
 	const headerEnd = Math.min(MAX_HEADER_END, setup_header.header + head[setup_header.jump + 1]!);
 	if (headerEnd < setup_header.end) throw refused(file, `its setup header ends at 0x${headerEnd.toString(16)}`);

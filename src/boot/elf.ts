@@ -112,7 +112,9 @@ export async function loadElf(
 	if (!segments.some((s) => entry >= s.paddr && entry < s.paddr + s.memoryBytes)) {
 		throw malformed(file, `its entry point 0x${entry.toString(16)} lies in no segment`);
 	}
-	for (const s of segments) await file.load(s.offset, s.fileBytes, memory, s.paddr, "a segment");
+	for (const { paddr, offset, fileBytes } of segments) {
+		await file.load(memory, paddr, { position: offset, length: fileBytes, part: "a segment" });
+	}
 	return {
 		format: "elf",
 		protocol: pvhEntry === undefined ? "linux64" : "pvh",

@@ -20,6 +20,13 @@ export interface ImageCodes {
 	readonly truncated: string;
 }
 
+/** A part of a file, with the name that messages have for it. */
+export interface FilePart {
+	readonly position: number;
+	readonly length: number;
+	readonly part: string;
+}
+
 export class ImageFile {
 	readonly path: string;
 	readonly sizeBytes: number;
@@ -69,10 +76,10 @@ export class ImageFile {
 	}
 
 	/**
-	 * Copies `length` bytes from `position` to guest memory, which must stay mapped until this has ended. The range [gpa,
-	 * gpa + length) was checked to be RAM.
+	 * Copies `length` bytes from `position`, which are `part` of the file, to guest memory, which must stay mapped until
+	 * the copy is done. The caller has checked that [gpa, gpa + length) is RAM.
 	 */
-	async load(position: number, length: number, memory: GuestMemory, gpa: number, part: string): Promise<void> {
+	async load(memory: GuestMemory, gpa: number, { position, length, part }: FilePart): Promise<void> {
 		this.#check(position, length, part);
 		for (let done = 0; done < length; ) {
 			const at = gpa + done;

@@ -77,6 +77,6 @@ export async function loadInitrd(
 			{ hint: "Give the guest more memory" },
 		);
 	}
-	await file.load(0, sizeBytes, memory, start, "the initrd");
+	await file.load(memory, start, { position: 0, length: sizeBytes, part: "the initrd" });
 	return { start, sizeBytes };
 }

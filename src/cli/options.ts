@@ -41,7 +41,7 @@ export function parseDisk(text: string): DiskConfig {
 		if (key === "ro" && value === undefined) disk.readOnly = true;
 		else if (key === "rw" && value === undefined) disk.readOnly = false;
 		else if (key === "id" && value) disk.id = value;
-		else throw unknownField("ERR_OPTION_DISK", "disk", text, field, "ro, rw, id=NAME");
+		else throw unknownField("ERR_OPTION_DISK", { what: "disk", text, field, known: "ro, rw, id=NAME" });
 	}
 	return disk;
 }
@@ -68,7 +68,7 @@ export function parseNet(text: string): NetConfig | undefined {
 		else if (key === "port" && value && net.kind === "user") net.ports = [...(net.ports ?? []), parsePort(value)];
 		else if (field === "host-loopback=on" && net.kind === "user") net.hostLoopback = true;
 		else if (field === "host-loopback=off" && net.kind === "user") net.hostLoopback = false;
-		else throw unknownField("ERR_OPTION_NET", "network", text, field, NET_FIELDS[net.kind]);
+		else throw unknownField("ERR_OPTION_NET", { what: "network", text, field, known: NET_FIELDS[net.kind] });
 	}
 	return net;
 }
@@ -141,7 +141,7 @@ function keyValue(field: string): [string, string | undefined] {
 	return at < 0 ? [field, undefined] : [field.slice(0, at), field.slice(at + 1)];
 }
 
-function unknownField(code: string, what: string, text: string, field: string, known: string): UsageError {
+function unknownField(code: string, { what, text, field, known }: Record<string, string>): UsageError {
 	return new UsageError(code, `Cannot read ${what} "${text}": "${field}" is not known`, {
 		hint: `Choose from ${known}`,
 	});

@@ -27,7 +27,7 @@ export class EventFd {
 	 */
 	watch(onSignal: () => void, enter?: Enter, name?: string): Watch {
 		this.#watch?.close();
-		this.#watch = watchEventFd(this.fd, onSignal, enter, name);
+		this.#watch = watchEventFd(this.fd, onSignal, { enter, name });
 		return this.#watch;
 	}
 

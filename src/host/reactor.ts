@@ -15,22 +15,28 @@ export interface Watch {
 	close(): void;
 }
 
+/** On whose behalf a watch calls back. */
+export interface WatchOptions {
+	/** The way into the machine that the callback belongs to; direct when missing. */
+	readonly enter?: Enter | undefined;
+	/** Of the device or backend. */
+	readonly name?: string | undefined;
+}
+
 /**
  * Calls `onReady` whenever `fd` is ready (level-triggered). One watch per fd; the fd becomes non-blocking. A watch does
  * not keep the process alive.
  *
  * @param events READABLE, WRITABLE or both
- * @param enter the way into the machine that `onReady` belongs to, on behalf of `name`
  * @throws Error when the fd cannot be polled (a regular file) or is watched already
  */
 export function watch(
 	fd: number,
 	events: number,
 	onReady: (events: number) => void,
-	enter: Enter = enterDirectly,
-	name = `fd ${fd}`,
+	options: WatchOptions = {},
 ): Watch {
-	return new Poll(fd, events, false, onReady, enter, name);
+	return new Poll(fd, events, onReady, { drain: false, ...options });
 }
 
 class Poll implements Watch {
@@ -38,13 +44,12 @@ class Poll implements Watch {
 	#open = true;
 	#ready = 0;
 
+	/** @param options.drain read the fd, which is an eventfd, before each call */
 	constructor(
 		fd: number,
 		events: number,
-		drain: boolean,
 		onReady: (events: number) => void,
-		enter: Enter,
-		name: string,
+		{ drain, enter = enterDirectly, name = `fd ${fd}` }: WatchOptions & { drain: boolean },
 	) {
 		/* Made once: an event allocates nothing. */
 		const run = () => {
@@ -68,11 +73,6 @@ class Poll implements Watch {
 }
 
 /** Like `watch`, for an eventfd that is read (and so reset) before each call. */
-export function watchEventFd(
-	fd: number,
-	onSignal: () => void,
-	enter: Enter = enterDirectly,
-	name = `eventfd ${fd}`,
-): Watch {
-	return new Poll(fd, READABLE, true, onSignal, enter, name);
+export function watchEventFd(fd: number, onSignal: () => void, options: WatchOptions = {}): Watch {
+	return new Poll(fd, READABLE, onSignal, { drain: true, ...options });
 }

@@ -84,7 +84,7 @@ export async function buildKernel(
 		const build = async () => {
 			await rm(work, { recursive: true, force: true });
 			try {
-				await compile(deb, work, directory, tell, signal);
+				await compile(deb, { work, directory }, tell, signal);
 			} finally {
 				await rm(work, { recursive: true, force: true });
 			}
@@ -100,8 +100,7 @@ export async function buildKernel(
 
 async function compile(
 	deb: string,
-	work: string,
-	directory: string,
+	{ work, directory }: { work: string; directory: string },
 	tell: (step: BuildProgress["step"], done?: number) => void,
 	signal: AbortSignal | undefined,
 ): Promise<void> {

@@ -105,7 +105,7 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 	const mmio = new Bus("mmio", observers);
 	const vcpus: Vcpu[] = [];
 	const end = (how: ShutdownReason) => entry.end(how);
-	const exits = new ExitHandler(pio, mmio, end, (index) => ripOf(vcpus[index]), observers);
+	const exits = new ExitHandler({ pio, mmio, end, ripOf: (index) => ripOf(vcpus[index]), observers });
 	const runLoop = new RunLoop(config.cpus, runLoopEvents({ pio, mmio, entry, exits, threads: () => threads }));
 	const threads = new VcpuThreads(runLoop, vcpus, kvm.vcpuMmapSize);
 	/* After the VM: the run loop, which gives kvm_run back on a thread of its own, has the last reference to it. */

@@ -73,7 +73,7 @@ export class Machine {
 			const failure = entry.ended && shutdownError(entry.ended);
 			if (failure !== undefined) throw failure;
 			const vsock = resources.backends.find((backend) => backend instanceof UnixVsock);
-			return new Machine(wired, vsock, entry, teardown, config.signal);
+			return new Machine(wired, vsock, config.signal);
 		} catch (error) {
 			entry.end({ reason: "stopped" });
 			await teardown.run().catch(() => undefined);
@@ -81,13 +81,8 @@ export class Machine {
 		}
 	}
 
-	private constructor(
-		wired: Wired,
-		vsock: UnixVsock | undefined,
-		entry: Entry,
-		teardown: Teardown,
-		signal: AbortSignal | undefined,
-	) {
+	private constructor(wired: Wired, vsock: UnixVsock | undefined, signal: AbortSignal | undefined) {
+		const { entry, teardown } = wired;
 		this.memory = wired.memory;
 		this.cmdline = wired.cmdline;
 		this.vsock = vsock;

@@ -30,6 +30,18 @@ import {
 } from "../kvm/structs.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
+/** What exits lead to. */
+export interface ExitOptions {
+	readonly pio: Bus;
+	readonly mmio: Bus;
+	/** Ends the machine. */
+	readonly end: (end: ShutdownReason) => void;
+	/** Where a vCPU stands, for messages; undefined when nobody knows. */
+	readonly ripOf?: (vcpu: number) => bigint | undefined;
+	/** Nobody when missing. */
+	readonly observers?: Observers;
+}
+
 export class ExitHandler {
 	readonly #pio: Bus;
 	readonly #mmio: Bus;
@@ -37,14 +49,7 @@ export class ExitHandler {
 	readonly #ripOf: (vcpu: number) => bigint | undefined;
 	readonly #observers: Observers;
 
-	/** @param ripOf where a vCPU stands, for messages */
-	constructor(
-		pio: Bus,
-		mmio: Bus,
-		end: (end: ShutdownReason) => void,
-		ripOf: (vcpu: number) => bigint | undefined,
-		observers = new Observers(),
-	) {
+	constructor({ pio, mmio, end, ripOf = () => undefined, observers = new Observers() }: ExitOptions) {
 		this.#pio = pio;
 		this.#mmio = mmio;
 		this.#end = end;

@@ -41,11 +41,11 @@ export class VirtioAttachment {
 	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint, word?: number) {
 		this.slot = slot;
 		this.#point = point;
-		const { memory, runLoop, enter = enterDirectly, observers } = point;
+		const { memory, runLoop, enter, observers } = point;
 		this.word = word ?? runLoop.allocateWord();
 		const line = { raise: () => this.#interrupt.signal() };
-		const status = runLoop.shadow.subarray(this.word, this.word + 1);
-		this.transport = new MmioTransport(device, memory, line, status, enter, observers);
+		const interruptStatus = runLoop.shadow.subarray(this.word, this.word + 1);
+		this.transport = new MmioTransport(device, { memory, line, interruptStatus, enter, observers });
 		try {
 			this.#connect(point, word === undefined);
 		} catch (error) {

@@ -92,6 +92,14 @@ export interface QueueObservers {
 	readonly index: number;
 }
 
+/** What a queue can have besides its memory and its transport. */
+export interface QueueOptions {
+	/** Where a queue goes on that was saved; at its beginning when missing. */
+	readonly position?: QueuePosition | undefined;
+	/** Nobody when missing. */
+	readonly observers?: QueueObservers;
+}
+
 const NOBODY: QueueObservers = { observers: new Observers(), device: "", index: 0 };
 
 /** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
@@ -160,16 +168,12 @@ export class Virtqueue {
 		return undefined;
 	}
 
-	/**
-	 * @param layout one that `validateLayout` found no fault with
-	 * @param position where a queue goes on that was saved
-	 */
+	/** @param layout one that `validateLayout` found no fault with */
 	constructor(
 		memory: GuestMemory,
 		layout: QueueLayout,
 		events: QueueEvents,
-		position?: QueuePosition,
-		observers: QueueObservers = NOBODY,
+		{ position, observers = NOBODY }: QueueOptions = {},
 	) {
 		const { size, desc, avail, used } = layout;
 		this.size = size;
@@ -267,7 +271,7 @@ export class Virtqueue {
 		if (chain.inFlight) return this.#break(`head ${head} was made available twice`);
 		chain.readable.clear();
 		chain.writable.clear();
-		const fault = this.#collect(chain, this.#desc, this.#descAt, this.size, head, this.#indirect, 0);
+		const fault = this.#collect(chain);
 		if (fault !== undefined) return this.#break(fault);
 		const bytes = chain.readable.totalBytes + chain.writable.totalBytes;
 		if (bytes > MAX_CHAIN_BYTES) {
@@ -346,19 +350,17 @@ export class Virtqueue {
 		}
 	}
 
-	/** Follows the chain from descriptor `first` of a table; returns what is wrong with it, or undefined. */
-	#collect(
-		chain: Chain,
-		table: MemoryWindow,
-		tableAt: number,
-		entries: number,
-		first: number,
-		indirect: boolean,
-		before: number,
-	): string | undefined {
-		let index = first;
-		for (let n = before + 1; ; n++) {
-			if (n > MAX_CHAIN || n - before > entries) return `chain at head ${chain.head} is too long or has a loop`;
+	/** Follows a chain from its head through its table, then through an indirect one; returns what is wrong with it. */
+	#collect(chain: Chain): string | undefined {
+		let table = this.#desc;
+		let tableAt = this.#descAt;
+		let entries = this.size;
+		let indirect = this.#indirect;
+		/** Descriptors of this table that the chain may still have: with more of them it has a loop. */
+		let left = entries;
+		let index = chain.head;
+		for (let n = 1; ; n++) {
+			if (n > MAX_CHAIN || left === 0) return `chain at head ${chain.head} is too long or has a loop`;
 			const at = tableAt + virtq_desc.sizeof * index;
 			/* One read of each field: the guest may change them while we look. */
 			const gpa = getU64(table.view, at + virtq_desc.addr);
@@ -368,12 +370,19 @@ export class Virtqueue {
 			if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
 				if (!indirect) return `descriptor ${index} is indirect where it must not be`;
 				if ((flags & VIRTQ_DESC_F_NEXT) !== 0) return `descriptor ${index} is indirect and has a next`;
-				const count = length / virtq_desc.sizeof;
 				const inner = this.#memory.find(gpa, length);
+				const count = length / virtq_desc.sizeof;
 				if (length === 0 || length % virtq_desc.sizeof !== 0 || count > MAX_CHAIN || inner === undefined) {
 					return `indirect table of ${length} bytes at 0x${gpa.toString(16)} is not valid`;
 				}
-				return this.#collect(chain, inner, gpa - inner.gpa, count, 0, false, n - 1);
+				table = inner;
+				tableAt = gpa - inner.gpa;
+				entries = left = count;
+				indirect = false;
+				index = 0;
+				/* It leads to buffers and is none. */
+				n--;
+				continue;
 			}
 			const writable = (flags & VIRTQ_DESC_F_WRITE) !== 0;
 			if (!writable && chain.writable.count > 0) return `descriptor ${index} is readable after a writable one`;
@@ -386,6 +395,7 @@ export class Virtqueue {
 			}
 			if (next >= entries) return `descriptor ${index} has next ${next} outside a table of ${entries}`;
 			index = next;
+			left--;
 		}
 	}
 

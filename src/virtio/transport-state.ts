@@ -146,7 +146,14 @@ export function readTransport(
 	if (queues.length !== shape.queueSizes.length) {
 		throw reader.mismatch(`it had ${queues.length} queues, not ${shape.queueSizes.length}`);
 	}
-	const setups = queues.map((queue, i) => readQueue(queue, status, driverFeatures, shape, shape.queueSizes[i]!));
+	const setups = queues.map((queue, i) => {
+		const setup = readQueue(queue);
+		if (!setup.ready) return setup;
+		if ((status & FEATURES_OK) === 0) throw queue.refuse("it is ready before FEATURES_OK");
+		const fault = faultOf(setup, shape.queueSizes[i]!, driverFeatures, shape.memory);
+		if (fault !== undefined) throw queue.mismatch(fault);
+		return setup;
+	});
 	const positions = queues.map((queue, i) =>
 		setups[i]!.ready && isActive(status)
 			? { nextAvail: queue.u16("nextAvail"), nextUsed: queue.u16("nextUsed") }
@@ -164,14 +171,8 @@ export function readTransport(
 	return { state, positions };
 }
 
-function readQueue(
-	queue: StateReader,
-	status: number,
-	features: bigint,
-	{ memory }: TransportShape,
-	max: number,
-): QueueSetup {
-	const setup: QueueSetup = {
+function readQueue(queue: StateReader): QueueSetup {
+	return {
 		num: queue.u32("num"),
 		descLow: queue.u32("descLow"),
 		descHigh: queue.u32("descHigh"),
@@ -181,12 +182,10 @@ function readQueue(
 		deviceHigh: queue.u32("deviceHigh"),
 		ready: queue.boolean("ready"),
 	};
-	if (!setup.ready) return setup;
-	if ((status & FEATURES_OK) === 0) throw queue.refuse("it is ready before FEATURES_OK");
-	const fault =
-		setup.num > max
-			? `queue size ${setup.num} is above ${max}`
-			: Virtqueue.validateLayout(memory, layoutOf(setup, features));
-	if (fault !== undefined) throw queue.mismatch(fault);
-	return setup;
+}
+
+/** Why a queue cannot be as its driver has set it up; undefined when it can. */
+export function faultOf(setup: QueueSetup, max: number, features: bigint, memory: GuestMemory): string | undefined {
+	if (setup.num > max) return `queue size ${setup.num} is above ${max}`;
+	return Virtqueue.validateLayout(memory, layoutOf(setup, features));
 }

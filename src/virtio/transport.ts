@@ -27,6 +27,7 @@ import {
 	VIRTIO_F_VERSION_1,
 } from "./spec.ts";
 import {
+	faultOf,
 	freshState,
 	isActive,
 	layoutOf,
@@ -41,6 +42,20 @@ import {
 export interface InterruptLine {
 	/** An edge. */
 	raise(): void;
+}
+
+/** What a transport is connected to. */
+export interface TransportOptions {
+	/** The guest's RAM. */
+	readonly memory: GuestMemory;
+	/** Interrupts the guest. */
+	readonly line: InterruptLine;
+	/** One word that is this transport's alone, shared with the native helper or not. */
+	readonly interruptStatus: Int32Array;
+	/** The way into the machine that the device belongs to; direct when missing. */
+	readonly enter?: Enter | undefined;
+	/** Who hears of what passes between driver and device; nobody when missing. */
+	readonly observers?: Observers | undefined;
 }
 
 /** How long a vCPU waits for its reset, as long as a disk that is closed waits for its requests. */
@@ -75,19 +90,9 @@ export class Transport implements Stateful {
 	/** The config space is not what the driver knows: `resume` tells it. */
 	#configStale = false;
 
-	/**
-	 * @param interruptStatus one word that is this transport's alone, shared with the native helper or not
-	 * @param enter the way into the machine that the device belongs to
-	 * @param observers who hears of what passes between driver and device
-	 */
-	constructor(
-		device: VirtioDevice,
-		memory: GuestMemory,
-		line: InterruptLine,
-		interruptStatus: Int32Array,
-		enter: Enter = enterDirectly,
-		observers = new Observers(),
-	) {
+	/** Its registers are those of a device that no driver has touched. */
+	constructor(device: VirtioDevice, options: TransportOptions) {
+		const { memory, line, interruptStatus, enter = enterDirectly, observers = new Observers() } = options;
 		this.name = device.name;
 		this.device = device;
 		this.queueCount = device.queueSizes.length;
@@ -308,10 +313,9 @@ export class Transport implements Stateful {
 				/* After other events had their turn. */
 				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
 			};
-			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, positions[index], {
-				observers: this.#observers,
-				device: this.name,
-				index,
+			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, {
+				position: positions[index],
+				observers: { observers: this.#observers, device: this.name, index },
 			});
 			if (held) queue.hold();
 			return queue;
@@ -392,10 +396,7 @@ export class Transport implements Stateful {
 	protected setQueueReady(setup: QueueSetup, ready: boolean): void {
 		if (ready) {
 			const max = this.device.queueSizes[this.state.queueSel]!;
-			const fault =
-				setup.num > max
-					? `queue size ${setup.num} is above ${max}`
-					: Virtqueue.validateLayout(this.#memory, layoutOf(setup, this.state.driverFeatures));
+			const fault = faultOf(setup, max, this.state.driverFeatures, this.#memory);
 			if (fault !== undefined) {
 				this.#needsReset(`queue ${this.state.queueSel}: ${fault}`);
 				return;

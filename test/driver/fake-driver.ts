@@ -12,8 +12,10 @@ import type { Enter } from "../../src/base/enter.ts";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
 import { Observers } from "../../src/base/observer.ts";
 import type { SavedState } from "../../src/base/state.ts";
+import { highHalf, lowHalf } from "../../src/base/u64.ts";
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import { MmioTransport } from "../../src/virtio/mmio.ts";
+import type { QueueLayout } from "../../src/virtio/queue.ts";
 import {
 	ACKNOWLEDGE,
 	DEVICE_NEEDS_RESET,
@@ -43,6 +45,9 @@ export interface DriverOptions {
 	enter?: Enter;
 }
 
+/** What a driver tells a device about a queue. */
+export type QueuePlace = Pick<QueueLayout, "size" | "desc" | "avail" | "used">;
+
 export class FakeDriver {
 	readonly ram: FakeRam;
 	transport: MmioTransport;
@@ -67,7 +72,9 @@ export class FakeDriver {
 	/** A transport on this driver's RAM and interrupt line. */
 	transportFor(device: VirtioDevice): MmioTransport {
 		const line = { raise: () => this.#raised() };
-		return new MmioTransport(device, this.memory, line, new Int32Array(1), this.options.enter, this.observers);
+		const { memory, observers } = this;
+		const { enter } = this.options;
+		return new MmioTransport(device, { memory, line, interruptStatus: new Int32Array(1), enter, observers });
 	}
 
 	/**
@@ -146,13 +153,14 @@ export class FakeDriver {
 		if (this.read(VIRTIO_MMIO.QueueReady) !== 0) throw new Error(`queue ${index} is ready already`);
 		const max = this.read(VIRTIO_MMIO.QueueNumMax);
 		if (max === 0) throw new Error(`there is no queue ${index}`);
-		const queue = new FakeQueue(this, index, Math.min(queueSize ?? max, max), { eventIdx, indirect }, ringRegion);
-		this.placeQueue(index, queue.size, queue.desc, queue.avail, queue.used);
+		const size = Math.min(queueSize ?? max, max);
+		const queue = new FakeQueue(this, { index, size, eventIdx, indirect, region: ringRegion });
+		this.placeQueue(index, queue);
 		return queue;
 	}
 
 	/** Writes the queue registers, whatever the values are. */
-	placeQueue(index: number, size: number, desc: number, avail: number, used: number): void {
+	placeQueue(index: number, { size, desc, avail, used }: QueuePlace): void {
 		this.write(VIRTIO_MMIO.QueueSel, index);
 		this.write(VIRTIO_MMIO.QueueNum, size);
 		const addresses = [
@@ -161,8 +169,8 @@ export class FakeDriver {
 			[VIRTIO_MMIO.QueueDeviceLow, used],
 		] as const;
 		for (const [low, gpa] of addresses) {
-			this.write(low, gpa % 0x1_0000_0000);
-			this.write(low + 4, Math.floor(gpa / 0x1_0000_0000));
+			this.write(low, lowHalf(gpa));
+			this.write(low + 4, highHalf(gpa));
 		}
 		this.write(VIRTIO_MMIO.QueueReady, 1);
 	}

@@ -70,6 +70,17 @@ interface Outstanding {
 	parts: { gpa: number; length: number; write: boolean }[];
 }
 
+/** Which queue of a driver's. */
+export interface FakeQueueOptions {
+	index: number;
+	size: number;
+	/** What was negotiated. */
+	eventIdx: boolean;
+	indirect: boolean;
+	/** Region of the RAM that the rings are in; any when missing. */
+	region: number | undefined;
+}
+
 export class FakeQueue {
 	readonly index: number;
 	readonly size: number;
@@ -90,13 +101,7 @@ export class FakeQueue {
 	/** Used entries that `next` took off the ring while it looked for another one. */
 	readonly #collected: Used[] = [];
 
-	constructor(
-		driver: FakeDriver,
-		index: number,
-		size: number,
-		{ eventIdx, indirect }: { eventIdx: boolean; indirect: boolean },
-		region?: number,
-	) {
+	constructor(driver: FakeDriver, { index, size, eventIdx, indirect, region }: FakeQueueOptions) {
 		this.index = index;
 		this.size = size;
 		this.#driver = driver;

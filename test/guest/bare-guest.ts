@@ -72,15 +72,14 @@ export class BareGuest {
 		this.memory.write(IMAGE, image);
 		this.#writePageTables();
 		for (let i = 0; i < vcpus; i++) this.vcpus.push(this.#createVcpu(i, irqchip));
-		const exits = new ExitHandler(
-			this.pio,
-			this.mmio,
-			(end) => {
+		const exits = new ExitHandler({
+			pio: this.pio,
+			mmio: this.mmio,
+			end: (end) => {
 				const { reason, detail } = end as { reason: string; detail?: string };
 				this.#finish({ kind: "failed", reason: detail === undefined ? reason : `${reason}: ${detail}` });
 			},
-			() => undefined,
-		);
+		});
 		this.runLoop = new RunLoop(vcpus, {
 			onExit: (index, run) => {
 				this.exits++;

@@ -41,8 +41,7 @@ test("EventFd.watch and watch enter for each event", async () => {
 			seen.push(ready);
 			watching.close();
 		},
-		recorded.enter,
-		"tap",
+		{ enter: recorded.enter, name: "tap" },
 	);
 	await expect.poll(() => seen).toEqual([WRITABLE]);
 	expect(recorded.names).toEqual(["kick", "tap"]);

@@ -19,14 +19,14 @@ import { ExitHandler } from "../../src/machine/vcpu-exit.ts";
 /** What ExitHandler makes of an exit: the machine's end, or undefined when the vCPU runs on. */
 function endOf(reason: number, fill: (run: DataView) => void = () => undefined): ShutdownReason | undefined {
 	let end: ShutdownReason | undefined;
-	const handler = new ExitHandler(
-		new Bus(),
-		new Bus(),
-		(how) => {
+	const handler = new ExitHandler({
+		pio: new Bus(),
+		mmio: new Bus(),
+		end: (how) => {
 			end = how;
 		},
-		() => 0x1000n,
-	);
+		ripOf: () => 0x1000n,
+	});
 	const run = new DataView(new ArrayBuffer(4096));
 	run.setUint32(kvm_run.exit_reason, reason, true);
 	fill(run);
@@ -46,12 +46,7 @@ test("ExitHandler has a vCPU wait for what it writes to a device's register, and
 	const slow = { name: "slow", read: () => 0, write: () => written };
 	const mmio = new Bus();
 	mmio.add(0xd000_0000, 0x200, slow);
-	const handler = new ExitHandler(
-		new Bus(),
-		mmio,
-		() => undefined,
-		() => undefined,
-	);
+	const handler = new ExitHandler({ pio: new Bus(), mmio, end: () => undefined });
 	const run = new DataView(new ArrayBuffer(4096));
 	run.setUint32(kvm_run.exit_reason, KVM_EXIT_MMIO, true);
 	run.setBigUint64(kvm_run.mmio + kvm_run_mmio.phys_addr, 0xd000_0070n, true);

@@ -14,7 +14,7 @@ import {
 	VIRTIO_F_VERSION_1,
 	VIRTIO_MMIO,
 } from "../../src/virtio/spec.ts";
-import { type DriverOptions, FakeDriver } from "../driver/fake-driver.ts";
+import { type DriverOptions, FakeDriver, type QueuePlace } from "../driver/fake-driver.ts";
 import { readable } from "../driver/fake-queue.ts";
 import { FakeRam } from "../driver/fake-ram.ts";
 import { RecordedEnter } from "../driver/recorded-enter.ts";
@@ -215,18 +215,20 @@ describe("MmioTransport status", () => {
 });
 
 describe("MmioTransport queues", () => {
-	const bad: [string, (driver: FakeDriver, desc: number, avail: number, used: number) => void][] = [
-		["of size 0", (d, ...rings) => d.placeQueue(0, 0, ...rings)],
-		["of size 3", (d, ...rings) => d.placeQueue(0, 3, ...rings)],
-		["larger than QueueNumMax", (d, ...rings) => d.placeQueue(1, 16, ...rings)],
-		["with a misaligned descriptor table", (d, desc, avail, used) => d.placeQueue(0, 8, desc + 1, avail, used)],
-		["with a misaligned used ring", (d, desc, avail, used) => d.placeQueue(0, 8, desc, avail, used + 2)],
-		["in no RAM", (d, desc, avail) => d.placeQueue(0, 8, desc, avail, 0x7000_0000_0000)],
+	const bad: [what: string, index: number, (place: QueuePlace) => Partial<QueuePlace>][] = [
+		["of size 0", 0, () => ({ size: 0 })],
+		["of size 3", 0, () => ({ size: 3 })],
+		["larger than QueueNumMax", 1, () => ({ size: 16 })],
+		["with a misaligned descriptor table", 0, ({ desc }) => ({ desc: desc + 1 })],
+		["with a misaligned used ring", 0, ({ used }) => ({ used: used + 2 })],
+		["in no RAM", 0, () => ({ used: 0x7000_0000_0000 })],
 	];
-	test.each(bad)("a queue %s ends in DEVICE_NEEDS_RESET, with a config interrupt at DRIVER_OK", (_what, place) => {
+	test.each(bad)("a queue %s ends in DEVICE_NEEDS_RESET, with a config interrupt at DRIVER_OK", (_, index, wrong) => {
 		const { device, driver } = fresh();
 		driver.negotiate();
-		place(driver, driver.ram.alloc(256), driver.ram.alloc(256), driver.ram.alloc(256));
+		const alloc = () => driver.ram.alloc(256);
+		const place = { size: 8, desc: alloc(), avail: alloc(), used: alloc() };
+		driver.placeQueue(index, { ...place, ...wrong(place) });
 		expect(driver.read(VIRTIO_MMIO.QueueReady)).toBe(0);
 		expect(driver.needsReset).toBe(true);
 		expect(driver.interrupts).toBe(0);
@@ -239,12 +241,11 @@ describe("MmioTransport queues", () => {
 	});
 
 	test("take their addresses as 64 bits, above 4 GiB too", () => {
-		const device = new Recorder();
 		const ram = new FakeRam([
 			[0, 65536],
 			[0x12_3400_0000, 65536],
 		]);
-		const driver = new FakeDriver(device, { ram, ringRegion: 1 }).start();
+		const driver = new FakeDriver(new Recorder(), { ram, ringRegion: 1 }).start();
 		driver.queue(0).add([readable("x")]);
 		driver.queue(0).kick();
 		expect(driver.queue(0).collect()).toHaveLength(1);
@@ -252,14 +253,15 @@ describe("MmioTransport queues", () => {
 
 	test("cannot be placed before FEATURES_OK, moved while ready, or changed after DRIVER_OK", () => {
 		const { device, driver } = fresh();
-		driver.placeQueue(0, 8, 0x1000, 0x2000, 0x3000);
+		const place = { size: 8, desc: 0x1000, avail: 0x2000, used: 0x3000 };
+		driver.placeQueue(0, place);
 		expect(driver.read(VIRTIO_MMIO.QueueReady)).toBe(0);
 		driver.negotiate();
 		const queue = driver.setUpQueue(0);
-		driver.placeQueue(0, 4, 1, 1, 1);
+		driver.placeQueue(0, { size: 4, desc: 1, avail: 1, used: 1 });
 		driver.addStatus(DRIVER_OK);
 		driver.write(VIRTIO_MMIO.QueueReady, 0);
-		driver.placeQueue(1, 8, 0x1000, 0x2000, 0x3000);
+		driver.placeQueue(1, place);
 		expect(device.activation!.queues.map((q) => q?.size)).toEqual([16, undefined]);
 		queue.add([readable("x")]);
 		queue.rawKick();
@@ -279,11 +281,11 @@ describe("MmioTransport queues", () => {
 
 describe("MmioTransport interrupts", () => {
 	test("InterruptStatus has a bit per cause, which InterruptACK clears, in a word that others may share", () => {
-		const device = new Recorder();
 		const word = new Int32Array(new SharedArrayBuffer(4));
+		const { memory } = new FakeRam();
 		let raised = 0;
 		const line = { raise: () => void raised++ };
-		const transport = new MmioTransport(device, new FakeRam().memory, line, word);
+		const transport = new MmioTransport(new Recorder(), { memory, line, interruptStatus: word });
 		Atomics.store(word, 0, 3);
 		expect(transport.read(VIRTIO_MMIO.InterruptStatus, 4)).toBe(3);
 		transport.write(VIRTIO_MMIO.InterruptACK, 4, 1);

@@ -325,7 +325,9 @@ test("Virtqueue goes on at a saved position, over the wrap of its indices", () =
 	q.memory.setU16(q.layout.avail + 2, 0);
 	q.memory.setU16(q.layout.avail + 4 + 2 * 3, 0);
 	const events = { interrupt: () => undefined, broken: (why: string) => q.events.push(why) };
-	const queue = new Virtqueue(q.memory, q.layout, events, { nextAvail: 0xffff, nextUsed: 0xffff });
+	const queue = new Virtqueue(q.memory, q.layout, events, {
+		position: { nextAvail: 0xffff, nextUsed: 0xffff },
+	});
 	const chain = queue.pop()!;
 	queue.push(chain, 7);
 	queue.flush();

@@ -43,6 +43,16 @@ export interface ConnectionEvents {
 	broken(connection: Connection): void;
 }
 
+/** What a connection begins with. */
+export interface ConnectionOptions {
+	readonly hostPort: number;
+	readonly guestPort: number;
+	/** Who has asked for it: we, or the guest. */
+	readonly state: "request" | "opening";
+	/** Bytes that the guest may send before we have taken any. */
+	readonly bufAlloc: number;
+}
+
 export class Connection {
 	readonly hostPort: number;
 	readonly guestPort: number;
@@ -79,13 +89,7 @@ export class Connection {
 	#shutdownDue = 0;
 	#shutdownSent = 0;
 
-	constructor(
-		hostPort: number,
-		guestPort: number,
-		state: "request" | "opening",
-		bufAlloc: number,
-		events: ConnectionEvents,
-	) {
+	constructor({ hostPort, guestPort, state, bufAlloc }: ConnectionOptions, events: ConnectionEvents) {
 		this.hostPort = hostPort;
 		this.guestPort = guestPort;
 		this.state = state;

@@ -355,7 +355,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	#add(hostPort: number, guestPort: number, state: "request" | "opening"): Connection {
 		const bufAlloc = this.#count + this.#lingering.size < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
-		const connection = new Connection(hostPort, guestPort, state, bufAlloc, this.#events);
+		const connection = new Connection({ hostPort, guestPort, state, bufAlloc }, this.#events);
 		let ports = this.#table.get(hostPort);
 		if (ports === undefined) {
 			ports = new Map();
