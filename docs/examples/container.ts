@@ -1,11 +1,11 @@
 /*
- * A container in a microVM of its own: its input, its output, its exit status, and a second process in it. It needs an
- * image (`npm run images` makes busybox, `tsvmm image import` takes one's own); the kernel is fetched at the first run.
+ * A container in a microVM: its input, its output, its exit status, and a second process in it. It needs an image: `npm
+ * run images` makes busybox, `tsvmm image import` imports your own. The first run fetches the kernel.
  */
 import { text } from "node:stream/consumers";
 import { runContainer } from "tsvmm";
 
-/* Resolves when the container's process runs. At the end of this block the machine is gone, whatever has happened. */
+/* Resolves when the container's process runs. The machine ends with this block, also after an error. */
 await using container = await runContainer({
 	image: "busybox",
 	args: ["sh", "-c", "echo Hello from $(uname -s), process $$; tr a-z A-Z; exit 3"],
@@ -14,7 +14,7 @@ await using container = await runContainer({
 	stdin: "pipe",
 });
 
-/* One more process, while the first waits for its input. */
+/* A second process, while the first one waits for its input. */
 const other = await container.exec({ args: ["hostname"] });
 console.log(`exec: ${(await text(other.stdout)).trim()}`, await other.exit);
 

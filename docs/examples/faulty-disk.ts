@@ -1,7 +1,7 @@
 /*
- * A disk in memory that fails when it is told to, under a guest that reads it. A BlockBackend sees neither the queue nor
- * the guest's memory map: bytes at offsets are all it deals with, so a fault takes a few lines. The guest (kernel.ts)
- * reads sectors 0 and 1 and prints the status byte that the device answers with (virtio 1.2 §5.2.6).
+ * A disk in memory with broken sectors, and a guest that reads it. A BlockBackend sees neither the queue nor the
+ * guest's memory map, only bytes at offsets. So a fault takes a few lines. The guest (kernel.ts) reads sectors 0 and 1
+ * and prints the status byte of each answer (virtio 1.2 §5.2.6).
  */
 import { rmSync } from "node:fs";
 import { type BlockResult, describeShutdown, Machine, MemoryDisk } from "tsvmm";
@@ -28,7 +28,7 @@ class FaultyDisk extends MemoryDisk {
 		else super.read(token, offsetBytes, into);
 	}
 
-	/* A request is answered from `submit` at the earliest, never from inside `read`. */
+	/* A request may be answered inside `submit`, but never inside `read`. */
 	override submit(): void {
 		for (const token of this.#failed.splice(0)) this.#complete(token, "io");
 		super.submit();

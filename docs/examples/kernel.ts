@@ -1,6 +1,6 @@
 /*
- * A kernel of a few hundred bytes for the other examples: it starts one virtio device, makes requests of it, prints what
- * comes back, and powers off. Most of a driver is stores to registers and to memory, so most of this kernel is one
+ * A kernel of a few hundred bytes for the other examples. It starts one virtio device, sends it requests, prints the
+ * answers, and powers off. A driver mostly stores to registers and memory, so most of this kernel is the `mov`
  * instruction. Compare with virtio 1.2 §3.1.1 (initialization), §2.7 (split virtqueues) and §4.2 (MMIO).
  */
 import { writeFileSync } from "node:fs";
@@ -50,7 +50,7 @@ export function text(address: number, characters: string): number[] {
 	return Array.from({ length: bytes.length / 4 }, (_, i) => store(address + 4 * i, bytes.readInt32LE(4 * i))).flat();
 }
 
-/** Brings the device up with queue 0, and no features but VIRTIO_F_VERSION_1, which is bit 32. */
+/** Starts the device with queue 0, and with VIRTIO_F_VERSION_1 (bit 32) as its only feature. */
 export function startDevice(): number[] {
 	const registers: [register: number, value: number][] = [
 		[Status, ACKNOWLEDGE],

@@ -1,6 +1,6 @@
 /*
- * A kernel with a device of one's own. The device has one queue: each request is a text to read and a buffer to write,
- * and the answer is the text backwards. The kernel (kernel.ts) asks once, prints the answer, and powers off.
+ * A kernel with a device of your own. The device has one queue. Each request is a text to read and a buffer to write,
+ * and the answer is the text backwards. The kernel (kernel.ts) sends one request, prints the answer, and powers off.
  */
 import { rmSync } from "node:fs";
 import { describeShutdown, Machine } from "tsvmm";
@@ -20,7 +20,7 @@ class Reverser implements VirtioDevice {
 		this.#queue = queues[0];
 	}
 
-	/* The driver has put requests into the queue. Lengths are the driver's: nothing here depends on their making sense. */
+	/* The driver has put requests into the queue. It chose their lengths, so we bound them. */
 	notify(): void {
 		const queue = this.#queue;
 		if (queue === undefined) return;
@@ -30,14 +30,14 @@ class Reverser implements VirtioDevice {
 			console.log(`device: asked for ${question}`);
 			queue.push(chain, chain.writable.copyFrom(question.reverse()));
 		}
-		queue.flush(); /* tells the driver of all answers at once */
+		queue.flush(); /* publishes all answers, with one interrupt */
 	}
 
 	reset(): void {
 		this.#queue = undefined;
 	}
 
-	/* The machine ends: nothing of the host's is held. */
+	/* The machine ends. This device has nothing of the host to release. */
 	async close(): Promise<void> {
 		this.reset();
 	}

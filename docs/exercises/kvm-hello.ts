@@ -1,7 +1,7 @@
 /*
- * Exercise 1: KVM's hello world. A virtual machine of one page of RAM and one vCPU in real mode runs twelve bytes of
- * code: it adds two registers, prints the sum as a digit and a newline on port 0x3f8, and halts.
- * docs/exercises/kvm-hello.md tells the story; run it with
+ * Exercise 1: KVM's hello world. A virtual machine with one page of RAM and one vCPU in real mode runs 12 bytes of
+ * code. They add two registers, print the sum as a digit and a newline on port 0x3f8, and halt.
+ * docs/exercises/kvm-hello.md explains each step. Run it with
  *
  *     npx tsx docs/exercises/kvm-hello.ts
  */
@@ -50,7 +50,7 @@ regs.rbx = 2n;
 regs.rflags = 2n; /* bit 1 is always set */
 vcpu.setRegs(regs);
 
-/* Run it: every exit comes back here, with the reason in struct kvm_run. */
+/* Run it: every exit arrives here, with the reason in struct kvm_run. */
 await new Promise<void>((halted) => {
 	const runLoop = new RunLoop(1, {
 		onExit(_index, run) {

@@ -1,6 +1,6 @@
 /*
- * Exercise 2: your own disk. A BlockBackend is what a virtio-blk device is connected to; this one stores nothing and
- * makes up each sector when it is read. docs/exercises/own-disk.md tells the story; run it with
+ * Exercise 2: your own disk. A virtio-blk device is connected to a BlockBackend. This one stores nothing and makes up
+ * each sector when it is read. docs/exercises/own-disk.md explains each step. Run it with
  *
  *     npx tsx docs/exercises/own-disk.ts
  */
@@ -39,19 +39,19 @@ class TalkingDisk implements BlockBackend {
 	}
 }
 
-/* A driver: the one that the tests use, which writes real rings in make-believe guest memory. */
+/* A driver: the one of the tests, which writes real rings into an ordinary ArrayBuffer. */
 const device = new BlockDevice(new TalkingDisk(), { id: "talking" });
 const driver = new FakeDriver(device).start();
 const queue = driver.queue(0);
 const text = (data: Uint8Array) => Buffer.from(data).toString().replaceAll("\0", "").slice(0, -1);
 
-/* One sector; then two sectors into buffers of odd sizes, which is the device's business and not the disk's. */
+/* One sector. Then two sectors into buffers of odd sizes, which the disk need not know. */
 const one = await queue.request(readChain(7, 512));
 console.log(`status ${status(one)}, ${one.written} bytes: ${text(one.data.subarray(0, 512))}`);
 const two = await queue.request(readChain(2_000_000, 100, 700, 224));
 console.log(`status ${status(two)}, ${two.written} bytes: ${text(two.data.subarray(0, 1024)).replace("\n", " ")}`);
 
-/* What the disk is never asked: the device has refused it before. 1 is VIRTIO_BLK_S_IOERR. */
+/* The device refuses these requests, so the disk never gets them. 1 is VIRTIO_BLK_S_IOERR. */
 console.log(`a write: status ${status(await queue.request(writeChain(0, new Uint8Array(512))))}`);
 console.log(`beyond the end: status ${status(await queue.request(readChain(1 << 21, 512)))}`);
 console.log(`${driver.interrupts} interrupts`);

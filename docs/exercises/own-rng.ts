@@ -1,7 +1,7 @@
 /*
- * Exercise 3: a device of your own under Linux. It says that it is an entropy device (virtio 1.2 §5.4), so Linux binds
- * its virtio_rng driver to it. What /dev/hwrng then gives is what this file gives, and it is not random at all.
- * docs/exercises/own-rng.md tells the story; run it with
+ * Exercise 3: a device of your own under Linux. It claims to be an entropy device (virtio 1.2 §5.4), so Linux binds its
+ * virtio_rng driver to it. /dev/hwrng then gives the bytes of this file, which are not random at all.
+ * docs/exercises/own-rng.md explains each step. Run it with
  *
  *     npx tsx docs/exercises/own-rng.ts
  */
@@ -25,7 +25,7 @@ class PatternRng implements VirtioDevice {
 	activate({ queues }: Activation): void {
 		this.#queue = queues[0];
 	}
-	/* Each chain is a buffer to fill. Its length is the guest's word, so it is bounded. */
+	/* Each chain is a buffer to fill. The guest chose its length, so we bound it. */
 	notify(): void {
 		const queue = this.#queue;
 		for (let chain = queue?.pop(); chain !== undefined; chain = queue?.pop()) {
@@ -42,7 +42,7 @@ class PatternRng implements VirtioDevice {
 	}
 }
 
-/* Debian's kernel, an initrd with its modules and a shell, and what the shell is to do: the text of a disk. */
+/* Debian's kernel, an initrd with its modules and a shell, and a disk whose text the shell runs. */
 const kernel = await fetchKernel("6.1-cloud");
 const script = new MemoryDisk(512);
 script.bytes.set(Buffer.from("cat /sys/class/misc/hw_random/rng_current; head -c 32 /dev/hwrng"));
