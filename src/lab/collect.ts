@@ -27,7 +27,8 @@ async function bytes(stream: Readable): Promise<Buffer> {
  */
 export async function within<T>(work: Promise<T>, timeoutMs: number | undefined, late: () => void): Promise<T> {
 	if (timeoutMs === undefined) return await work;
-	work.catch(() => undefined); // when it fails after its time, nobody asks any more
+	/* When it fails later, nobody waits for it any more. */
+	work.catch(() => undefined);
 	let timer: NodeJS.Timeout | undefined;
 	const timeout = new Promise<never>((_resolve, reject) => {
 		timer = setTimeout(() => {

@@ -2,10 +2,9 @@
  * What a command asks of a lab's supervisor before it starts programs, over a unix socket of its own: one line of JSON
  * there, one back. Whoever reaches the socket is the lab's own user (paths.ts).
  */
-import { createServer, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { explain, TsvmmError } from "../base/errors.ts";
-import { connectTo } from "./connect.ts";
 import type { SupervisorFailure } from "./paths.ts";
 import type { Share } from "./shares.ts";
 
@@ -22,6 +21,15 @@ export interface LabAnswer {
 	broken?: string;
 	/** What could not be done. */
 	failure?: SupervisorFailure;
+}
+
+/** Connects to a unix socket of the supervisor. Undefined when nobody listens at `path`. */
+export function connectTo(path: string): Promise<Socket | undefined> {
+	return new Promise((resolve) => {
+		const socket = connect(path);
+		socket.once("error", () => resolve(undefined));
+		socket.once("connect", () => resolve(socket));
+	});
 }
 
 /** Asks the supervisor. Undefined when there is none at `path`, or when it ends meanwhile. */

@@ -33,7 +33,7 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 			...(terminal === undefined ? {} : { tty: terminal.size() }),
 		});
 		if (!stdin) session.stdin.end();
-		// What a terminal sends, it sends to everybody in front of it.
+		/* What a terminal sends, it sends to everybody in front of it. */
 		const stopSignals = stdio.onSignal((signal) => session.signal(signal, FROM_TERMINAL.has(signal)));
 		try {
 			terminal?.raw();

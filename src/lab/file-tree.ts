@@ -58,9 +58,9 @@ export class FileTree {
 		let refused = "";
 		for (const isUser of process.getuid?.() === 0 ? [false, true] : [true]) {
 			const holder = hold(isUser);
-			let said = "";
+			let stderr = "";
 			holder.stderr.setEncoding("utf8").on("data", (text: string) => {
-				said += text;
+				stderr += text;
 			});
 			holder.stdin.on("error", () => undefined);
 			const ready = once(holder.stdout, "data").then(() => true);
@@ -78,7 +78,7 @@ export class FileTree {
 				}
 				return tree;
 			}
-			refused = said.trim();
+			refused = stderr.trim();
 		}
 		return { refused };
 	}

@@ -36,7 +36,7 @@ const NO_MEMORY: ReadonlySet<number> = new Set([11, 12]);
 export class LabVm {
 	readonly #port: Duplex;
 	readonly #pinger: NodeJS.Timeout;
-	#heardMs = 0;
+	#answeredMs = 0;
 	#broker: AgentBroker | undefined;
 	#client: AgentClient | undefined;
 	#ownXcr0: string | undefined;
@@ -45,7 +45,7 @@ export class LabVm {
 	private constructor(port: Duplex) {
 		this.#port = port;
 		this.#pinger = setInterval(() => {
-			// A machine that does not read gets no more than this.
+			/* A machine that does not read gets no more than this. */
 			if (port.writableLength < 64 * PING.length || this.#broker !== undefined) port.write(PING);
 		}, PING_MS);
 		port.write(PING);
@@ -59,9 +59,9 @@ export class LabVm {
 	static async open(qemu: Qemu, timeoutMs: number): Promise<LabVm> {
 		const vm = new LabVm(qemu.agent);
 		const given = new AbortController();
-		const heard = new Promise<void>((resolve) => {
+		const answered = new Promise<void>((resolve) => {
 			qemu.agent.on("data", () => {
-				vm.#heardMs = performance.now();
+				vm.#answeredMs = performance.now();
 				resolve();
 			});
 		});
@@ -71,9 +71,10 @@ export class LabVm {
 		const ended = qemu.ended.then((how) => {
 			throw new HostError("ERR_LAB_BOOT", `Cannot reach the lab's machine: QEMU has ended (${how})`);
 		});
-		ended.catch(() => undefined); // it does end one day
+		/* QEMU ends some day, when nobody waits for this any more. */
+		ended.catch(() => undefined);
 		try {
-			await Promise.race([heard, late, ended]);
+			await Promise.race([answered, late, ended]);
 		} catch (error) {
 			vm.close();
 			throw error;
@@ -86,7 +87,7 @@ export class LabVm {
 
 	/** For how long the agent has not answered, in ms. */
 	get silentMs(): number {
-		return performance.now() - this.#heardMs;
+		return performance.now() - this.#answeredMs;
 	}
 
 	/**
@@ -121,7 +122,7 @@ export class LabVm {
 		try {
 			const xcr0 = await this.#xcr0();
 			if (xcr0 !== undefined && xcr0 !== this.#ownXcr0) return "a guest has changed XCR0";
-			// One of the host's files, with a dynamic linker.
+			/* One of the host's files, with a dynamic linker. */
 			const { status } = await this.#collect({ args: ["/bin/true"], root: LAB_ROOT }, PROBE_TIMEOUT_MS);
 			return status === 0 || status === KILLED ? undefined : `/bin/true ends with status ${status}`;
 		} catch (error) {
@@ -140,10 +141,10 @@ export class LabVm {
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		const { status, stdout, stderr } = await this.#collect({ args }, timeoutMs);
 		if (status !== 0) {
-			const said = `${stdout}${stderr}`.trim();
+			const output = `${stdout}${stderr}`.trim();
 			throw new HostError(
 				"ERR_LAB_ENTER",
-				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${said}`,
+				`Cannot run ${args[1]} in the lab's machine: exit status ${status}\n${output}`,
 			);
 		}
 	}

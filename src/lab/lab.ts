@@ -14,8 +14,7 @@ import type { Session } from "../agent/session.ts";
 import { HostError, TsvmmError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
 import { collect, type ExecResult } from "./collect.ts";
-import { connectTo } from "./connect.ts";
-import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
+import { askSupervisor, CONTROL_PROTOCOL, connectTo } from "./control.ts";
 import { labEnvironment } from "./environment.ts";
 import { LAB_ROOT } from "./lab-vm.ts";
 import { isLocked, takeLock } from "./lock.ts";
@@ -43,7 +42,7 @@ export interface LabOptions {
 export interface SpawnOptions {
 	/** This process's when missing. */
 	cwd?: string;
-	/** Added to this process's environment (filtered, see shares.ts). */
+	/** Added to this process's environment (filtered, see environment.ts). */
 	env?: Record<string, string>;
 	/** A terminal of this size in the lab. */
 	tty?: { columns: number; rows: number };
@@ -96,7 +95,7 @@ export class Lab {
 		} catch (error) {
 			client.close();
 			if (error instanceof TsvmmError && error.code === "ERR_AGENT_VERSION") throw error;
-			// A supervisor on its way out.
+			/* A supervisor on its way out. */
 			return undefined;
 		}
 		return new Lab(name, client);
@@ -161,19 +160,19 @@ export class Lab {
 		const paths = new LabPaths(name);
 		const deadline = performance.now() + DOWN_TIMEOUT_MS;
 		let wasUp = false;
-		let told = 0;
+		let signalledPid: number | undefined;
 		while (!paths.clean()) {
 			const pid = paths.readRecord()?.pid;
-			if (pid !== undefined && told !== pid) {
-				// The lock is held, so this process is the supervisor, or just ended (then its number is not in use again yet).
-				tell(pid, "SIGTERM");
-				told = pid;
+			if (pid !== undefined && signalledPid !== pid) {
+				/* The lock is held: the supervisor lives, or has ended so recently that no other process has its number. */
+				sendSignal(pid, "SIGTERM");
+				signalledPid = pid;
 				wasUp = true;
 			}
 			if (performance.now() > deadline) {
 				const qemuPid = paths.readRecord()?.qemuPid;
-				if (pid !== undefined) tell(pid, "SIGKILL");
-				if (qemuPid !== undefined) tell(qemuPid, "SIGKILL");
+				if (pid !== undefined) sendSignal(pid, "SIGKILL");
+				if (qemuPid !== undefined) sendSignal(qemuPid, "SIGKILL");
 				if (performance.now() > deadline + 5000) {
 					throw new HostError("ERR_LAB_TIMEOUT", `Cannot bring down lab ${name}: supervisor ${pid} does not end`);
 				}
@@ -253,11 +252,11 @@ async function isOfUse(paths: LabPaths, shares: readonly Share[]): Promise<boole
 	return answer !== undefined && answer.broken === undefined;
 }
 
-function tell(pid: number, signal: NodeJS.Signals): void {
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
 	try {
 		process.kill(pid, signal);
 	} catch {
-		// It has ended in the meantime.
+		/* The process has ended. */
 	}
 }
 
@@ -293,17 +292,17 @@ function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: Qem
 /** What a supervisor left about its end, then removes that. */
 function failure(paths: LabPaths, supervisor: ChildProcess): HostError {
 	const left = paths.readFailure();
-	let said = "";
+	let log = "";
 	try {
-		said = readFileSync(paths.supervisorLog, "utf8").trim().split("\n").slice(-5).join("\n");
+		log = readFileSync(paths.supervisorLog, "utf8").trim().split("\n").slice(-5).join("\n");
 	} catch {
-		// Nothing was said.
+		/* The supervisor has printed nothing. */
 	}
 	paths.clean();
 	if (left !== undefined) return new HostError(left.code, left.message, { hint: left.hint });
 	const how = supervisor.signalCode ?? `exit status ${supervisor.exitCode}`;
 	return new HostError(
 		"ERR_LAB_FAILED",
-		`Cannot bring up lab ${paths.name}: its supervisor has ended (${how})\n${said}`,
+		`Cannot bring up lab ${paths.name}: its supervisor has ended (${how})\n${log}`,
 	);
 }

@@ -73,7 +73,7 @@ export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 		...["-device", "virtio-9p-pci,fsdev=system,mount_tag=system"],
 		...["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="],
 		...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
-		// A new identity after each restore makes the kernel seed its random numbers anew.
+		/* A new identity after each restore makes the kernel seed its random numbers anew. */
 		...["-device", "vmgenid,guid=auto"],
 	];
 }
@@ -103,7 +103,7 @@ export class Qemu {
 	readonly ended: Promise<string>;
 	readonly pid: number;
 	readonly #child: ChildProcess;
-	#said = "";
+	#stderr = "";
 	#over = false;
 
 	private constructor(child: ChildProcess) {
@@ -113,7 +113,7 @@ export class Qemu {
 		this.agent = child.stdio[4] as Duplex;
 		this.agent.on("error", () => undefined);
 		(child.stderr as Readable).setEncoding("utf8").on("data", (text: string) => {
-			this.#said = (this.#said + text.replace(/.*warning: TCG doesn't support.*\n/g, "")).slice(-KEPT_CHARACTERS);
+			this.#stderr = (this.#stderr + text.replace(/.*warning: TCG doesn't support.*\n/g, "")).slice(-KEPT_CHARACTERS);
 		});
 		this.ended = new Promise((resolve) => {
 			const end = (how: string) => {
@@ -154,14 +154,14 @@ export class Qemu {
 		}
 	}
 
-	/** QEMU's last words, for messages. */
-	get said(): string {
-		return this.#said.trim();
+	/** The last that QEMU has printed, for messages. */
+	get stderr(): string {
+		return this.#stderr.trim();
 	}
 
 	async #ignoreShared(): Promise<void> {
 		await this.qmp.execute("qmp_capabilities");
-		// RAM is in a file already: only the rest is written and read.
+		/* RAM is in a file already: only the rest is written and read. */
 		const capabilities = [{ capability: "x-ignore-shared", state: true }];
 		await this.qmp.execute("migrate-set-capabilities", { capabilities });
 	}
@@ -174,7 +174,7 @@ export class Qemu {
 		for (;;) {
 			const { status } = (await this.qmp.execute("query-migrate")) as { status?: string };
 			if (status === "completed") break;
-			if (status === "failed") throw new HostError("ERR_LAB_QEMU", `Cannot save the lab's machine\n${this.said}`);
+			if (status === "failed") throw new HostError("ERR_LAB_QEMU", `Cannot save the lab's machine\n${this.stderr}`);
 			await sleep(10);
 		}
 		await this.qmp.execute("quit");

@@ -28,7 +28,7 @@ export class Qmp {
 		this.#stream = stream;
 		stream.on("error", () => this.#close());
 		stream.on("close", () => this.#close());
-		// readline passes its input's errors on; they are dealt with above.
+		/* readline passes its input's errors on; they are dealt with above. */
 		const lines = createInterface({ input: stream });
 		lines.on("line", (line) => this.#take(line));
 		(lines as NodeJS.EventEmitter).on("error", () => undefined);
@@ -57,7 +57,8 @@ export class Qmp {
 
 	#take(line: string): void {
 		const reply = JSON.parse(line) as Reply;
-		if (reply.return === undefined && reply.error === undefined) return; // the greeting, an event
+		const isAnswer = reply.return !== undefined || reply.error !== undefined;
+		if (!isAnswer) return;
 		const waiting = this.#waiting.shift();
 		if (waiting === undefined) return;
 		if (reply.error === undefined) waiting.resolve(reply.return);

@@ -81,7 +81,7 @@ export function outputShare(path: string): Share {
 	try {
 		closeSync(openSync(path, "a", 0o600));
 	} catch {
-		// The command itself says why it cannot be written.
+		/* The command itself says why it cannot be written. */
 	}
 	return fileShare(path, "rw");
 }

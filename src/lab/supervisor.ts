@@ -40,17 +40,17 @@ export async function superviseLab(name: string, size: QemuSize): Promise<number
 		throw new HostError("ERR_LAB_FAILED", `Cannot supervise lab ${name}: it was not handed the lab's lock`);
 	}
 	const teardown = new Teardown();
-	const told = new Promise<string>((resolve) => {
+	const stopped = new Promise<string>((resolve) => {
 		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
 	});
 	const supervisor = new Supervisor(paths, size, teardown);
 	const abort = new AbortController();
-	void told.then(() => abort.abort(new Stopped()));
+	void stopped.then(() => abort.abort(new Stopped()));
 	try {
-		await Promise.race([supervisor.up(abort.signal), told.then(() => Promise.reject(new Stopped()))]);
-		const why = await Promise.race([supervisor.dead, told]);
+		await Promise.race([supervisor.up(abort.signal), stopped.then(() => Promise.reject(new Stopped()))]);
+		const why = await Promise.race([supervisor.dead, stopped]);
 		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
-		// Before its clients lose it: they and the next command say why.
+		/* Before its clients lose it: they and the next command say why. */
 		const { broken } = supervisor;
 		if (broken !== undefined) paths.writeFailure({ code: BROKEN, message: broken });
 		await teardown.run();
@@ -111,16 +111,16 @@ class Supervisor {
 	async up(signal: AbortSignal): Promise<void> {
 		const paths = this.#paths;
 		for (const stale of [paths.socket, paths.control]) rmSync(stale, { force: true });
-		this.#say({});
+		this.#updateRecord({});
 		const machine: QemuMachine = { size: this.#size, console: paths.console, lock: LOCK_FD };
 		const template = await prepareTemplate(machine, signal);
-		this.#say({ state: "restoring", template: template.directory });
+		this.#updateRecord({ state: "restoring", template: template.directory });
 
 		const start = performance.now();
 		const tree = await this.#openTree();
 		const qemu = Qemu.resume(template.files, machine, tree);
 		this.#teardown.add(() => qemu.kill());
-		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.said}`));
+		void qemu.ended.then((how) => this.#die(`QEMU has ended (${how}) ${qemu.stderr}`));
 		await qemu.restore();
 		const vm = await LabVm.open(qemu, RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => vm.close());
@@ -137,14 +137,14 @@ class Supervisor {
 		this.#teardown.add(() => clearInterval(watchdog));
 		const prober = setInterval(() => void this.#probe(vm), PROBE_MS);
 		this.#teardown.add(() => clearInterval(prober));
-		this.#say({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
+		this.#updateRecord({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
 	}
 
 	/** The tree of the files that the lab is given; undefined where it must be given all, and the record says why. */
 	async #openTree(): Promise<FileTree | undefined> {
 		const tree = await FileTree.open(shareLimits());
 		if (!(tree instanceof FileTree)) {
-			this.#say({ unconfined: tree.refused });
+			this.#updateRecord({ unconfined: tree.refused });
 			return undefined;
 		}
 		this.#teardown.owns(tree);
@@ -155,7 +155,7 @@ class Supervisor {
 
 	async #share(tree: FileTree, wanted: readonly Share[]): Promise<void> {
 		await tree.share(wanted);
-		this.#say({ shares: tree.shares });
+		this.#updateRecord({ shares: tree.shares });
 	}
 
 	/** The lab is of no use any more: it does not do `what`. */
@@ -176,7 +176,7 @@ class Supervisor {
 		return this.broken === undefined ? {} : { broken: this.broken };
 	}
 
-	#say(change: Partial<SupervisorRecord>): void {
+	#updateRecord(change: Partial<SupervisorRecord>): void {
 		const since = change.state === undefined ? {} : { sinceMs: Date.now() };
 		this.#record = { ...this.#record, ...change, ...since };
 		this.#paths.writeRecord(this.#record);
@@ -187,7 +187,7 @@ class Supervisor {
 		const tag = installedTag();
 		if (this.#installed !== tag) {
 			this.#installed = tag;
-			// The cached share would go on without programs that were installed since.
+			/* The cached share would go on without programs that were installed since. */
 			await vm.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], TOOL_TIMEOUT_MS).catch(() => undefined);
 		}
 		vm.serve(client);

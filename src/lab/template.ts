@@ -13,7 +13,6 @@ import { obtainDirectory } from "../host/cache-directory.ts";
 import { run } from "../host/command.ts";
 import { cacheDirectory } from "../host/directories.ts";
 import { markUsed } from "../host/unused.ts";
-import { buildAgent } from "./agent-binary.ts";
 import { packInitramfs } from "./initramfs.ts";
 import { labKernel } from "./kernel.ts";
 import { LabVm } from "./lab-vm.ts";
@@ -48,7 +47,7 @@ function filesIn(directory: string): QemuFiles {
 export async function prepareTemplate(machine: QemuMachine, signal?: AbortSignal): Promise<Template> {
 	const start = performance.now();
 	const kernel = await labKernel(signal);
-	const initramfs = await packInitramfs(kernel, await buildAgent());
+	const initramfs = await packInitramfs(kernel);
 	const { stdout: qemuVersion } = await run(QEMU, ["--version"]);
 	const hash = createHash("sha256");
 	hash.update(JSON.stringify([FORMAT, kernel.name, qemuVersion, machineArguments(machine.size)]));
@@ -82,7 +81,7 @@ async function bootAndSave(files: QemuFiles, machine: QemuMachine, signal: Abort
 		vm.close();
 		await qemu.save(files.state);
 	} catch (error) {
-		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.said}`.trimEnd(), {
+		throw new HostError("ERR_LAB_BOOT", `Cannot boot the lab's machine: ${explain(error)}\n${qemu.stderr}`.trimEnd(), {
 			cause: error,
 			hint: `Read what its kernel printed: ${machine.console}`,
 		});

@@ -28,7 +28,7 @@ const FLAGS = [
 const BOUND = ["usr", "bin", "lib", "lib64"];
 
 let agent: ChildProcess | undefined;
-let said = "";
+let stderr = "";
 
 beforeAll(() => {
 	for (const name of [...BOUND, "socket", "proc", "dev", "tmp", "etc"])
@@ -58,7 +58,7 @@ beforeAll(() => {
 		},
 	});
 	agent.stderr!.on("data", (chunk) => {
-		said += chunk;
+		stderr += chunk;
 	});
 }, 60_000);
 
@@ -72,7 +72,7 @@ async function dial(): Promise<Socket> {
 	for (let i = 0; i < 500 && !existsSync(socketPath); i++) await sleep(10);
 	return new Promise((resolve, reject) => {
 		const socket = connect(socketPath, () => resolve(socket));
-		socket.once("error", () => reject(new Error(`the agent does not listen: ${said}`)));
+		socket.once("error", () => reject(new Error(`the agent does not listen: ${stderr}`)));
 	});
 }
 
@@ -143,15 +143,15 @@ test("the agent survives random frames under the address and undefined-behaviour
 		}
 		const orderly = seed % 5 !== 0 && seed % 4 !== 0; /* it is read, and no header was mutated */
 		for (let i = 0; orderly && answered === 0 && i < 1000; i++) await sleep(10);
-		if (orderly) expect(answered, said).toBeGreaterThan(0);
+		if (orderly) expect(answered, stderr).toBeGreaterThan(0);
 		socket.destroy();
 		await closed;
-		expect(agent?.exitCode, said).toBe(null);
+		expect(agent?.exitCode, stderr).toBe(null);
 	}
 	const client = new AgentClient(await dial());
 	await client.hello();
 	const session = await client.exec({ args: ["echo", "alive"], env: { PATH: "/bin" } });
 	expect(Buffer.concat(await session.stdout.toArray()).toString()).toBe("alive\n");
 	client.close();
-	expect(said).not.toMatch(/Sanitizer|runtime error/);
+	expect(stderr).not.toMatch(/Sanitizer|runtime error/);
 }, 120_000);

@@ -103,9 +103,9 @@ describe("PasstBackend", () => {
 
 	test("TCP to the gateway reaches a server on the host's loopback, both ways", async () => {
 		const { wire } = await wired();
-		const said: string[] = [];
+		const received: string[] = [];
 		const port = await serve((socket) => {
-			socket.on("data", (data) => said.push(data.toString()));
+			socket.on("data", (data) => received.push(data.toString()));
 			socket.on("error", () => undefined);
 			socket.write("hello guest");
 		});
@@ -119,7 +119,7 @@ describe("PasstBackend", () => {
 		tcp.send(ACK | FIN);
 		while (((await tcp.segment()).flags & FIN) === 0);
 		tcp.send(ACK);
-		expect(said.join("")).toBe("hello host");
+		expect(received.join("")).toBe("hello host");
 	});
 
 	test("UDP to the gateway reaches a socket on the host's loopback and comes back", async () => {

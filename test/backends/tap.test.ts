@@ -240,8 +240,8 @@ describe("TapBackend", () => {
 			process.setgroups([]); process.setgid(65534); process.setuid(65534);
 			try { TapBackend.open(${JSON.stringify(TAP)}); } catch (error) { console.log(error.code, "|", error.message, "|", error.hint); }`;
 		const args = ["--import", "tsx", "--input-type=module", "-e", script];
-		const said = execFileSync(process.execPath, args, { encoding: "utf8", cwd: new URL("../..", import.meta.url) });
-		expect(said).toMatch(
+		const stdout = execFileSync(process.execPath, args, { encoding: "utf8", cwd: new URL("../..", import.meta.url) });
+		expect(stdout).toMatch(
 			/^ERR_TAP_PERMISSION \| Cannot use tap \w+: permission denied \| Make it as root: ip tuntap add/,
 		);
 	});

@@ -46,20 +46,20 @@ function initrd(directory: string): Buffer {
 async function bootOnce(lab: Lab, command: readonly string[], cwd: string): Promise<Boot> {
 	const start = performance.now();
 	const session = await lab.spawn(command, { cwd });
-	let said = "";
+	let output = "";
 	session.stderr.on("data", (chunk: Buffer) => {
-		said += chunk;
+		output += chunk;
 	});
 	const times = new Promise<Boot>((resolve, reject) => {
 		session.stdout.on("data", (chunk: Buffer) => {
-			said += chunk;
-			const marker = /@@init (\d+)@@/.exec(said);
+			output += chunk;
+			const marker = /@@init (\d+)@@/.exec(output);
 			if (marker === null) return;
 			const total = performance.now() - start;
 			const kernel = Number(marker[1]) / 1000;
 			resolve({ total, monitor: total - kernel, kernel });
 		});
-		session.stdout.on("end", () => reject(new Error(`${command.join(" ")} has not come to init:\n${said}`)));
+		session.stdout.on("end", () => reject(new Error(`${command.join(" ")} has not come to init:\n${output}`)));
 	});
 	const kill = () => session.signal(9, true);
 	const boot = await within(times, TIMEOUT_MS, kill);

@@ -81,8 +81,8 @@ describe("writeAcpiTables", () => {
 		expect(flat).toMatch(/If \(\(Local0 & 0x04\)\) \{ Notify \(S002, Zero/);
 		const path = join(directory, "again.dsl");
 		writeFileSync(path, source);
-		const said = execFileSync("iasl", ["-tc", path], { cwd: directory, encoding: "utf8" });
-		expect(said).toContain("0 Errors, 0 Warnings");
+		const output = execFileSync("iasl", ["-tc", path], { cwd: directory, encoding: "utf8" });
+		expect(output).toContain("0 Errors, 0 Warnings");
 	});
 
 	it("writeAcpiTables declares hardware-reduced ACPI with sleep and reset registers", () => {

@@ -90,8 +90,8 @@ test("completion images prints one name per line, none when there is no image", 
 test("manual prints a page that groff formats without a warning, with every option of every command", async () => {
 	const { stdout: page, status } = await tsvmm(["manual"]);
 	expect(status).toBe(0);
-	const said = execFileSync("sh", ["-c", "groff -man -ww -Tutf8 -P-c - 2>&1"], { input: page, encoding: "utf8" });
-	const text = said.replace(/.[\b]/g, "");
+	const output = execFileSync("sh", ["-c", "groff -man -ww -Tutf8 -P-c - 2>&1"], { input: page, encoding: "utf8" });
+	const text = output.replace(/.[\b]/g, "");
 	expect(text).not.toMatch(/^(<standard input>|troff|groff|an\.tmac)/m);
 	const helps = await Promise.all(["boot", "run", "lab exec"].map((name) => tsvmm([...name.split(" "), "--help"])));
 	const options = helps.flatMap(({ stdout }) =>

@@ -92,7 +92,7 @@ it.each([
 
 it("native refuses a helper of another version, whatever it says its version is", async () => {
 	vi.resetModules();
-	for (const [abiVersion, said] of [
+	for (const [abiVersion, shown] of [
 		[1, "1"],
 		[3.2e-319, "unknown"],
 		[undefined, "unknown"],
@@ -102,7 +102,7 @@ it("native refuses a helper of another version, whatever it says its version is"
 		expect(() => fresh.native()).toThrow(
 			expect.objectContaining({
 				code: "ERR_NATIVE_ABI",
-				message: `Cannot use the native helper: its ABI version is ${said}, ${fresh.ABI_VERSION} is needed`,
+				message: `Cannot use the native helper: its ABI version is ${shown}, ${fresh.ABI_VERSION} is needed`,
 			}),
 		);
 		vi.resetModules();

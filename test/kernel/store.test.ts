@@ -70,8 +70,8 @@ const fill = async (to: string) => {
 	return description;
 };
 
-/** What is said on stderr from now on. */
-function heard(): string[] {
+/** The lines that are printed on stderr from now on. */
+function captureStderr(): string[] {
 	const lines: string[] = [];
 	vi.spyOn(process.stderr, "write").mockImplementation((line) => lines.push(String(line)) > 0);
 	return lines;
@@ -92,9 +92,9 @@ test.each([
 	const kernel = await obtainKernel("k", fill);
 	truncateSync(join(directory, "kernels/k", file), size);
 	await expect(findKernel("k")).rejects.toMatchObject({ code: "ERR_KERNEL_STORE" });
-	const said = heard();
+	const stderr = captureStderr();
 	expect(await listKernels()).toEqual([]);
-	expect(said.join()).toContain("warn: Cannot use kernel k: ");
+	expect(stderr.join()).toContain("warn: Cannot use kernel k: ");
 	expect(await obtainKernel("k", fill)).toEqual(kernel);
 	expect(readFileSync(kernel.vmlinux, "utf8")).toBe("vmlinux");
 	expect(await listKernels()).toEqual([kernel]);
@@ -104,9 +104,9 @@ test("findMinimalKernel passes over a damaged kernel, so that a guest gets anoth
 	const kernel = await obtainKernel(await minimalKernelName(), fill);
 	expect(await findMinimalKernel()).toEqual(kernel);
 	truncateSync(kernel.vmlinux, 0);
-	const said = heard();
+	const stderr = captureStderr();
 	expect(await findMinimalKernel()).toBeUndefined();
-	expect(said.join()).toContain("files of it are missing or cut short");
+	expect(stderr.join()).toContain("files of it are missing or cut short");
 });
 
 test("fetchKernel names the flavours when there is no such one", async () => {

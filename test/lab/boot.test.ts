@@ -40,7 +40,7 @@ dmesg | grep -E 'WARNING|BUG|Firmware Bug|Oops|Call Trace|Unable to|rror|Fatal' 
 
 /** Lines of dmesg that are no fault of the machine. */
 const KNOWN = [
-	// Advice on the CPU's speculation, by its model.
+	/* Advice on the CPU's speculation, by its model. */
 	/: WARNING: (?:See https|.*(?:SMT|microcode|eIBRS))/,
 	/RAS: Correctable Errors collector initialized/,
 ];

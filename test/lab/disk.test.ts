@@ -136,7 +136,7 @@ done`;
 	test("that are read-only refuse to be written, and stay as they are", async () => {
 		const bytes = randomBytes(MIB);
 		const disk = image("ro.img", bytes);
-		// blockdev lifts the guest's own protection: then the device itself must refuse.
+		/* blockdev lifts the guest's own protection: then the device itself must refuse. */
 		const script = `
 sha256sum </dev/vda
 dd if=/dev/zero of=/dev/vda bs=4096 count=1 conv=fsync 2>&1 && echo written
@@ -151,7 +151,7 @@ true`;
 	});
 
 	test("that are discarded or zeroed have holes on the host, where its file system has holes", async () => {
-		// The lab's own memory file system punches holes; its share of this machine's files (9p) does not.
+		/* The lab's own memory file system punches holes; its share of this machine's files (9p) does not. */
 		const shared = image("discard.img", Buffer.alloc(8 * MIB, 0xa5));
 		const own = "/dev/shm/discard.img";
 		await linux.sh(`cp ${shared} ${own}`);
@@ -171,7 +171,7 @@ sync`;
 		const copy = join(linux.directory, "discard.copy");
 		await linux.sh(`cp ${own} ${copy}; rm ${own}`);
 		expect(mibs(copy)).toEqual(["a5", "00", "00", "a5", "a5", "00", "a5", "a5"]);
-		// A discard is a wish, zeroes are a promise.
+		/* A discard is a wish, zeroes are a promise. */
 		expect(mibs(shared)).toEqual(["a5", "a5", "a5", "a5", "a5", "00", "a5", "a5"]);
 	});
 });
@@ -193,7 +193,7 @@ echo changed $?
 	const [written, ...report] = output.split("\n").map((line) => line.trim());
 	const changed = report.find((line) => line.startsWith("changed"));
 	expect({ written, error: report[0] }).toEqual({ written: "written 0", error: '"error" : 0,' });
-	// All that was written was read back.
+	/* All that was written was read back. */
 	expect(report.filter((line) => line === '"io_kbytes" : 4096,')).toHaveLength(2);
 	expect(changed).toMatch(/^changed [1-9]/);
 	const bytes = readFileSync(disk);

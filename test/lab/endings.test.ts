@@ -24,7 +24,7 @@ true
 
 beforeAll(async () => {
 	linux = await Linux.up();
-	// Once to its end: the first boot makes the runtime directory.
+	/* Once to its end: the first boot makes the runtime directory. */
 	await linux.check({ kernel, script: "true" });
 	clean = await linux.sh(LEFT);
 });
@@ -71,7 +71,7 @@ describe("a guest", () => {
 	);
 
 	test("whose init exits ends with 101, and --json says why", async () => {
-		// busybox without an applet's name prints its usage and exits.
+		/* busybox without an applet's name prints its usage and exits. */
 		const init = "rdinit=/bin/busybox";
 		const { status, stderr } = await linux.boot({ kernel, script: "", cmdline: init, args: ["--json"] });
 		expect(status).toBe(101);
@@ -122,7 +122,7 @@ describe("the user", () => {
 		expect(await linux.sh(LEFT)).toMatch(/^process \S*passt -f/m);
 		guest.signal(SIGKILL);
 		expect((await guest.ended()).status).toBe(128 + SIGKILL);
-		// A socket's file outlives a killed process; the next machine takes its place.
+		/* A socket's file outlives a killed process; the next machine takes its place. */
 		const args = ["--net", "user", "--vsock", "cid=3,uds=/dev/shm/killed.sock"];
 		const { status } = await linux.boot({ kernel, script: "true", args });
 		expect(status).toBe(0);

@@ -148,7 +148,7 @@ describe.each(["root", "a user namespace"])("FileTree of %s", (whose) => {
 		expect(top).toEqual(expect.arrayContaining(["console", "files", "proc", "template", "usr"]));
 		for (const name of ["home", "root", "tmp", "var", "srv", "sys", "run"]) expect(top).not.toContain(name);
 		expect(confined("touch /usr/x /x /files/x 2>&-; echo $?")).toBe("1\n");
-		// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID
+		/* CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID */
 		const rights = (whose === "root" ? 0x1b : 0).toString(16).padStart(16, "0");
 		const status = confined("cat /proc/self/status");
 		expect(status).toMatch(`CapEff:\t${rights}\n`);

@@ -33,9 +33,9 @@ export class GuestShell {
 		this.#guest.type(`${command}; echo "=${mark}=$?="\n`);
 		const end = new RegExp(`=${mark}=(\\d+)=\n`);
 		await this.#guest.shows(end);
-		const said = this.#guest.stdout.slice(start);
-		const found = end.exec(said)!;
-		const output = said.slice(0, found.index);
+		const printed = this.#guest.stdout.slice(start);
+		const found = end.exec(printed)!;
+		const output = printed.slice(0, found.index);
 		if (found[1] !== "0") throw new Error(`in the guest: status ${found[1]} of ${command}: ${output}`);
 		return output;
 	}

@@ -49,9 +49,9 @@ async function host<T>(script: string, ...args: (string | number)[]): Promise<T>
 const CONNECT = `
 	const [uds, port] = process.argv.slice(1);
 	const socket = require("net").connect(uds);
-	let said = "";
+	let received = "";
 	socket.write("CONNECT " + port + "\\n");
-	socket.on("data", (data) => (said += data)).on("close", () => console.log(JSON.stringify(said)));
+	socket.on("data", (data) => (received += data)).on("close", () => console.log(JSON.stringify(received)));
 `;
 
 /**

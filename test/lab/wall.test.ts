@@ -72,9 +72,9 @@ test("lab exec gives the lab the working directory and what --share names, and n
 	expect([status, stdout]).toEqual([0, "work/inshared/inread-onlycannot write\nno secret\n"]);
 	for (const made of [work, shared]) expect(readFileSync(join(made, "out"), "utf8")).toBe("made\n");
 	expect(readFileSync(join(home, "read-only"), "utf8")).toBe("read-only");
-	const said = tsvmm(["lab", "status"]).stdout;
+	const listed = tsvmm(["lab", "status"]).stdout;
 	for (const line of [`${work} (rw)`, `${shared} (rw)`, `${home}/read-only (ro)`]) {
-		expect(said).toContain(`shares  ${line}\n`);
+		expect(listed).toContain(`shares  ${line}\n`);
 	}
 });
 

@@ -21,8 +21,8 @@ export function pack(directory: string): Package {
 	}
 	/* Without the scripts: prepack would set up the whole repository again. */
 	const args = ["pack", "--ignore-scripts", "--json", "--pack-destination", directory];
-	const said = execFileSync("npm", args, { cwd: packageRoot(), encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-	const parsed = JSON.parse(said);
+	const stdout = execFileSync("npm", args, { cwd: packageRoot(), encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+	const parsed = JSON.parse(stdout);
 	/* An array up to npm 11.16, an object by name since. */
 	const [one] = Array.isArray(parsed) ? parsed : Object.values(parsed);
 	return {

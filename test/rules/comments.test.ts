@@ -11,21 +11,16 @@ const files = [
 	"vitest.config.ts",
 ];
 
-/** Directories whose comments are still of both kinds. */
-const MIXED = /^(?:src|test)\/lab\//;
-
 /** Comments for a tool, which has no other form of them. */
 const FOR_TOOLS = /\/\/ (?:biome-ignore|@ts-)/;
 
 test("comments are written /* so */ in all languages that have both kinds", () => {
-	const others = files
-		.filter((path) => !MIXED.test(path))
-		.flatMap((path) =>
-			textOf(path)
-				.replace(/\/\*[\s\S]*?\*\//g, "")
-				.split("\n")
-				.filter((line) => /^\s*\/\/|[;,{}()[\]]\s+\/\/(?:\s|$)/.test(line) && !FOR_TOOLS.test(line))
-				.map((line) => `${path}: ${line.trim()}`),
-		);
+	const others = files.flatMap((path) =>
+		textOf(path)
+			.replace(/\/\*[\s\S]*?\*\//g, "")
+			.split("\n")
+			.filter((line) => /^\s*\/\/|[;,{}()[\]]\s+\/\/(?:\s|$)/.test(line) && !FOR_TOOLS.test(line))
+			.map((line) => `${path}: ${line.trim()}`),
+	);
 	expect(others).toEqual([]);
 });

@@ -50,7 +50,7 @@ export class GuestStream {
 	peerFwdCnt = 0;
 	/** Flags of a SHUTDOWN to be sent when `outgoing` is empty. */
 	finish = 0;
-	saidConsumed = 0;
+	announced = 0;
 	readonly hostPort: number;
 	readonly guestPort: number;
 
@@ -180,11 +180,11 @@ export class GuestVsock {
 			stream.finish = 0;
 			this.#send(stream, OP.SHUTDOWN, flags);
 		}
-		if (stream.consumed - stream.saidConsumed >= stream.bufAlloc / 4) this.#send(stream, OP.CREDIT_UPDATE);
+		if (stream.consumed - stream.announced >= stream.bufAlloc / 4) this.#send(stream, OP.CREDIT_UPDATE);
 	}
 
 	#send(stream: GuestStream, op: number, flags = 0, payload?: Uint8Array): void {
-		stream.saidConsumed = stream.consumed;
+		stream.announced = stream.consumed;
 		const { guestPort: srcPort, hostPort: dstPort, bufAlloc } = stream;
 		this.raw({ srcPort, dstPort, op, flags, bufAlloc, fwdCnt: stream.consumed >>> 0 }, payload);
 	}

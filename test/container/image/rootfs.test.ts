@@ -193,10 +193,10 @@ test.runIf(process.getuid!() === 0)(
 		}
 	`;
 		const file = directory.file("build.mts", Buffer.from(script));
-		const said = execFileSync(process.execPath, ["--import", "tsx", file, join(directory.path, "other")], {
+		const stdout = execFileSync(process.execPath, ["--import", "tsx", file, join(directory.path, "other")], {
 			encoding: "utf8",
 		});
-		const [theirs, scratch] = said
+		const [theirs, scratch] = stdout
 			.trim()
 			.split("\n")
 			.map((path) => join(directory.path, "other", path)) as [string, string];
