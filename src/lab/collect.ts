@@ -1,5 +1,5 @@
 /*
- * The whole of a program in the lab: its input given, its output collected, its end awaited.
+ * Runs a program in the lab to its end: gives it its input and collects its output.
  */
 import { constants } from "node:os";
 import type { Readable } from "node:stream";
@@ -20,14 +20,14 @@ async function bytes(stream: Readable): Promise<Buffer> {
 }
 
 /**
- * Settles as `work` does, unless that takes too long.
+ * Waits for `work`, but no longer than `timeoutMs`.
  *
- * @param late called then, to end what still runs; its outcome is not awaited
+ * @param late called when the time is over; it ends what still runs
  * @throws HostError ERR_LAB_TIMEOUT
  */
 export async function within<T>(work: Promise<T>, timeoutMs: number | undefined, late: () => void): Promise<T> {
 	if (timeoutMs === undefined) return await work;
-	/* When it fails later, nobody waits for it any more. */
+	/* After the timeout nobody waits for it, and its failure is no unhandled rejection. */
 	work.catch(() => undefined);
 	let timer: NodeJS.Timeout | undefined;
 	const timeout = new Promise<never>((_resolve, reject) => {
@@ -47,7 +47,7 @@ export async function within<T>(work: Promise<T>, timeoutMs: number | undefined,
 /**
  * Runs a session to its end.
  *
- * @param timeoutMs after so long its process group is killed
+ * @param timeoutMs when it runs longer, its process group is killed
  * @throws HostError ERR_LAB_TIMEOUT
  */
 export async function collect(

@@ -1,6 +1,6 @@
 /*
- * What a command asks of a lab's supervisor before it starts programs, over a unix socket of its own: one line of JSON
- * there, one back. Whoever reaches the socket is the lab's own user (paths.ts).
+ * The requests that a command sends to a lab's supervisor before it starts programs. They have a unix socket of their
+ * own; request and answer are one line of JSON each. Only the lab's user can connect to the socket (paths.ts).
  */
 import { connect, createServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
@@ -8,18 +8,18 @@ import { explain, TsvmmError } from "../base/errors.ts";
 import type { SupervisorFailure } from "./paths.ts";
 import type { Share } from "./shares.ts";
 
-/** Changes with the two interfaces below, and with what a supervisor does for a command. */
+/** Raise it when one of the two interfaces below changes, or what a supervisor does for a command. */
 export const CONTROL_PROTOCOL = 1;
 
-/** What a command needs. The supervisor looks whether the lab runs programs, whatever it is. */
+/** What a command needs. The supervisor also checks, for every request, that the lab runs programs. */
 export interface LabRequest {
 	shares: readonly Share[];
 }
 
 export interface LabAnswer {
-	/** Why the lab is of no use any more; it is about to end. */
+	/** What the lab no longer does; its supervisor ends it now. */
 	broken?: string;
-	/** What could not be done. */
+	/** Why the request failed. */
 	failure?: SupervisorFailure;
 }
 
@@ -32,7 +32,7 @@ export function connectTo(path: string): Promise<Socket | undefined> {
 	});
 }
 
-/** Asks the supervisor. Undefined when there is none at `path`, or when it ends meanwhile. */
+/** Sends a request. Undefined when there is no supervisor at `path`, or when it ends before it answers. */
 export async function askSupervisor(path: string, request: LabRequest): Promise<LabAnswer | undefined> {
 	const socket = await connectTo(path);
 	if (socket === undefined) return undefined;
@@ -54,7 +54,7 @@ function failure(error: unknown): SupervisorFailure {
 	return { code, message, ...(hint === undefined ? {} : { hint }) };
 }
 
-/** All that comes until the other side has ended its half; the socket can still be written. */
+/** Reads until the other side has ended its half of the connection. The socket can still be written. */
 function readAll(socket: Socket): Promise<string> {
 	return new Promise((resolve) => {
 		let all = "";
@@ -66,9 +66,9 @@ function readAll(socket: Socket): Promise<string> {
 }
 
 /**
- * Answers requests at `path`.
+ * Listens at `path` and answers requests.
  *
- * @returns what ends that
+ * @returns a function that closes the socket
  */
 export async function answerRequests(
 	path: string,

@@ -1,6 +1,6 @@
 /*
- * A program in the lab in place of this process: the same standard streams, byte for byte, the same terminal, the same
- * signals, and its exit status as ours.
+ * Runs a program in the lab as if it were this process: it has our standard streams and our terminal, and gets our
+ * signals. Its exit status becomes ours.
  */
 import { constants } from "node:os";
 import { exitStatus, type Session } from "../agent/session.ts";
@@ -12,9 +12,9 @@ import { LabPaths } from "./paths.ts";
 export interface ForegroundOptions {
 	cwd?: string;
 	env?: Record<string, string>;
-	/** A terminal for the program; the size follows ours when we have one. */
+	/** Gives the program a terminal. Its size follows ours when we have one. */
 	tty: boolean;
-	/** Whether standard input is passed on. */
+	/** Passes our standard input on. */
 	stdin: boolean;
 }
 
@@ -33,7 +33,7 @@ export async function exec(lab: Lab, argv: readonly string[], options: Foregroun
 			...(terminal === undefined ? {} : { tty: terminal.size() }),
 		});
 		if (!stdin) session.stdin.end();
-		/* What a terminal sends, it sends to everybody in front of it. */
+		/* A terminal sends these signals to the whole process group in its foreground. */
 		const stopSignals = stdio.onSignal((signal) => session.signal(signal, FROM_TERMINAL.has(signal)));
 		try {
 			terminal?.raw();

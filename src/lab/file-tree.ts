@@ -1,11 +1,12 @@
 /*
- * The host's files as a lab is given them: a tree in a mount namespace of its own, to which shares are added while the
- * lab runs. QEMU is started in a second namespace, whose root is that tree's and which gets what is mounted there
- * (guests/lab/tree, which does the work). Root makes such namespaces directly, anyone else in a user namespace.
+ * The tree of the host's files that a lab can see. A process, the holder, keeps a mount namespace in which the tree is
+ * put together at /sys/root. QEMU has a second mount namespace, whose root is the tree. A share that is added later
+ * reaches QEMU by mount propagation. guests/lab/tree is the script that mounts. Root makes the namespaces directly, any
+ * other user in a user namespace.
  *
- *     supervisor -- nsenter --> holder's namespace: the host's mounts, and the tree at /sys/root
+ *     supervisor -- nsenter --> the holder's namespace: the host's mounts, and the tree at /sys/root
  *                                |  mount propagation
- *                           QEMU's namespace: the tree alone
+ *                               QEMU's namespace: the tree alone
  */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,26 +20,26 @@ import { isLabOwn, isWithin, type Share, type ShareAccess, SYSTEM_DIRECTORIES } 
 
 const SCRIPT = join(packageRoot(), "guests/lab/tree");
 
-/** Where QEMU sees what the lab is given, its template's directory and its console's file. */
+/** Where QEMU sees the shared files, the template's directory and the console's file. */
 export const CONFINED = { files: "/files", template: "/template", console: "/console" } as const;
 
-/* What root keeps: the rights on files that programs in the lab, which are root, have by 9p. */
+/* QEMU opens files for programs in the lab, which are root there. So root's QEMU keeps root's rights on files. */
 const ROOT_CAPABILITIES = "-all,+chown,+dac_override,+fowner,+fsetid";
 
 const RANK: Record<ShareAccess, number> = { none: 0, directory: 1, ro: 2, rw: 3 };
-/** As many as Linux follows. */
+/** Symbolic links in one path; Linux has the same limit. */
 const LINKS_MAX = 40;
 
 interface Shared {
 	access: ShareAccess;
-	/** Device and inode of what is mounted; undefined when nothing is. */
+	/** Device and inode of what is mounted; undefined when nothing is mounted. */
 	mounted: string | undefined;
 }
 
 export class FileTree {
 	readonly #holder: ChildProcessWithoutNullStreams;
 	readonly #isUser: boolean;
-	/** By real path. */
+	/** The key is the real path. */
 	readonly #shares = new Map<string, Shared>();
 	#work: Promise<void> = Promise.resolve();
 
@@ -49,10 +50,10 @@ export class FileTree {
 	}
 
 	/**
-	 * An empty tree.
+	 * Makes an empty tree.
 	 *
-	 * @param limits shares that hold wherever a directory that contains them is shared
-	 * @returns why there can be none, when the host refuses namespaces
+	 * @param limits what QEMU may do at these paths, even when a directory that contains them is shared
+	 * @returns the kernel's reason instead of a tree when the host refuses namespaces
 	 */
 	static async open(limits: readonly Share[]): Promise<FileTree | { refused: string }> {
 		let refused = "";
@@ -83,14 +84,18 @@ export class FileTree {
 		return { refused };
 	}
 
-	/** What the lab sees, without empty directories. */
+	/** The files and directories that the lab sees, without empty directories. */
 	get shares(): Share[] {
 		return [...this.#shares]
 			.filter(([, { access, mounted }]) => mounted !== undefined && RANK[access] >= RANK.ro)
 			.map(([path, { access }]) => ({ path, access }));
 	}
 
-	/** Gives the lab more. Takes what has been replaced on the host since anew. @throws HostError ERR_LAB_SHARE */
+	/**
+	 * Adds shares. Mounts a share again when its file has been replaced on the host.
+	 *
+	 * @throws HostError ERR_LAB_SHARE
+	 */
 	share(wanted: readonly Share[]): Promise<void> {
 		const work = this.#work.then(async () => {
 			const steps: string[] = [];
@@ -102,7 +107,10 @@ export class FileTree {
 		return work;
 	}
 
-	/** The words before QEMU's own that start it with this tree as its root, and without rights that it does not need. */
+	/**
+	 * The command line that goes before QEMU's own. It starts QEMU with this tree as its root directory, without the
+	 * rights that it does not need.
+	 */
 	confine(templateDirectory: string, consoleFile: string): string[] {
 		const setpriv = tool("setpriv");
 		const rights = ["--no-new-privs", "--inh-caps", "-all"];
@@ -133,7 +141,7 @@ export class FileTree {
 		throw new HostError("ERR_LAB_SHARE", `Cannot give the lab its files: ${stderr.trim()}`);
 	}
 
-	/** A file that was replaced, a directory that was made anew: the mount still holds the old one. */
+	/** Mounts a share again when its path now names another file: the old mount still shows the old file. */
 	#refresh(path: string, shared: Shared, steps: string[]): void {
 		if (shared.mounted === undefined) return;
 		const now = identity(path);
@@ -156,7 +164,7 @@ export class FileTree {
 		this.#mount(real, access, steps);
 	}
 
-	/** Mounts a share, and those in it again, which it covers now. */
+	/** Mounts a share. It covers the shares below its path, so these are mounted again. */
 	#mount(path: string, access: ShareAccess, steps: string[]): void {
 		this.#shares.set(path, { access, mounted: access === "directory" ? undefined : identity(path) });
 		steps.push(access, path);
@@ -168,7 +176,7 @@ export class FileTree {
 		}
 	}
 
-	/** What the lab may do at a real path: the innermost share decides. */
+	/** What the lab may do at a real path. The innermost share decides. */
 	#accessTo(path: string): ShareAccess {
 		let found: ShareAccess = "none";
 		let depth = 0;
@@ -182,7 +190,7 @@ export class FileTree {
 		return found;
 	}
 
-	/** The real path of `path`, with its symbolic links made in the tree; undefined when it leads nowhere. */
+	/** Finds the real path and makes the symbolic links on the way in the tree. Undefined when nothing is there. */
 	#follow(path: string, steps: string[]): string | undefined {
 		let rest = path.split("/").filter((part) => part !== "");
 		let at = "/";
@@ -221,7 +229,8 @@ function tool(name: string): string {
 }
 
 /**
- * What QEMU is made of, /proc, by which it changes a file's mode, and the directory of the name servers that it asks.
+ * What QEMU itself needs: the system's programs and libraries, /proc (it changes a file's mode through it), and the
+ * directory of the real resolv.conf.
  */
 function systemOfQemu(): string[] {
 	const directories = [...SYSTEM_DIRECTORIES, "/proc"].filter((path) => look(path) !== undefined);
@@ -230,7 +239,7 @@ function systemOfQemu(): string[] {
 	return directories.some((directory) => isWithin(server, directory)) ? directories : [...directories, server];
 }
 
-/** Undefined when it is not there, or not for us. */
+/** lstat(2). Undefined when nothing is there, or when we may not look. */
 function look(path: string): Stats | undefined {
 	try {
 		return lstatSync(path);

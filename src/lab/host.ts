@@ -1,6 +1,6 @@
 /*
- * Whether this machine can run guests itself, and what to do when it cannot: the very same command line once more, in
- * the lab. The first thing that `boot` and `run` do:
+ * Tells whether this machine can run guests itself. When it cannot, the same command line runs once more in the lab.
+ * `boot` and `run` begin with:
  *
  *     if (needsLab()) return await reexecInLab(process.argv.slice(2), { quiet });
  */
@@ -14,7 +14,7 @@ import { upWithProgress } from "./progress.ts";
 import { publishPorts } from "./published-ports.ts";
 import type { Share } from "./shares.ts";
 
-/** Why this machine cannot run a Linux guest by itself; undefined when it can. */
+/** The reason why this machine cannot run a Linux guest; undefined when it can. */
 export function missingForDirect(): string | undefined {
 	if (!existsSync("/dev/kvm")) return "this machine has no /dev/kvm";
 	const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
@@ -22,7 +22,7 @@ export function missingForDirect(): string | undefined {
 }
 
 /**
- * True when guests must run in the lab. $TSVMM_HOST overrides: "direct" or "lab". In the lab itself it is "direct".
+ * True when guests must run in the lab. $TSVMM_HOST decides when it is "direct" or "lab". False in the lab.
  *
  * @throws UsageError ERR_HOST_CHOICE when $TSVMM_HOST is anything else
  */
@@ -38,15 +38,15 @@ export function needsLab(): boolean {
 
 export interface ReexecOptions {
 	quiet?: boolean;
-	/** Ports that `argv` publishes in the lab; they are published here as well. */
+	/** Ports that `argv` publishes in the lab. They are published on this machine, too. */
 	ports?: readonly PortForward[];
 	/** Files and directories that `argv` names. */
 	shares?: readonly Share[];
 }
 
 /**
- * Runs this tsvmm with `argv` in the lab, in place of this process: the same standard streams, terminal, working
- * directory, environment and signals. Brings the lab up first if need be.
+ * Runs this tsvmm with `argv` in the lab, as if it were this process: with the same standard streams, terminal, working
+ * directory, environment and signals. Brings the lab up when it is down.
  *
  * @param argv the words after "tsvmm"
  * @returns its exit status
@@ -70,8 +70,9 @@ export async function reexecInLab(argv: readonly string[], options: ReexecOption
 }
 
 /**
- * node, its options, a "--" so that it leaves ours alone (--env-file), and our entry file. A checkout that runs from its
- * sources uses its bundle when that is no older: compiling the sources takes long in the lab.
+ * The command that starts this tsvmm: node, its options, "--" and our entry file. Without the "--" node would take some of
+ * our options for its own (--env-file). A checkout that runs from its sources uses its bundle in the lab unless a source
+ * is newer, because compiling takes long there.
  */
 function ownProgram(): string[] {
 	const entry = realpathSync(process.argv[1] ?? join(packageRoot(), "dist/tsvmm.js"));

@@ -1,6 +1,6 @@
 /*
- * The initramfs of the lab's VM: busybox, the kernel's modules, the guest agent and the two scripts of
- * guests/lab. It is the agent's root for the machine's whole life; the host's files are mounted on top of it.
+ * The initramfs of the lab's VM: busybox, the kernel's modules, the guest agent, and the scripts init and enter of
+ * guests/lab. It stays the root of the agent. The host's files are mounted on top of it.
  */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -40,7 +40,7 @@ export async function packInitramfs(kernel: LabKernel): Promise<Buffer> {
 	return packCpio(entries);
 }
 
-/** Path of the guest agent, built first when its sources are here and newer. */
+/** Path of the guest agent. In a checkout it is built first when its sources are newer. */
 async function buildAgent(): Promise<string> {
 	const script = join(packageRoot(), "scripts/build-agent.mjs");
 	if (existsSync(script)) await run(process.execPath, [script]);

@@ -9,13 +9,13 @@ import { fetchKernel } from "../kernel/store.ts";
 /** Virtio devices, 9p, KVM, and networks and file systems for what is tested in the lab. */
 export const LAB_MODULES = [
 	"virtio_pci",
-	/* ext4 and libcrc32c ask for it by its algorithm, which no dependency says. */
+	/* ext4 and libcrc32c ask the crypto API for crc32c, and modules.dep does not list that. */
 	"crc32c_generic",
 	"virtio_console",
 	"9p",
 	"9pnet_virtio",
 	"kvm_amd",
-	/* The supervisor reads XCR0 by it. */
+	/* The supervisor reads XCR0 through it (lab-vm.ts). */
 	"cpuid",
 	"virtio_net",
 	"virtio_rng",

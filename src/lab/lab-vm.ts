@@ -1,9 +1,8 @@
 /*
- * The agent in the lab's VM as the supervisor sees it: behind a virtio-serial port of a QEMU that now and then loses a
- * wake-up of its emulated interrupt controller and then sleeps on. Something arriving at the port wakes it, so a PING
- * goes there five times a second for the machine's whole life; the answers tell that it lives.
+ * The supervisor's side of the lab's VM: it talks to the agent there through a virtio-serial port. QEMU now and then
+ * loses a wake-up of its emulated interrupt controller, and the VM sleeps until something arrives at the port. So the
+ * supervisor sends a PING five times a second. The answers show that the VM is alive.
  */
-
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../agent/broker.ts";
@@ -16,20 +15,20 @@ import { collect, type ExecResult, within } from "./collect.ts";
 import type { Qemu } from "./qemu.ts";
 
 const PING_MS = 200;
-/** Its PONG is dropped by the broker. */
+/** The broker drops the PONG. */
 const PING = encodeFrame(FRAME.PING, 0, KEEPALIVE_SESSION);
 
-/** Where guests/lab/enter puts the host's files together. */
+/** The directory in which guests/lab/enter puts the host's files together. */
 export const LAB_ROOT = "/lab";
 
 /**
- * CPUID leaf 0xD of each CPU: the second word is the size of the state that XCR0 has enabled. QEMU 7.2 lets a guest
- * change XCR0 of the machine around it, whose programs then lose registers or AVX, at some time or other.
+ * Prints CPUID leaf 0xD of each CPU. Its second word is the size of the register state that XCR0 enables. QEMU 7.2 lets a
+ * guest change XCR0 of the VM around it; programs of the VM then lose AVX or the contents of registers.
  */
 const XCR0_PROBE = "for c in /dev/cpu/*/cpuid; do dd if=$c bs=16 count=1 iflag=skip_bytes skip=13 2>/dev/null; done";
-/** As long as a silent machine is given. */
+/** The same time that a VM may be silent (supervisor.ts). */
 const PROBE_TIMEOUT_MS = 60_000;
-/** 128 + SIGKILL, EAGAIN and ENOMEM: the machine has no memory left, which is not its fault. */
+/** 128 + SIGKILL, EAGAIN and ENOMEM: the VM is out of memory, but not broken. */
 const KILLED = 137;
 const NO_MEMORY: ReadonlySet<number> = new Set([11, 12]);
 
@@ -45,7 +44,7 @@ export class LabVm {
 	private constructor(port: Duplex) {
 		this.#port = port;
 		this.#pinger = setInterval(() => {
-			/* A machine that does not read gets no more than this. */
+			/* A VM that does not read is sent no more than 64. */
 			if (port.writableLength < 64 * PING.length || this.#broker !== undefined) port.write(PING);
 		}, PING_MS);
 		port.write(PING);
@@ -54,7 +53,7 @@ export class LabVm {
 	/**
 	 * Waits until the agent answers.
 	 *
-	 * @throws HostError ERR_LAB_BOOT when it does not in time, or QEMU ends
+	 * @throws HostError ERR_LAB_BOOT when it does not answer in time, or QEMU ends
 	 */
 	static async open(qemu: Qemu, timeoutMs: number): Promise<LabVm> {
 		const vm = new LabVm(qemu.agent);
@@ -91,9 +90,9 @@ export class LabVm {
 	}
 
 	/**
-	 * Sets up what `run` and `serve` need, and the clock, which stood still in the template.
+	 * Sets up what `run` and `serve` need. Sets the clock, which stood still in the template.
 	 *
-	 * @param exited called with how each program ended
+	 * @param exited called with the exit status of each program that ends
 	 */
 	async greet(exited: (status: ExitStatus) => void): Promise<void> {
 		this.#broker = new AgentBroker(this.#port, exited);
@@ -107,9 +106,9 @@ export class LabVm {
 	}
 
 	/**
-	 * Looks whether programs run; callers at the same time share one look.
+	 * Checks that programs run. Calls at the same time share one check.
 	 *
-	 * @returns why they do not; undefined when they do, or when there is no memory to tell
+	 * @returns why they do not run; undefined when they do, or when the VM has no memory for the check
 	 */
 	probe(): Promise<string | undefined> {
 		this.#probing ??= this.#probe().finally(() => {
@@ -122,7 +121,7 @@ export class LabVm {
 		try {
 			const xcr0 = await this.#xcr0();
 			if (xcr0 !== undefined && xcr0 !== this.#ownXcr0) return "a guest has changed XCR0";
-			/* One of the host's files, with a dynamic linker. */
+			/* A program of the host that needs the dynamic linker: both come by 9p. */
 			const { status } = await this.#collect({ args: ["/bin/true"], root: LAB_ROOT }, PROBE_TIMEOUT_MS);
 			return status === 0 || status === KILLED ? undefined : `/bin/true ends with status ${status}`;
 		} catch (error) {
@@ -131,13 +130,13 @@ export class LabVm {
 		}
 	}
 
-	/** Stands for XCR0 of all CPUs; undefined when there was no memory to ask. */
+	/** A text that changes with XCR0 of any CPU. Undefined when the VM has no memory to read it. */
 	async #xcr0(): Promise<string | undefined> {
 		const { status, stdout } = await this.#collect({ args: ["/bin/sh", "-c", XCR0_PROBE] }, PROBE_TIMEOUT_MS);
 		return status === KILLED ? undefined : `${status} ${stdout.toString("hex")}`;
 	}
 
-	/** Runs a program in the lab's VM itself. @throws HostError ERR_LAB_ENTER when it fails, ERR_LAB_TIMEOUT */
+	/** Runs a program in the initramfs of the VM. @throws HostError ERR_LAB_ENTER when it fails, ERR_LAB_TIMEOUT */
 	async run(args: ExecSpec["args"], timeoutMs: number): Promise<void> {
 		const { status, stdout, stderr } = await this.#collect({ args }, timeoutMs);
 		if (status !== 0) {
@@ -156,12 +155,12 @@ export class LabVm {
 		return await within(work, timeoutMs, () => undefined);
 	}
 
-	/** Passes the agent's protocol to one more client. */
+	/** Connects one more client to the agent. */
 	serve(client: Duplex): void {
 		this.#broker?.attach(client);
 	}
 
-	/** Stops talking; the machine runs on. */
+	/** Ends the connection to the agent. The VM runs on. */
 	close(): void {
 		clearInterval(this.#pinger);
 		this.#client?.close();

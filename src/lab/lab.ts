@@ -1,7 +1,7 @@
 /*
- * A lab as its users see it: up, exec, down. Bringing a lab up starts a supervisor (supervisor.ts) that outlives the
- * caller; the caller then talks to the agent in the lab through the supervisor's socket. However many callers bring the
- * same lab up at the same time, one of them gets the lab's lock, which it hands to the supervisor that it starts.
+ * A lab as its users see it: up, exec, down. `up` starts a supervisor (supervisor.ts), which outlives the caller. The
+ * caller talks to the agent in the lab through the supervisor's socket. When several callers bring the same lab up at the
+ * same time, one of them gets the lab's lock and starts the supervisor, and the others wait for it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -23,24 +23,24 @@ import type { QemuSize } from "./qemu.ts";
 import { commonShares, type Share } from "./shares.ts";
 
 export interface LabOptions {
-	/** Several labs may be up at once, each with a name; "default". */
+	/** Several labs can be up at once, each with its own name. "default" when missing. */
 	name?: string;
 	/** RAM of the lab's VM: $TSVMM_LAB_MEMORY_MIB or 3072. */
 	memoryMiB?: number;
-	/** vCPUs of the lab's VM: $TSVMM_LAB_CPUS or 1; see qemu.ts before you ask for more. */
+	/** vCPUs of the lab's VM: $TSVMM_LAB_CPUS or 1. QEMU 7.2 hangs with more (qemu.ts). */
 	cpus?: number;
-	/** Files and directories that the lab is given besides what every command needs (shares.ts). */
+	/** Files and directories for the lab, besides those that every command needs (shares.ts). */
 	shares?: readonly Share[];
-	/** Called when the lab that was brought up is given all files of this host, with why. */
+	/** Called when the new lab can see all files of this host, with the reason. */
 	onUnconfined?: (why: string) => void;
 	/** Called about ten times a second while the lab comes up. */
 	onProgress?: (record: SupervisorRecord | undefined, elapsedMs: number) => void;
-	/** Called before a lab that has failed by itself is brought up again, with what it "did not ... any more". */
+	/** Called before a broken lab is brought up again, with what it "did not ... any more". */
 	onRestart?: (broken: string) => void;
 }
 
 export interface SpawnOptions {
-	/** This process's when missing. */
+	/** This process's working directory when missing. */
 	cwd?: string;
 	/** Added to this process's environment (filtered, see environment.ts). */
 	env?: Record<string, string>;
@@ -50,16 +50,16 @@ export interface SpawnOptions {
 
 export interface ExecOptions extends Omit<SpawnOptions, "tty"> {
 	input?: string | Uint8Array;
-	/** After so long the program is killed and `exec` fails with ERR_LAB_TIMEOUT. */
+	/** When the program runs longer, it is killed and `exec` fails with ERR_LAB_TIMEOUT. */
 	timeoutMs?: number;
 }
 
-/** What `lab status` tells. */
+/** What `lab status` prints. */
 export interface LabStatus {
 	name: string;
 	state: "down" | SupervisorRecord["state"];
 	record?: SupervisorRecord;
-	/** What a lab that failed by itself "did not ... any more"; until the next `up`. */
+	/** What a broken lab "did not ... any more", until the next `up`. */
 	broken?: string;
 }
 
@@ -95,7 +95,7 @@ export class Lab {
 		} catch (error) {
 			client.close();
 			if (error instanceof TsvmmError && error.code === "ERR_AGENT_VERSION") throw error;
-			/* A supervisor on its way out. */
+			/* The supervisor is about to end. */
 			return undefined;
 		}
 		return new Lab(name, client);
@@ -120,7 +120,7 @@ export class Lab {
 			if (lab !== undefined) {
 				let ready = false;
 				try {
-					ready = await isOfUse(paths, shares);
+					ready = await prepare(paths, shares);
 				} finally {
 					if (!ready) lab.close();
 				}
@@ -182,7 +182,7 @@ export class Lab {
 		return wasUp;
 	}
 
-	/** What a lab is doing; cleans up after one that was killed. */
+	/** The state of a lab. Removes what a killed lab has left. */
 	static async status(name = DEFAULT_LAB): Promise<LabStatus> {
 		const paths = new LabPaths(name);
 		if (!isLocked(paths.lock)) {
@@ -213,13 +213,13 @@ export class Lab {
 		return await collect(await this.spawn(argv, options), options.input, options.timeoutMs);
 	}
 
-	/** Gives the lab more files and directories. @throws HostError ERR_LAB_SHARE; ERR_LAB_GONE when it ends */
+	/** Shares more files and directories with the lab. @throws HostError ERR_LAB_SHARE; ERR_LAB_GONE when it ends */
 	async share(shares: readonly Share[]): Promise<void> {
-		if (await isOfUse(new LabPaths(this.name), shares)) return;
+		if (await prepare(new LabPaths(this.name), shares)) return;
 		throw new HostError("ERR_LAB_GONE", "Cannot share files with the lab: it has ended");
 	}
 
-	/** Ends this connection. Programs that it started are ended; the lab stays up. */
+	/** Ends this connection and the programs that were started through it. The lab stays up. */
 	close(): void {
 		this.#client.close();
 	}
@@ -232,15 +232,15 @@ export class Lab {
 }
 
 /**
- * Gives the lab at `paths`, which answers, what it needs.
+ * Asks the supervisor to share files with the lab and to check it.
  *
- * @returns whether it runs programs; it is about to end when it does not
+ * @returns whether the lab runs programs; when it does not, it is about to end
  * @throws HostError ERR_LAB_VERSION, ERR_LAB_SHARE
  */
-async function isOfUse(paths: LabPaths, shares: readonly Share[]): Promise<boolean> {
+async function prepare(paths: LabPaths, shares: readonly Share[]): Promise<boolean> {
 	const record = paths.readRecord();
 	if (record !== undefined && record.protocol !== CONTROL_PROTOCOL) {
-		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${paths.name}: another version of tsvmm keeps it`, {
+		throw new HostError("ERR_LAB_VERSION", `Cannot use lab ${paths.name}: another version of tsvmm has started it`, {
 			hint: `End it with: tsvmm lab down --name ${paths.name}`,
 		});
 	}
@@ -260,14 +260,18 @@ function sendSignal(pid: number, signal: NodeJS.Signals): void {
 	}
 }
 
-/** How to run this tsvmm again: the bundle, or the sources through tsx. */
+/** node's arguments that start this tsvmm: the bundle, or the sources through tsx. */
 function ownCommand(): string[] {
 	if (!import.meta.url.endsWith(".ts")) return [join(packageRoot(), "dist/tsvmm.js")];
 	const tsx = createRequire(import.meta.url).resolve("tsx");
 	return ["--import", pathToFileURL(tsx).href, join(packageRoot(), "src/main.ts")];
 }
 
-/** @param lock of the lab, which the supervisor has from now on and this process no more */
+/**
+ * Starts a supervisor, which outlives this process.
+ *
+ * @param lock the lab's lock: the supervisor inherits it, this process closes it
+ */
 function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: QemuSize): ChildProcess {
 	let log: number | undefined;
 	try {
@@ -280,7 +284,6 @@ function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: Qem
 			stdio: ["ignore", log, log, lock],
 		});
 		child.once("error", () => undefined);
-		/* It outlives this process. */
 		child.unref();
 		return child;
 	} finally {
@@ -289,7 +292,7 @@ function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: Qem
 	}
 }
 
-/** What a supervisor left about its end, then removes that. */
+/** The error that a supervisor has left. Removes its files. */
 function failure(paths: LabPaths, supervisor: ChildProcess): HostError {
 	const left = paths.readFailure();
 	let log = "";

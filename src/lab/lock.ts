@@ -1,6 +1,7 @@
 /*
- * The lock of a lab, on an open file that is handed on: `lab up` takes it, its supervisor inherits it, QEMU inherits it
- * from the supervisor. The kernel frees it when the last of them has ended, however it ends.
+ * The lock of a lab. It belongs to an open file: `lab up` opens and locks the file, the supervisor inherits the
+ * descriptor, and QEMU inherits it from the supervisor. The kernel frees the lock when the last of them has ended, however
+ * it ends.
  *
  *     lab up: takeLock -- descriptor 3 --> supervisor -- descriptor 5 --> QEMU
  */
@@ -11,15 +12,15 @@ import { tryLockFile } from "../host/file-lock.ts";
 /**
  * Takes the lock.
  *
- * @returns a descriptor; whoever has it or inherits it has the lock. Undefined when somebody else has the lock, or is
- * removing the file
+ * @returns a descriptor: every process that has it has the lock. Undefined when another process has the lock or removes
+ * the file
  * @throws HostError ERR_LOCK; what open(2) says
  */
 export function takeLock(path: string): number | undefined {
 	const fd = openUnlessGone(path, "a");
 	if (fd === undefined) return undefined;
 	try {
-		/* Its last holder may have removed the file since it was opened: then the lock says nothing. */
+		/* The last holder may have removed the file after we opened it. A lock on a removed file excludes nobody. */
 		if (tryLockFile(fd, "exclusive", path) && isOpenFile(fd, path)) return fd;
 	} catch (error) {
 		closeSync(fd);
@@ -29,7 +30,7 @@ export function takeLock(path: string): number | undefined {
 	return undefined;
 }
 
-/** True while somebody has the lock. Several processes may ask at once. */
+/** True while a process has the lock. Asks by a shared lock, so several processes can ask at once. */
 export function isLocked(path: string): boolean {
 	const fd = openUnlessGone(path, "r");
 	if (fd === undefined) return false;

@@ -1,14 +1,15 @@
 /*
- * Where a lab lives on the host: RUNTIME/lab/NAME/ with
+ * The files of a lab on the host. They are in RUNTIME/lab/NAME/:
  *
- *     lock         held as long as the lab's supervisor or its QEMU lives (lock.ts)
- *     supervisor.json  who keeps the lab, and how far it is
- *     socket       the agent's protocol, for many clients; there once the lab is ready
- *     control      what commands ask of the supervisor itself
- *     error.json   why the supervisor gave up, or what a lab that has broken no longer did
- *     supervisor.log, console.log
+ *     lock             locked as long as the lab's supervisor or its QEMU lives (lock.ts)
+ *     supervisor.json  the supervisor's record: process number, state, size (SupervisorRecord)
+ *     socket           clients speak the agent's protocol here; made when the lab is ready
+ *     control          requests to the supervisor itself (control.ts)
+ *     error.json       the error with which the supervisor ended, or what a broken lab no longer did
+ *     supervisor.log   what the supervisor prints
+ *     console.log      what the kernel of the lab's VM prints
  *
- * A directory whose lock is free belongs to nobody: the next command removes it.
+ * When the lock is free, the lab is down, and the next command removes the directory.
  */
 import {
 	closeSync,
@@ -27,7 +28,7 @@ import { runtimeDirectory } from "../host/directories.ts";
 import { takeLock } from "./lock.ts";
 import type { Share } from "./shares.ts";
 
-/** Code in error.json of a lab that has run and then failed by itself: the next command restarts it and says so. */
+/** Code in error.json of a broken lab, one that has run and then failed. The next command restarts it and says so. */
 export const BROKEN = "ERR_LAB_GONE";
 
 export const DEFAULT_LAB = "default";
@@ -40,7 +41,7 @@ export interface SupervisorRecord {
 	pid: number;
 	qemuPid?: number;
 	state: LabState;
-	/** Which requests it answers (control.ts). */
+	/** The version of requests that it answers (control.ts). */
 	protocol: number;
 	/** When this state began, in ms since 1970. */
 	sinceMs: number;
@@ -48,9 +49,9 @@ export interface SupervisorRecord {
 	cpus: number;
 	/** Directory of the template. */
 	template?: string;
-	/** What it is given of the host's files. */
+	/** The host's files that the lab can see. */
 	shares?: readonly Share[];
-	/** Why it is given all of them: what the host answered when a namespace was to be made. */
+	/** Why the lab can see all files of the host: the kernel's error when a namespace was to be made. */
 	unconfined?: string;
 	/** From the start of QEMU until the lab answered, in ms. */
 	restoreMs?: number;
@@ -94,7 +95,7 @@ export class LabPaths {
 		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
 	}
 
-	/** Removes what a lab left that was killed. @returns false when the lab lives */
+	/** Removes what a killed lab has left. @returns false when the lab is up */
 	clean(): boolean {
 		if (!existsSync(this.directory)) return true;
 		const lock = takeLock(this.lock);
@@ -107,12 +108,12 @@ export class LabPaths {
 		return true;
 	}
 
-	/** Removes the directory; for the holder of the lock. */
+	/** Removes the directory. Only the holder of the lock may call it. */
 	remove(): void {
 		try {
 			const others = readdirSync(this.directory).filter((name) => name !== basename(this.lock));
 			for (const name of others) rmSync(join(this.directory, name), { recursive: true });
-			/* From here on the directory belongs to the next who takes the lock: what he puts there stays. */
+			/* Last, because without this file the next `lab up` makes and locks a new one. What it puts here stays. */
 			rmSync(this.lock);
 			rmdirSync(this.directory);
 		} catch (error) {
@@ -129,13 +130,13 @@ export class LabPaths {
 	readFailure(): SupervisorFailure | undefined {
 		return readJson(this.failure) as SupervisorFailure | undefined;
 	}
-	/** As readBroken, once. */
+	/** As readBroken. Removes the note, so that it is read once. */
 	takeBroken(): string | undefined {
 		const broken = this.readBroken();
 		if (broken !== undefined) rmSync(this.failure, { force: true });
 		return broken;
 	}
-	/** What a lab that is down did no more, when it has failed by itself. */
+	/** What a broken lab "did not ... any more". Undefined when the lab is not broken. */
 	readBroken(): string | undefined {
 		const failure = this.readFailure();
 		return failure?.code === BROKEN ? failure.message : undefined;
@@ -153,7 +154,7 @@ function readJson(path: string): unknown {
 	}
 }
 
-/** By rename, so that no reader sees half of it. */
+/** Writes a new file and renames it, so that a reader sees the old text or the new one. */
 function writeJson(path: string, value: unknown): void {
 	writeFileSync(`${path}.new`, `${JSON.stringify(value)}\n`, { mode: 0o600 });
 	renameSync(`${path}.new`, path);

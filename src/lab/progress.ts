@@ -1,13 +1,13 @@
 /*
- * Brings a lab up while a person may be watching: on a terminal one line that counts the seconds and is gone when the
- * lab is there, in a pipe nothing. A lab that had to be restarted, or is given all files of this machine, is worth a line
- * of its own everywhere.
+ * Brings a lab up and shows progress. On a terminal a line counts the seconds, and is erased when the lab is up. Two
+ * things are reported everywhere, in a line each: that the lab was broken and has been restarted, and that it can see all
+ * files of this machine.
  */
 import { Lab, type LabOptions } from "./lab.ts";
 
 const WHAT = { building: "building the lab", restoring: "starting the lab", ready: "starting the lab" } as const;
 
-/** Up, with progress on stderr unless `quiet`. */
+/** Lab.up with progress on stderr, unless `quiet`. */
 export async function upWithProgress(options: LabOptions, quiet: boolean): Promise<{ lab: Lab; close: () => void }> {
 	const shown = process.stderr.isTTY === true && !quiet;
 	let printed = false;

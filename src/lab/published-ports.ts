@@ -1,7 +1,7 @@
 /*
- * Ports that a program in the lab publishes there, brought to this machine: a listener here, and for each connection a
- * relay in the lab (busybox nc) whose standard streams are the connection's bytes. TCP only; the listeners end with
- * the command that asked for them.
+ * Publishes on this machine the ports that a program publishes in the lab. A listener here accepts connections. For each
+ * connection busybox nc runs in the lab and connects to the port there; its standard streams carry the bytes. TCP only.
+ * The listeners end with the command.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { pipeline } from "node:stream";
@@ -11,9 +11,9 @@ import type { PortForward } from "../machine/devices/net.ts";
 import type { Lab } from "./lab.ts";
 
 /**
- * Listens on the host's side of each TCP port. Connections are refused by the lab until something listens there.
+ * Listens on each TCP port. A connection is closed at once when no program in the lab listens on the port.
  *
- * @returns what ends all listeners and connections
+ * @returns a function that closes all listeners and connections
  * @throws HostError ERR_PORT_IN_USE, ERR_PORT
  */
 export async function publishPorts(lab: Lab, ports: readonly PortForward[]): Promise<() => void> {
@@ -43,7 +43,7 @@ export async function publishPorts(lab: Lab, ports: readonly PortForward[]): Pro
 async function relay(lab: Lab, { hostAddress = "127.0.0.1", hostPort }: PortForward, socket: Socket): Promise<void> {
 	const address = hostAddress === "0.0.0.0" ? "127.0.0.1" : hostAddress;
 	const session = await lab.spawn(["busybox", "nc", address, `${hostPort}`]);
-	/* Either side may go away at any time: that ends the other, and is no news. */
+	/* Either side may close at any time. pipeline then closes the other. */
 	const gone = () => undefined;
 	session.exit.catch(gone);
 	session.stderr.resume();

@@ -1,9 +1,10 @@
 /*
- * The QEMU process that is the lab's VM: started once to make the template, then once per lab to go on from
- * it. It never outlives the supervisor: the kernel kills it when its parent ends (PR_SET_PDEATHSIG, through setpriv).
- * Its control protocol and the agent's serial port are socket pairs, so nothing of it lies on disk.
+ * The QEMU process that runs the lab's VM. One QEMU boots the VM and saves it as the template; later each lab has a QEMU
+ * that resumes the template. QEMU never outlives the supervisor: the kernel kills it when its parent ends
+ * (PR_SET_PDEATHSIG, set by setpriv). QMP and the agent's serial port are socket pairs.
  *
- * One vCPU is the default: QEMU 7.2 emulating SVM hangs with two (stale translations after the kernel patches itself).
+ * One vCPU is the default. With two, QEMU 7.2 hangs when it emulates SVM: it goes on to use translations of code that the
+ * kernel has patched.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -17,13 +18,13 @@ import { Qmp } from "./qmp.ts";
 
 export const QEMU = "qemu-system-x86_64";
 
-/** The files that a machine is made of. */
+/** The files of a VM. */
 export interface QemuFiles {
 	vmlinux: string;
 	initramfs: string;
-	/** Holds the machine's RAM. */
+	/** The VM's RAM. */
 	ram: string;
-	/** Holds all the rest of a saved machine. */
+	/** All other state of a saved VM. */
 	state: string;
 }
 
@@ -32,12 +33,12 @@ export interface QemuSize {
 	cpus: number;
 }
 
-/** What a lab has for its machine, be it the template's or its own. */
+/** What QEMU is given besides its files, for the template's VM and for a lab's. */
 export interface QemuMachine {
 	size: QemuSize;
 	/** File for what the kernel prints. */
 	console: string;
-	/** Descriptor of the lab's lock (lock.ts). */
+	/** Descriptor of the lab's lock, which QEMU inherits (lock.ts). */
 	lock: number;
 }
 
@@ -52,17 +53,17 @@ const CMDLINE = [
 	"random.trust_cpu=on",
 ].join(" ");
 
-/** A comma in an option's value is written with two. */
-function doubled(path: string): string {
+/** QEMU wants a comma in an option's value doubled. */
+function escapeComma(path: string): string {
 	return path.replaceAll(",", ",,");
 }
 
-/** What both machines have in common; a saved machine only goes on in one with the same arguments. */
+/** The arguments of both VMs. QEMU resumes a saved VM only with the arguments that it was saved with. */
 export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 	return [
 		...["-M", "q35,memory-backend=ram,smbus=off,sata=off,usb=off,vmport=off"],
-		/* Without cx16: an interrupted CMPXCHG16B of a nested guest comes back with garbage in RFLAGS (QEMU 7.2), and
-		 * Linux 6.12 uses it in its allocator. */
+		/* Without cx16, because QEMU 7.2 puts garbage into RFLAGS when a nested guest's CMPXCHG16B is interrupted. The
+		 * allocator of Linux 6.12 uses the instruction. */
 		...["-cpu", "EPYC-Rome,+svm,-cx16"],
 		...["-accel", "tcg,thread=multi,tb-size=512", "-smp", `${cpus}`, "-m", `${memoryMiB}M`],
 		...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-append", CMDLINE],
@@ -73,18 +74,21 @@ export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 		...["-device", "virtio-9p-pci,fsdev=system,mount_tag=system"],
 		...["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="],
 		...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
-		/* A new identity after each restore makes the kernel seed its random numbers anew. */
+		/* A new generation ID after each restore makes the kernel seed its random numbers anew. */
 		...["-device", "vmgenid,guid=auto"],
 	];
 }
 
-/** The directory that the lab sees, in two ways (shares.ts). Another one than the template's is no matter. */
+/**
+ * The directory that the lab sees, as the two 9p exports "files" and "system" (shares.ts). A resumed VM may have another
+ * directory than the template's.
+ */
 function exports(directory: string): string[] {
-	const options = `path=${doubled(directory)},security_model=none,multidevs=remap`;
+	const options = `path=${escapeComma(directory)},security_model=none,multidevs=remap`;
 	return ["-fsdev", `local,id=files,${options}`, "-fsdev", `local,id=system,readonly=on,${options}`];
 }
 
-/** No program is started and no right gained by a QEMU that a guest has taken over, where the kernel has seccomp. */
+/** Keeps a QEMU that a guest has taken over from starting programs and gaining rights. Needs seccomp in the kernel. */
 function sandbox(): string[] {
 	if (!/^Seccomp:/m.test(readFileSync("/proc/self/status", "utf8"))) return [];
 	return ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
@@ -99,7 +103,7 @@ export class Qemu {
 	readonly qmp: Qmp;
 	/** The host's end of the agent's serial port. */
 	readonly agent: Duplex;
-	/** Resolves when the process has ended, with how. */
+	/** Resolves when the process has ended, with its exit status or signal in words. */
 	readonly ended: Promise<string>;
 	readonly pid: number;
 	readonly #child: ChildProcess;
@@ -126,7 +130,7 @@ export class Qemu {
 	}
 
 	/**
-	 * Boots a machine from its kernel, with RAM that is kept in `files.ram`. It is given no files of the host.
+	 * Boots a VM from its kernel. Its RAM is the file `files.ram`. It sees no files of the host.
 	 */
 	static boot(files: QemuFiles, { size, console, lock }: QemuMachine): Qemu {
 		const args = [...memory(files.ram, size, "on"), ...kernel(files), "-serial", `file:${console}`];
@@ -134,9 +138,9 @@ export class Qemu {
 	}
 
 	/**
-	 * A machine that waits to go on from a saved one (`restore`), with RAM of its own that begins as `files.ram`.
+	 * Starts QEMU for a saved VM; `restore` resumes it. Its RAM is a private mapping of `files.ram`.
 	 *
-	 * @param tree what it is given of the host's files; all of them when undefined
+	 * @param tree the host's files that it sees; all of them when undefined
 	 */
 	static resume(files: QemuFiles, { size, console, lock }: QemuMachine, tree: FileTree | undefined): Qemu {
 		const inside = tree === undefined ? files : within(CONFINED.template, files);
@@ -154,19 +158,19 @@ export class Qemu {
 		}
 	}
 
-	/** The last that QEMU has printed, for messages. */
+	/** The last 4000 characters that QEMU has printed on standard error. */
 	get stderr(): string {
 		return this.#stderr.trim();
 	}
 
 	async #ignoreShared(): Promise<void> {
 		await this.qmp.execute("qmp_capabilities");
-		/* RAM is in a file already: only the rest is written and read. */
+		/* RAM is in a file already, so migration writes and reads only the other state. */
 		const capabilities = [{ capability: "x-ignore-shared", state: true }];
 		await this.qmp.execute("migrate-set-capabilities", { capabilities });
 	}
 
-	/** Stops the machine, writes all but its RAM to `state` and ends QEMU. */
+	/** Stops the VM, writes all its state but RAM to the file `state`, and ends QEMU. */
 	async save(state: string): Promise<void> {
 		await this.#ignoreShared();
 		await this.qmp.execute("stop");
@@ -181,7 +185,7 @@ export class Qemu {
 		await this.ended;
 	}
 
-	/** Goes on from the saved machine. */
+	/** Reads the saved state and resumes the VM. */
 	async restore(): Promise<void> {
 		await this.#ignoreShared();
 		await this.qmp.execute("migrate-incoming", { uri: `fd:${STATE_FD}` });
@@ -193,7 +197,7 @@ export class Qemu {
 		await this.qmp.execute("cont");
 	}
 
-	/** Ends QEMU at once and waits for it. */
+	/** Kills QEMU and waits for its end. */
 	async kill(): Promise<void> {
 		if (!this.#over) this.#child.kill("SIGKILL");
 		await this.ended;
@@ -207,21 +211,23 @@ function quote(path: string): string {
 }
 
 function memory(path: string, { memoryMiB }: QemuSize, share: "on" | "off"): string[] {
-	return ["-object", `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${doubled(path)},share=${share}`];
+	return ["-object", `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${escapeComma(path)},share=${share}`];
 }
 
 function kernel({ vmlinux, initramfs }: QemuFiles): string[] {
-	return ["-kernel", vmlinux, "-initrd", doubled(initramfs)];
+	return ["-kernel", vmlinux, "-initrd", escapeComma(initramfs)];
 }
 
-/** The same files where QEMU sees them. */
+/** The paths of the same files in QEMU's namespace. */
 function within(directory: string, files: QemuFiles): QemuFiles {
 	const moved = Object.entries(files).map(([name, path]) => [name, join(directory, basename(path))]);
 	return Object.fromEntries(moved) as QemuFiles;
 }
 
 /**
- * @param wrap the words that come first; QEMU dies with this process without them, too
+ * Starts QEMU, which dies with this process.
+ *
+ * @param wrap the command line before QEMU's own (FileTree.confine)
  * @param inherited descriptors that become 5, 6 and so on
  */
 function launch(wrap: readonly string[], args: readonly string[], inherited: readonly number[]): ChildProcess {

@@ -1,6 +1,6 @@
 /*
- * QMP, QEMU's control protocol: one JSON object per line, a greeting first, then each command is answered in order;
- * events come in between. Only what the lab needs.
+ * QMP, QEMU's control protocol. Each line is a JSON object. QEMU sends a greeting, then answers the commands in order;
+ * events may come between the answers. Only what the lab needs.
  */
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
@@ -23,12 +23,12 @@ export class Qmp {
 	readonly #waiting: Waiting[] = [];
 	#closed = false;
 
-	/** @param stream connected to a `-mon mode=control` character device; Qmp owns it */
+	/** @param stream the other end of QEMU's `-mon mode=control` character device; Qmp closes it */
 	constructor(stream: Duplex) {
 		this.#stream = stream;
 		stream.on("error", () => this.#close());
 		stream.on("close", () => this.#close());
-		/* readline passes its input's errors on; they are dealt with above. */
+		/* readline repeats the errors of its input, which are handled above. */
 		const lines = createInterface({ input: stream });
 		lines.on("line", (line) => this.#take(line));
 		(lines as NodeJS.EventEmitter).on("error", () => undefined);

@@ -1,8 +1,9 @@
 /*
- * What of the host's files a command in the lab needs: the system and tsvmm itself read-only, the cache and the temporary
- * directories, and what the command names. The supervisor adds it to what the lab has already (file-tree.ts). The lab
- * has all of it twice by 9p: once written through and never cached, so that new files appear at once; once read-only
- * and cached for good, which makes programs start fast. The second is laid over the directories where the system lives.
+ * Which files of the host a command in the lab needs: the system and tsvmm itself (read-only), the cache, the temporary
+ * directories, and the files that the command names. The supervisor adds them to the lab's tree (file-tree.ts).
+ *
+ * The VM has two 9p exports of that tree. "files" is written through and never cached, so new files appear at once.
+ * "system" is read-only and cached for good, so programs start fast; guests/lab/enter mounts it over /usr, /etc and so on.
  */
 import { closeSync, lstatSync, openSync, realpathSync, statSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -11,19 +12,22 @@ import { explain, UsageError } from "../base/errors.ts";
 import { cacheDirectory, runtimeDirectory } from "../host/directories.ts";
 import { packageRoot } from "../host/native.ts";
 
-/** none: an empty directory is in its place. directory: it exists, but only what is shared besides is in it. */
+/**
+ * ro, rw: the file, or the directory with all that is in it. directory: a directory that contains only what is shared
+ * by itself. none: an empty directory hides what is there.
+ */
 export type ShareAccess = "none" | "directory" | "ro" | "rw";
 
 export interface Share {
-	/** Absolute. What is not there is not shared. */
+	/** Absolute. A path that does not exist is left out. */
 	path: string;
 	access: ShareAccess;
 }
 
-/** Where a Debian system keeps its programs; those that are links lead to another of these. */
+/** Where a Debian system has its programs and libraries. Some are symbolic links into others of the list. */
 export const SYSTEM_DIRECTORIES = ["/usr", "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/** What every command needs, whatever it is. */
+/** What every command needs. */
 export function commonShares(): Share[] {
 	const readable = [...SYSTEM_DIRECTORIES, dirname(realpathSync(process.execPath)), ...packageDirectories()];
 	const writable = [cacheDirectory(), "/tmp", resolve(tmpdir())];
@@ -36,8 +40,8 @@ export function commonShares(): Share[] {
 }
 
 /**
- * What is not shared with a directory that contains it: the lab's own template, from which the next lab comes, and the
- * sockets on which supervisors take orders.
+ * What stays protected when a directory that contains it is shared: the templates, from which the next lab comes, and the
+ * supervisors' sockets.
  */
 export function shareLimits(): Share[] {
 	return [
@@ -46,7 +50,10 @@ export function shareLimits(): Share[] {
 	];
 }
 
-/** Installed by npm, its dependencies lie beside it; in a checkout they are in it, or where a link there leads. */
+/**
+ * The directories of tsvmm and its dependencies. npm installs the dependencies beside the package. In a checkout they are
+ * in node_modules, which may be a symbolic link.
+ */
 function packageDirectories(): string[] {
 	const root = realpathSync(packageRoot());
 	const parts = root.split(sep);
@@ -71,35 +78,35 @@ export function parseShare(text: string): Share {
 	return { path, access: readOnly ? "ro" : "rw" };
 }
 
-/** A file that a command names. */
+/** The share for a file that a command names. */
 export function fileShare(path: string, access: "ro" | "rw"): Share {
 	return { path: resolve(path), access };
 }
 
-/** A file that a command writes: made here, because only its directory could be shared otherwise. */
+/** The share for a file that a command writes. Makes the file, because what does not exist cannot be shared. */
 export function outputShare(path: string): Share {
 	try {
 		closeSync(openSync(path, "a", 0o600));
 	} catch {
-		/* The command itself says why it cannot be written. */
+		/* The command itself reports why the file cannot be written. */
 	}
 	return fileShare(path, "rw");
 }
 
-/** What the lab has of its own (guests/lab/enter). */
+/** The lab's own file systems (guests/lab/enter). */
 const LAB_OWN = ["/dev", "/proc", "/run", "/sys"];
 
-/** True when the lab has its own there, whatever is shared. */
+/** True when `path` is in one of the lab's own file systems, so that nothing can be shared there. */
 export function isLabOwn(path: string): boolean {
 	return LAB_OWN.some((own) => isWithin(path, own));
 }
 
-/** True when `path` is `directory` or lies in it. */
+/** True when `path` is `directory` or is in it. */
 export function isWithin(path: string, directory: string): boolean {
 	return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** Arguments for guests/lab/enter: system directories, "--", directories in them that must be seen fresh. */
+/** Arguments for guests/lab/enter: system directories, "--", and the directories in them that must not be cached. */
 export function enterArguments(): string[] {
 	const system = SYSTEM_DIRECTORIES.filter((path) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory());
 	const node = dirname(realpathSync(process.execPath));

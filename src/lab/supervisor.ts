@@ -1,8 +1,13 @@
 /*
- * The supervisor: the process that owns a lab. It makes the template if need be, lets QEMU go on from it, lets the
- * outer machine mount the host's files, and then passes the agent's protocol between one virtio-serial port and as many
- * clients as come to its unix socket. It ends when it is told to (SIGTERM), when QEMU does, or when the lab no longer
- * answers or runs programs; whatever happens, QEMU ends with it.
+ * The supervisor: the process that owns a lab.
+ *
+ * 1. It makes the template if there is none.
+ * 2. It starts QEMU, which resumes the template.
+ * 3. It has the VM mount the host's files.
+ * 4. It accepts clients at its unix socket and connects them with the agent in the VM.
+ *
+ * It ends when it gets SIGTERM, when QEMU ends, or when the lab no longer answers or runs programs. QEMU always ends with
+ * it.
  *
  *     clients --unix socket--> supervisor (broker) --socket pair--> QEMU: virtio-serial --> agent
  */
@@ -21,19 +26,19 @@ import { commonShares, enterArguments, type Share, shareLimits } from "./shares.
 import { prepareTemplate } from "./template.ts";
 
 const RESTORE_TIMEOUT_MS = 60_000;
-/** A lab that is silent for so long is dead: each answer takes well below a second even under load. */
+/** A lab that has not answered for so long is dead. Even under load an answer takes less than a second. */
 const SILENCE_MS = 60_000;
 const WATCH_MS = 1000;
-/** How often the lab runs a program to see whether it can. */
+/** How often the supervisor checks that the lab runs programs. */
 const PROBE_MS = 10_000;
-/** 128 + SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV: what programs of a broken lab end with. */
+/** 128 + SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV: how programs end in a broken lab. */
 const FAULTS: ReadonlySet<number> = new Set([132, 133, 134, 135, 136, 139]);
 const TOOL_TIMEOUT_MS = 5000;
 
-/** The lab's lock, which whoever started the supervisor has taken and handed on (lab.ts). */
+/** Descriptor of the lab's lock. The process that started the supervisor has taken it (lab.ts). */
 const LOCK_FD = 3;
 
-/** Keeps the lab `name` until it ends. @returns the exit status */
+/** Brings up the lab `name` and owns it until it ends. @returns the exit status */
 export async function superviseLab(name: string, size: QemuSize): Promise<number> {
 	const paths = new LabPaths(name);
 	if (!isOpenFile(LOCK_FD, paths.lock)) {
@@ -50,7 +55,7 @@ export async function superviseLab(name: string, size: QemuSize): Promise<number
 		await Promise.race([supervisor.up(abort.signal), stopped.then(() => Promise.reject(new Stopped()))]);
 		const why = await Promise.race([supervisor.dead, stopped]);
 		if (why !== "SIGTERM") process.stderr.write(`the lab has ended: ${why}\n`);
-		/* Before its clients lose it: they and the next command say why. */
+		/* Written before the clients lose the lab: they read it and report why. */
 		const { broken } = supervisor;
 		if (broken !== undefined) paths.writeFailure({ code: BROKEN, message: broken });
 		await teardown.run();
@@ -70,7 +75,7 @@ export async function superviseLab(name: string, size: QemuSize): Promise<number
 	}
 }
 
-/** What the operating system refused, and where. */
+/** An error of the operating system, with its path and a hint. */
 function unexpected(error: unknown): HostError {
 	const { path } = error as { path?: unknown };
 	const where = typeof path === "string" ? ` at ${path}` : "";
@@ -81,16 +86,16 @@ function unexpected(error: unknown): HostError {
 	});
 }
 
-/** Told to end before the lab was up. */
+/** A signal came before the lab was up. */
 class Stopped extends Error {}
 
 class Supervisor {
-	/** Resolves when the lab has ended by itself, with why. */
+	/** Resolves when the lab has ended by itself, with the reason. */
 	readonly dead: Promise<string>;
 	readonly #paths: LabPaths;
 	readonly #size: QemuSize;
 	readonly #teardown: Teardown;
-	/** What the lab no longer did; undefined when it has not failed by itself. */
+	/** What the lab "did not ... any more"; undefined while it is not broken. */
 	broken: string | undefined;
 	#die: (why: string) => void = () => undefined;
 	#record: SupervisorRecord;
@@ -107,7 +112,7 @@ class Supervisor {
 		});
 	}
 
-	/** @param signal ends what making a template has started */
+	/** @param signal ends the making of a template */
 	async up(signal: AbortSignal): Promise<void> {
 		const paths = this.#paths;
 		for (const stale of [paths.socket, paths.control]) rmSync(stale, { force: true });
@@ -140,7 +145,7 @@ class Supervisor {
 		this.#updateRecord({ state: "ready", qemuPid: qemu.pid, restoreMs: Math.round(performance.now() - start) });
 	}
 
-	/** The tree of the files that the lab is given; undefined where it must be given all, and the record says why. */
+	/** The tree of files that QEMU sees. Undefined when the host refuses namespaces: then QEMU sees all files. */
 	async #openTree(): Promise<FileTree | undefined> {
 		const tree = await FileTree.open(shareLimits());
 		if (!(tree instanceof FileTree)) {
@@ -158,13 +163,13 @@ class Supervisor {
 		this.#updateRecord({ shares: tree.shares });
 	}
 
-	/** The lab is of no use any more: it does not do `what`. */
+	/** Marks the lab as broken, because it does not do `what`, and ends it. */
 	#break(what: string, why: string): void {
 		this.broken ??= `did not ${what} any more (${why})`;
 		this.#die(`it ${this.broken}`);
 	}
 
-	/** Ends a lab that runs no programs. */
+	/** Checks that the lab runs programs, and ends it when it does not. */
 	async #probe(vm: LabVm): Promise<void> {
 		const why = await vm.probe();
 		if (why !== undefined) this.#break("run programs", why);
@@ -182,12 +187,12 @@ class Supervisor {
 		this.#paths.writeRecord(this.#record);
 	}
 
-	/** The client's bytes wait in its socket until it is handed on. */
+	/** Connects a client with the agent. Until then its bytes wait in the socket. */
 	async #serve(vm: LabVm, client: Socket): Promise<void> {
 		const tag = installedTag();
 		if (this.#installed !== tag) {
 			this.#installed = tag;
-			/* The cached share would go on without programs that were installed since. */
+			/* The VM caches /usr for good and would not see programs that were installed on the host since. */
 			await vm.run(["/bin/sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"], TOOL_TIMEOUT_MS).catch(() => undefined);
 		}
 		vm.serve(client);
@@ -213,7 +218,7 @@ class Supervisor {
 	}
 }
 
-/** When programs were last installed on the host: changes with the system's directories and dpkg's own record. */
+/** Changes when programs are installed on the host: the modification times of system directories and dpkg's record. */
 function installedTag(): string {
 	const paths = ["/var/lib/dpkg/status", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin"];
 	return paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs).join();

@@ -1,7 +1,7 @@
 /*
- * The template: the lab's VM, booted once and frozen just before it mounts the host's files. Every `lab up`
- * goes on from it in well under a second. It is named by a hash of everything it is made of, so a change of any part
- * gives another template; those that are no longer current are removed.
+ * The template: a VM that was booted once and saved just before it mounts the host's files. Every `lab up` resumes it,
+ * which takes less than a second. Its name is a hash of all that it is made of, so a change of any part gives another
+ * template. Old templates are removed.
  *
  *     CACHE/lab/template-HASH/vmlinux, initramfs, ram (sparse), state
  */
@@ -18,14 +18,14 @@ import { labKernel } from "./kernel.ts";
 import { LabVm } from "./lab-vm.ts";
 import { machineArguments, QEMU, Qemu, type QemuFiles, type QemuMachine } from "./qemu.ts";
 
-/** Changes when templates are made in a way that the other inputs do not show. */
+/** Raise it when templates are made in another way that the hash would not show. */
 const FORMAT = 2;
 const BOOT_TIMEOUT_MS = 180_000;
 
 export interface Template {
 	directory: string;
 	files: QemuFiles;
-	/** How long it took to make, in ms; undefined when it was there. */
+	/** How long it took to make, in ms; undefined when it was already there. */
 	buildMs?: number;
 }
 
@@ -39,10 +39,10 @@ function filesIn(directory: string): QemuFiles {
 }
 
 /**
- * The template for machines of this size, made when it is not there.
+ * The template for VMs of this size. Makes it when it is not there.
  *
- * @param signal ends the work; nothing half-made stays
- * @throws HostError when a tool or package is missing, or the machine does not come up
+ * @param signal ends the work and removes what is not complete
+ * @throws HostError when a tool or package is missing, or ERR_LAB_BOOT
  */
 export async function prepareTemplate(machine: QemuMachine, signal?: AbortSignal): Promise<Template> {
 	const start = performance.now();
@@ -91,10 +91,10 @@ async function bootAndSave(files: QemuFiles, machine: QemuMachine, signal: Abort
 	}
 }
 
-/** How many templates are kept, those that were used last: labs of other sizes may want theirs again. */
+/** So many templates are kept, those that were used last. Labs of different sizes have different templates. */
 const KEPT_TEMPLATES = 3;
 
-/** Removes old templates. A lab that runs from one keeps its files open and is not disturbed. */
+/** Removes old templates. A lab that runs from one has its files open and goes on. */
 async function removeOthers(cache: string, current: string): Promise<void> {
 	const found: { path: string; mtimeMs: number }[] = [];
 	for (const name of await readdir(cache)) {
