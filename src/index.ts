@@ -7,6 +7,7 @@
  */
 
 export { ExecError } from "./agent/client.ts";
+export type { Rlimit } from "./agent/exec-spec.ts";
 export type { ExitStatus, Session } from "./agent/session.ts";
 export type {
 	Answer,
@@ -50,6 +51,7 @@ export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ObservedChain, Observer } from "./base/observer.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
+export type { Privileges } from "./container/privileges.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type { GuestNetwork } from "./container/setup-steps.ts";
 export type { GuestKernel } from "./kernel/store.ts";

@@ -24,7 +24,7 @@ console.log(await container.exit);
 
 /* Expected output:
 exec: box { code: 0 }
-Hello from Linux, process 2
+Hello from Linux, process 1
 AND FROM ITS HOST
 { code: 3 }
 */

@@ -7,7 +7,9 @@
 #include "process.h"
 #include "agent.h"
 #include "container.h"
+#include "list.h"
 #include "mount.h"
+#include "privileges.h"
 #include "rights.h"
 #include "spec.h"
 #include "user.h"
@@ -75,24 +77,48 @@ static int search(const struct spec *spec) {
     return error;
 }
 
+/* The groups that group= adds. @return whether there are any; explained by `why` when one is not found */
+static bool join_groups(const struct spec *spec, struct user *user, char *why, size_t why_size) {
+    const char *value;
+    bool any = false;
+    why[0] = 0;
+    for (const char *e = NULL; why[0] == 0 && (e = list_next(spec->list, spec->length, e)) != NULL;)
+        if ((value = list_value(e, "group")) != NULL)
+            any = user_join(user, value, why, why_size);
+    return any;
+}
+
 static void become_user(struct spec *spec, int status, struct failure *failure) {
     struct user user;
-    char why[200];
-    if (!user_find(spec->user == NULL ? "" : spec->user, &user, why, sizeof why)) {
+    char why[200] = "";
+    bool more = user_find(spec->user == NULL ? "" : spec->user, &user, why, sizeof why) &&
+                join_groups(spec, &user, why, sizeof why);
+    if (why[0] != 0) {
         explain(failure, 125, 0, "%s", why);
         give_up(status, failure);
     }
     spec_default_home(spec, user.home);
-    if (spec->user == NULL)
+    if (spec->user == NULL && !more)
         return; /* as the agent itself */
     /* /dev/stdout and friends are opened anew through /proc by name, which asks for the owner. */
     for (int fd = spec->null_stdin && !spec->tty ? 1 : 0; fd < 3; fd++)
         if (fchown(fd, user.uid, (gid_t)-1) < 0 && errno == EBADF)
             break;
     if (setgroups(user.group_count, user.groups) < 0 || setgid(user.gid) < 0 || setuid(user.uid) < 0) {
-        explain(failure, 125, errno, "cannot become user %s: %s", spec->user, strerror(errno));
+        explain(failure, 125, errno, "cannot become user %s: %s", spec->user == NULL ? "0" : spec->user,
+                strerror(errno));
         give_up(status, failure);
     }
+}
+
+/* One of the steps of privileges.h. */
+static void apply(bool (*step)(const struct spec *, struct refusal *), const struct spec *spec, int status) {
+    struct refusal why;
+    struct failure failure;
+    if (step(spec, &why))
+        return;
+    explain(&failure, 125, why.error, "%s", why.text);
+    give_up(status, &failure);
 }
 
 static void default_signals(void) {
@@ -147,6 +173,7 @@ __attribute__((noreturn)) static void child(struct spec *spec, const struct cont
     struct failure failure;
     in_charge = false;
     setsid();
+    apply(privileges_oom, spec, status);
     if (container_enter(container) < 0) {
         explain(&failure, 125, errno, "cannot enter container %s: %s", spec->container, strerror(errno));
         give_up(status, &failure);
@@ -170,12 +197,16 @@ __attribute__((noreturn)) static void child(struct spec *spec, const struct cont
         ioctl(0, TIOCSCTTY, 0);
     default_signals();
     setrlimit(RLIMIT_NOFILE, &payload_nofile);
+    apply(privileges_limits, spec, status);
     umask(022);
     if ((spec->make_cwd && make_directories(spec->cwd, 0755) < 0) || chdir(spec->cwd) < 0) {
         explain(&failure, 126, errno, "cannot enter directory %s: %s", spec->cwd, strerror(errno));
         give_up(status, &failure);
     }
+    umask(spec->umask);
+    apply(privileges_bound, spec, status);
     become_user(spec, status, &failure);
+    apply(privileges_drop, spec, status);
     if (spec->init)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* another user's process has lost it */
     int error = search(spec);

@@ -21,7 +21,7 @@ bool spec_read(const char *list, size_t length, struct spec *spec) {
         args += list_value(e, "arg") != NULL;
         envs += list_value(e, "env") != NULL;
     }
-    *spec = (struct spec){.cwd = "/", .user = NULL, .make_cwd = true};
+    *spec = (struct spec){.list = list, .length = length, .cwd = "/", .make_cwd = true, .umask = 022};
     spec->argv = calloc(args + 1, sizeof(char *));
     spec->envp = calloc(envs + 2, sizeof(char *)); /* room for HOME */
     if (args == 0 || spec->argv == NULL || spec->envp == NULL)
@@ -42,6 +42,14 @@ bool spec_read(const char *list, size_t length, struct spec *spec) {
             spec->container = value;
         else if ((value = list_value(e, "init")) != NULL)
             spec->init = strcmp(value, "1") == 0;
+        else if ((value = list_value(e, "caps")) != NULL)
+            spec->caps = value;
+        else if ((value = list_value(e, "nnp")) != NULL)
+            spec->no_new_privs = strcmp(value, "1") == 0;
+        else if ((value = list_value(e, "oom")) != NULL)
+            spec->oom = value;
+        else if ((value = list_value(e, "umask")) != NULL)
+            spec->umask = (unsigned)strtoul(value, NULL, 8) & 0777;
         else if ((value = list_value(e, "stdin")) != NULL)
             spec->null_stdin = strcmp(value, "null") == 0;
         else if ((value = list_value(e, "mkcwd")) != NULL)

@@ -6,10 +6,15 @@
 #include <stddef.h>
 
 struct spec {
+    const char *list; /* what it was read from, for keys that may come more than once */
+    size_t length;
     char **argv, **envp;
     const char *cwd, *user, *root, *container;
     bool tty, null_stdin, make_cwd;
-    bool init; /* it becomes the container's init */
+    bool init;              /* it becomes the container's init */
+    const char *caps, *oom; /* hexadecimal, decimal; NULL: as the agent has them */
+    bool no_new_privs;
+    unsigned umask;
     unsigned columns, rows;
 };
 

@@ -117,3 +117,22 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
         snprintf(why, why_size, "unable to find group %s: no matching entries in group file", group);
     return group_found;
 }
+
+bool user_join(struct user *user, const char *group, char *why, size_t why_size) {
+    char *line = NULL, *field[4] = {0};
+    size_t size = 0;
+    unsigned gid = 0;
+    bool found = false;
+    FILE *file = open_table("/etc/group");
+    while (file != NULL && !found && getline(&line, &size, file) >= 0)
+        found = fields(line, field, 4) >= 3 && strcmp(field[0], group) == 0 && number(field[2], &gid);
+    if (file != NULL)
+        fclose(file);
+    free(line);
+    if (!found && !number(group, &gid)) {
+        snprintf(why, why_size, "unable to find group %s: no matching entries in group file", group);
+        return false;
+    }
+    add_group(user, gid);
+    return true;
+}

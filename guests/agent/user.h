@@ -18,5 +18,7 @@ struct user {
 
 /* Resolves "name", "uid", "name:group", "uid:gid"; "" is uid 0. @return false with a reason in `why` */
 bool user_find(const char *spec, struct user *user, char *why, size_t why_size);
+/* Adds a supplementary group, by name or number. @return false with a reason in `why` */
+bool user_join(struct user *user, const char *group, char *why, size_t why_size);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * Many clients on one agent: each client speaks the agent's own protocol, the broker gives its sessions ids of their
- * own upstream and takes them back on the way down. A client that goes away leaves nothing behind: its sessions are
- * hung up and killed. Both sides are held to the protocol (exchange.ts): a client that breaks it is dropped, an agent
- * that breaks it ends the stream and with it every client. So memory is bounded by the sessions' windows.
+ * Many clients on one agent. Each client speaks the agent's own protocol. The broker translates the session ids: a
+ * client's id becomes an upstream id, and back. When a client goes away, the broker hangs its sessions up and kills
+ * them. Both sides are checked (exchange.ts): a client that breaks the protocol is dropped, and an agent that breaks it
+ * loses the stream, which ends every client. So the sessions' windows bound the memory.
  */
 import type { Duplex } from "node:stream";
 import { FrameConnection } from "./connection.ts";
@@ -19,7 +19,7 @@ import {
 import { decodeWaitStatus, type ExitStatus } from "./session.ts";
 import { FrameSplitter } from "./splitter.ts";
 
-/** An upstream session: whose it is and what the client calls it. */
+/** An upstream session: its client and the client's id for it. */
 interface Route {
 	client: Client;
 	id: number;
@@ -28,20 +28,20 @@ interface Route {
 
 interface Client {
 	stream: Duplex;
-	/** It speaks no version that the agent does. */
+	/** True when it speaks no version of the agent's. */
 	refused: boolean;
 	/** Upstream ids by the client's own. */
 	sessions: Map<number, number>;
 }
 
 const CLOSE: Frame = { type: FRAME.CLOSE, flags: 0, session: 0, payload: Buffer.alloc(0) };
-/** Beyond this much unread output a client is taken for dead; windows keep a living one far below. */
+/** A client with more unread output is taken for dead. The windows keep a living one far below. */
 const CLIENT_BACKLOG_MAX = 256 << 20;
 
 export class AgentBroker {
 	/** Resolves when the agent has answered; rejects when it does not. */
 	readonly ready: Promise<Hello>;
-	/** Resolves when the agent's stream has ended. All clients have been closed then. */
+	/** Resolves when the agent's stream has ended and all clients are closed. */
 	readonly closed: Promise<void>;
 	readonly #upstream: FrameConnection;
 	readonly #routes = new Map<number, Route>();
@@ -49,7 +49,7 @@ export class AgentBroker {
 	readonly #exited: ((status: ExitStatus) => void) | undefined;
 	#next = 0;
 
-	/** @param exited called with how each process ended, whosever it is */
+	/** @param exited called when a process of any client has ended */
 	constructor(upstream: Duplex, exited?: (status: ExitStatus) => void) {
 		this.#exited = exited;
 		let closed: () => void;
@@ -67,7 +67,7 @@ export class AgentBroker {
 			},
 		});
 		this.ready = this.#upstream.hello();
-		this.ready.catch(() => undefined); /* whoever awaits it is told */
+		this.ready.catch(() => undefined); /* a caller that awaits it gets the error */
 	}
 
 	/** Number of clients that are connected. */
@@ -93,7 +93,7 @@ export class AgentBroker {
 		if (this.#upstream.closed) stream.destroy();
 	}
 
-	/** Round trip to the agent in ms; also what keeps a lab's wake-ups going. */
+	/** Round trip to the agent in ms. The lab's keepalive is one, too. */
 	async ping(): Promise<number> {
 		const start = performance.now();
 		await this.#upstream.hello({ forget: false });
@@ -117,7 +117,7 @@ export class AgentBroker {
 		if (client.refused) return;
 		let id = client.sessions.get(frame.session);
 		if (id === undefined) {
-			if (!Exchange.begins(frame.type)) return; /* late, for a session that has ended */
+			if (!Exchange.begins(frame.type)) return; /* a late frame of a session that has ended */
 			id = this.#unusedId();
 			client.sessions.set(frame.session, id);
 			this.#routes.set(id, { client, id: frame.session, exchange: new Exchange(frame.type) });
@@ -158,7 +158,7 @@ export class AgentBroker {
 			const hello = await this.ready;
 			if (asked.forget) this.#hangUp(client);
 			if (this.#clients.has(client)) client.stream.write(encodeHelloAnswer(asked.nonce, hello));
-			/* Frames pass through as they are, so the client must speak what the agent and we have agreed on. */
+			/* Frames pass through unchanged, so the client must speak the version that the agent and we agreed on. */
 			client.refused = hello.version < asked.min || hello.version > asked.max;
 		} catch {
 			client.stream.destroy();
@@ -170,7 +170,7 @@ export class AgentBroker {
 		this.#hangUp(client);
 	}
 
-	/* The routes stay until the agent's last frame, so that an id is not reused while it may still speak. */
+	/* The routes stay until the agent's last frame, so that no id is reused too early. */
 	#hangUp(client: Client): void {
 		for (const id of client.sessions.values()) {
 			this.#routes.get(id)?.exchange.sends(CLOSE);

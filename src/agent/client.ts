@@ -1,6 +1,6 @@
 /*
- * The host's side of the guest agent: exec, set-up, clock and power-off over any Duplex (a vsock connection, a
- * virtio-serial port's socket, a broker's client socket).
+ * The host's side of the guest agent: exec, set-up, clock and power-off, over any Duplex (a vsock connection, the
+ * socket of a virtio-serial port, a broker's socket).
  *
  *     const agent = new AgentClient(socket);
  *     await agent.hello();
@@ -13,31 +13,9 @@ import type { Duplex } from "node:stream";
 import { TsvmmError } from "../base/errors.ts";
 import { connectionLost, FrameConnection } from "./connection.ts";
 import { Exchange, frameName, protocolError } from "./exchange.ts";
+import { type ExecSpec, execEntries } from "./exec-spec.ts";
 import { encodeList, FLAG_MORE, FLAG_RESET, FRAME, type Frame, type Hello, KEEPALIVE_SESSION } from "./protocol.ts";
 import { Session } from "./session.ts";
-
-/** A process to run in the guest. */
-export interface ExecSpec {
-	/** argv; args[0] is looked up in the PATH of `env` unless it has a slash. */
-	args: readonly string[];
-	/** The whole environment; HOME is added from the passwd file if missing. */
-	env?: Readonly<Record<string, string>> | readonly string[];
-	/** Default "/". Created if missing unless `createCwd` is false. */
-	cwd?: string;
-	createCwd?: boolean;
-	/** "name", "uid", "name:group", "uid:gid"; the agent's own user (root) when missing. */
-	user?: string;
-	/** The container whose namespaces and root it gets; the agent's own when missing. */
-	container?: string;
-	/** It becomes the container's process 1, once; the container ends with it, also when it cannot be started. */
-	init?: boolean;
-	/** chroot there first. */
-	root?: string;
-	/** A terminal of this size instead of pipes. */
-	tty?: { columns: number; rows: number };
-	/** "null": /dev/null instead of a pipe. */
-	stdin?: "pipe" | "null";
-}
 
 /** The process could not be started: exit status 127 (not found), 126 (not executable) or 125 (anything else). */
 export class ExecError extends TsvmmError {
@@ -49,7 +27,7 @@ export class ExecError extends TsvmmError {
 	/**
 	 * @param exitStatus 127, 126 or 125
 	 * @param errno the guest's, 0 if none
-	 * @param reason the agent's sentence: what was attempted and what was found
+	 * @param reason the agent's message: what was attempted and what was found
 	 */
 	constructor(exitStatus: number, errno: number, reason: string) {
 		const code = exitStatus === 127 ? "ERR_EXEC_NOT_FOUND" : exitStatus === 126 ? "ERR_EXEC_REFUSED" : "ERR_EXEC";
@@ -59,10 +37,10 @@ export class ExecError extends TsvmmError {
 	}
 }
 
-/** A request on its way, and then the process that it started. */
+/** A request, and later the process that it started. */
 interface Request {
 	exchange: Exchange;
-	/** Gone once the request was answered, or its time was over. */
+	/** Undefined once the request was answered or has timed out. */
 	pending: { resolve(frame: Frame): void; reject(error: Error): void } | undefined;
 	session: Session | undefined;
 }
@@ -70,10 +48,10 @@ interface Request {
 /** How long the agent may take to answer a request, in ms. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Session numbers are 1 to this; the next one is KEEPALIVE_SESSION. */
+/** The largest session number. The next one is KEEPALIVE_SESSION. */
 const LAST_SESSION = KEEPALIVE_SESSION - 1;
 const NOTHING = Buffer.alloc(0);
-/** Control characters, and those that turn the direction of text. */
+/** Control characters, and characters that change the direction of text. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 export class AgentClient {
@@ -81,7 +59,7 @@ export class AgentClient {
 	readonly #requests = new Map<number, Request>();
 	#next = 1;
 	#lost: Error | undefined;
-	/** Resolves when the stream has ended, however it did. */
+	/** Resolves when the stream has ended, in order or not. */
 	readonly closed: Promise<void>;
 
 	constructor(stream: Duplex) {
@@ -101,7 +79,7 @@ export class AgentClient {
 		});
 	}
 
-	/** Who answers; the first thing to do. See FrameConnection.hello for the options. */
+	/** Asks the agent who it is. Call it first. FrameConnection.hello has the options. */
 	hello(options?: { forget?: boolean; timeoutMs?: number }): Promise<Hello> {
 		return this.#connection.hello(options);
 	}
@@ -112,21 +90,7 @@ export class AgentClient {
 	 * @throws ExecError when it could not be started
 	 */
 	async exec(spec: ExecSpec): Promise<Session> {
-		const entries: [string, string][] = spec.args.map((arg) => ["arg", arg]);
-		const env = spec.env ?? {};
-		const strings = Array.isArray(env)
-			? (env as string[])
-			: Object.entries(env).map(([key, value]) => `${key}=${value}`);
-		for (const string of strings) entries.push(["env", string]);
-		if (spec.cwd !== undefined) entries.push(["cwd", spec.cwd]);
-		if (spec.createCwd === false) entries.push(["mkcwd", "0"]);
-		if (spec.user !== undefined) entries.push(["user", spec.user]);
-		if (spec.container !== undefined) entries.push(["container", spec.container]);
-		if (spec.init === true) entries.push(["init", "1"]);
-		if (spec.root !== undefined) entries.push(["root", spec.root]);
-		if (spec.tty !== undefined) entries.push(["tty", `${spec.tty.columns}x${spec.tty.rows}`]);
-		if (spec.stdin === "null") entries.push(["stdin", "null"]);
-		return this.#requestList(FRAME.EXEC, entries, (frame) => {
+		return this.#requestList(FRAME.EXEC, execEntries(spec), (frame) => {
 			const { session: id, payload } = frame;
 			const session = new Session(id, payload.readUInt32LE(0), (type, flags, data) =>
 				this.#send(id, type, flags, data),
@@ -139,15 +103,17 @@ export class AgentClient {
 	/**
 	 * Carries out set-up steps in order (docs/agent.md).
 	 *
-	 * @param container where: made by its first SETUP, in namespaces of its own; the agent's own when missing
-	 * @throws ExecError naming the step that failed; a container that was to be made is gone then
+	 * @param container where to run them: its first SETUP makes it, with its own namespaces; the agent's own when missing
+	 * @throws ExecError that names the step that failed; a new container is removed then
 	 */
 	setup(steps: readonly (readonly [step: string, value: string])[], container?: string): Promise<void> {
 		const where = container === undefined ? [] : [["container", container] as const];
 		return this.#requestList(FRAME.SETUP, [...where, ...steps], () => undefined);
 	}
 
-	/** Kills a container's processes and forgets it. Resolves when all have ended. @throws ExecError when there is none */
+	/**
+	 * Kills a container's processes and removes it. Resolves when all have ended. @throws ExecError when there is none
+	 */
 	remove(container: string): Promise<void> {
 		return this.#requestList(FRAME.REMOVE, [["container", container]], () => undefined);
 	}
@@ -177,7 +143,7 @@ export class AgentClient {
 		]);
 	}
 
-	/** Ends the stream; sessions that still run are lost to this client. */
+	/** Ends the stream. This client loses the sessions that still run. */
 	close(): void {
 		this.#connection.destroy();
 	}
@@ -198,7 +164,7 @@ export class AgentClient {
 		return this.#request(type, parts, answered);
 	}
 
-	/* `answered` runs inside the receipt of the answer, so that a session exists before its first output arrives. */
+	/* `answered` is called as the answer arrives, so that a session exists before its first output. */
 	#request<T = void>(
 		type: number,
 		parts: readonly (readonly [flags: number, payload: Buffer])[],
@@ -226,7 +192,7 @@ export class AgentClient {
 		});
 	}
 
-	/** The answer, should it still come, finds nobody; what it started is ended. */
+	/** A late answer is ignored, and a process that it has started is killed. */
 	#giveUp(id: number, type: number, reject: (error: Error) => void): void {
 		const request = this.#requests.get(id);
 		if (request !== undefined) request.pending = undefined;
@@ -275,7 +241,7 @@ export class AgentClient {
 	}
 }
 
-/** The guest's words end up on a terminal. */
+/** The guest's text is printed on a terminal. */
 function failure(payload: Buffer): ExecError {
 	const text = payload.toString("utf8", 8).replace(UNPRINTABLE, "?");
 	return new ExecError(payload.readUInt32LE(0), payload.readUInt32LE(4), text);

@@ -1,6 +1,6 @@
 /*
- * A Duplex seen as frames, with HELLO: what AgentClient and AgentBroker both stand on. Control frames are always
- * written; whoever sends data asks `send` whether there is room and waits for `drained` if not.
+ * Frames over a Duplex, and HELLO. AgentClient and AgentBroker both use it. Control frames are always written. A sender
+ * of data stops when `send` returns false, and goes on at `drained`.
  */
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
@@ -18,17 +18,17 @@ import {
 } from "./protocol.ts";
 import { FrameSplitter } from "./splitter.ts";
 
-/** What the owner of a connection is told. */
+/** Callbacks to the owner of a connection. */
 export interface ConnectionEvents {
-	/** A frame other than HELLO. What it throws ends the connection. */
+	/** A frame other than HELLO has arrived. An error that it throws ends the connection. */
 	frame(frame: Frame): void;
-	/** There is room again after `send` returned false. */
+	/** The stream has room again, after `send` returned false. */
 	drained(): void;
-	/** The stream has ended; called once. `error` says why when it was not orderly. */
+	/** The stream has ended. Called once, with `error` when it did not end in order. */
 	closed(error: Error | undefined): void;
 }
 
-/** A HELLO that was sent; it stays until its answer comes, even when nobody waits any more. */
+/** A HELLO that was sent. It is kept until its answer comes, even when nobody waits for that. */
 interface PendingHello {
 	nonce: Buffer;
 	resolve(hello: Hello): void;
@@ -57,15 +57,15 @@ export class FrameConnection {
 		return this.#closed;
 	}
 
-	/** Writes a frame. @return false when the stream wants to drain first; the frame is on its way all the same */
+	/** Writes a frame. @return false when the stream is full; the frame was written nevertheless */
 	send(type: number, flags: number, session: number, payload?: Uint8Array): boolean {
 		if (this.#closed) return true;
 		return this.#stream.write(encodeFrame(type, flags, session, payload));
 	}
 
 	/**
-	 * Asks the agent who it is. The first HELLO also finds the place in the stream: everything before its answer is
-	 * left over from an earlier host and skipped.
+	 * Asks the agent who it is. The answer to the first HELLO also marks where the stream begins. All bytes before it
+	 * belong to an earlier host and are skipped.
 	 *
 	 * @param options.forget end the sessions of earlier hosts (default true)
 	 * @param options.timeoutMs how long the answer may take (default 30000)
@@ -100,7 +100,7 @@ export class FrameConnection {
 		this.#close(undefined);
 	}
 
-	/** Nothing that the other side sends throws out of here: it ends the connection. */
+	/** Bad input of the other side ends the connection. It never throws. */
 	#receive(chunk: Buffer): void {
 		if (this.#closed) return;
 		try {
@@ -110,7 +110,7 @@ export class FrameConnection {
 				if (this.#closed) return;
 			}
 		} catch (error) {
-			if (!(error instanceof TsvmmError)) throw error; /* out of a reader's own listener */
+			if (!(error instanceof TsvmmError)) throw error; /* not from within the reader's listener */
 			this.#stream.destroy();
 			this.#close(error);
 		}
@@ -149,7 +149,7 @@ export class FrameConnection {
 	}
 }
 
-/** What everybody who waits for the agent is told when the stream ends. */
+/** The error for all who wait for the agent when the stream ends. */
 export function connectionLost(cause: Error | undefined): TsvmmError {
 	if (cause instanceof TsvmmError) return cause;
 	const reason = cause === undefined ? "the connection was closed" : cause.message;

@@ -1,6 +1,7 @@
 /*
- * What may still be said about one request: the frames of its session, both ways, in the only order there is. The guest
- * is hostile: whatever is malformed, early, late or more than was granted is an error, which ends the connection.
+ * Checks the frames of one request's session, in both directions, against the only order there is. The guest may be
+ * hostile: a frame that is malformed, too early, too late or larger than the window is an error, which ends the
+ * connection.
  *
  *     EXEC  -> FAILED | STARTED -> { STDOUT STDERR until an empty one, CREDIT, STDIN_CLOSE once } -> EXIT
  *     SETUP, REMOVE, CLOCK -> DONE | FAILED      PING -> PONG      POWEROFF -> FAILED
@@ -32,7 +33,7 @@ const REQUESTS: ReadonlySet<number> = new Set([
 /** Requests that are answered by DONE. */
 const DONE_FOR: ReadonlySet<number> = new Set([FRAME.SETUP, FRAME.REMOVE, FRAME.CLOCK]);
 
-/** Bytes of payload that the host's frames of a session may have: least and most. */
+/** Least and most bytes of payload of the host's frames. */
 const HOST_PAYLOAD: Readonly<Record<number, readonly [least: number, most: number]>> = {
 	[FRAME.STDIN]: [0, STDIN_WINDOW],
 	[FRAME.STDIN_CLOSE]: [0, 0],
@@ -42,10 +43,10 @@ const HOST_PAYLOAD: Readonly<Record<number, readonly [least: number, most: numbe
 	[FRAME.CLOSE]: [0, 0],
 };
 
-/** What a header and a payload look like to the one who checks them. */
+/** A frame as it is checked: its header and payload. */
 type Seen = Pick<Frame, "type" | "flags" | "payload">;
 
-/** The other side broke the protocol: `found` says how. */
+/** The error for a breach of the protocol. `found` says which. */
 export function protocolError(found: string): TsvmmError {
 	return new TsvmmError("ERR_AGENT_PROTOCOL", `Cannot understand the guest agent: ${found}`);
 }
@@ -57,13 +58,13 @@ export function frameName(type: number): string {
 
 export class Exchange {
 	readonly #kind: number;
-	/** The request's list goes on in the next frame. */
+	/** True when the request's list goes on in the next frame. */
 	#open = true;
 	#started = false;
 	#stdinGone = false;
-	/** Bytes of stdin that were sent and not yet credited. */
+	/** Bytes of stdin that were sent and have no credit yet. */
 	#unread = 0;
-	/** Bytes that the agent may still send; undefined once the stream has ended. By CREDIT's flag. */
+	/** Bytes that the agent may still send, by CREDIT's flag. Undefined once that stream has ended. */
 	readonly #room: (number | undefined)[] = [undefined, OUTPUT_WINDOW, OUTPUT_WINDOW];
 
 	/** Whether `type` begins a session. */
@@ -77,7 +78,7 @@ export class Exchange {
 	}
 
 	/**
-	 * A frame of the host that is about to be sent.
+	 * Checks a frame that the host is about to send.
 	 *
 	 * @throws TsvmmError ERR_AGENT_PROTOCOL when the host may not send it
 	 */
@@ -100,7 +101,7 @@ export class Exchange {
 	}
 
 	/**
-	 * A frame of the agent has arrived.
+	 * Checks a frame of the agent.
 	 *
 	 * @return whether it was the session's last one
 	 * @throws TsvmmError ERR_AGENT_PROTOCOL when the agent may not send it
@@ -167,7 +168,7 @@ export class Exchange {
 	#grant(stream: number, bytes: number): void {
 		if (stream === CREDIT_STDIN || stream > CREDIT_STDERR) throw unexpected(FRAME.CREDIT, `with flags ${stream}`);
 		const room = this.#room[stream];
-		if (room === undefined) return; /* it ended while the grant was made */
+		if (room === undefined) return; /* the stream ended before the credit came */
 		if (room + bytes > OUTPUT_WINDOW) throw unexpected(FRAME.CREDIT, `for ${bytes} bytes beyond the window`);
 		this.#room[stream] = room + bytes;
 	}

@@ -4,23 +4,23 @@
  * 64 KiB of payload.
  */
 
-/** The versions that this side speaks; HELLO finds the newest that the agent speaks too. */
+/** The versions that this side speaks. HELLO finds the newest one that the agent speaks, too. */
 export const PROTOCOL_MIN = 2;
 export const PROTOCOL_MAX = 2;
 export const HEADER_BYTES = 12;
 export const PAYLOAD_MAX = 65536;
-/** Where the agent of a microVM connects to: vsock port of the host. */
+/** The host's vsock port that the agent of a microVM connects to. */
 export const VSOCK_AGENT_PORT = 1024;
-/** Bytes of stdin that a session takes before it grants more. */
+/** Bytes of stdin that the host may send before it gets credit. */
 export const STDIN_WINDOW = 131072;
-/** Bytes of stdout, and of stderr, that a session sends before it is granted more. */
+/** Bytes of stdout, and of stderr, that the agent may send before it gets credit. */
 export const OUTPUT_WINDOW = 262144;
 
 /** Bytes of a PING, and of the PONG that brings them back. */
 export const PING_MAX = 64;
 /** Bytes of a FAILED's text. */
 export const FAILED_TEXT_MAX = 1024;
-/** A session number that nobody is given: a PING of it keeps a stream moving, its PONG is dropped. */
+/** A number that no session has. A PING with it keeps a stream moving, and its PONG is dropped. */
 export const KEEPALIVE_SESSION = 0xffff_ffff;
 
 export const FRAME = {
@@ -70,9 +70,9 @@ export interface Frame {
 	payload: Buffer;
 }
 
-/** What the agent says about itself. */
+/** The agent's description of itself. */
 export interface Hello {
-	/** Of the protocol: the one to speak, or the agent's newest when none is in common. */
+	/** Version of the protocol: the one to speak, or the agent's newest when both sides have none in common. */
 	version: number;
 	pid: number;
 	/** The guest's CLOCK_BOOTTIME when the agent started and when it answered, in ms. */
@@ -95,7 +95,7 @@ export function encodeFrame(type: number, flags: number, session: number, payloa
 	return frame;
 }
 
-/** A u32 payload, as SIGNAL, CREDIT and STARTED have. */
+/** The u32 payload of SIGNAL, CREDIT and STARTED. */
 export function encodeU32(value: number): Buffer {
 	const payload = Buffer.allocUnsafe(4);
 	payload.writeUInt32LE(value >>> 0);
@@ -114,7 +114,7 @@ export function encodeList(entries: readonly (readonly [key: string, value: stri
 	return payloads;
 }
 
-/** A HELLO that asks. `nonce`: 8 bytes by which the answer is found; `forget`: end the sessions of earlier hosts. */
+/** The HELLO of a host. `nonce`: 8 bytes that the answer repeats. `forget`: end the sessions of earlier hosts. */
 export function encodeHello(nonce: Uint8Array, forget: boolean): Buffer {
 	const payload = Buffer.alloc(HELLO_BYTES);
 	payload.set(HELLO_MAGIC);
@@ -125,7 +125,7 @@ export function encodeHello(nonce: Uint8Array, forget: boolean): Buffer {
 	return encodeFrame(FRAME.HELLO, 0, 0, payload);
 }
 
-/** What a HELLO that asks says, for a broker. */
+/** A host's HELLO as a broker reads it. */
 export interface HelloQuestion {
 	nonce: Buffer;
 	forget: boolean;
@@ -169,7 +169,7 @@ export function decodeHelloAnswer(payload: Buffer, nonce: Uint8Array): Hello | u
 	};
 }
 
-/** The bytes with which the answer to the HELLO with `nonce` starts, for finding it behind stale bytes. */
+/** The first bytes of the answer to the HELLO with `nonce`, to find it behind stale bytes. */
 export function helloAnswerStart(): Buffer {
 	const header = encodeFrame(FRAME.HELLO, 0, 0, HELLO_MAGIC);
 	header.writeUInt32LE(HELLO_ANSWER_BYTES, 0);

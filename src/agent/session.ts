@@ -1,6 +1,6 @@
 /*
- * One process in the guest, as Node streams. Windows keep both sides bounded: stdin is written as far as the agent has
- * granted; output is granted anew as its reader takes it.
+ * One process in the guest, as Node streams. Windows bound both sides. Stdin is sent as far as the agent's credit
+ * allows. Output that was read gives the agent new credit.
  */
 import { Readable, Writable } from "node:stream";
 import { signalStatus } from "../base/signals.ts";
@@ -20,22 +20,22 @@ import {
 /** How a process ended. */
 export type ExitStatus = { code: number } | { signal: number };
 
-/** A shell's number for how a process ended: 128 + n for signal n. */
+/** A shell's number for the end of a process: 128 + n for signal n. */
 export function exitStatus(exit: ExitStatus): number {
 	return "code" in exit ? exit.code : signalStatus(exit.signal);
 }
 
-/** What a session sends its frames with. @return false when the stream wants to drain first */
+/** Sends a frame of a session. @return false when the stream is full */
 export type SendFrame = (type: number, flags: number, payload?: Buffer) => boolean;
 
-/** Chunks below this are copied together: a guest that sends single bytes costs no more memory than bytes. */
+/** Smaller chunks are copied together, so that a guest that sends single bytes costs no more memory. */
 const SMALL_BYTES = 4096;
 const BLOCK_BYTES = 16384;
 
 /** Chunks in order. */
 class ChunkQueue {
 	readonly #chunks: Buffer[] = [];
-	/** Where small chunks are copied to; the last chunk of the queue is its bytes #from to #used, if it is open. */
+	/** Small chunks are copied to here. While it is open, its bytes #from to #used are the last chunk of the queue. */
 	#block = Buffer.alloc(0);
 	#from = 0;
 	#used = 0;
@@ -74,7 +74,7 @@ class Output extends Readable {
 	readonly #grant: (bytes: number) => void;
 	readonly #queue = new ChunkQueue();
 	#wanted = false;
-	/** The end has arrived, and still waits to be passed on. */
+	/** The end has arrived but was not passed on yet. */
 	#over = false;
 	#ended = false;
 	#due = 0;
@@ -89,7 +89,7 @@ class Output extends Readable {
 		this.#pass();
 	}
 
-	/** Nobody will read on: whatever still comes is granted at once and dropped. */
+	/** Nobody reads any more. Later output gets credit at once and is dropped. */
 	override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
 		for (let data = this.#queue.shift(); data !== undefined; data = this.#queue.shift()) this.#consumed(data.length);
 		callback(error);
@@ -168,7 +168,7 @@ class Input extends Writable {
 		this.#pass();
 	}
 
-	/** The process has closed its input or is gone: what is written from now on vanishes, as into a closed pipe. */
+	/** The process has closed its input or has ended. Later writes are dropped. */
 	gone(): void {
 		this.#gone = true;
 		this.#pass();
@@ -192,7 +192,7 @@ class Input extends Writable {
 }
 
 /**
- * A process in the guest, as its standard streams, its end and its signals. What it holds on the host is freed when it has
+ * A process in the guest: its standard streams, its end and its signals. Its memory on the host is freed when it has
  * ended and its output was read or destroyed.
  */
 export class Session {
@@ -200,13 +200,13 @@ export class Session {
 	readonly id: number;
 	/** The process's id in the guest. */
 	readonly pid: number;
-	/** Its input; what is written when nobody reads it vanishes. */
+	/** Its input. Bytes that nobody reads are dropped. */
 	readonly stdin: Writable;
-	/** Its output. At most 256 KiB wait here for a reader, more waits in the guest. */
+	/** Its output. At most 256 KiB wait here for a reader. The rest waits in the guest. */
 	readonly stdout: Readable;
 	/** Its standard error, bounded as `stdout` is. Ends at once for a session with a terminal. */
 	readonly stderr: Readable;
-	/** Settles when the process has ended and all its output has arrived (not: was read). Rejects if the agent is lost. */
+	/** Resolves when the process has ended and all its output has arrived, read or not. Rejects if the agent is lost. */
 	readonly exit: Promise<ExitStatus>;
 	readonly #sendFrame: SendFrame;
 	readonly #input: Input;
@@ -231,7 +231,7 @@ export class Session {
 			this.#settle = resolve;
 			this.#fail = reject;
 		});
-		this.exit.catch(() => undefined); /* a session that nobody waits for is no unhandled rejection */
+		this.exit.catch(() => undefined); /* it need not be awaited */
 	}
 
 	/** Sends a signal by number, to the process or to its whole group. */
@@ -244,12 +244,12 @@ export class Session {
 		this.#send(FRAME.RESIZE, 0, encodeU32((columns & 0xffff) | ((rows & 0xffff) << 16)));
 	}
 
-	/** Hangs the process and its group up, kills them soon after; `exit` still settles. */
+	/** Sends the process and its group SIGHUP, and SIGKILL soon after. `exit` still resolves. */
 	close(): void {
 		this.#send(FRAME.CLOSE, 0);
 	}
 
-	/** @internal A frame of this session arrived; its Exchange has found it in order. */
+	/** @internal A frame of this session has arrived. Its Exchange has checked it. */
 	receive({ type, payload }: Frame): void {
 		switch (type) {
 			case FRAME.STDOUT:
@@ -276,7 +276,7 @@ export class Session {
 		this.#input.drained();
 	}
 
-	/** @internal The agent is gone. */
+	/** @internal The agent is lost. */
 	lost(error: Error | undefined): void {
 		if (this.#over) return;
 		this.#end();

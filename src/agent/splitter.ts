@@ -1,5 +1,5 @@
 /*
- * Cuts a byte stream into frames, whatever the chunks it arrives in. Bytes are copied only where a frame spans chunks.
+ * Cuts a byte stream into frames. A frame may span chunks; only then its bytes are copied.
  */
 import { protocolError } from "./exchange.ts";
 import { FRAME, type Frame, HEADER_BYTES, helloAnswerStart, PAYLOAD_MAX } from "./protocol.ts";
@@ -9,13 +9,13 @@ export class FrameSplitter {
 	#length = 0;
 	#astray: boolean;
 
-	/** @param astray start by skipping everything up to a HELLO answer, as after a connection was taken over */
+	/** @param astray skip all bytes before the first answer to a HELLO, because the connection was taken over */
 	constructor(astray = false) {
 		this.#astray = astray;
 	}
 
 	/**
-	 * Takes the next bytes and gives back the frames they complete.
+	 * Takes the next bytes and returns the frames that they complete.
 	 *
 	 * @throws TsvmmError ERR_AGENT_PROTOCOL when the bytes are no frames
 	 */
@@ -38,7 +38,7 @@ export class FrameSplitter {
 		return frames;
 	}
 
-	/** Skips up to the start of a HELLO answer, if one is there. Its nonce is the reader's business. */
+	/** Skips to the start of an answer to a HELLO, if there is one. The reader checks its nonce. */
 	#find(): void {
 		const start = helloAnswerStart();
 		const all = Buffer.concat(this.#chunks);
@@ -49,7 +49,7 @@ export class FrameSplitter {
 		this.#astray = at < 0;
 	}
 
-	/** The first `length` bytes in one buffer; merges chunks until they are. */
+	/** The first `length` bytes in one buffer, for which it merges chunks. */
 	#peek(length: number): Buffer {
 		if (this.#chunks[0]!.length < length) {
 			let have = 0;

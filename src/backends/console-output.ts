@@ -7,11 +7,11 @@ import type { Writable } from "node:stream";
 /** How long the end of a machine waits for the reader of what its guest has printed, in ms. */
 const CLOSE_MS = 2000;
 
-/** What ConsoleOutput tells its owner. */
+/** Callbacks of ConsoleOutput to its owner. */
 export interface ConsoleOutputEvents {
 	/** There is room again. */
 	drain(): void;
-	/** The stream is broken: from now on output is lost. */
+	/** The stream has failed. From now on output is lost. */
 	failed(error: Error): void;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Where a console's bytes go on the host, and where its input comes from: this process's stdio, a file, or nowhere.
+ * Consoles on the host: this process's stdio, a file, or none.
  */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
@@ -11,11 +11,11 @@ import type { ConsoleBackend, ConsoleEvents } from "./contract.ts";
 
 /** Options of a StdioConsole. */
 export interface StdioConsoleOptions {
-	/** Standard output cannot be written any more, and the guest goes on without; a warning in the log when missing. */
+	/** Called when standard output has failed. The guest runs on without it. When missing, the log gets a warning. */
 	readonly onError?: (error: Error) => void;
 }
 
-/** stdin and stdout. A terminal is not touched here: raw mode is the command's business. */
+/** stdin and stdout. It does not change the terminal's mode: the command does. */
 export class StdioConsole implements ConsoleBackend {
 	readonly #output: ConsoleOutput;
 	#events: ConsoleEvents | undefined;
@@ -74,12 +74,12 @@ export class StdioConsole implements ConsoleBackend {
 	}
 }
 
-/** O_NONBLOCK: neither a FIFO without a reader nor one with a slow reader may hold us up. */
+/** O_NONBLOCK: a FIFO without a reader or with a slow one must not block us. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /**
- * A file that output is appended to; no input. A full disk loses output, and so does a FIFO while nobody has it open; a
- * FIFO whose reader is slow makes the guest wait.
+ * A file that output is appended to, without input. Output is lost when the disk is full, or when nobody reads from a
+ * FIFO. A slow reader of a FIFO makes the guest wait.
  */
 export class FileConsole implements ConsoleBackend {
 	readonly #path: string;
@@ -116,7 +116,7 @@ export class FileConsole implements ConsoleBackend {
 		try {
 			writeSync(this.#file, bytes);
 		} catch {
-			/* ENOSPC and the like: the console is a log, the guest goes on. */
+			/* On ENOSPC and the like the guest goes on: the console is only a log. */
 		}
 		return true;
 	}
@@ -148,7 +148,7 @@ export class FileConsole implements ConsoleBackend {
 	}
 }
 
-/** Takes output and forgets it. */
+/** A console that drops all output. */
 export class NullConsole implements ConsoleBackend {
 	write(): boolean {
 		return true;

@@ -1,7 +1,7 @@
 /*
- * What a device is connected to on the host. The only file that virtio/ and backends/ share: a device holds a backend
- * by one of these interfaces. A backend never learns which device that is. No guest address crosses here, only bytes
- * (Segments). A backend may complete a request inside `submit`, but never inside the call that makes the request.
+ * The interfaces between devices and backends, which are a device's connections to the host. This is the only file that
+ * virtio/ and backends/ share. A backend does not know its device. No guest address passes here, only bytes (Segments).
+ * A backend may complete a request inside `submit`, but never inside the call that makes the request.
  */
 import type { Duplex } from "node:stream";
 import type { Segments } from "../base/segments.ts";
@@ -28,9 +28,9 @@ export type BlockResult = "ok" | "io" | "unsupported";
  * `token` names the request (0 to 1023, unique among those in flight); the segments stay valid until its completion.
  */
 export interface BlockBackend {
-	/** Size of the disk. What is not a whole sector of 512 bytes is not used. */
+	/** Size of the disk. A last part of less than 512 bytes is not used. */
 	readonly sizeBytes: number;
-	/** Neither written nor discarded. */
+	/** True for a disk that is never written or discarded. */
 	readonly readOnly: boolean;
 	/** Called once before the first request. */
 	start(complete: (token: number, result: BlockResult) => void): void;
@@ -38,39 +38,39 @@ export interface BlockBackend {
 	read(token: number, offsetBytes: number, into: Segments): void;
 	/** Writes `from` to the disk. */
 	write(token: number, offsetBytes: number, from: Segments): void;
-	/** Makes stable what was completed before. */
+	/** Makes all completed requests stable. */
 	flush(token: number): void;
-	/** The range is not needed any more; what it reads as afterwards is undefined. */
+	/** The range is not needed any more. Later reads of it give undefined bytes. */
 	discard(token: number, offsetBytes: number, lengthBytes: number): void;
-	/** The range reads as zeroes afterwards; `mayUnmap` allows to give its room back. */
+	/** The range reads as zeroes afterwards. With `mayUnmap` its room may be freed. */
 	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void;
-	/** Ends a batch: everything queued since the last call goes to the host now, in one system call where it can. */
+	/** Ends a batch: all queued requests go to the host now, in one system call if possible. */
 	submit(): void;
-	/** Resolves when nothing is in flight any more and the host resources are released. A second call does nothing. */
+	/** Resolves when nothing is in flight and the host's resources are released. A second call does nothing. */
 	close(): Promise<void>;
 }
 
 /** Offloads that a network backend can do (virtio 1.2 §5.1.3.1 names). All false for a plain frame carrier. */
 export interface NetOffloads {
-	/** Frames carry a struct virtio_net_hdr (12 bytes, virtio 1.x) in front, which backend and guest exchange as it is. */
+	/** Frames have a struct virtio_net_hdr (12 bytes, virtio 1.x) in front. The device passes it on unchanged. */
 	readonly vnetHeader: boolean;
 	/** CSUM: the backend takes frames with partial checksums from the guest. */
 	readonly csum: boolean;
 	/** HOST_TSO4/6: and large TCP segments. */
 	readonly tso: boolean;
-	/** GUEST_CSUM: the backend may hand such frames to the guest. */
+	/** GUEST_CSUM: the backend may give such frames to the guest. */
 	readonly guestCsum: boolean;
 	/** GUEST_TSO4/6: and such segments. */
 	readonly guestTso: boolean;
 }
 
-/** What a network backend tells its device. */
+/** A network backend's calls to its device. */
 export interface NetEvents {
-	/** `receive` may have a frame now; called again only after `receive` has returned 0. */
+	/** `receive` may have a frame now. Called again only after `receive` has returned 0. */
 	readable(): void;
-	/** `send` would take a frame again after it returned false. */
+	/** `send` takes frames again, after it returned false. */
 	writable(): void;
-	/** The network is gone for good: from now on `send` takes every frame and drops it. */
+	/** The network has failed. From now on `send` takes and drops every frame. */
 	linkDown(): void;
 }
 
@@ -78,17 +78,19 @@ export interface NetEvents {
 export interface NetBackend {
 	/** What it can do besides carrying plain frames. */
 	readonly offloads: NetOffloads;
-	/** Largest IP packet that the network carries, announced to the driver when given; 1500 is meant otherwise. */
+	/** Largest IP packet of the network. If given, the driver is told. Otherwise it is 1500. */
 	readonly mtu?: number;
 	/** Called once, before anything else. */
 	start(events: NetEvents): void;
-	/** Tells which guest offloads the driver accepted. */
+	/** Called with the guest offloads that the driver has accepted. */
 	setGuestOffloads(csum: boolean, tso: boolean): void;
-	/** Takes a frame (with header if `vnetHeader`); false: no room now, offer it again after `writable`. */
+	/** Takes a frame (with header if `vnetHeader`). False: no room now; send it again after `writable`. */
 	send(frame: Segments): boolean;
-	/** Fills in the next frame; its length in bytes, 0 when none waits, -1 when it did not fit and was dropped. */
+	/**
+	 * Fills in the next frame. Returns its length in bytes, 0 when none waits, -1 when it did not fit and was dropped.
+	 */
 	receive(into: Segments): number;
-	/** Releases the host resources. A second call does nothing. */
+	/** Releases the host's resources. A second call does nothing. */
 	close(): Promise<void>;
 }
 
@@ -111,23 +113,25 @@ export interface VsockBackend {
 	start(guest: VsockGuest): void;
 	/** The guest connects to `port` of the host. The stream must allow half-open use; undefined refuses. */
 	open(port: number): Promise<Duplex | undefined>;
-	/** Releases the host resources. A second call does nothing. */
+	/** Releases the host's resources. A second call does nothing. */
 	close(): Promise<void>;
 }
 
-/** What a console tells whoever writes to it. */
+/** A console's calls to its device. */
 export interface ConsoleEvents {
-	/** Someone typed. The bytes are valid during the call only. The device keeps all of them; see `setInputWanted`. */
+	/**
+	 * The user has typed. The bytes are valid during the call only. The device keeps all of them; see `setInputWanted`.
+	 */
 	input(bytes: Uint8Array): void;
 	/** `write` has room again after it returned false. */
 	writable(): void;
-	/** The terminal has another size now, in characters. */
+	/** The terminal has a new size, in characters. */
 	resized(columns: number, rows: number): void;
 }
 
 /**
- * A console: a terminal, or a file that stands for one; bytes out, bytes in. Only `write` and `close` must be there. What
- * waits for a slow reader stays with the guest: whoever writes stops when `write` says so.
+ * A console: a terminal or a file, with output and input. Only `write` and `close` are needed. Output for a slow reader
+ * waits in the guest: the device stops when `write` returns false.
  */
 export interface ConsoleBackend {
 	/** Size of the terminal in characters; missing or undefined when it has none. */
@@ -135,15 +139,15 @@ export interface ConsoleBackend {
 	/** Called once, before anything else; may be missing where there is never an event. */
 	start?(events: ConsoleEvents): void;
 	/**
-	 * Takes output, all of it, and without waiting. `bytes` are valid during the call only: copy them. False: no more
-	 * before `writable`. The end of a machine, a pause and emergency writes may add a few KiB all the same.
+	 * Takes all of the output and does not wait. `bytes` are valid during the call only: copy them. False: no more before
+	 * `writable`. The end of a machine, a pause and emergency writes may add a few KiB all the same.
 	 */
 	write(bytes: Uint8Array): boolean;
-	/** False: keep input for now, the guest reads too slowly. True: go on. Missing where there is never any input. */
+	/** False: keep input for now, because the guest reads slowly. True: go on. Not needed by a console without input. */
 	setInputWanted?(wanted: boolean): void;
 	/**
-	 * Releases the host resources; output that still waits for its reader may be given up after a while. A second call
-	 * does nothing.
+	 * Releases the host's resources. Output that waits for its reader may be dropped after a while. A second call does
+	 * nothing.
 	 */
 	close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /*
- * Two Duplexes that are each other's far end: what is written to one is read from the other, with backpressure, and
- * each half ends on its own. For two parts of one process that both expect a stream, such as a vsock device and the
- * client of the guest agent.
+ * A pair of connected Duplexes. Bytes written to one are read from the other, with backpressure, and each half ends
+ * separately. It connects two parts of one process that both expect a stream, such as a vsock device and the client of
+ * the guest agent.
  */
 import { Duplex } from "node:stream";
 

@@ -1,7 +1,7 @@
 /*
- * A disk in a raw image file or a block device: requests go to the host's asynchronous I/O (host/io-ring.ts), straight
- * from and to guest memory, one system call per batch. When the host does only part of a request, the rest is queued
- * again, so that a request succeeds as a whole or fails.
+ * A disk in a raw image file or a block device. Requests go to the host's asynchronous I/O (host/io-ring.ts), from and
+ * to guest memory without a copy, with one system call per batch. If the host does only a part of a request, the rest
+ * is queued again. So a request succeeds as a whole or fails.
  */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
@@ -16,34 +16,34 @@ import { GuestRam } from "../host/ram.ts";
 import type { BlockBackend, BlockResult } from "./contract.ts";
 
 const SECTOR_BYTES = 512;
-/** Segments that one preadv or pwritev takes (IOV_MAX). */
+/** The most segments of one preadv or pwritev (IOV_MAX). */
 const MAX_IOVECS = 1024;
-/** Bytes of zeroes kept to write where the host cannot zero a range itself. */
+/** The size of a buffer of zeroes, for hosts that cannot zero a range. */
 const ZEROES_BYTES = 64 * 1024;
 /** <linux/fs.h>: size of a block device in bytes. */
 const BLKGETSIZE64 = 0x8008_1272;
 
 type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
 
-/** The progress of a request. There is one per token, made when the token is first used. */
+/** The progress of a request. One per token, made at the token's first use. */
 class Pending {
 	operation: Operation = "flush";
 	offsetBytes = 0;
-	/** Bytes wanted, and done so far. */
+	/** Bytes of the request, and bytes done so far. */
 	lengthBytes = 0;
 	doneBytes = 0;
 	/** The device's segments, or zeroes. */
 	segments: Segments | undefined;
-	/** What is still to do of them, when it is not all. */
+	/** The rest of them, after the host did a part. */
 	readonly rest = new Segments();
 	readonly zeroes = new Segments();
 }
 
-/** How a file is used as a disk. */
+/** Options of a FileDisk. */
 export interface FileDiskOptions {
-	/** The guest cannot write to it; false when missing. */
+	/** True: the guest cannot write to it. False when missing. */
 	readOnly?: boolean;
-	/** The file, open: used in place of the path, which then only names it. It stays the caller's. */
+	/** The file, open. It is used instead of the path, which then is only a name. The caller closes it. */
 	fd?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
@@ -64,7 +64,7 @@ export class FileDisk implements BlockBackend {
 	/** The file system does not support this. */
 	#noPunch = false;
 	#noZero = false;
-	/** Discards to be answered at `submit` without being done. */
+	/** Discards that are answered at `submit` but not done. */
 	readonly #idle: number[] = [];
 	#zeroes: GuestRam | undefined;
 	#open = true;
@@ -124,7 +124,7 @@ export class FileDisk implements BlockBackend {
 	}
 
 	discard(token: number, offsetBytes: number, lengthBytes: number): void {
-		/* Only a wish: where holes cannot be punched there is nothing to do. */
+		/* A discard is only a hint: a file system without holes ignores it. */
 		this.#begin(token, "discard", offsetBytes, lengthBytes);
 		if (this.#noPunch) this.#idle.push(token);
 		else this.#ring.punchHole(token, this.#fd, offsetBytes, lengthBytes);
@@ -160,7 +160,7 @@ export class FileDisk implements BlockBackend {
 		return pending;
 	}
 
-	/** Queues what is still to be read or written. */
+	/** Queues the bytes that are still to be read or written. */
 	#transfer(token: number, pending: Pending): void {
 		const { doneBytes, rest } = pending;
 		let part = pending.segments!;
@@ -178,7 +178,7 @@ export class FileDisk implements BlockBackend {
 		else this.#ring.writev(token, this.#fd, at, part);
 	}
 
-	/** Queues a write-zeroes: as a hole, as a zeroed range, or as zeroes, whichever is the first that is possible. */
+	/** Queues a write-zeroes: as a hole, or else as a zeroed range, or else as a write of zeroes. */
 	#zero(token: number, pending: Pending): void {
 		const { operation, offsetBytes, lengthBytes } = pending;
 		if (operation === "punch" && !this.#noPunch) {
@@ -244,7 +244,7 @@ export class FileDisk implements BlockBackend {
 		this.#end(token, pending, "io");
 	}
 
-	/** Queues a request as it was, or what is left of it. */
+	/** Queues a whole request, or its rest. */
 	#repeat(token: number, pending: Pending): void {
 		const { operation, offsetBytes, lengthBytes } = pending;
 		if (operation === "read" || operation === "write") this.#transfer(token, pending);
@@ -266,10 +266,10 @@ export class FileDisk implements BlockBackend {
 }
 
 function openDisk(path: string, opened: number | undefined, readOnly: boolean): number {
-	/* Opened once more by its descriptor, as locks and the right to write belong to an open file. */
+	/* Opened again by its descriptor, because locks and the access mode belong to the open file. */
 	const file = opened === undefined ? path : `/proc/self/fd/${opened}`;
 	try {
-		/* Looked at before it is opened: opening a FIFO would wait for its other end. */
+		/* Checked before it is opened, because opening a FIFO would wait for its other end. */
 		const stat = statSync(file);
 		if (!stat.isFile() && !stat.isBlockDevice()) {
 			const what = stat.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";

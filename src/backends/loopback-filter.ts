@@ -1,7 +1,7 @@
 /*
- * Keeps the guest away from the host's loopback, because services there trust everybody who can reach them. passt connects
- * to the address in a frame. Without --no-map-gw the gateway's address leads to 127.0.0.1. Older versions (Debian 12 has
- * one) also accept 127.0.0.1 and 0.0.0.0 in a hand-made frame.
+ * Keeps the guest away from the host's loopback, because services there trust every client. passt connects to the
+ * address in a frame. Without --no-map-gw the gateway's address leads to 127.0.0.1. Older versions (Debian 12 has one)
+ * also accept 127.0.0.1 and 0.0.0.0 in a hand-made frame.
  *
  *     frame of the guest -> admits -> passt        127/8 and 0/8: never (RFC 1122 §3.2.1.3)
  *     frame for the guest <- saw <- passt          the gateway: only what answers a client on the loopback
@@ -31,12 +31,12 @@ const FRAGMENT = 0x3fff;
 const PORTS = 65_536;
 
 export class LoopbackFilter {
-	/** passt has to run without --no-map-gw. */
+	/** True when passt has to run without --no-map-gw. */
 	readonly mapGateway: boolean;
 	readonly #gateway: number;
 	/** By published UDP port of the guest: the ports on the loopback that have sent something to it, one bit each. */
 	readonly #clients = new Map<number, Uint8Array>();
-	/** The guest may use the gateway's address for what it likes. */
+	/** True when the guest may use the gateway's address without limits. */
 	readonly #open: boolean;
 
 	/**
@@ -55,7 +55,7 @@ export class LoopbackFilter {
 
 	/** Whether passt may have the guest's frame, `length` bytes of `bytes` from `at`. */
 	admits(bytes: Buffer, at: number, length: number): boolean {
-		/* Of the rest passt answers ARP and, started with -4, takes nothing. */
+		/* Of other frames passt answers ARP. With -4 it ignores the rest. */
 		if (length < IP_AT + MIN_IP_BYTES || bytes.readUInt16BE(at + ETHERTYPE_AT) !== ETHERTYPE_IPV4) return true;
 		const network = bytes[at + DESTINATION_AT];
 		if (network === 127 || network === 0 || bytes[at + SOURCE_AT] === 127) return false;
@@ -63,7 +63,7 @@ export class LoopbackFilter {
 		return this.#answers(bytes, at, length);
 	}
 
-	/** Takes note of a frame for the guest: a client on the loopback may be answered. */
+	/** Notes a frame for the guest, so that a client on the loopback may be answered. */
 	saw(frame: Buffer): void {
 		if (this.#open || frame.length < IP_AT + MIN_IP_BYTES + 4) return;
 		if (frame.readUInt16BE(ETHERTYPE_AT) !== ETHERTYPE_IPV4 || frame[PROTOCOL_AT] !== UDP) return;
@@ -74,7 +74,7 @@ export class LoopbackFilter {
 		if (clients !== undefined) clients[port >> 3]! |= 1 << (port & 7);
 	}
 
-	/** Whether a frame for the gateway belongs to what somebody on the loopback began. */
+	/** True when a frame for the gateway answers a client on the loopback. */
 	#answers(bytes: Buffer, at: number, length: number): boolean {
 		const headerBytes = (bytes[at + IP_AT]! & 0x0f) * 4;
 		const payloadBytes = length - IP_AT - headerBytes;

@@ -1,6 +1,6 @@
 /*
- * A disk in memory: the smallest BlockBackend, for tests, students and scratch disks. Requests wait until `submit`, as
- * they would for a real disk, then all are done at once.
+ * A disk in memory: the smallest BlockBackend, for tests, students and scratch disks. As with a real disk, requests
+ * wait until `submit`. Then all are done at once.
  */
 import { UsageError } from "../base/errors.ts";
 import type { Segments } from "../base/segments.ts";
@@ -12,7 +12,7 @@ const SECTOR_BYTES = 512;
 export class MemoryDisk implements BlockBackend {
 	readonly sizeBytes: number;
 	readonly readOnly: boolean;
-	/** What the disk holds. */
+	/** The disk's bytes. */
 	readonly bytes: Uint8Array;
 	#waiting: { token: number; run: () => void }[] = [];
 	#complete: (token: number, result: BlockResult) => void = () => undefined;

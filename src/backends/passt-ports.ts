@@ -1,6 +1,6 @@
 /*
- * The host's ports that passt forwards to the guest. passt says only that it could not bind one, so each is tried
- * here first, to name the port and the reason.
+ * Checks the host's ports that passt will forward to the guest. passt says only that it could not bind one. So each is
+ * bound here first, and the error names the port and the reason.
  */
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
@@ -14,7 +14,7 @@ export interface Forward {
 	protocol: "tcp" | "udp";
 }
 
-/** @throws HostError ERR_PORT_IN_USE or ERR_PORT naming the first port that cannot be had */
+/** @throws HostError ERR_PORT_IN_USE or ERR_PORT, which names the first port that cannot be bound */
 export async function claimPorts(ports: readonly Forward[]): Promise<void> {
 	for (const port of ports) {
 		try {

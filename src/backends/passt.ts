@@ -1,14 +1,14 @@
 /*
- * User-mode networking (--net user): passt, one process per interface, turns the guest's frames into sockets of the
- * host. It needs no tap and no privilege. Frames travel over one end of a socket pair as QEMU's stream protocol has
- * them, a u32 big-endian length in front of each:
+ * User-mode networking (--net user). passt, one process per interface, turns the guest's connections into sockets of
+ * the host. It needs no tap and no privilege. Frames pass over a socket pair in QEMU's stream protocol, each after its
+ * length as a big-endian u32:
  *
  *     NetDevice -> send -> batch -> socket pair -> passt -> sockets of the host
  *     NetDevice <- receive <- frames <-'
  *
- * passt ends when its end of the pair closes, so it cannot outlive this process, whatever that dies of. The guest's
- * addresses are fixed (userNetwork), so it needs no DHCP client. The host's loopback is out of its reach unless it is
- * let in (`hostLoopback`); then it is at the gateway's address.
+ * passt ends when the other end of the pair closes, so it never outlives this process. The guest's addresses are fixed
+ * (userNetwork), so it needs no DHCP client. The guest cannot reach the host's loopback, unless `hostLoopback` maps it
+ * to the gateway's address.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -24,7 +24,7 @@ import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
 import { LoopbackFilter } from "./loopback-filter.ts";
 import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
 
-/** The network that a guest on --net user finds: always the same, since each guest has one of its own. */
+/** The network of a guest on --net user. Each guest has its own, so the addresses are always the same. */
 export const userNetwork = {
 	address: "10.0.2.15",
 	prefixLength: 24,
@@ -33,27 +33,27 @@ export const userNetwork = {
 	/** The guest's and the gateway's Ethernet addresses. */
 	mac: "52:54:0a:00:02:0f",
 	gatewayMac: "52:55:0a:00:02:02",
-	/** passt hands data on in pieces as large as the guest takes them; nothing is sent on a wire in this size. */
+	/** passt passes data on in pieces of up to this size. No real wire carries such frames. */
 	mtu: 65_520,
 } as const;
 
 const LENGTH_BYTES = 4;
 const MAX_FRAME_BYTES = userNetwork.mtu + 18;
 const MIN_FRAME_BYTES = 14;
-/** Received and not yet fetched, before passt is made to wait. */
+/** The most bytes that are received but not fetched. Then passt has to wait. */
 const RECEIVE_BYTES = 1 << 20;
-/** Sent and not yet taken by passt, before the guest is made to wait. */
+/** The most bytes that are sent but not taken by passt. Then the guest has to wait. */
 const SEND_BYTES = 1 << 20;
 const BATCH_BYTES = 256 * 1024;
 /**
- * What the kernel holds of passt's frames. passt sends whatever fits the guest's TCP window at once and drops what the
- * socket does not take; then the connection stands still until a timer of TCP goes off.
+ * The size of the kernel's buffer for passt's frames. passt sends a whole TCP window at once and drops frames that the
+ * socket does not take. Then the connection stands still until a TCP timer fires.
  */
 const SOCKET_BYTES = 8 << 20;
 const START_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 2000;
 
-/** A running passt and our end of its wire. */
+/** A running passt and our end of the socket pair. */
 interface Passt {
 	child: ChildProcess;
 	socket: Socket;
@@ -63,11 +63,11 @@ interface Passt {
 
 /** Options of `PasstBackend.open`. */
 export interface PasstOptions {
-	/** The gateway's address leads to the host's loopback; false when missing. */
+	/** True: the gateway's address leads to the host's loopback. False when missing. */
 	hostLoopback?: boolean | undefined;
 	/** The way into the machine that the network belongs to. */
 	enter?: Enter;
-	/** Aborting it gives up waiting, with the signal's reason. */
+	/** Aborts the wait, with the signal's reason. */
 	signal?: AbortSignal | undefined;
 }
 
@@ -82,13 +82,13 @@ export class PasstBackend implements NetBackend {
 	readonly #socket: Socket;
 	readonly #ended: Promise<void>;
 	#events: NetEvents | undefined;
-	/* Frames received; those before #first are fetched. */
+	/* Frames received. Those before #first are fetched. */
 	#frames: Buffer[] = [];
 	#first = 0;
 	#receivedBytes = 0;
-	/** Bytes of a frame that has not come in full. */
+	/** Bytes of a frame that is not complete yet. */
 	#rest: Buffer | undefined;
-	/** `receive` gave 0, or was not called yet. */
+	/** `receive` has returned 0, or was not called yet. */
 	#starved = true;
 	#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
 	#batched = 0;
@@ -110,8 +110,8 @@ export class PasstBackend implements NetBackend {
 	/**
 	 * Starts passt and waits until it answers.
 	 *
-	 * @param ports of the host that lead to the guest
-	 * @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE, ERR_PORT, ERR_PASST
+	 * @param ports ports of the host that lead to the guest @throws HostError ERR_TOOL_MISSING, ERR_PORT_IN_USE,
+	 *   ERR_PORT, ERR_PASST
 	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
 	 */
 	static async open(
@@ -131,7 +131,7 @@ export class PasstBackend implements NetBackend {
 		const child = spawn(path, passtArguments(ports, filter.mapGateway), {
 			cwd: "/",
 			stdio: ["ignore", "ignore", "pipe", theirs],
-			/* A session of its own: Ctrl-C is for the guest or for us, not for its network. */
+			/* Its own session, so that Ctrl-C does not end it. */
 			detached: true,
 		});
 		close(theirs);
@@ -154,7 +154,7 @@ export class PasstBackend implements NetBackend {
 
 	#started(rest: Buffer): PasstBackend {
 		if (rest.length > 0) this.#received(rest);
-		/* The process lives as long as the machine wants, not as long as passt does. */
+		/* passt must not keep this process alive. */
 		this.#child.unref();
 		(this.#child.stderr as Socket).unref();
 		this.#socket.unref();
@@ -187,7 +187,7 @@ export class PasstBackend implements NetBackend {
 			logRateLimited("passt", "warn", "the guest may not reach the host's loopback: its frame is dropped");
 			return true;
 		}
-		/* One write for all frames of this turn. */
+		/* One write has all frames of this turn. */
 		if (at === 0) queueMicrotask(() => this.#enter("passt", () => this.#flush()));
 		this.#batched = at + LENGTH_BYTES + length;
 		return true;
@@ -226,7 +226,7 @@ export class PasstBackend implements NetBackend {
 		this.#batched = 0;
 		if (length === 0 || this.#socket.destroyed) return;
 		this.#socket.write(this.#batch.subarray(0, length));
-		/* What the kernel did not take at once stays where it is until it does. */
+		/* Bytes that the kernel did not take wait here. */
 		if (this.#socket.writableLength > 0) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
 	}
 
@@ -280,7 +280,7 @@ function passtArguments(ports: readonly Forward[], mapGateway: boolean): string[
 		protocol === "tcp" ? "-t" : "-u",
 		`${hostAddress === undefined ? "" : `${hostAddress}/`}${hostPort}:${guestPort}`,
 	]);
-	/* passt wants an interface to take after; a host without a default route still has its loopback to offer. */
+	/* passt copies an interface's addresses. A host without a default route has only its loopback. */
 	const template = hasDefaultRoute() ? [] : ["-i", "lo"];
 	const loopback = mapGateway ? [] : ["--no-map-gw"];
 	return ["-f", "-q", "-4", ...loopback, ...template, ...addresses, ...forwards, "-F", "3"];
@@ -296,8 +296,8 @@ function hasDefaultRoute(): boolean {
 }
 
 /**
- * Asks for the gateway's Ethernet address as the guest would, the surest sign that passt runs. Returns what came after
- * the answer, or undefined when passt ended instead.
+ * Asks for the gateway's Ethernet address, as the guest does. The answer shows that passt runs. Returns the bytes after
+ * the answer, or undefined when passt has ended.
  */
 function greet(socket: Socket, ended: Promise<unknown>): Promise<Buffer | undefined> {
 	const question = arpRequest();
@@ -320,7 +320,7 @@ function greet(socket: Socket, ended: Promise<unknown>): Promise<Buffer | undefi
 	});
 }
 
-/** A framed ARP request (RFC 826) of the guest for its gateway. */
+/** An ARP request (RFC 826) of the guest for its gateway, with its length in front. */
 function arpRequest(): Buffer {
 	const mac = (text: string) => text.replaceAll(":", "");
 	const ip = (text: string) => Buffer.from(text.split(".").map(Number)).toString("hex");

@@ -1,8 +1,8 @@
 /*
- * A network through an existing tap interface of the host (Linux tuntap.rst). Frames go by readv and writev between
- * the tap and guest RAM, with struct virtio_net_hdr (12 bytes) in front, so that checksums and TCP segmentation are
- * left to whoever does them best. Like Firecracker, tsvmm never creates a tap: its name, its bridge and its firewall
- * are the administrator's.
+ * A network through an existing tap interface of the host (Linux tuntap.rst). Frames go by readv and writev between the
+ * tap and guest RAM. Each has struct virtio_net_hdr (12 bytes) in front, so guest and host can leave checksums and TCP
+ * segmentation to the network card. Like Firecracker, tsvmm never creates a tap. The administrator chooses its name,
+ * bridge and firewall.
  */
 import { closeSync, constants as fsConstants, openSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
@@ -49,7 +49,7 @@ export class TapBackend implements NetBackend {
 	readonly #enter: Enter;
 	#watch: Watch | undefined;
 	#events: NetEvents | undefined;
-	/** What the watch waits for. */
+	/** The events that the watch waits for. */
 	#waiting = 0;
 	#retry: NodeJS.Timeout | undefined;
 
@@ -99,7 +99,7 @@ export class TapBackend implements NetBackend {
 	}
 
 	setGuestOffloads(csum: boolean, tso: boolean): void {
-		/* A tap that was taken down or deleted refuses; then no frames come that could be affected. */
+		/* The ioctl fails on a tap that is down or deleted. No frames come from it then. */
 		ioctl(this.#fd, TUNSETOFFLOAD, csum ? TUN_F_CSUM | (tso ? TUN_F_TSO4 | TUN_F_TSO6 : 0) : 0);
 	}
 
@@ -107,7 +107,7 @@ export class TapBackend implements NetBackend {
 		let written: number;
 		do written = writeSegments(this.#fd, frame);
 		while (written === -EINTR);
-		if (written !== -EAGAIN) return true; /* sent, or refused for good (a bad header, the link is down): dropped */
+		if (written !== -EAGAIN) return true; /* sent, or never possible (a bad header, the link is down) and dropped */
 		this.#wait(this.#waiting | WRITABLE);
 		return false;
 	}
@@ -131,7 +131,7 @@ export class TapBackend implements NetBackend {
 		closeSync(this.#fd);
 	}
 
-	/** The tap was deleted or taken away: such an fd is always "ready", so look again only now and then. */
+	/** The tap was deleted or detached. Its fd is always "ready", so look again only now and then. */
 	#lost(errno: number): void {
 		logRateLimited(`tap ${this.name}`, "warn", `reading frames fails with ${errnoNameOf(errno)}`);
 		this.#retry ??= setTimeout(() => {
@@ -142,7 +142,7 @@ export class TapBackend implements NetBackend {
 	}
 
 	#ready(ready: number): void {
-		/* Level-triggered: stop watching what the device has been told of, until it has used it up. */
+		/* The watch is level-triggered. Stop watching for an event that the device knows, until it has handled it. */
 		this.#wait(this.#waiting & ~ready);
 		if ((ready & WRITABLE) !== 0) this.#events?.writable();
 		if ((ready & READABLE) !== 0) this.#events?.readable();

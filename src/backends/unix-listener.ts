@@ -11,19 +11,19 @@ import { dirname, join } from "node:path";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import { withFileLock } from "../host/file-lock.ts";
 
-/** Connections at once. */
+/** The most connections at once. */
 const MAX_CLIENTS = 1024;
-/** sizeof(sockaddr_un.sun_path) without the NUL; Node cuts longer paths short without a word. */
+/** sizeof(sockaddr_un.sun_path) without the NUL. Node cuts longer paths and does not say so. */
 const MAX_PATH_BYTES = 107;
 /** "/.XXXXXX/s", the socket's first name. */
 const FIRST_NAME_BYTES = 10;
-/** Whoever can reach the socket reaches the guest. */
+/** A process that can connect to the socket can reach the guest. */
 const OWNER_ONLY = 0o600;
 
 export class UnixListener {
 	readonly #path: string;
 	readonly #server: Server;
-	/** The socket's inode: the name may be somebody else's by now. */
+	/** The socket's inode. Another socket may have its name by now. */
 	readonly #ino: bigint;
 	/** The lock file of a take-over; removed with the socket. */
 	#lockPath: string | undefined;
@@ -35,7 +35,7 @@ export class UnixListener {
 	}
 
 	/**
-	 * Listens at `path`, in place of a socket there that nobody listens on any more.
+	 * Listens at `path`. Replaces a socket there that nobody listens on.
 	 *
 	 * @param onClient gets each connection; half-open use is allowed
 	 * @throws HostError ERR_SOCKET_IN_USE when somebody listens there, ERR_SOCKET when the path cannot be a socket
@@ -53,7 +53,7 @@ export class UnixListener {
 		}
 	}
 
-	/** Ends listening, not the connections; resolves when those have ended too. */
+	/** Ends listening, but not the connections. Resolves when those have ended, too. */
 	async close(): Promise<void> {
 		if (inodeOf(this.#path) === this.#ino) {
 			if (this.#lockPath !== undefined) rmSync(this.#lockPath, { force: true });
@@ -83,7 +83,10 @@ export class UnixListener {
 	async #takeOver(first: string): Promise<void> {
 		const path = this.#path;
 		await refuseLive(path);
-		/* Its owner removes it while it listens: whoever had waited for it then finds the socket live. */
+		/*
+		 * The lock's owner removes the lock file only after it listens. A process that waited for the lock then finds the
+		 * socket in use.
+		 */
 		const lockPath = `${path}.lock`;
 		await withFileLock(lockPath, async () => {
 			do {

@@ -3,9 +3,9 @@
  *
  *     host begins:   connect to `uds`, send "CONNECT 1024\n"; "OK 1073741824\n" comes when the guest has accepted, then
  *                    the guest's bytes. A refusal closes the socket.
- *     guest begins:  CID 2, port 52 leads to whoever listens on `${uds}_52`.
+ *     guest begins: CID 2, port 52 leads to the process that listens on `${uds}_52`.
  *
- * Code of this process needs no socket: `connect` and `listen` give it streams to and from the guest directly.
+ * Code in this process needs no socket: `connect` and `listen` give it streams to and from the guest.
  */
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -15,7 +15,7 @@ import type { VsockBackend, VsockGuest } from "./contract.ts";
 import { duplexPair } from "./duplex-pair.ts";
 import { UnixListener } from "./unix-listener.ts";
 
-/** "CONNECT 4294967295\n" and some patience. */
+/** A little more than "CONNECT 4294967295\n". */
 const MAX_LINE_BYTES = 32;
 
 /** The host's side of a guest's vsock: ports of this process, and of the host by a unix socket. */
@@ -34,8 +34,8 @@ export class UnixVsock implements VsockBackend {
 	}
 
 	/**
-	 * Listens on `uds`; without a path only code of this process reaches the guest. A socket file that nobody listens on
-	 * any more is replaced.
+	 * Listens on `uds`. Without a path only code in this process reaches the guest. A socket file that nobody listens on
+	 * is replaced.
 	 *
 	 * @param options.enter the way into the machine that it belongs to
 	 * @throws HostError ERR_SOCKET_IN_USE when somebody listens there, ERR_SOCKET when the path cannot be a socket
@@ -54,7 +54,7 @@ export class UnixVsock implements VsockBackend {
 	/**
 	 * A stream to `port` of the guest.
 	 *
-	 * @param options.signal aborting it withdraws the request, with the signal's reason
+	 * @param options.signal withdraws the request, with the signal's reason
 	 * @throws HostError ERR_VSOCK_REFUSED
 	 */
 	connect(port: number, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Duplex> {
@@ -82,7 +82,9 @@ export class UnixVsock implements VsockBackend {
 		});
 	}
 
-	/** Takes the guest's connections to `port`, before any socket `${uds}_${port}`. Returns what ends that. */
+	/**
+	 * Takes the guest's connections to `port`. A socket `${uds}_${port}` then gets none. Returns a function that ends it.
+	 */
 	listen(port: number, onConnection: (stream: Duplex) => void): () => void {
 		this.#listeners.set(port, onConnection);
 		return () => {
@@ -121,7 +123,7 @@ export class UnixVsock implements VsockBackend {
 		socket.once("close", () => this.#sockets.delete(socket));
 	}
 
-	/** Somebody on the host connected: one line says which port of the guest is meant. */
+	/** A process on the host has connected. Its first line names the port of the guest. */
 	#client(socket: Socket): void {
 		this.#own(socket);
 		let line = Buffer.alloc(0);

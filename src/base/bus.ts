@@ -1,27 +1,30 @@
 /*
- * An address space of devices: one instance for port I/O, one for MMIO. A vCPU exit lands here with an address; the bus
- * finds the device that owns the range and calls it with an offset. Reads of nothing give all ones, writes to nothing
- * vanish, as on a PC.
+ * An address space of devices: one instance for port I/O, one for MMIO. A vCPU exit brings an address. The bus finds
+ * the device with that range and calls it with the offset. Where no device is, a read gives all ones and a write does
+ * nothing, as on a PC.
  */
 import { UsageError } from "./errors.ts";
 import { Observers } from "./observer.ts";
 
 /**
- * What sits on a bus. `offset` is in bytes from the start of the device's range; `size` is 1, 2 or 4. Values are
- * unsigned. Every value comes from the guest: a device checks it and never throws.
+ * A device on a bus. `offset` is in bytes from the start of its range, `size` is 1, 2 or 4, and values are unsigned.
+ * Every value comes from the guest: a device checks it and never throws.
  */
 export interface BusDevice {
 	/** For traces and messages: "serial", "virtio-blk0". */
 	readonly name: string;
 	read(offset: number, size: number): number;
 	/**
-	 * A promise keeps the vCPU that writes from going on until it resolves; it does not reject. Only for MMIO that is not
-	 * posted: nobody waits elsewhere.
+	 * Writes a value. The vCPU waits for a returned promise, which must not reject. Only MMIO that is not posted may
+	 * return one: no other access waits.
 	 */
 	write(offset: number, size: number, value: number): void | Promise<void>;
 }
 
-/** The first access of several when a device cannot take `size` bytes at once: a store over a page's end leaves 3 or 5. */
+/**
+ * The size of the first access, when `size` bytes cannot be one access. A store across the end of a page may have 3 or
+ * 5 bytes.
+ */
 function partBytes(size: number): number {
 	return size >= 4 ? 4 : Math.min(size, 2);
 }
@@ -61,14 +64,14 @@ export class Bus {
 		this.#ranges.push({ start, end, device });
 	}
 
-	/** Takes a device away again; accesses to its addresses find nothing. */
+	/** Removes a device. Accesses to its addresses then find none. */
 	remove(device: BusDevice): void {
 		const at = this.#ranges.findIndex((range) => range.device === device);
 		if (at >= 0) this.#ranges.splice(at, 1);
 		this.#last = undefined;
 	}
 
-	/** Reads 1 to 8 bytes into `data` (little endian), as the kernel's exit structure wants them. */
+	/** Reads 1 to 8 bytes into `data` (little endian), as struct kvm_run needs them. */
 	read(address: number, data: Uint8Array): void {
 		const part = partBytes(data.length);
 		if (part < data.length) {
@@ -83,7 +86,10 @@ export class Bus {
 		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", false, address, size, value);
 	}
 
-	/** Writes the 1 to 8 bytes of `data` (little endian). A promise resolves when the device has done what was written. */
+	/**
+	 * Writes the 1 to 8 bytes of `data` (little endian). A returned promise resolves when the device has carried out the
+	 * write.
+	 */
 	write(address: number, data: Uint8Array): void | Promise<void> {
 		const part = partBytes(data.length);
 		if (part < data.length) {
@@ -97,7 +103,7 @@ export class Bus {
 		return this.writeValue(address, size, value >>> 0);
 	}
 
-	/** Writes an unsigned value of 1, 2 or 4 bytes: a write that was posted. */
+	/** Delivers a posted write: an unsigned value of 1, 2 or 4 bytes. */
 	writeValue(address: number, size: number, value: number): void | Promise<void> {
 		const range = this.#find(address, size);
 		const done = range?.device.write(address - range.start, size, value);

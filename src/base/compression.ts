@@ -1,5 +1,5 @@
 /*
- * Compressed data, told by its first bytes: kernels, their payloads, layers of images.
+ * Recognizes compressed data by its first bytes: kernels, their payloads, layers of images.
  */
 
 /** Name and first bytes of each format. "lz4" has two: frames, and the legacy format that the kernel's build writes. */
@@ -16,7 +16,7 @@ const MAGICS = [
 
 export type Compression = (typeof MAGICS)[number][0];
 
-/** What data that begins with `head` is compressed with; 6 bytes are enough. Undefined when it is none of these. */
+/** The compression of data that begins with `head` (6 bytes are enough). Undefined for any other data. */
 export function compressionOf(head: Uint8Array): Compression | undefined {
 	const text = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, 6)).toString("latin1");
 	return MAGICS.find(([, magic]) => text.startsWith(magic))?.[0];

@@ -13,13 +13,13 @@ export interface ErrorDetail {
 	cause?: unknown;
 }
 
-/** Base class of all errors that tsvmm raises on purpose. What is caught that is none of these is a defect. */
+/** Base class of all errors that tsvmm raises on purpose. Any other error is a defect. */
 export class TsvmmError extends Error {
-	/** "ERR_KVM_MISSING": stays the same from version to version; docs/errors.md explains each. */
+	/** "ERR_KVM_MISSING": the same in all versions. docs/errors.md explains each code. */
 	readonly code: string;
 	/** What the user can do about it, if there is something. */
 	readonly hint: string | undefined;
-	/** What the command line exits with when nobody catches it, 0 to 255. */
+	/** The command line's exit status for it, 0 to 255. */
 	readonly exitStatus: number = 125;
 
 	/** @param message what was attempted and what was found: "Cannot open /dev/kvm: permission denied" */
@@ -31,7 +31,7 @@ export class TsvmmError extends Error {
 	}
 }
 
-/** The user asked for something that cannot be: a wrong flag, a value out of range. Nothing was done. */
+/** The user asked for something impossible: a wrong flag, a value out of range. Nothing was done. */
 export class UsageError extends TsvmmError {
 	override readonly exitStatus = 125;
 }
@@ -54,16 +54,16 @@ export class IoctlError extends HostError {
 	}
 }
 
-/** An image or kernel on disk is not what it claims to be: truncated, malformed, wrong architecture, hash mismatch. */
+/** An image or kernel on disk is bad: truncated, malformed, for another architecture, or with a wrong hash. */
 export class ImageError extends TsvmmError {}
 
-/** The guest ended in a way that is not an orderly power-off (triple fault, KVM internal error, panic), or broke a protocol. */
+/** The guest did not power off in order (triple fault, KVM internal error, panic), or broke a protocol. */
 export class GuestError extends TsvmmError {}
 
-/** Something was asked of an object that is past it, such as a start after the end. Nothing was done. */
+/** A call came in the wrong state, such as a start after the end. Nothing was done. */
 export class StateError extends TsvmmError {}
 
-/** A saved state is damaged, of another version, or of something else than what it would be restored to. */
+/** A saved state is damaged, has another version, or belongs to another kind of object. */
 export class SnapshotError extends TsvmmError {}
 
 /** The errno name of a failed system call as Node reports it ("ENOENT"), or undefined. */
@@ -94,7 +94,7 @@ export function explain(error: unknown): string {
 	return error instanceof Error ? error.message : String(error);
 }
 
-/** For a stream or a process whose "error" is followed by its "close", which is what counts. */
+/** A listener for "error" of a stream or process whose "close" follows and is handled. */
 export function ignore(): undefined {
 	return undefined;
 }

@@ -1,19 +1,19 @@
 /*
  * GuestMemory is the only door to guest RAM: every access is checked against the regions, whose addresses (gpa) never
- * overlap. A region is a window of at most 2 GiB on the host mapping (larger RAM is several adjacent windows, because
- * an ArrayBuffer is limited), and the hole below 4 GiB is simply where no region is:
+ * overlap. A region is a window of at most 2 GiB on the host's mapping. Larger RAM is several adjacent windows, because
+ * an ArrayBuffer is limited. No region covers the hole below 4 GiB:
  *
  *     gpa 0          3 GiB        4 GiB                 4 GiB + rest
  *     |--- window ----|   (hole)   |--- window ---|--- window ---|
  *
- * All addresses are plain numbers: guest-physical addresses are below 2^52 on every CPU, host addresses below 2^47.
- * The typed readers throw MemoryAccessError; code that runs on guest-written addresses asks `contains` first.
+ * All addresses are plain numbers: guest-physical addresses are below 2^52 on every CPU, host addresses below 2^47. The
+ * typed readers throw MemoryAccessError. Code that uses addresses of the guest calls `contains` first.
  */
 import { TsvmmError } from "./errors.ts";
 import type { ByteSource } from "./segments.ts";
 import { getU64, setU64 } from "./u64.ts";
 
-/** One window of guest RAM. The buffer belongs to whoever mapped it; GuestMemory only looks. */
+/** One window of guest RAM. GuestMemory does not own the buffer: the code that mapped it does. */
 export interface MemoryRegion {
 	/** Guest-physical address of the first byte. */
 	readonly gpa: number;
@@ -25,7 +25,9 @@ export interface MemoryRegion {
 	readonly buffer: ArrayBuffer;
 }
 
-/** Outside guest RAM. Reaching a user is a defect of ours: guest addresses are checked before they are used. */
+/**
+ * An access outside guest RAM. Guest addresses are checked before use, so a user sees this only by a defect of ours.
+ */
 export class MemoryAccessError extends TsvmmError {
 	constructor(gpa: number, length: number) {
 		super("ERR_MEMORY_ACCESS", `Cannot access ${length} bytes of guest memory at 0x${gpa.toString(16)}: not RAM`);
@@ -45,8 +47,8 @@ export interface MemoryWindow extends MemoryRegion, ByteSource {
 }
 
 /**
- * The guest's RAM by guest-physical address. The readers and writers take little-endian values, at any alignment, and
- * throw MemoryAccessError outside RAM; whoever works on addresses that a guest wrote asks `contains` first.
+ * The guest's RAM by guest-physical address. The readers and writers take little-endian values at any alignment, and
+ * throw MemoryAccessError outside RAM. Call `contains` first for an address that the guest wrote.
  */
 export class GuestMemory {
 	/** All of RAM, sorted by address. */
@@ -84,7 +86,7 @@ export class GuestMemory {
 		return undefined;
 	}
 
-	/** True when every byte of [gpa, gpa + length) is RAM, over adjacent windows if need be. False for NaN. */
+	/** True when every byte of [gpa, gpa + length) is RAM. The range may cross adjacent windows. False for NaN. */
 	contains(gpa: number, length: number): boolean {
 		if (!(length >= 0) || !(gpa >= 0)) return false;
 		if (this.find(gpa, length) !== undefined) return true;
@@ -149,7 +151,7 @@ export class GuestMemory {
 		return w.bytes.subarray(gpa - w.gpa, gpa - w.gpa + length);
 	}
 
-	/** Copies `data` to guest memory, over adjacent windows if need be. @throws MemoryAccessError outside RAM */
+	/** Copies `data` to guest memory. It may cross adjacent windows. @throws MemoryAccessError outside RAM */
 	write(gpa: number, data: Uint8Array): void {
 		for (let done = 0; done < data.length; ) {
 			const w = this.#at(gpa + done, 1);

@@ -1,11 +1,11 @@
 /*
- * Diagnostics. Each machine has a logger of its own; what no machine is behind goes to the process's, on stderr. `log`
- * and `logRateLimited` write to the logger of whoever runs now: a machine puts its own in place whenever something
- * enters it (`Logger.swap`), as tracing's scoped subscribers do, so that a device needs to know neither.
+ * Diagnostics. Each machine has its own logger. The process has one for all other messages, on stderr. `log` and
+ * `logRateLimited` write to the current logger. A machine makes its logger current when an event enters it
+ * (`Logger.swap`), like the scoped subscribers of Rust's tracing. So a device need not know its machine's logger.
  *
- * Guest-triggered messages go through `logRateLimited`, so that a hostile guest cannot fill a log: at most one line per
- * second and subject, the number of suppressed ones is added to the next. Control characters are escaped in every line:
- * some of a message may be the guest's.
+ * Messages that a guest can cause go through `logRateLimited`, so that a hostile guest cannot fill a log. It writes at
+ * most one line per second and subject, and adds the number of suppressed ones to the next. Control characters are
+ * escaped in every line, because parts of it may come from the guest.
  */
 import { printable } from "./printable.ts";
 
@@ -14,11 +14,11 @@ export type LogLevel = "error" | "warn" | "info" | "debug";
 const RANK: Record<LogLevel, number> = { error: 0, warn: 1, info: 2, debug: 3 };
 const SUBJECT_MS = 1000;
 
-/** What a log is made of. */
+/** Options of a logger. */
 export interface LogOptions {
 	/** The least severe level that is written; "warn" when missing. */
 	level?: LogLevel | undefined;
-	/** Put before each message, to tell machines apart; nothing when missing. */
+	/** A prefix of each message, to tell machines apart. None when missing. */
 	prefix?: string | undefined;
 	/** Takes each line, with its newline; stderr when missing. */
 	write?: ((line: string) => void) | undefined;
@@ -38,20 +38,20 @@ export class Logger {
 		this.#write = write ?? ((line) => void process.stderr.write(line));
 	}
 
-	/** The logger of whoever runs now. */
+	/** The current logger. */
 	static get current(): Logger {
 		Logger.#current ??= new Logger();
 		return Logger.#current;
 	}
 
-	/** Puts `logger` in place. Returns the one before, which the caller puts back in the same turn. */
+	/** Makes `logger` current. Returns the previous one, which the caller puts back in the same turn. */
 	static swap(logger: Logger): Logger {
 		const before = Logger.current;
 		Logger.#current = logger;
 		return before;
 	}
 
-	/** Runs `work` with this logger in place. */
+	/** Runs `work` with this logger as the current one. */
 	run<T>(work: () => T): T {
 		const before = Logger.swap(this);
 		try {
@@ -66,7 +66,7 @@ export class Logger {
 		this.#threshold = RANK[level];
 	}
 
-	/** Writes a line as it is, whatever the level. */
+	/** Writes a line unchanged, at any level. */
 	line(text: string): void {
 		this.#write(`${text}\n`);
 	}
@@ -92,7 +92,7 @@ export class Logger {
 	}
 }
 
-/** Sets the least severe level of the logger of whoever runs now. */
+/** Sets the least severe level of the current logger. */
 export function setLogLevel(level: LogLevel): void {
 	Logger.current.level = level;
 }

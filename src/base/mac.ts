@@ -1,5 +1,5 @@
 /*
- * Ethernet addresses (IEEE 802 MAC addresses): the one type and the one check for what an interface may be called.
+ * Ethernet addresses (IEEE 802 MAC addresses): their type and the check of an interface's address.
  */
 import { createHash } from "node:crypto";
 import { UsageError } from "./errors.ts";

@@ -1,45 +1,48 @@
 /*
- * What can be seen of a machine while it runs: one interface with optional methods, called where things happen. When
- * nobody listens each place costs one check for undefined:
+ * Events of a running machine for an observer: one interface with optional methods, called where the events happen.
+ * Without an observer each place costs one check for undefined:
  *
  *     this.#observers.observer?.kick?.(name, index);
  *
- * `--trace` is one observer (machine/trace.ts). What native code answers by itself is not seen, unless an observer with
- * `access` was there when the machine was built: see docs/architecture.md.
+ * `--trace` is one observer (machine/trace.ts). Accesses that native code answers are not reported, unless an observer
+ * with `access` was given when the machine was built (docs/architecture.md).
  */
 import type { Segments } from "./segments.ts";
 
-/** A descriptor chain as an observer sees it; valid during the call only. */
+/** A descriptor chain, valid during the call only. */
 export interface ObservedChain {
 	/** Index of its first descriptor. */
 	readonly head: number;
-	/** What the driver wrote for the device. */
+	/** The part that the driver wrote for the device. */
 	readonly readable: Segments;
-	/** Where the device puts its answer. */
+	/** The part that the device writes. */
 	readonly writable: Segments;
 }
 
 /**
- * Listens to a machine. Each method is called on the JavaScript thread, in the middle of what it tells of: it should be
- * quick, changes nothing, and what it throws ends the machine as a device's defect does.
+ * Observes a machine. Each method is called on the JavaScript thread, in the middle of the event. It should be quick
+ * and change nothing. An error that it throws ends the machine, as a device's defect does.
  */
 export interface Observer {
-	/** vCPU `vcpu` has stopped for `reason` (KVM_EXIT_*); before it is handled. */
+	/** vCPU `vcpu` has exited for `reason` (KVM_EXIT_*). The exit is not handled yet. */
 	exit?(vcpu: number, reason: number): void;
 	/**
-	 * The guest has read or written a device; "nothing" when none is there. A write that was posted is told when it is
+	 * The guest has read or written a device, or "nothing" when none is there. A posted write is reported when it is
 	 * delivered. `address` is a port or a guest-physical address, `size` is 1, 2 or 4 bytes.
 	 */
 	access?(bus: "pio" | "mmio", device: string, write: boolean, address: number, size: number, value: number): void;
-	/** The driver has written the device status; `status` is what it reads now. */
+	/** The driver has written the device status. `status` is the new value. */
 	status?(device: string, status: number, driverFeatures: bigint): void;
-	/** A notification of queue `queue` has arrived; several kicks may have become one. */
+	/** A notification of queue `queue` has arrived. It may stand for several kicks. */
 	kick?(device: string, queue: number): void;
 	/** The device has taken a chain. */
 	pop?(device: string, queue: number, chain: ObservedChain): void;
 	/** The device has given a chain back with `written` bytes in it. The driver sees it at the device's next flush. */
 	push?(device: string, queue: number, head: number, written: number): void;
-	/** The device interrupts the guest; `cause` is what it adds to InterruptStatus, undefined for a plain line. */
+	/**
+	 * The device interrupts the guest. `cause` has the new bits of InterruptStatus. It is undefined for a plain interrupt
+	 * line.
+	 */
 	interrupt?(device: string, cause: number | undefined): void;
 	/** A backend has answered request `token` of a device. */
 	complete?(device: string, token: number, result: string): void;
@@ -56,13 +59,13 @@ const EVENTS = Object.keys({
 	complete: true,
 } satisfies Record<keyof Observer, true>) as (keyof Observer)[];
 
-/** The place where the parts of one machine look for who listens. */
+/** The observers of one machine, for all its parts. */
 export class Observers {
-	/** Whom to tell; undefined when nobody listens. Several are one that fans out. */
+	/** The observer to call, or undefined when there is none. Several observers are combined in one. */
 	observer: Observer | undefined;
 	#entries: readonly { readonly observer: Observer }[] = [];
 
-	/** Adds a listener. Returns how it is taken away again; a second call does nothing. */
+	/** Adds an observer. Returns a function that removes it; a second call of that does nothing. */
 	attach(observer: Observer): () => void {
 		const own = { observer };
 		this.#set([...this.#entries, own]);
@@ -75,7 +78,7 @@ export class Observers {
 	}
 }
 
-/** One observer for all, with the methods that any of them has. */
+/** One observer that calls all others. It has the methods that any of them has. */
 function fanOut(all: readonly Observer[]): Observer | undefined {
 	if (all.length < 2) return all[0];
 	const combined: Partial<Record<keyof Observer, (...args: unknown[]) => void>> = {};

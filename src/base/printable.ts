@@ -1,6 +1,6 @@
 /*
- * Text that somebody else chose (a guest, a file) on its way to a terminal: control characters could move the cursor,
- * set the title or make the terminal answer as if the user had typed.
+ * Escapes text of a guest or a file for a terminal. Its control characters could move the cursor, set the title, or
+ * make the terminal answer as if the user had typed.
  */
 
 /** `text` with all control characters but newline and tab written as \xNN. */

@@ -1,7 +1,7 @@
 /*
- * A scatter-gather list of host bytes: what a descriptor chain looks like once its guest addresses were checked. It is
- * reused, not reallocated: a chain keeps one list for what the device reads and one for what it writes. A backend sees
- * only this: plain bytes for a backend in TypeScript, host addresses for one that issues system calls.
+ * A scatter-gather list of host bytes. A descriptor chain becomes two of them once its guest addresses are checked: one
+ * for the bytes that the device reads, one for those that it writes. Lists are reused, not reallocated. A backend sees
+ * only these lists: it uses the bytes in TypeScript, or the host addresses in system calls.
  */
 
 /** Where bytes live: a view of them and the host address of the view's first byte (0 when there is none, in tests). */
@@ -12,7 +12,10 @@ export interface ByteSource {
 	readonly hva: number;
 }
 
-/** Up to here a loop is quicker than `set` on a new subarray, and allocates nothing: headers and status bytes. */
+/**
+ * For copies up to this size (headers, status bytes) a loop is quicker than `set` on a new subarray, and allocates
+ * nothing.
+ */
 const SMALL_BYTES = 32;
 
 /** A list of pieces of host memory: one side of a descriptor chain, guest addresses checked. */
@@ -36,7 +39,7 @@ export class Segments {
 		this.totalBytes = 0;
 	}
 
-	/** Appends `length` bytes of `source` from `start`. The range was checked by the caller. */
+	/** Appends `length` bytes of `source` from `start`. The caller has checked the range. */
 	add(source: ByteSource, start: number, length: number): void {
 		const i = this.count++;
 		this.#sources[i] = source;
@@ -72,7 +75,7 @@ export class Segments {
 		return into;
 	}
 
-	/** Gathers into `target` from byte `offset` of the list; returns how many bytes were there to copy. */
+	/** Copies into `target` from byte `offset` of the list. Returns how many bytes were copied. */
 	copyTo(target: Uint8Array, offset = 0): number {
 		let i = this.#seek(offset);
 		let skip = this.#skip;
@@ -89,7 +92,7 @@ export class Segments {
 		return done;
 	}
 
-	/** Scatters `source` over the list from byte `offset`; returns how many bytes found room. */
+	/** Copies `source` into the list from byte `offset`. Returns how many bytes were copied. */
 	copyFrom(source: Uint8Array, offset = 0): number {
 		let i = this.#seek(offset);
 		let skip = this.#skip;
@@ -111,7 +114,7 @@ export class Segments {
 		for (let i = 0; i < this.count; i++) this.bytes(i).fill(0);
 	}
 
-	/** Index of the segment that has byte `offset` of the list; `count` when the list is shorter. Sets `#skip`. */
+	/** The index of the segment with byte `offset` of the list, or `count` when the list is shorter. Sets `#skip`. */
 	#seek(offset: number): number {
 		let skip = offset;
 		let i = 0;

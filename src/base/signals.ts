@@ -1,10 +1,10 @@
 /*
- * Signals of processes: what a shell calls their end, and which are passed on to a payload.
+ * Signals of processes: the exit status that a shell gives for one, and which are passed on to a payload.
  */
 import { constants } from "node:os";
 import { TsvmmError } from "./errors.ts";
 
-/** The exit status of a process that a signal has ended, as a shell has it: 128 + its number. */
+/** A shell's exit status for a process that a signal has ended: 128 + its number. */
 export function signalStatus(signal: number): number {
 	return 128 + signal;
 }
@@ -28,9 +28,9 @@ export class InterruptedError extends TsvmmError {
 
 /**
  * The signals that are passed on to a payload: those that `docker run --sig-proxy` forwards and that this process can
- * take. Missing are its own faults (SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: with a handler a crash would go
- * on for ever), SIGTTIN and SIGTTOU (a read or write that they stop would be tried again at once, for ever), and the
- * real-time signals, which Node cannot take. SIGCHLD, SIGURG and SIGPIPE are not forwarded by Docker either.
+ * take. Not forwarded are this process's own faults (SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: with a handler
+ * the fault would repeat for ever), SIGTTIN and SIGTTOU (the stopped read or write would be repeated for ever), and the
+ * real-time signals, which Node cannot take. Docker does not forward SIGCHLD, SIGURG and SIGPIPE either.
  */
 export const FORWARDED_SIGNALS = [
 	"SIGHUP",

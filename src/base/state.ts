@@ -1,39 +1,38 @@
 /*
- * The state of devices as plain data, for snapshots. `save` gives numbers, bigints, booleans, strings, Uint8Arrays, and
- * lists and objects of them: what structuredClone and any file format can carry. Each device's state names its version.
- * A state that comes back may be damaged or forged, so `restore` reads it through a StateReader, which checks every
- * field as a device checks its guest. A restore reads everything before it changes anything: it throws and nothing has
- * happened, or it has succeeded.
+ * The state of devices as plain data, for snapshots. `save` returns numbers, bigints, booleans, strings, Uint8Arrays,
+ * and lists and objects of them, which structuredClone and any file format can carry. Each device's state names its
+ * version. A saved state may be damaged or forged, so `restore` reads it through a StateReader, which checks every
+ * field. A restore reads everything before it changes anything. So it succeeds, or it throws and nothing has changed.
  */
 import { SnapshotError } from "./errors.ts";
 
-/** What a state is made of. */
+/** A value in a state. */
 export type StateValue = number | bigint | boolean | string | Uint8Array | readonly StateValue[] | StateObject;
 
 /** Fields by name. */
 export interface StateObject {
-	/** A value by its name. */
+	/** A field by its name. */
 	readonly [field: string]: StateValue;
 }
 
-/** What `save` of a device gives. */
+/** The result of a device's `save`. */
 export type SavedState = StateObject & { readonly version: number };
 
-/** Something with state that can move to another object of the same kind. */
+/** An object whose state can move to another object of the same kind. */
 export interface Stateful {
-	/** A copy of all that a later `restore` needs; nothing in it changes any more. */
+	/** A copy of all that a later `restore` needs. It does not change later. */
 	save(): SavedState;
 	/**
-	 * Takes the place of the object whose `save` gave `state`. Only for a fresh one, before its guest runs.
+	 * Continues from `state` of the object that was saved. Only for a fresh object, before its guest runs.
 	 *
 	 * @throws SnapshotError ERR_STATE_*; then nothing has changed
 	 */
 	restore(state: unknown): void;
 }
 
-/** Reads the fields of one object; each is checked, and a missing or wrong one throws ERR_STATE_FORMAT. */
+/** Reads and checks the fields of one object. A missing or wrong one throws ERR_STATE_FORMAT. */
 export class StateReader {
-	/** The way to this object, for messages: "serial", "virtio-net0.queues[1]". */
+	/** The path of this object, for messages: "serial", "virtio-net0.queues[1]". */
 	readonly where: string;
 	readonly #fields: Readonly<Record<string, unknown>>;
 
@@ -133,12 +132,12 @@ export class StateReader {
 		return Array.from(value, (item, i) => new StateReader(`${this.where}.${field}[${i}]`, item));
 	}
 
-	/** For what no single field shows: `wrong` says what is the matter. */
+	/** The error for a fault that no single field shows. `wrong` describes it. */
 	refuse(wrong: string): SnapshotError {
 		return malformed(this.where, wrong);
 	}
 
-	/** The state is sound but was saved by something else than what it would be restored to. */
+	/** The error for a sound state that belongs to another kind of object. */
 	mismatch(difference: string): SnapshotError {
 		return new SnapshotError("ERR_STATE_MISMATCH", `Cannot restore ${this.where}: ${difference}`);
 	}
@@ -157,7 +156,7 @@ function malformed(where: string, found: string): SnapshotError {
 	return new SnapshotError("ERR_STATE_FORMAT", `Cannot restore ${where}: ${found}`);
 }
 
-/** A value in a few words, however large it is. */
+/** Describes a value of any size in a few words. */
 function describe(value: unknown): string {
 	if (Array.isArray(value)) return `a list of ${value.length}`;
 	if (value instanceof Uint8Array) return `${value.length} bytes`;

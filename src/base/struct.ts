@@ -12,14 +12,14 @@ export type Member = "u8" | "u16" | "u32" | "u64" | "s16" | "s32" | "s64" | Size
 export interface Sized {
 	/** Its size. */
 	readonly sizeof: number;
-	/** What its address is a multiple of. */
+	/** Its address is a multiple of this. */
 	readonly alignof: number;
 }
 
 /** Offsets in bytes by field name, plus the struct's own size and alignment. */
 export type Layout<F extends string> = Readonly<Record<F, number>> & Sized & { readonly structName: string };
 
-/** Where a struct keeps its members' types, for those who make typed views of it (kvm/struct-view.ts). */
+/** The property with a struct's types of members, for typed views (kvm/struct-view.ts). */
 export const MEMBERS = Symbol("members");
 
 /** A struct: its layout, and the types of its members. */
@@ -32,7 +32,7 @@ export type Struct<N extends string, M extends Readonly<Record<string, Member>>>
 export interface Row<M extends Member> extends Sized {
 	/** The type of each. */
 	readonly element: M;
-	/** How many; 0 for a flexible array member, which has none in a view. */
+	/** How many members. A flexible array member has 0. */
 	readonly count: number;
 }
 

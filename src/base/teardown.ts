@@ -1,6 +1,6 @@
 /*
- * The one owner of things that must be undone in reverse order: each step is registered as soon as its resource
- * exists, and `run` undoes all of them once, on success as on failure.
+ * Undoes steps in reverse order. A step is registered as soon as its resource exists. `run` undoes all of them once,
+ * after a success and after a failure.
  */
 
 export class Teardown {
@@ -8,12 +8,12 @@ export class Teardown {
 	readonly #closed = new WeakSet<object>();
 	#done: Promise<void> | undefined;
 
-	/** Registers how to undo what was just done. */
+	/** Registers how to undo the last step. */
 	add(undo: () => void | Promise<void>): void {
 		this.#steps.push(undo);
 	}
 
-	/** Registers something to be closed. Registered twice, it is closed once, in the place of the last time. */
+	/** Registers an object to close. An object that is registered twice is closed once, in the second place. */
 	owns<T extends { close(): void | Promise<void> }>(part: T): T {
 		this.add(() => {
 			if (this.#closed.has(part)) return;
@@ -23,7 +23,10 @@ export class Teardown {
 		return part;
 	}
 
-	/** Undoes everything, last first; later calls give the same promise. The first failure is thrown after the last step. */
+	/**
+	 * Undoes everything, last first. The first failure is thrown after the last step. Later calls return the same
+	 * promise.
+	 */
 	run(): Promise<void> {
 		this.#done ??= this.#undo();
 		return this.#done;

@@ -1,7 +1,6 @@
 /*
- * Where the boot code puts things below 1 MiB, in guest-physical addresses. The kernel is entered with these in place
- * and copies what it wants before it reuses the memory; the ACPI and MP tables stay, in the area that the e820 map
- * keeps from it.
+ * The guest-physical addresses of boot data below 1 MiB. The kernel copies what it needs before it reuses the memory.
+ * The ACPI and MP tables stay, because the e820 map reserves their area.
  *
  *     0x00500 GDT   0x06000 PVH start info   0x07000 zero page   0x09000 page tables   0x20000 command line
  *     0xa0000 (legacy video: nothing)   0xe0000 RSDP and ACPI tables   0xf0000 MP table   0x100000 kernel
@@ -28,11 +27,11 @@ export const MP_TABLE_ADDRESS = 0xf0000;
 /** First byte that the MP table may not use, and the lowest address at which a kernel is loaded. */
 export const HIGH_MEMORY_START = 0x100000;
 
-/** I/O APIC and local APIC, where every PC has them. */
+/** I/O APIC and local APIC, at the addresses of every PC. */
 export const IOAPIC_ADDRESS = 0xfec00000;
 export const LAPIC_ADDRESS = 0xfee00000;
 
-/** Ports and interrupts of the platform devices, as the ACPI tables and the machine's wiring both need them. */
+/** Ports and interrupts of the platform devices, for the ACPI tables and the machine's wiring. */
 export const COM1_PORT = 0x3f8;
 export const COM1_GSI = 4;
 export const RTC_PORT = 0x70;
@@ -42,5 +41,5 @@ export const PVPANIC_PORT = 0x505;
 export const ACPI_REGISTERS_PORT = 0x600;
 /** Which slots of virtio-mmio devices are taken and which have changed: two words of 32 bits. */
 export const HOT_PLUG_PORT = 0x610;
-/** The event device's interrupt: ACPI's own on other machines, free where there is no SCI. */
+/** The event device's interrupt. Other machines use it as ACPI's SCI, which we do not have. */
 export const HOT_PLUG_GSI = 9;

@@ -1,6 +1,6 @@
 /*
- * The zero page (struct boot_params, Documentation/arch/x86/zero-page.rst): what the 64-bit Linux boot protocol hands
- * the kernel in RSI. A bzImage's own setup header is copied in; for a vmlinux we fill in the few fields that matter.
+ * The zero page (struct boot_params, Documentation/arch/x86/zero-page.rst). RSI points to it in the 64-bit Linux boot
+ * protocol. A bzImage's setup header is copied into it. For a vmlinux we fill in the few fields that matter.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { CMDLINE_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
@@ -17,7 +17,7 @@ const boot_params = Object.freeze({
 	sizeof: 4096,
 });
 const BOOT_E820_ENTRY_BYTES = 20;
-/* "Undefined": a loader without a number of its own (boot.rst, type_of_loader). */
+/* "Undefined": a loader without an assigned number (boot.rst, type_of_loader). */
 const TYPE_UNDEFINED = 0xff;
 const LOADED_HIGH = 1;
 const BOOT_FLAG = 0xaa55;

@@ -1,6 +1,6 @@
 /*
- * Fills guest RAM with everything a kernel finds when it starts, in the order in which it is needed: kernel, initrd,
- * tables, command line, boot information. cpu-state.ts then makes the CPU match.
+ * Fills guest RAM with all that a kernel needs to start, in this order: kernel, initrd, tables, command line, boot
+ * information. cpu-state.ts then sets the CPU's registers.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { writeAcpiTables } from "./acpi/tables.ts";
@@ -15,23 +15,23 @@ import { writeMpTable } from "./mptable.ts";
 import { writeStartInfo } from "./pvh.ts";
 import { writeResetVector } from "./reset-vector.ts";
 
-/** What is to be booted, on what. */
+/** What to boot, and the machine to boot it on. */
 export interface BootPlan {
-	/** Opened by openKernel and openInitrd; they stay the caller's. */
+	/** Opened by openKernel and openInitrd. The caller closes them. */
 	readonly kernel: ImageFile;
 	readonly initrd: ImageFile | undefined;
-	/** The complete command line but for the virtio-mmio devices, which are added when it says acpi=off. */
+	/** The command line without the virtio-mmio devices. They are added when it has acpi=off. */
 	readonly cmdline: string;
 	readonly cpus: number;
 	readonly e820: readonly E820Entry[];
 	readonly lowRamEnd: number;
-	/** The virtio-mmio devices that are there, for a kernel without ACPI. */
+	/** The virtio-mmio devices at the start, for a kernel without ACPI. */
 	readonly virtioMmio: readonly MmioDevice[];
-	/** Where such devices can be, now or later. */
+	/** The slots where such devices can be, now or later. */
 	readonly virtioSlots: readonly MmioDevice[];
 }
 
-/** What was put in place; `kernel.protocol` and `kernel.entry` are what the boot CPU needs. */
+/** The loaded kernel and tables. The boot CPU needs `kernel.protocol` and `kernel.entry`. */
 export interface Booted {
 	readonly kernel: LoadedKernel;
 	readonly initrd: LoadedInitrd | undefined;
@@ -39,7 +39,7 @@ export interface Booted {
 }
 
 /**
- * Loads the kernel into fresh guest RAM and writes all that goes with it.
+ * Loads the kernel into fresh guest RAM and writes all tables.
  *
  * @throws ImageError for a kernel or initrd that cannot be used, UsageError for the command line
  */

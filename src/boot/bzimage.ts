@@ -1,8 +1,8 @@
 /*
- * A bzImage: setup sectors whose header says where the protected-mode kernel wants to be, then that kernel. We enter it
- * at its 64-bit entry point, 0x200 bytes in, so none of its 16-bit code runs; it unpacks itself within `init_size`
- * bytes. Fields as in the Linux x86 boot protocol (Documentation/arch/x86/boot.rst), offsets from the file's start,
- * which are also those of the zero page.
+ * Loads a bzImage: setup sectors, then the protected-mode kernel, whose address is in the setup header. We enter it at
+ * its 64-bit entry point, 0x200 bytes in, so its 16-bit code never runs. It unpacks itself within `init_size` bytes.
+ * Fields are named as in the Linux x86 boot protocol (Documentation/arch/x86/boot.rst). An offset is the same in the
+ * file and in the zero page.
  */
 import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
@@ -48,7 +48,7 @@ const LOADED_HIGH = 1;
 const XLF_KERNEL_64 = 1;
 const ENTRY_64 = 0x200;
 const PAGE = 4096;
-/* Beyond this the header would run into the e820 table of the zero page (0x2d0). */
+/* A longer header would overwrite the e820 table of the zero page (0x2d0). */
 const MAX_HEADER_END = 0x290;
 
 /** True when the file starts with setup sectors. */
@@ -60,12 +60,14 @@ export function isBzImage(head: Buffer): boolean {
 	);
 }
 
-/** Bytes before the protected-mode part. 0 sectors mean 4, for the sake of very old kernels; the boot sector comes on top. */
+/**
+ * Bytes before the protected-mode part: the boot sector and the setup sectors. 0 sectors mean 4, for very old kernels.
+ */
 export function setupSize(head: Buffer): number {
 	return ((head[setup_header.setup_sects]! || 4) + 1) * 512;
 }
 
-/** "2.08" for a version of the boot protocol, as the header has it. */
+/** "2.08" for a version of the boot protocol in the header. */
 export function protocolVersion(version: number): string {
 	return `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
 }

@@ -1,6 +1,6 @@
 /*
- * The kernel command line: the machine's own parameters, then the user's, which win where a parameter is given twice.
- * Without ACPI the kernel learns of virtio-mmio devices here (virtio 1.2 §4.2.2, virtio_mmio.device=).
+ * The kernel command line: the machine's parameters, then the user's, which win if a parameter is given twice. Without
+ * ACPI the kernel finds virtio-mmio devices by it (virtio 1.2 §4.2.2, virtio_mmio.device=).
  */
 import { UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
@@ -14,7 +14,7 @@ export interface MmioDevice {
 }
 
 /**
- * Joins the parts of a command line with single spaces; empty and missing parts vanish.
+ * Joins the parts of a command line with single spaces. Skips empty and missing parts.
  *
  * @throws UsageError ERR_CMDLINE when a part holds anything but printable ASCII
  */
@@ -48,7 +48,7 @@ export function acpiDisabled(cmdline: string): boolean {
 }
 
 /**
- * Stores the command line where the kernel is told to look for it.
+ * Stores the command line in guest memory, at the address that the boot parameters name.
  *
  * @param limitBytes the kernel's own limit, without the NUL
  * @throws UsageError ERR_CMDLINE_TOO_LONG

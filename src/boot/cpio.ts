@@ -5,7 +5,7 @@
  *     | header: "070701" + 13 fields of 8 hex digits | name NUL, padded to 4 | data, padded to 4 | ... "TRAILER!!!"
  */
 
-/** What every header begins with. */
+/** The first bytes of every header. */
 export const CPIO_MAGIC = "070701";
 
 export const S_IFREG = 0o100000;
@@ -19,14 +19,14 @@ export interface CpioEntry {
 	name: string;
 	/** Type (S_IF*) and permissions. */
 	mode: number;
-	/** Contents; a link's target. */
+	/** Contents of a file, or target of a link. */
 	data?: Uint8Array;
 	/** A device's numbers. */
 	major?: number;
 	minor?: number;
 }
 
-/** The archive of `entries`, in this order: a directory comes before what is in it. */
+/** The archive of `entries`, in this order. A directory must come before its files. */
 export function packCpio(entries: readonly CpioEntry[]): Buffer {
 	const parts: Uint8Array[] = [];
 	const trailer: CpioEntry = { name: "TRAILER!!!", mode: 0 };

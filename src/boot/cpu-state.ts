@@ -1,10 +1,10 @@
 /*
- * What the boot CPU holds when it enters the kernel, as KVM's ioctls take it. Two ways in:
+ * The state of the boot CPU when it enters the kernel, as KVM's ioctls take it. There are two protocols:
  *
  *     pvh      32-bit protected mode, flat segments, paging off, EBX = start info (xen/docs/misc/pvh.pandoc)
  *     linux64  long mode, first 4 GiB mapped one to one, RSI = zero page (Documentation/arch/x86/boot.rst, 64-bit)
  *
- * The other CPUs keep the state KVM created them with: the in-kernel APIC holds them until their start-up IPI.
+ * The other CPUs keep their initial state of KVM. The in-kernel APIC holds them until their start-up IPI.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import {
@@ -64,7 +64,7 @@ export function bootRegs(protocol: BootProtocol, entry: number): KvmRegs {
 	return regs;
 }
 
-/** Turns what KVM_GET_SREGS answered into the boot CPU's state, in place. Returns `sregs`. */
+/** Changes the result of KVM_GET_SREGS into the boot CPU's state. Returns `sregs`. */
 export function bootSregs(sregs: KvmSregs, protocol: BootProtocol): KvmSregs {
 	const long = protocol === "linux64";
 	const { cs, ds, es, fs, gs, ss, tr, gdt, idt } = sregs;
@@ -107,14 +107,14 @@ const MSR_MTRR_DEF_TYPE = 0x2ff;
 const MISC_ENABLE_FAST_STRING = 1n;
 
 /**
- * MSRs of every vCPU that firmware would have set: index and value.
+ * The MSRs of every vCPU that firmware would set: index and value.
  *
- * @param miscEnable what KVM gave IA32_MISC_ENABLE: its other bits say what the vCPU does not have
+ * @param miscEnable KVM's value of IA32_MISC_ENABLE, whose other bits say what the vCPU lacks
  */
 export function bootMsrs(miscEnable: bigint): [index: number, value: bigint][] {
 	return [
 		[MSR_IA32_MISC_ENABLE, miscEnable | MISC_ENABLE_FAST_STRING],
-		[MSR_MTRR_DEF_TYPE, (1n << 11n) | 6n] /* enabled, write-back; Linux distrusts PAT without MTRRs */,
+		[MSR_MTRR_DEF_TYPE, (1n << 11n) | 6n] /* enabled, write-back; Linux does not use PAT without MTRRs */,
 	];
 }
 
@@ -122,8 +122,8 @@ const XCR0_X87_SSE_AVX = 7n;
 const XSAVE_LEAF = 0xd;
 
 /**
- * The extended control registers of every vCPU: XCR0 with the features that all kernels enable first thing, rather than its reset
- * value, because some hosts (QEMU's TCG emulating SVM) never tell KVM of the guest's XSETBV. Undefined without XSAVE.
+ * The extended control registers of every vCPU. XCR0 has the features that all kernels enable first, and not its reset
+ * value: on some hosts (QEMU's TCG that emulates SVM) KVM does not see the guest's XSETBV. Undefined without XSAVE.
  *
  * @param cpuid the vCPU's own, as guestCpuid made it
  */
@@ -157,8 +157,8 @@ const APIC_DM_NMI = 4;
 const APIC_DM_EXTINT = 7;
 
 /**
- * Wires the local APIC's pins as firmware does, in place in what KVM_GET_LAPIC answered: LINT0 to the PIC, LINT1 to
- * NMI (MP 1.4 §3.6.2.2, virtual wire mode). For the boot CPU. Returns `lapic`.
+ * Sets the local APIC's pins as firmware does, in the result of KVM_GET_LAPIC: LINT0 to the PIC, LINT1 to NMI (MP 1.4
+ * §3.6.2.2, virtual wire mode). For the boot CPU. Returns `lapic`.
  */
 export function bootLapic(lapic: KvmLapicState): KvmLapicState {
 	const { bytes } = lapic;

@@ -1,17 +1,17 @@
 /*
- * What CPUID tells the guest: the leaves KVM supports, made into one consistent machine. Each vCPU gets its own APIC
- * ID and the same topology (one package, `cpus` cores, one thread each) in every leaf that speaks of it; what we do not
- * emulate is taken out. Input and output are struct kvm_cpuid2 (KVM api.rst §4.46, §4.20). Leaves: Intel SDM vol. 2
+ * The guest's CPUID: KVM's supported leaves, changed to describe one consistent machine. Each vCPU has its own APIC ID.
+ * All leaves with a topology have the same one: one package, `cpus` cores, one thread each. Features that we do not
+ * emulate are removed. Input and output are struct kvm_cpuid2 (KVM api.rst §4.46, §4.20). Leaves: Intel SDM vol. 2
  * CPUID, AMD APM vol. 3 appendix E.
  */
 import { kvm_cpuid_entry2, kvm_cpuid2 } from "../kvm/structs.ts";
 
-/** What the supported leaves do not say. */
+/** Facts that are not in the supported leaves. */
 export interface CpuidOptions {
 	/** This vCPU, 0 to cpus - 1; also its APIC ID. */
 	readonly vcpu: number;
 	readonly cpus: number;
-	/** KVM_GET_TSC_KHZ; leaves 0x15 and 0x16 say it when known, so that the guest need not measure. */
+	/** KVM_GET_TSC_KHZ. If known, it is in leaves 0x15 and 0x16, and the guest need not measure it. */
 	readonly tscKhz?: number | undefined;
 	/** KVM_CAP_TSC_DEADLINE_TIMER: KVM emulates it, but KVM_GET_SUPPORTED_CPUID does not say so. */
 	readonly tscDeadlineTimer?: boolean;
@@ -25,7 +25,7 @@ const APIC_HZ = 1_000_000_000;
 /* Linux multiplies crystal kHz by the numerator in 32 bits. */
 const MAX_NUMERATOR = Math.floor(0xffffffff / (APIC_HZ / 1000));
 
-/* Of CPUs that do not say. */
+/* For CPUs that do not report it. */
 const PAE_ADDRESS_BITS = 36;
 
 /* Leaf 1 */
@@ -53,8 +53,8 @@ const NODEID_PERFCTR_MWAITX = (1 << 19) | (1 << 23) | (1 << 24) | (1 << 28) | (1
 const INVARIANT_TSC = 1 << 8;
 
 /*
- * MWAIT, PMU, SGX, PT, PCONFIG, hybrid cores, key locker, LBR, PMU extensions; IBS, SEV, AMD's PMU and AMD's extended
- * topology, which would speak of the host's cores. SVM is handled apart.
+ * MWAIT, PMU, SGX, PT, PCONFIG, hybrid cores, key locker, LBR, PMU extensions; IBS, SEV, AMD's PMU, and AMD's extended
+ * topology, which would describe the host's cores. SVM is handled separately.
  */
 const EMPTY_LEAVES = new Set([
 	5, 0xa, 0x12, 0x14, 0x19, 0x1a, 0x1b, 0x1c, 0x23, 0x8000001b, 0x8000001f, 0x80000022, 0x80000026,
@@ -80,7 +80,7 @@ export function guestCpuid(supported: Buffer, options: CpuidOptions): Buffer {
 	const leaves = parse(supported).filter((leaf) => leaf.function !== 0xb && leaf.function !== 0x1f);
 	const basic = leaves.find((leaf) => leaf.function === 0);
 	const highest = basic?.eax ?? 0;
-	/* The shift that takes an APIC ID to its package number: how many bits number the cores. */
+	/* How far to shift an APIC ID to get the package number: the bits that number the cores. */
 	const coreBits = Math.ceil(Math.log2(options.cpus));
 	for (const leaf of leaves) adjust(leaf, options, coreBits);
 	if (highest >= 0xb) leaves.push(...topology(0xb, options, coreBits));
@@ -135,7 +135,7 @@ function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 			break;
 		case 0x80000007:
 			leaf.eax = leaf.ebx = leaf.ecx = 0;
-			/* A constant, non-stop TSC is the host's to promise: guests without it keep time by kvmclock. */
+			/* Only the host can promise a constant, non-stop TSC. Guests without it keep time by kvmclock. */
 			leaf.edx &= INVARIANT_TSC;
 			break;
 		case 0x80000008:
@@ -155,14 +155,14 @@ function adjust(leaf: Leaf, options: CpuidOptions, coreBits: number): void {
 	}
 }
 
-/** EAX of a cache leaf (4, 0x8000001d): the last level belongs to all cores, the others to one each. */
+/** EAX of a cache leaf (4, 0x8000001d): all cores share the last level, and each has the other levels of its own. */
 function cacheSharing(eax: number, coreBits: number): number {
 	const level = (eax >> 5) & 7;
 	const sharing = level >= 3 ? (1 << coreBits) - 1 : 0;
 	return (eax & 0x3fff) | (sharing << 14);
 }
 
-/** AMD and Hygon report leaf 0x80000001's SVM-era bits; Intel keeps CMP_LEGACY reserved (0). */
+/** True for AMD and Hygon, which report these bits of leaf 0x80000001. On Intel CMP_LEGACY is reserved (0). */
 function isAmd(leaf: Leaf): boolean {
 	return (leaf.ecx & TOPOEXT) !== 0 || (leaf.ecx & CR8_LEGACY) !== 0;
 }

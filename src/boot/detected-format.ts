@@ -1,6 +1,6 @@
 /*
- * Says what a file is that was given as a kernel and is none that we load, so that the error can name it. Only the
- * first bytes are looked at.
+ * Describes a file that was given as a kernel but cannot be loaded, for the error message. It looks only at the first
+ * bytes.
  */
 import { compressionOf } from "../base/compression.ts";
 
@@ -48,7 +48,7 @@ const MAGICS: readonly [number, string, DetectedFormat][] = [
 	[0x1fe, "\x55\xaa", { found: "a boot sector or disk image" }],
 ];
 
-/** Names the file that starts with `head` (at least its first 512 bytes, all of it when it is shorter). */
+/** Describes the file that starts with `head` (its first 512 bytes or more, or all of a shorter file). */
 export function identify(head: Buffer): DetectedFormat {
 	if (head.length === 0) return { found: "an empty file" };
 	if (head.toString("latin1", 0, 4) === "\x7fELF") return identifyElf(head);

@@ -1,12 +1,12 @@
 /*
- * The memory map as the guest is told it: a short list of address ranges with a type, in the words of the PC's INT 15h
- * AX=E820h call (ACPI 6.5 §15). The zero page and the PVH start info both carry it. Few entries boot faster: each costs
- * the kernel a walk.
+ * The guest's memory map: a short list of address ranges with a type, as the PC's INT 15h AX=E820h call gives it (ACPI
+ * 6.5 §15). It is in the zero page and in the PVH start info. Few entries boot faster, because the kernel walks through
+ * each.
  */
 
 /** Usable RAM. */
 export const E820_RAM = 1;
-/** Holds ACPI tables; RAM once they are read. */
+/** ACPI tables. The kernel may use it as RAM once it has read them. */
 export const E820_ACPI = 3;
 
 /** One range, in bytes. */

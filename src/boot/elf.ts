@@ -51,7 +51,7 @@ const EM_X86_64 = 62;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
-/* A vmlinux has five or so segments and a note of a few hundred bytes; more is no kernel. */
+/* Limits for a kernel. A vmlinux has about five segments and a note of a few hundred bytes. */
 const MAX_SEGMENTS = 64;
 const MAX_NOTE_BYTES = 1 << 20;
 const PAGE = 4096;
@@ -160,7 +160,7 @@ function pad4(bytes: number): number {
 	return Math.ceil(bytes / 4) * 4;
 }
 
-/** A 64-bit field as a number. No file and no RAM is larger than 2^52 bytes: what is, is an error at once. */
+/** A 64-bit field as a number. A field above 2^52 is an error, because no file or RAM is so large. */
 function field64(bytes: Buffer, at: number, file: ImageFile): number {
 	const value = u64(bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4));
 	if (value >= 2 ** 52) throw malformed(file, `a header field is 0x${value.toString(16)}`);

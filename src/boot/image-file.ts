@@ -1,14 +1,14 @@
 /*
- * A kernel or initrd file while it is being loaded: opened once, its size known, read by position. Headers are read at
- * once; what is large goes from the file descriptor straight into guest RAM, on libuv's threads. A read past the end of
- * the file is an ImageError, so a loader may trust no header and still needs no check of its own.
+ * A kernel or initrd file while it is loaded. It is opened once, and read by position. Headers are read synchronously.
+ * Large parts go from the file descriptor straight into guest RAM, on libuv's threads. A read past the end of the file
+ * is an ImageError, so a loader need not compare a header with the file's size.
  */
 import { closeSync, constants, fstatSync, openSync, read, readSync } from "node:fs";
 import { promisify } from "node:util";
 import { errnoName, explain, ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 
-/* One read call takes at most this much: 2 GiB are refused, and an end should not have to wait for more. */
+/* The most bytes of one read call. 2 GiB are refused, and an abort must not wait long. */
 const READ_BYTES = 64 << 20;
 const readAsync = promisify(read);
 
@@ -39,7 +39,7 @@ export class ImageFile {
 		this.path = path;
 		this.#codes = codes;
 		try {
-			/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
+			/* O_NONBLOCK: opening a FIFO without a writer must not block. */
 			this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 		} catch (cause) {
 			const hint = errnoName(cause) === "ENOENT" ? `Check the path of the ${codes.what}` : undefined;

@@ -1,9 +1,9 @@
 /*
- * Loads a kernel and an initrd into guest RAM. What a file is decides its loader: an ELF vmlinux (elf.ts) or a bzImage
- * (bzimage.ts); anything else is named in the error. Everything in a header is checked before it is used: a hostile
- * image gives an ImageError, never a crash, and never a write outside guest RAM.
+ * Loads a kernel and an initrd into guest RAM. The first bytes of the file choose the loader: elf.ts for an ELF
+ * vmlinux, bzimage.ts for a bzImage. For any other file the error says what it is. All fields of a header are checked
+ * before use: a hostile image gives an ImageError, but never a crash or a write outside guest RAM.
  *
- * RAM must be fresh (all zero): the part of a segment that is not in the file is not cleared again.
+ * RAM must be fresh (all zero): the part of a segment that is not in the file is not cleared.
  */
 import { ImageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
@@ -16,7 +16,7 @@ import type { LoadedInitrd, LoadedKernel } from "./loaded.ts";
 const PAGE = 4096;
 const KERNEL = { what: "kernel", open: "ERR_KERNEL_OPEN", truncated: "ERR_KERNEL_TRUNCATED" };
 const INITRD = { what: "initrd", open: "ERR_INITRD_OPEN", truncated: "ERR_INITRD_TRUNCATED" };
-/* The first 4 KiB of a file hold an ELF header or a whole setup header, and every magic number. */
+/* The first 4 KiB of a file have its ELF header or its whole setup header, and every magic number. */
 const HEAD_BYTES = 4096;
 
 /** Opens a kernel for loadKernel. @throws ImageError ERR_KERNEL_OPEN */
@@ -30,7 +30,7 @@ export function openInitrd(path: string): ImageFile {
 }
 
 /**
- * Loads a kernel. The file stays the caller's.
+ * Loads a kernel. The caller closes the file.
  *
  * @param lowRamEnd first byte after the RAM below 4 GiB
  * @throws ImageError when it is not a kernel for x86-64, is damaged, or does not fit
@@ -52,8 +52,8 @@ export async function loadKernel(memory: GuestMemory, file: ImageFile, lowRamEnd
 }
 
 /**
- * Loads an initrd as high in low RAM as the kernel allows, page-aligned, clear of the kernel. The file stays the
- * caller's.
+ * Loads an initrd as high in low RAM as the kernel allows, page-aligned and above the kernel. The caller closes the
+ * file.
  *
  * @throws ImageError ERR_INITRD_OPEN, ERR_INITRD_TOO_BIG or ERR_INITRD_TRUNCATED
  */

@@ -1,8 +1,8 @@
 /*
- * What lies in guest RAM once a kernel and its initrd are loaded: what boot parameters and CPU state are made from.
+ * The kernel and the initrd in guest RAM. Boot parameters and CPU state are made from it.
  */
 
-/** How the kernel wants to be entered (cpu-state.ts): 32-bit PVH, or the 64-bit Linux boot protocol. */
+/** How to enter the kernel (cpu-state.ts): 32-bit PVH, or the 64-bit Linux boot protocol. */
 export type BootProtocol = "pvh" | "linux64";
 
 /** A kernel in guest RAM. */
@@ -11,7 +11,7 @@ export interface LoadedKernel {
 	readonly protocol: BootProtocol;
 	/** Guest-physical address of the first instruction. */
 	readonly entry: number;
-	/** The kernel and the room it needs to start: nothing else may be in [start, end). */
+	/** The kernel and the memory that it needs to start. Nothing else may be in [start, end). */
 	readonly start: number;
 	readonly end: number;
 	/** Longest command line in bytes, without the terminating NUL. */
@@ -20,7 +20,7 @@ export interface LoadedKernel {
 	readonly initrdMax: number;
 	/** struct setup_header from 0x1f1 on, to be copied into the zero page; of a bzImage only. */
 	readonly setupHeader?: Uint8Array;
-	/** What `uname -r` and more will say; of a bzImage only. */
+	/** The version string, which begins as `uname -r`. Of a bzImage only. */
 	readonly version?: string;
 }
 

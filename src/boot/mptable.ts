@@ -24,7 +24,7 @@ const INT = 0;
 const NMI = 1;
 const EXT_INT = 3;
 const ALL_APICS = 0xff;
-/* Family 6, features FPU and APIC: what Linux overwrites with CPUID at once. */
+/* Family 6, features FPU and APIC. Linux soon replaces them with those of CPUID. */
 const CPU_SIGNATURE = 0x600;
 const CPU_FEATURES = 0x201;
 

@@ -1,6 +1,6 @@
 /*
- * The PVH start info (xen/include/public/arch-x86/hvm/start_info.h, version 1): what a kernel entered at its PVH entry
- * point finds through EBX. It, its module list and its memory map share one page:
+ * The PVH start info (xen/include/public/arch-x86/hvm/start_info.h, version 1). EBX points to it at the PVH entry
+ * point. The start info, its module list and its memory map share one page:
  *
  *     +0x000 hvm_start_info   +0x100 hvm_modlist_entry (the initrd)   +0x200 hvm_memmap_table_entry ...
  */

@@ -1,7 +1,6 @@
 /*
- * What stands in for a BIOS when a kernel jumps to one: real-mode code at ffff:0 that resets the machine through the
- * ACPI reset register. Linux goes there ("reboot=bios") on hardware-reduced ACPI without EFI, before it tries anything
- * else.
+ * The reset vector of a BIOS: real-mode code at ffff:0 that resets the machine by the ACPI reset register. Linux jumps
+ * there first ("reboot=bios") on hardware-reduced ACPI without EFI.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { ACPI_RESET_VALUE } from "./acpi/tables.ts";

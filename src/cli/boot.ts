@@ -83,7 +83,7 @@ async function boot(flags: BootFlags): Promise<number> {
 	return shutdownStatus(end);
 }
 
-/** The files that the machine opens, as the lab must have them. */
+/** The files that the machine opens. The lab needs them, too. */
 function namedFiles({ kernel, initrd, disks = [], console }: MachineConfig): Share[] {
 	const shares: Share[] = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
 	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
@@ -91,7 +91,7 @@ function namedFiles({ kernel, initrd, disks = [], console }: MachineConfig): Sha
 	return shares;
 }
 
-/** What the flags say, as a configuration. @throws UsageError */
+/** Turns the flags into a configuration. @throws UsageError */
 function bootConfig(flags: BootFlags): MachineConfig {
 	if (flags.kernel === undefined || flags.kernel === "") {
 		throw new UsageError("ERR_OPTION_KERNEL", "Cannot boot without a kernel: --kernel FILE is missing", {
@@ -114,12 +114,12 @@ function bootConfig(flags: BootFlags): MachineConfig {
 	};
 }
 
-/** Runs a machine to its end; SIGINT, SIGTERM and SIGHUP stop it, and the terminal comes back whatever happens. */
+/** Runs a machine to its end. SIGINT, SIGTERM and SIGHUP stop it. The terminal is always restored. */
 async function runMachine(config: MachineConfig): Promise<ShutdownReason> {
 	let machine: Machine | undefined;
 	const stop = () => void machine?.stop();
 	const onStdio = config.console?.kind === "stdio";
-	/* A console whose reader has gone: as any program in a pipe, we end (output.ts has the exit status). */
+	/* The console's reader has gone, so we end, as programs in a pipe do (output.ts has the exit status). */
 	const onError = (error: Error) => {
 		outputFailed(error);
 		stop();

@@ -1,11 +1,11 @@
 /*
- * `tsvmm completion SHELL`: a script for the shell, made from the same commander tree that reads the command line, so
- * that the two cannot drift apart. The script itself starts no tsvmm, except to ask for the names of images.
+ * `tsvmm completion SHELL`: a script for the shell. It is made from the commander tree that reads the command line, so
+ * the two always agree. The script starts tsvmm only to ask for the names of images.
  */
 import { type Argument, Command, type Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 
-/** What stands for a value: files by the shell, images by `tsvmm completion images`, fixed words, or nothing. */
+/** How a value is completed: files by the shell, images by `tsvmm completion images`, fixed words, or not at all. */
 type Values = { kind: "files" } | { kind: "images" } | { kind: "words"; words: readonly string[] } | { kind: "none" };
 
 /** One command with everything that may follow it. */
@@ -15,11 +15,11 @@ interface Place {
 	subcommands: { name: string; description: string }[];
 	/** `values` is undefined for a switch. */
 	options: { names: string[]; description: string; values: Values | undefined }[];
-	/** Of its first argument; the last one's are for all that follow. */
+	/** Values of each argument. Those of the last one are also for all that follow. */
 	argument: Values;
 }
 
-/** "file", "name|file", "path" and "image" in a placeholder say what its value is. */
+/** The kind of value, by the placeholder: "file", "name|file", "path" or "image". */
 function valuesOf({ argChoices }: Pick<Option | Argument, "argChoices">, placeholder: string): Values {
 	if (argChoices !== undefined) return { kind: "words", words: argChoices };
 	if (/\b(file|path)\b/.test(placeholder)) return { kind: "files" };

@@ -1,6 +1,6 @@
 /*
- * What `tsvmm doctor` looks at: one function per question about this host. Each answers with what was found and, when
- * something is missing, with the command that mends it; none throws.
+ * What `tsvmm doctor` looks at: one function per question about this host. Each returns what it found and, if something
+ * is missing, a remedy. None throws.
  */
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -17,13 +17,13 @@ import { Kvm } from "../kvm/system.ts";
 /** The answer to one question. */
 export interface Finding {
 	name: string;
-	/** "note": works without, but less well or not everything. */
+	/** "note": tsvmm works without it, but worse or not in full. */
 	status: "ok" | "note" | "missing";
 	/** What was found. */
 	found: string;
 	/** What to do about it. */
 	remedy?: string;
-	/** What cannot work while it is missing: "run" (everything), "direct" (VMs here), "lab" (VMs in the lab). */
+	/** What does not work without it: "run" (everything), "direct" (VMs on this host), "lab" (VMs in the lab). */
 	needed?: "run" | "direct" | "lab";
 }
 
@@ -60,7 +60,7 @@ export function checkKoffi(): Finding {
 	}
 }
 
-/** The processor's own virtualization; without it a /dev/kvm cannot run an ordinary Linux. */
+/** The processor's virtualization. Without it a /dev/kvm cannot run an ordinary Linux. */
 export function checkProcessor(cpuinfo = readFileSync("/proc/cpuinfo", "utf8")): Finding {
 	const name = "processor";
 	const flags = /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [];
@@ -118,7 +118,7 @@ export function checkTun(path = "/dev/net/tun"): Finding {
 	}
 }
 
-/** Tools, what each is for, and whether anything can work without it. */
+/** The tools, the purpose of each, and what does not work without it. */
 const TOOLS: [tool: string, purpose: string, needed?: Finding["needed"]][] = [
 	["sqfstar", "images", "run"],
 	["xz", "kernels of Debian", "run"],
@@ -182,7 +182,7 @@ export function checkSpace(): Finding {
 	}
 }
 
-/** No kernel is no fault: `run` fetches one. */
+/** A missing kernel is only a note: `run` fetches one. */
 export async function checkKernels(): Promise<Finding> {
 	try {
 		const names = (await listKernels()).map(({ name }) => name);

@@ -1,6 +1,6 @@
 /*
- * `tsvmm doctor`: what this host can do, each missing thing with its remedy. Exit status 0 when `run` works here,
- * directly or by the lab, 1 otherwise.
+ * `tsvmm doctor` says what this host can do and how to get what is missing. Its exit status is 0 when `run` works here,
+ * directly or in the lab, and 1 otherwise.
  */
 import { Command } from "commander";
 import {
@@ -23,7 +23,7 @@ import { printJson } from "./output.ts";
 /** How `run` works here. */
 export type Verdict = "direct" | "lab" | "none";
 
-/** Judges by what the findings say is missing. */
+/** Decides by what is missing. */
 export function judge(findings: readonly Finding[]): Verdict {
 	const lacks = (needed: Finding["needed"]) =>
 		findings.some((finding) => finding.status === "missing" && finding.needed === needed);

@@ -1,5 +1,5 @@
 /*
- * Ctrl-A x on a raw terminal ends the machine, as with QEMU; the guest sees every key, Ctrl-C included.
+ * Ctrl-A x on a raw terminal ends the machine, as with QEMU. The guest gets every key, Ctrl-C included.
  */
 
 const CTRL_A = 1;
@@ -8,7 +8,7 @@ export class EscapeKey {
 	readonly #onData: (chunk: Buffer) => void;
 	#armed = false;
 
-	/** Listens on stdin beside whoever reads it. */
+	/** Listens on stdin, besides its reader. */
 	constructor(onEscape: () => void) {
 		this.#onData = (chunk) => {
 			for (const byte of chunk) {

@@ -1,8 +1,8 @@
 /*
- * What stands below the help of each command. One table, so that a test can see that no command has been forgotten.
+ * The examples below the help of each command. They are one table, so that a test can find a command without one.
  */
 
-/** Command lines by the command that they show. */
+/** For each command its examples. */
 export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	tsvmm: ["tsvmm doctor", "tsvmm run busybox echo hello", "tsvmm boot --kernel vmlinux --initrd initrd.img"],
 	"tsvmm boot": [

@@ -1,6 +1,6 @@
 /*
- * What listings (`images`, `ps`, `volume ls`) and `inspect` print: Docker's columns, or what `--format` asks for. A
- * listing gives its rows as objects of fields; inspect gives its objects as they are.
+ * The output of listings (`images`, `ps`, `volume ls`) and of `inspect`: Docker's columns, or the form that `--format`
+ * asks for. A listing passes its rows as objects of fields. `inspect` passes its objects unchanged.
  */
 import { parseTemplate } from "./template.ts";
 
@@ -8,7 +8,7 @@ import { parseTemplate } from "./template.ts";
 export type Row = Readonly<Record<string, unknown>>;
 
 export interface Listing {
-	/** Heading of each field: { ID: "CONTAINER ID" }. Fields that no heading is given for have their name in capitals. */
+	/** Heading of each field: { ID: "CONTAINER ID" }. A field without one has its name in capitals. */
 	readonly headings: Readonly<Record<string, string>>;
 	/** The table without --format, as a template: "{{.ID}}\t{{.Names}}". */
 	readonly table: string;
@@ -17,7 +17,7 @@ export interface Listing {
 /** For the help of --format. */
 export const FORMAT_HELP = "json, 'table TEMPLATE' or a Go template";
 
-/** Between columns, and the least width of one with that, as Docker has it. */
+/** Spaces between columns, and the least width of a column with them, as in Docker. */
 const GAP = 3;
 const LEAST_WIDTH = 10;
 
@@ -57,7 +57,7 @@ function lines<T>(values: readonly T[], template: (value: T) => string): string 
 	return values.map((value) => `${template(value)}\n`).join("");
 }
 
-/** Stands for any row, and any field of it is its heading: of a label the end of its name. */
+/** A row for the headings: each field is its own heading. The heading of a label is the end of its name. */
 function headingRow(headings: Readonly<Record<string, string>>): unknown {
 	const label = (name: string) => name.split(".").at(-1)!.replace(/[-_]/g, " ");
 	return new Proxy(headings, {

@@ -1,6 +1,5 @@
 /*
- * `tsvmm image`: bring images in, list them, look at one, remove them. Output in Docker's columns, so that nobody has
- * to learn new ones.
+ * `tsvmm image` imports, lists, inspects and removes images. Its output has Docker's columns.
  */
 import { Command } from "commander";
 import { ImageStore } from "../container/image/store.ts";
@@ -41,7 +40,7 @@ export function imageCommand(): Command {
 }
 
 async function importAction(path: string, name: string | undefined): Promise<void> {
-	/* Loaded here: listing must not pay for the schema library. */
+	/* Imported here, so that `image ls` does not load the schema library. */
 	const { importImage } = await import("../container/image/import.ts");
 	const source = path === "-" ? process.stdin : path;
 	const work = (signal: AbortSignal) => importImage(new ImageStore(), source, { name, signal });
@@ -98,7 +97,7 @@ export function age(created: string | undefined, nowMs = Date.now()): string {
 	const seconds = Math.max(0, (nowMs - then) / 1000);
 	for (const [unit, length] of UNITS) {
 		const count = Math.floor(seconds / length);
-		/* As Docker: 8 days rather than 1 week. */
+		/* As in Docker: 8 days, and not 1 week. */
 		if (count >= (unit === "second" || unit === "minute" || unit === "hour" || unit === "day" ? 1 : 2)) {
 			return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
 		}

@@ -1,6 +1,6 @@
 /*
- * Long work on the host (fetching, compiling, importing) that a signal may end: what it has started ends with it, nothing
- * half-made stays, and the exit status is 128 + the signal's number, as a shell expects.
+ * Lets a signal end long work on the host (a fetch, a build, an import). Its child processes end, nothing half-made
+ * stays, and the exit status is 128 + the signal's number, as a shell expects.
  */
 import { constants } from "node:os";
 import { InterruptedError } from "../base/signals.ts";
@@ -8,8 +8,8 @@ import { InterruptedError } from "../base/signals.ts";
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
- * Runs `work`; its signal aborts when this process is told to end. The same signal once more ends the process at once:
- * work may wait in a system call that nothing interrupts, such as opening a FIFO.
+ * Runs `work`. A SIGINT, SIGTERM or SIGHUP aborts its signal. The same signal once more ends the process at once,
+ * because work may wait in a system call that cannot be interrupted, such as opening a FIFO.
  *
  * @param what for the message: "build the kernel"
  */

@@ -11,7 +11,9 @@ import { printJson } from "./output.ts";
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
-/** One line per step; while compiling, a percentage that is rewritten on a terminal and rare elsewhere. */
+/**
+ * Prints one line per step. While compiling it prints a percentage: rewritten in place on a terminal, seldom elsewhere.
+ */
 function progressPrinter(): (progress: BuildProgress) => void {
 	const terminal = process.stderr.isTTY === true;
 	let last = "";

@@ -1,6 +1,6 @@
 /*
- * tsvmm lab up|exec|down|status: a KVM host for machines that have none (docs/lab.md). `lab supervise` is the
- * supervisor's own entry and not for users.
+ * tsvmm lab up|exec|down|status: a KVM host for machines that have none (docs/lab.md). `lab supervise` starts the
+ * supervisor and is not for users.
  */
 import { Command } from "commander";
 import { exec } from "../lab/exec.ts";
@@ -18,7 +18,7 @@ interface NameOption {
 
 function collectEnv(text: string, env: Record<string, string>): Record<string, string> {
 	const at = text.indexOf("=");
-	/* As Docker has it: a bare name passes this process's own value on, which the lab has anyway. */
+	/* As in Docker: a bare name passes this process's value on, which the lab has anyway. */
 	return at < 0 ? env : { ...env, [text.slice(0, at)]: text.slice(at + 1) };
 }
 

@@ -6,7 +6,7 @@
 import { Command } from "commander";
 import { EXAMPLES } from "./examples.ts";
 
-/** Text as roff takes it: no line begins with a control character, no hyphen is one for hyphenation. */
+/** Escapes text for roff: no line begins with a control character, and a hyphen is a minus sign. */
 function roff(text: string): string {
 	return text
 		.replaceAll("\\", "\\e")
@@ -14,7 +14,7 @@ function roff(text: string): string {
 		.replace(/^([.'])/gm, "\\&$1");
 }
 
-/** .SH or .SS with its text in capitals as man pages have it. */
+/** .SH or .SS with its text in capitals, as in man pages. */
 function section(command: Command, path: string): string[] {
 	const help = command.createHelp();
 	const usage = `${path} ${command.usage()}`.trim();

@@ -1,6 +1,6 @@
 /*
- * The spelling of machine options on a command line, shared by `boot` and `run`: each function takes what the user
- * wrote and gives a piece of MachineConfig, or throws a UsageError that quotes it.
+ * Parses the machine options of `boot` and `run`. Each function turns what the user wrote into a part of MachineConfig,
+ * or throws a UsageError that quotes it.
  */
 import { UsageError } from "../base/errors.ts";
 import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
@@ -23,7 +23,7 @@ export function parseMemory(text: string): number {
 	return mib;
 }
 
-/** "4" -> 4; the range is the machine's business. */
+/** "4" -> 4. The machine checks the range. */
 export function parseCpus(text: string): number {
 	if (!/^\d{1,9}$/.test(text))
 		throw new UsageError("ERR_OPTION_CPUS", `Cannot read number of vCPUs "${text}": a whole number is wanted`);
@@ -128,7 +128,7 @@ export function parseTrace(text: string): TraceKind[] {
 	});
 }
 
-/** Splits at single commas; two in a row stand for one. */
+/** Splits at single commas. Two commas in a row mean one. */
 function splitFields(text: string): string[] {
 	return text
 		.replaceAll(",,", "\0")

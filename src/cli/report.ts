@@ -1,6 +1,6 @@
 /*
- * The one place that tells a user about an error and picks the exit status: "tsvmm: error: message", then the hint on a
- * line of its own. With TSVMM_DEBUG set the stack and causes follow.
+ * The only place that reports an error to the user and chooses the exit status. It prints "tsvmm: error: message", then
+ * the hint on the next line. With TSVMM_DEBUG set the stack and causes follow.
  */
 import { explain, TsvmmError } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
@@ -8,7 +8,7 @@ import { printable } from "../base/printable.ts";
 /** Prints `error` on stderr and returns the exit status for it. */
 export function reportError(error: unknown): number {
 	const known = error instanceof TsvmmError;
-	/* Escaped: some of it may be a guest's or an image's. */
+	/* Escaped, because parts of it may come from a guest or an image. */
 	const message = printable(known ? error.message : explain(error));
 	const lines = [`tsvmm: error: ${message}${known ? ` [${error.code}]` : ""}`];
 	if (known && error.hint !== undefined) lines.push(`  hint: ${printable(error.hint)}`);
@@ -21,8 +21,8 @@ export function reportError(error: unknown): number {
 }
 
 /**
- * A defect of ours that nothing caught ends the process with Node's stack trace and status 1, which `run` would pass
- * off as the payload's. This makes it 125. Call once, at the start.
+ * An uncaught exception ends the process with Node's stack trace and status 1, which looks like the payload's. This
+ * makes it 125. Call it once, at the start.
  */
 export function watchDefects(): void {
 	process.once("uncaughtExceptionMonitor", () => {

@@ -1,13 +1,13 @@
 /*
- * A progress bar on stderr while a root file system is built, if somebody is looking. Loaded only when something is
- * built, which is once per image.
+ * A progress bar on stderr while a root file system is built, if stderr is a terminal. It is loaded only for a build,
+ * which is once per image.
  */
 import type { RootfsOptions } from "../container/image/rootfs.ts";
 
-/** Builds shorter than this show nothing. */
+/** A shorter build shows no bar. */
 const PATIENCE_MS = 300;
 
-/** Runs `work` with a bar under way; without a terminal it just runs. */
+/** Runs `work` and shows a bar, if there is a terminal. */
 export async function withProgress<T>(label: string, work: (options: RootfsOptions) => Promise<T>): Promise<T> {
 	if (!process.stderr.isTTY) return work({});
 	const { SingleBar, Presets } = await import("cli-progress");

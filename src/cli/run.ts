@@ -1,7 +1,7 @@
 /*
- * `tsvmm run`: Docker's flags -> image, kernel, process -> a container in a microVM -> its exit status. What takes
- * writing (root file system, kernel, initramfs) is prepared on this host; without KVM the same command line then runs
- * once more in the lab and finds it there.
+ * `tsvmm run`: Docker's flags -> image, kernel, process -> a container in a microVM -> its exit status. All files that
+ * must be written (root file system, kernel, initramfs) are made on this host. Without KVM the same command line then
+ * runs again in the lab, which finds them.
  */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -97,7 +97,7 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
 	};
 	const request = readRequest(imageName, command, flags, say);
-	/* Open until the machine has it: an image may be removed while it starts. */
+	/* Open until the machine has opened it: the image may be removed meanwhile. */
 	await using rootfs = await buildRootfs(request, flags);
 	const kernel = await chooseKernel(flags.kernel, say);
 	await initramfs({ kernel, fstype: rootfs.fstype, network: request.network !== undefined });
@@ -118,7 +118,7 @@ async function run(imageName: string, command: string[], flags: RunFlags): Promi
 	}
 }
 
-/** The files that the flags name, as the lab must have them. */
+/** The files that the flags name. The lab needs them, too. */
 function namedFiles({ kernel, envFile, console }: RunFlags): Share[] {
 	const output = readConsole(console);
 	return [
@@ -127,7 +127,7 @@ function namedFiles({ kernel, envFile, console }: RunFlags): Share[] {
 	];
 }
 
-/** Whatever can be wrong with the command line is found here. */
+/** Checks the whole command line. */
 function readRequest(
 	imageName: string,
 	command: string[],
@@ -217,7 +217,7 @@ function readNetwork(flags: RunFlags, say: (line: string) => void): ContainerNet
 	};
 }
 
-/** A container has a network, as Docker's do. Without passt it goes without, unless ports are to be published. */
+/** A container has a network, as in Docker. Without passt it has none, unless ports are published. */
 function defaultNetwork({ publish }: RunFlags, say: (line: string) => void): string {
 	if (publish.length > 0 || findTool("passt") !== undefined) return "user";
 	if (!needsLab()) say("the container has no network: passt is not installed");
@@ -258,9 +258,9 @@ function hostStdio({ interactive, tty }: RunFlags): ForegroundStdio & { close():
 	const opened = [openOutput(1), openOutput(2)];
 	const [stdout, stderr] = opened;
 	stdout?.on("error", outputFailed);
-	stderr?.on("error", () => undefined); /* there is nobody left to tell */
+	stderr?.on("error", () => undefined); /* nobody is left to read it */
 	if (stdout === undefined) watchOutput();
-	/* SIGPIPE: in the lab the reader of our output is far away, and its going is told by this signal. */
+	/* SIGPIPE: in the lab this signal says that the reader of our output on the host has gone. */
 	const stdio = ownStdio({ stdin: interactive, tty, stdout, stderr, alsoForward: ["SIGPIPE"] });
 	return {
 		...stdio,

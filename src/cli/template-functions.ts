@@ -1,9 +1,9 @@
 /*
- * Values as templates see them: what is true, what can be walked through, how each prints, and the functions that Go and
+ * Values in templates: which are true, how `range` goes through them, how each prints, and the functions that Go and
  * Docker give to a template.
  */
 
-/** Entries of a list or of a map, which is sorted by name as in Go. */
+/** Entries of a list or a map. A map is sorted by name, as in Go. */
 export function entriesOf(value: unknown): [unknown, unknown][] {
 	if (Array.isArray(value)) return [...value.entries()];
 	if (typeof value === "number") return Array.from({ length: value }, (_, i) => [i, i]);
@@ -11,7 +11,7 @@ export function entriesOf(value: unknown): [unknown, unknown][] {
 	return Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** False for false, 0, "", what is missing, and what is empty. */
+/** False for false, 0, "", a missing value, and an empty list or map. */
 export function truth(value: unknown): boolean {
 	if (Array.isArray(value)) return value.length > 0;
 	if (typeof value === "object" && value !== null) return Object.keys(value).length > 0;
@@ -28,7 +28,7 @@ export function show(value: unknown): string {
 		.join(" ")}]`;
 }
 
-/** JSON as Go writes it: the fields that are no methods, sorted by name. */
+/** JSON as Go writes it: fields sorted by name, without methods. */
 function json(value: unknown): string {
 	return JSON.stringify(value, (_, inner: unknown) =>
 		typeof inner === "object" && inner !== null && !Array.isArray(inner)

@@ -14,12 +14,12 @@ import { entriesOf, FUNCTIONS, show, truth } from "./template-functions.ts";
 export type Template = (value: unknown) => string;
 
 interface Scope {
-	/** What "." stands for. */
+	/** The value of ".". */
 	readonly dot: unknown;
 	readonly variables: ReadonlyMap<string, unknown>;
 }
 type Expression = (scope: Scope) => unknown;
-/** A statement adds text; a declaration gives the scope that the statements after it see. */
+/** A statement adds text to `out`. A declaration returns the scope for the statements after it. */
 type Statement = (scope: Scope, out: string[]) => Scope | undefined;
 
 /** Text between actions, or the words of one action. */
@@ -174,7 +174,7 @@ class Parser {
 		};
 	}
 
-	/** What follows an if, with or range: up to {{else}}, {{else if}} or {{end}}. */
+	/** Reads what follows an if, with or range, up to {{else}}, {{else if}} or {{end}}. */
 	#branches(): { body: Statement; otherwise: Statement } {
 		if (this.#words.length > 0) throw wrong(this.#text, `"${this.#words[0]}" is not expected`);
 		const body = this.block(["else", "end"]);
@@ -195,7 +195,7 @@ class Parser {
 		return value;
 	}
 
-	/** A function and its arguments, or one operand; what a pipe brings is the last argument. */
+	/** A function and its arguments, or one operand. The value of a pipe is the last argument. */
 	#command(piped: Expression | undefined): Expression {
 		const [first] = this.#words;
 		const { [first ?? ""]: call } = FUNCTIONS;

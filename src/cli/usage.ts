@@ -1,12 +1,12 @@
 /*
- * What commander finds wrong with a command line, as an error of ours: the same shape, the same exit status, and a hint
- * that names the help to read.
+ * Turns commander's errors into errors of ours: the same form, the same exit status, and a hint that names the help to
+ * read.
  */
 import type { Command, CommanderError, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { EXAMPLES } from "./examples.ts";
 
-/** Columns of help text where the terminal does not say or is wider. */
+/** Columns of help text, unless the terminal is narrower. */
 const HELP_COLUMNS = 100;
 
 /** Makes `command` and its subcommands throw UsageError, and puts their examples below their help. */
@@ -29,7 +29,7 @@ export function configureCommand(command: Command, path = command.name()): Comma
 	return command;
 }
 
-/** "RAM, as in 512M or 2G (default: 512M)"; that a switch is off and a list empty goes without saying. */
+/** "RAM, as in 512M or 2G (default: 512M)". The defaults of switches and lists are not shown. */
 function describeOption({ description, defaultValue, defaultValueDescription }: Option): string {
 	const shown = defaultValueDescription ?? (typeof defaultValue === "string" ? defaultValue : undefined);
 	return shown === undefined ? description : `${description} (default: ${shown})`;

@@ -1,6 +1,6 @@
 /*
- * What `tsvmm --version` prints: the package's version, the commit that the bundle was built from, and the ABI of the
- * native helper, which is what a report of a defect needs.
+ * What `tsvmm --version` prints: the package's version, the commit of the bundle, and the ABI of the native helper. A
+ * report of a defect should have them.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { ABI_VERSION, packageRoot } from "../host/native.ts";
 declare const TSVMM_VERSION: string | undefined;
 declare const TSVMM_COMMIT: string | undefined;
 
-/** "0.1.0 (commit 1a2b3c4d5e6f, native helper ABI 1)"; from the sources themselves the commit is "none". */
+/** "0.1.0 (commit 1a2b3c4d5e6f, native helper ABI 1)". Without a bundle the commit is "none". */
 export function describeVersion(): string {
 	const bundled = typeof TSVMM_VERSION === "string";
 	const version = bundled ? TSVMM_VERSION : packageVersion();

@@ -1,14 +1,15 @@
 /*
- * A container: a machine of its own, the agent in it, and the one process that it exists for. It is an object apart from
- * the command that started it: streams, an end, more processes, signals. Machines are known only as GuestMachine, so
- * that tests run this with the real agent and no VM.
+ * A container: one machine, the agent in it, and the process that the container runs. The object does not depend on the
+ * command that made it. It has streams, an exit, more processes and signals. It knows the machine only as a
+ * GuestMachine, so tests run it with the real agent and no VM.
  *
  *     start: machine boots -> agent connects -> SETUP -> EXEC      then: streams, exec, kill, stop
  *     the process's EXIT -> power off -> the machine ends: `ended`
  */
 import { constants } from "node:os";
 import type { Duplex, Readable, Writable } from "node:stream";
-import { AgentClient, type ExecSpec } from "../agent/client.ts";
+import { AgentClient } from "../agent/client.ts";
+import type { ExecSpec } from "../agent/exec-spec.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
 import { GuestError, TsvmmError } from "../base/errors.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
@@ -35,7 +36,7 @@ export interface ContainerPlan {
 	init?: boolean | undefined;
 	/** What `stop` sends; SIGTERM when missing. */
 	stopSignal?: number | undefined;
-	/** Ends the machine, whatever it does. */
+	/** Ends the machine at once. */
 	signal?: AbortSignal | undefined;
 }
 
@@ -49,9 +50,11 @@ export interface StartTimes {
 	init: number;
 }
 
-/** A process to run in a container that runs already; what is missing is as the container's own process has it. */
+/** A process to run in a running container. A missing field is as in the container's own process. */
 export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin"> {
-	/** Hangs the process up and kills it soon after, if it still runs. */
+	/** With all capabilities, whatever the container's process has. */
+	privileged?: boolean;
+	/** Sends the process SIGHUP, and SIGKILL soon after if it still runs. */
 	signal?: AbortSignal;
 }
 
@@ -72,9 +75,9 @@ const STOP_TIMEOUT_MS = 10_000;
  * console.log(await container.exit); // { code: 0 }
  */
 export class Container implements AsyncDisposable {
-	/** How the container's process ended. Rejects when the machine ended before it: GuestError, or the signal's reason. */
+	/** How the container's process ended. Rejects with GuestError or the signal's reason when the machine ended first. */
 	readonly exit: Promise<ExitStatus>;
-	/** Resolves when the machine is gone, however that came; never rejects. */
+	/** Resolves when the machine has ended, for any reason. Never rejects. */
 	readonly ended: Promise<ShutdownReason>;
 	/** How long the phases of its start took. */
 	readonly startTimes: StartTimes;
@@ -86,7 +89,7 @@ export class Container implements AsyncDisposable {
 	readonly #early: Promise<never>;
 
 	/**
-	 * Boots `machine`, which is the container's from now on, and starts the process in it.
+	 * Boots `machine` and starts the process in it. The container owns the machine from now on.
 	 *
 	 * @throws ExecError when the process cannot be started, GuestError when the machine ends before, TsvmmError
 	 * ERR_AGENT_TIMEOUT when the agent does not answer, the signal's reason. The machine has ended then.
@@ -97,7 +100,7 @@ export class Container implements AsyncDisposable {
 		const { signal } = plan;
 		let client: AgentClient | undefined;
 		const abort = () => void machine.stop();
-		/* Whatever waits for the agent also waits for the end of the machine, which makes waiting pointless. */
+		/* Every wait for the agent ends when the machine ends: the agent cannot answer then. */
 		const early = machine.ended.then((end): never => {
 			signal?.removeEventListener("abort", abort);
 			throw signal?.aborted ? signal.reason : endedEarly(end, machine);
@@ -145,7 +148,7 @@ export class Container implements AsyncDisposable {
 		this.#early = early;
 		this.startTimes = times;
 		this.exit = orEarly(session.exit, early, machine);
-		this.exit.catch(() => undefined); /* whoever awaits it is told */
+		this.exit.catch(() => undefined); /* a caller that awaits it gets the error */
 		this.ended = machine.ended;
 		session.stdin.on("error", () => undefined);
 		void this.exit.then(
@@ -154,17 +157,17 @@ export class Container implements AsyncDisposable {
 		);
 	}
 
-	/** Input of the container's process; what is written when nobody reads it vanishes. */
+	/** Input of the container's process. Bytes that nobody reads are dropped. */
 	get stdin(): Writable {
 		return this.#session.stdin;
 	}
 
-	/** Its output. At most 256 KiB wait here for a reader, more waits in the guest. */
+	/** Its output. At most 256 KiB wait here for a reader. The rest waits in the guest. */
 	get stdout(): Readable {
 		return this.#session.stdout;
 	}
 
-	/** Its standard error; empty where it has a terminal. */
+	/** Its standard error. Empty if the process has a terminal. */
 	get stderr(): Readable {
 		return this.#session.stderr;
 	}
@@ -175,14 +178,9 @@ export class Container implements AsyncDisposable {
 	 * @throws ExecError when it cannot be started, TsvmmError ERR_AGENT_LOST or GuestError when the container has ended,
 	 * the reason of a signal that is aborted already
 	 */
-	async exec({ signal, ...spec }: ContainerExec): Promise<Session> {
+	async exec({ signal, privileged = false, ...spec }: ContainerExec): Promise<Session> {
 		signal?.throwIfAborted();
-		const { env, cwd, user } = this.#spec;
-		const own: Partial<ExecSpec> = {
-			...(env === undefined ? {} : { env }),
-			...(cwd === undefined ? {} : { cwd }),
-			...(user === undefined ? {} : { user }),
-		};
+		const own = inherited(this.#spec, privileged);
 		const starting = this.#client.exec({ ...own, ...spec, container: NAME });
 		const session = await orEarly(starting, this.#early, this.#machine);
 		if (signal === undefined) return session;
@@ -211,8 +209,8 @@ export class Container implements AsyncDisposable {
 	}
 
 	/**
-	 * Asks the process to end, with the image's stop signal or SIGTERM, and kills it when it takes too long. Resolves when
-	 * the machine is gone.
+	 * Asks the process to end, with the image's stop signal or SIGTERM. Kills it if it takes too long. Resolves when the
+	 * machine has ended.
 	 *
 	 * @param options.timeoutMs how long it may take (default 10000)
 	 */
@@ -224,13 +222,13 @@ export class Container implements AsyncDisposable {
 		return this.ended;
 	}
 
-	/** Ends the machine at once, and with it whatever runs in it. */
+	/** Ends the machine at once, with all processes in it. */
 	async [Symbol.asyncDispose](): Promise<void> {
 		this.#client.close();
 		await this.#machine.stop();
 	}
 
-	/** The process has ended: an orderly end of the machine, or none, if that takes too long. */
+	/** The process has ended, so the machine powers off. It is stopped if that takes too long. */
 	async #powerOff(): Promise<void> {
 		const off = this.#client.powerOff().then(() => this.ended);
 		await within(off, POWER_OFF_TIMEOUT_MS);
@@ -239,7 +237,14 @@ export class Container implements AsyncDisposable {
 	}
 }
 
-/** Whether `work` settled within `timeoutMs`, however it did. */
+/** What one more process has of the container's own. */
+function inherited(spec: ExecSpec, privileged: boolean): Partial<ExecSpec> {
+	const { args: _args, tty: _tty, stdin: _stdin, init: _init, ...own } = spec;
+	const { capabilities: _capabilities, noNewPrivileges: _nnp, ...unbound } = own;
+	return privileged ? unbound : own;
+}
+
+/** True when `work` settled within `timeoutMs`, by success or by failure. */
 async function within(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
 	let timer: NodeJS.Timeout | undefined;
 	const late = new Promise<false>((resolve) => {
@@ -263,7 +268,7 @@ async function agentStream(machine: GuestMachine): Promise<Duplex> {
 	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));
 }
 
-/** When the agent is lost, the machine's end, which follows at once, explains it better. */
+/** The agent was lost because the machine ends. The machine's end explains more. */
 async function orEarly<T>(work: Promise<T>, early: Promise<never>, machine: GuestMachine): Promise<T> {
 	try {
 		return await Promise.race([work, early]);

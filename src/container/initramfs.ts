@@ -1,7 +1,8 @@
 /*
- * The microVM's initial RAM disk: the guest agent as /init, and the modules that its kernel does not have built in,
- * uncompressed, with the order in which to load them. Packed reproducibly, once per agent, kernel and choice of
- * modules, under cacheDirectory()/initramfs/; those that nobody has used for 30 days go when another one is packed.
+ * Makes the microVM's initramfs: the guest agent as /init, and the modules that the kernel does not have built in,
+ * uncompressed, with a list of their order. It is packed once per agent, kernel and list of modules, under
+ * cacheDirectory()/initramfs/, and the same contents give the same bytes. Packing one removes those that were not used
+ * for 30 days.
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -19,7 +20,7 @@ import type { GuestKernel } from "../kernel/store.ts";
 
 /** Changes when the layout of the archive does. */
 const RECIPE = "3";
-/** What every container needs; the root's file system and the network come on top. */
+/** The modules that every container needs, without those of its root file system and network. */
 const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
 
 export interface InitramfsContents {
@@ -39,7 +40,7 @@ export function agentPath(): string {
 }
 
 /**
- * The initramfs for these contents, packed if it is not there yet, or not whole.
+ * The initramfs for these contents. It is packed if it is missing or damaged.
  *
  * @throws HostError ERR_AGENT_MISSING, ERR_INITRAMFS
  */
@@ -75,14 +76,14 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 	}
 }
 
-/** What killed ones were writing: whoever writes holds the lock, which we have. */
+/** Files that killed processes were writing. We hold the lock, so nobody writes now. */
 async function removeLeftovers(directory: string): Promise<void> {
 	for (const name of await readdir(directory)) {
 		if (name.startsWith(".") && name !== ".lock") await rm(join(directory, name));
 	}
 }
 
-/** True for an archive from its first header to its trailer; false when there is no such file, or it was cut short. */
+/** True for a whole archive, from its first header to its trailer. False when the file is missing or cut short. */
 async function isWholeCpio(path: string): Promise<boolean> {
 	const trailer = packCpio([]);
 	const handle = await open(path, "r").catch((error: unknown) => {

@@ -1,9 +1,9 @@
 /*
- * A container in the foreground, as `tsvmm run` has it: the user's streams, terminal and signals are the payload's, and
- * the payload's exit status is the result. The container itself is container.ts.
+ * A container in the foreground, for `tsvmm run`. The payload gets the user's streams, terminal and signals, and its
+ * exit status is the result. The container itself is in container.ts.
  */
 import { constants } from "node:os";
-import type { ExecSpec } from "../agent/client.ts";
+import type { ExecSpec } from "../agent/exec-spec.ts";
 import { exitStatus } from "../agent/session.ts";
 import { InterruptedError } from "../base/signals.ts";
 import { attach, type ForegroundStdio } from "../host/foreground.ts";
@@ -21,7 +21,7 @@ export interface ContainerResult {
 }
 
 const { SIGINT, SIGTERM } = constants.signals;
-/** Signals that end the machine while there is no payload yet: those that end any process. */
+/** Signals that end the machine before there is a payload. */
 const ENDING: ReadonlySet<number> = new Set(
 	(["SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT", "SIGALRM", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const).map(
 		(name) => constants.signals[name],
@@ -29,11 +29,11 @@ const ENDING: ReadonlySet<number> = new Set(
 );
 /** How long a process may go on when nobody reads its output any more. */
 const READERLESS_MS = 1000;
-/** As docker: whoever asks the third time means it. */
+/** The third such signal stops the machine, as in docker. */
 const INSISTENT = 3;
 
 /**
- * Runs the payload and ends the machine, whatever happens.
+ * Runs the payload, then ends the machine, also after a failure.
  *
  * @throws ExecError when the payload cannot be started, GuestError when the machine ends before it does, InterruptedError
  */
@@ -91,7 +91,7 @@ function rejection(signal: AbortSignal): Promise<never> {
 	return aborted;
 }
 
-/** Signals of the host: to the payload once it runs; before that, and the third time, they end the machine. */
+/** Passes the host's signals on to the payload. Before it runs, and the third time, a signal ends the machine. */
 class SignalGate {
 	readonly #unsubscribe: () => void;
 	readonly #abort = new AbortController();
@@ -102,7 +102,7 @@ class SignalGate {
 		this.#unsubscribe = stdio.onSignal((signal) => this.#arrived(signal));
 	}
 
-	/** Aborted, with an InterruptedError, by a signal that ends the machine. */
+	/** A signal that ends the machine aborts it with an InterruptedError. */
 	get interrupted(): AbortSignal {
 		return this.#abort.signal;
 	}

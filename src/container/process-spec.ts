@@ -1,14 +1,14 @@
 /*
- * From image configuration and command line to the one process that a container runs, by Docker's rules: what the user
- * says wins, an entrypoint of the user's own drops the image's command, variables are merged by name.
+ * Makes the container's process from image configuration and command line, by Docker's rules. The user's options win,
+ * an entrypoint of the user's drops the image's command, and variables are merged by name.
  */
 import { UsageError } from "../base/errors.ts";
 import type { ImageConfig } from "./image/config.ts";
 
-/** What of the image's configuration counts here. */
+/** The fields of the image's configuration that matter here. */
 export type ImageProcess = Pick<ImageConfig, "env" | "entrypoint" | "cmd" | "workingDir" | "user">;
 
-/** What the user may say about the process. */
+/** The user's options for the process. */
 export interface ProcessOptions {
 	/** CMD ARG... after the image's name. */
 	command: readonly string[];
@@ -24,7 +24,7 @@ export interface ProcessOptions {
 
 export interface ProcessSpec {
 	args: string[];
-	/** "NAME=value". HOME is missing unless somebody set it: the guest knows the user's. */
+	/** "NAME=value". Without a HOME the guest takes it from /etc/passwd. */
 	env: string[];
 	cwd: string;
 	user: string;
@@ -55,7 +55,7 @@ export function processSpec(image: ImageProcess, options: ProcessOptions): Proce
 	return { args, env: mergeEnv(defaults, image.env, options.env), cwd, user: options.user ?? image.user };
 }
 
-/** Variables of all lists; a later value takes an earlier one's place in the order. */
+/** The variables of all lists. A later value replaces an earlier one and keeps its place. */
 export function mergeEnv(...lists: readonly (readonly string[])[]): string[] {
 	const merged = new Map<string, string>();
 	for (const variable of lists.flat()) merged.set(nameOf(variable), variable);
@@ -63,7 +63,7 @@ export function mergeEnv(...lists: readonly (readonly string[])[]): string[] {
 }
 
 /**
- * What one `-e` means: "NAME=value" as it is, "NAME" the host's value, nothing when the host has none.
+ * Reads one `-e`. "NAME=value" stays as it is, "NAME" takes the host's value and gives nothing if there is none.
  *
  * @throws UsageError ERR_RUN_ENV without a name
  */
@@ -76,7 +76,7 @@ export function readVariable(text: string, host: NodeJS.ProcessEnv): string[] {
 }
 
 /**
- * The lines of an `--env-file`: as `-e`, without quoting; empty lines and those that begin with # are left out.
+ * Reads the lines of an `--env-file`, each as one `-e`, without quoting. Skips empty lines and lines that begin with #.
  *
  * @throws UsageError ERR_RUN_ENV for a name with a blank in it
  */

@@ -1,6 +1,6 @@
 /*
- * `runContainer`: an image or a root file system, and what the caller asked for -> a microVM that runs one process. The
- * machine gets the image as read-only disk "root", vsock for the agent, and the network if one is wanted.
+ * `runContainer` runs one process of an image or a root file system in a microVM. The machine gets the image as
+ * read-only disk "root", vsock for the agent, and a network if the caller wants one.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
@@ -20,6 +20,7 @@ import { Container, type ContainerPlan, type GuestMachine } from "./container.ts
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type ContainerResult, runOnMachine } from "./lifecycle.ts";
+import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
 import { type GuestNetwork, setupSteps } from "./setup-steps.ts";
 
@@ -28,15 +29,18 @@ export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
 /** The machine of a container. */
 export interface ContainerMachine {
-	/** What its root is made of, read-only; an image is unpacked to one. */
+	/** Its root file system, read-only. An image is unpacked to one. */
 	rootfs: RootfsImage;
-	/** A kernel of `tsvmm kernel ls`, or one's own: an ELF kernel with virtio over MMIO, vsock, squashfs and overlayfs, built in or as modules. */
+	/**
+	 * A kernel of `tsvmm kernel ls`, or your own: an ELF kernel with virtio over MMIO, vsock, squashfs and overlayfs,
+	 * built in or as modules.
+	 */
 	kernel: Pick<GuestKernel, "name" | "vmlinux" | "modulesDirectory">;
 	/** Its name in its own UTS namespace. */
 	hostname: string;
 	/** vCPUs, 1 to 32. */
 	cpus: number;
-	/** RAM in MiB, 64 and up; what the container writes to its file system counts against it. */
+	/** RAM in MiB, 64 and up. The files that the container writes are in it. */
 	memoryMiB: number;
 	/** Its interface eth0; only loopback when missing. */
 	network?: ContainerNetwork;
@@ -46,8 +50,8 @@ export interface ContainerMachine {
 	cmdline?: string;
 }
 
-/** What `runContainer` runs, and in what. One of `image` and `rootfs` is needed. */
-export interface ContainerOptions extends Partial<ContainerMachine> {
+/** What `runContainer` runs. It needs `image` or `rootfs`. */
+export interface ContainerOptions extends Partial<ContainerMachine>, Privileges {
 	/** An imported image: NAME[:TAG], NAME@DIGEST or the beginning of an image ID. */
 	image?: string;
 	/** The command, in place of the image's; its first word is looked up in PATH. */
@@ -56,7 +60,7 @@ export interface ContainerOptions extends Partial<ContainerMachine> {
 	entrypoint?: string;
 	/** Added to the image's, or in place of it, by name. */
 	env?: Readonly<Record<string, string>>;
-	/** Absolute; the image's or "/" when missing. Made if it is not there. */
+	/** Absolute. When missing: the image's, or "/". It is made if it does not exist. */
 	cwd?: string;
 	/** "name", "uid", "name:group", "uid:gid"; the image's or root when missing. */
 	user?: string;
@@ -64,9 +68,12 @@ export interface ContainerOptions extends Partial<ContainerMachine> {
 	init?: boolean;
 	/** A terminal of this size as the process's standard streams. */
 	tty?: { columns: number; rows: number };
-	/** "pipe": what is written to `stdin`; "null", the default: /dev/null. A terminal is always one's own. */
+	/**
+	 * "pipe": the process reads what is written to `stdin`. "null", the default: it reads /dev/null. A `tty` is always
+	 * read from `stdin`.
+	 */
 	stdin?: "pipe" | "null";
-	/** Ends the machine; what waits then fails with its reason. */
+	/** Ends the machine. All that waits fails with its reason. */
 	signal?: AbortSignal;
 }
 
@@ -80,7 +87,7 @@ const TAIL_CHARACTERS = 8192;
  *
  * @param options `kernel`: tsvmm's own or Debian's cloud kernel, fetched if need be; `cpus`: 1; `memoryMiB`: 512;
  * `hostname`: a random one; no network
- * @returns the container, which is the caller's to end: `stop`, or `await using`
+ * @returns the container; the caller ends it by `stop` or `await using`
  * @throws UsageError for options that make no sense, ImageError for an image that is not there, ExecError when the
  * process cannot be started, GuestError when the machine ends before, HostError for what the host lacks, the signal's
  * reason. Nothing is left then.
@@ -104,7 +111,8 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
 	const { guest, steps } = await createMachine(machine, signal);
 	const stdin = options.stdin ?? "null";
-	const process = () => ({ ...spec, ...(tty === undefined ? { stdin } : { tty }) });
+	const may = privilegeKeys(options);
+	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
 	return Container.start(guest, { steps, process, init: options.init, stopSignal, signal });
 }
 
@@ -114,11 +122,12 @@ export async function runContainer(options: ContainerOptions): Promise<Container
  * @throws ExecError (125, 126, 127), GuestError, and what Machine.create and initramfs throw
  */
 export async function runInForeground(
-	options: ContainerMachine & { process: ProcessSpec; init?: boolean },
+	options: ContainerMachine & Privileges & { process: ProcessSpec; init?: boolean },
 	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
+	const process = { ...options.process, ...privilegeKeys(options) };
 	const { guest, steps } = await createMachine(options);
-	return runOnMachine(guest, { steps, process: options.process, init: options.init }, stdio);
+	return runOnMachine(guest, { steps, process, init: options.init }, stdio);
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
@@ -133,7 +142,10 @@ interface Root extends AsyncDisposable {
 	stopSignal?: number | undefined;
 }
 
-/** An image's root file system is held open until this is disposed of; the caller's own is the caller's. */
+/**
+ * An image's root file system stays open until this is disposed of. A root file system that the caller gave is not
+ * closed.
+ */
 async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promise<Root> {
 	if ((name === undefined) === (rootfs === undefined)) {
 		throw new UsageError("ERR_RUN_ROOT", "Cannot run a container: either an image or a rootfs is wanted");
@@ -179,7 +191,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 	};
 }
 
-/** On user-mode networking the guest's addresses are fixed; on a tap they are the user's. */
+/** With user-mode networking the guest's addresses are fixed. With a tap the user gives them. */
 function addresses(network: ContainerNetwork): GuestNetwork {
 	const { device, address, gateway, dns, mtu } = network;
 	if (device.kind === "user") {
@@ -199,7 +211,7 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 	};
 }
 
-/** The machine, not yet started, and the steps that make it a container's. */
+/** The machine, not yet started, and the steps that set the container up in it. */
 async function createMachine(
 	options: ContainerMachine,
 	signal?: AbortSignal,
@@ -229,7 +241,7 @@ async function createMachine(
 	return { guest, steps };
 }
 
-/** The first stream that the guest opens to `port`; it then finds nobody there any more. */
+/** The first stream that the guest opens to `port`. Later ones are refused. */
 export function firstConnection(vsock: Pick<UnixVsock, "listen">, port: number): Promise<Duplex> {
 	return new Promise((resolve) => {
 		const stop = vsock.listen(port, (stream) => {
@@ -239,7 +251,7 @@ export function firstConnection(vsock: Pick<UnixVsock, "listen">, port: number):
 	});
 }
 
-/** Keeps the last lines of the console for messages; they go to a file too when one is asked for. */
+/** Keeps the last lines of the console for messages. Writes the console to a file, too, if the caller wants one. */
 class TailConsole implements ConsoleBackend {
 	readonly #file: FileConsole | undefined;
 	#text = "";
@@ -261,7 +273,7 @@ class TailConsole implements ConsoleBackend {
 		await this.#file?.close();
 	}
 
-	/** Printable text only: it ends up in a message on a terminal. */
+	/** Printable text only, because it is part of a message on a terminal. */
 	tail(): string {
 		const lines = this.#text
 			.split(/\r?\n/)

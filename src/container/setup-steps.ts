@@ -1,7 +1,7 @@
 /*
- * The steps by which the agent turns a booted microVM into the container's system, in order (docs/agent.md has the
- * vocabulary). The root is the read-only image below a tmpfs; the agent enters it, so that every later path, symbolic
- * links included, means what it means to the payload.
+ * The agent's steps that set the container up in a booted microVM, in order (docs/agent.md lists all steps). The root
+ * is an overlay of a tmpfs over the read-only image. The agent enters it, so every later path, with its symbolic links,
+ * means the same as for the payload.
  */
 
 /** "name" or "name?" (may fail), and its fields separated by tabs. */
@@ -20,7 +20,7 @@ export interface GuestNetwork {
 }
 
 export interface ContainerSystem {
-	/** Serial number of the disk with the image, and what it is mounted as. */
+	/** Serial number of the disk with the image, and its file system. */
 	rootDisk: string;
 	fstype: string;
 	hostname: string;
@@ -115,7 +115,7 @@ function networkSteps({ network }: ContainerSystem): SetupStep[] {
 	if (dns.length > 0)
 		steps.push(["file", `/etc/resolv.conf\t644\t${dns.map((one) => `nameserver ${one}\n`).join("")}`]);
 	steps.push(["wait", "/sys/class/net/eth0"]);
-	/* The device may not take so large a frame; it works with the ordinary size as well. */
+	/* May fail: the device may not take so large a frame, and the ordinary size works, too. */
 	if (mtu !== undefined) steps.push(["mtu?", `eth0\t${mtu}`]);
 	if (address !== undefined) steps.push(["address", `eth0\t${address}`]);
 	steps.push(["up", "eth0"]);

@@ -10,7 +10,7 @@ const RESET = 2;
 const SLP_EN = 1 << 5;
 const SLP_TYP_SHIFT = 2;
 const SLP_TYP_MASK = 7;
-/* As \_S5 in the DSDT and RESET_VALUE in the FADT say. */
+/* The values of \_S5 in the DSDT and of RESET_VALUE in the FADT. */
 const S5 = 5;
 const RESET_VALUE = 1;
 
@@ -30,7 +30,7 @@ export class AcpiRegisters implements BusDevice, Stateful {
 		this.#events = events;
 	}
 
-	/** Nothing ever wakes this machine: WAK_STS and all else are 0. */
+	/** This machine never sleeps, so WAK_STS and the other bits are 0. */
 	read(_offset: number, _size: number): number {
 		return 0;
 	}

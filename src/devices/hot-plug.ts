@@ -1,7 +1,7 @@
 /*
- * Slots of devices that come and go while the machine runs, as an ACPI Generic Event Device tells of them (ACPI 6.5
- * §5.6.9): two registers of 32 bits with a bit per slot, and an edge interrupt at each change. The AML that reads them is
- * boot/acpi/hot-plug.ts:
+ * Slots of devices that are added and removed while the machine runs, by an ACPI Generic Event Device (ACPI 6.5
+ * §5.6.9). It has two registers of 32 bits with a bit per slot, and raises an edge interrupt at each change.
+ * boot/acpi/hot-plug.ts has the AML that reads them:
  *
  *     +0 PRES  there is a device in the slot: what its _STA says                          read
  *     +4 CHNG  the slot has changed since the guest looked: a bus check for its container  read; write 1 to clear
@@ -18,31 +18,31 @@ export class HotPlug implements BusDevice, Stateful {
 	/** Bytes of port space. */
 	static readonly SIZE = 8;
 	readonly #raise: () => void;
-	/** Element 0 is PRES, which a kernel reads several times per slot at its start: the run loop may answer it. */
+	/** Element 0 is PRES. A kernel reads it several times per slot at its start, so the run loop may answer it. */
 	readonly #present: Int32Array;
 	#changed = 0;
 
 	/**
 	 * @param raise one edge of the event device's interrupt
-	 * @param presentWord where PRES is kept for the native run loop; a word of its own when missing
+	 * @param presentWord where PRES is kept for the native run loop; a new word when missing
 	 */
 	constructor(raise: () => void, presentWord: Int32Array = new Int32Array(1)) {
 		this.#raise = raise;
 		this.#present = presentWord;
 	}
 
-	/** A slot that is taken from the start: the guest finds it by itself. */
+	/** Marks a slot as taken from the start. The guest finds the device without an event. */
 	occupy(slot: number): void {
 		Atomics.or(this.#present, 0, 1 << slot);
 	}
 
-	/** Tells the guest that a device has come into a slot. */
+	/** Tells the guest that a slot has a new device. */
 	insert(slot: number): void {
 		this.occupy(slot);
 		this.#change(slot);
 	}
 
-	/** Tells the guest that the device of a slot goes. */
+	/** Tells the guest that a slot's device is removed. */
 	remove(slot: number): void {
 		Atomics.and(this.#present, 0, ~(1 << slot));
 		this.#change(slot);
@@ -61,7 +61,7 @@ export class HotPlug implements BusDevice, Stateful {
 		return { version: 1, present: this.#slots, changed: this.#changed };
 	}
 
-	/** A change that the guest has not looked at is told again. */
+	/** Raises the interrupt again for a change that the guest has not read. */
 	restore(state: unknown): void {
 		const reader = new StateReader(this.name, state).version(1);
 		const present = reader.u32("present");

@@ -1,7 +1,7 @@
 /*
- * The keyboard controller at ports 0x60 and 0x64, with nothing plugged in: enough that a kernel's probe ends at once,
- * and the one service that matters here, command 0xfe, which pulses the CPU's reset line (IBM PC AT Technical
- * Reference, Keyboard Controller). A kernel with ACPI does not look; acpi=off kernels reboot through it.
+ * The keyboard controller at ports 0x60 and 0x64, without a keyboard (IBM PC AT Technical Reference, Keyboard
+ * Controller). It ends a kernel's probe at once. Its command 0xfe pulses the CPU's reset line. A kernel with ACPI does
+ * not probe it. Kernels with acpi=off reboot by it.
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
@@ -30,7 +30,7 @@ const WRITE_OUTPUT_PORT = 0xd1;
 const LOOP_KBD = 0xd2;
 const LOOP_AUX = 0xd3;
 const PULSE_RESET = 0xfe;
-/* The next byte at the data port belongs to these. */
+/* Commands whose parameter is the next byte at the data port. */
 const WITH_PARAMETER = [WRITE_CTR, WRITE_OUTPUT_PORT, LOOP_KBD, LOOP_AUX];
 const CONTROLLER_OK = 0x55;
 const PORT_OK = 0x00;
@@ -40,7 +40,7 @@ export class I8042 implements BusDevice, Stateful {
 	readonly name = "i8042";
 	readonly #onReset: () => void;
 	#ctr = CTR_SYS | CTR_KBD_DISABLED | CTR_AUX_DISABLED;
-	/* The command whose parameter comes next through the data port. */
+	/* The command that waits for its parameter at the data port. */
 	#pending = 0;
 	#output = 0;
 	#status = STATUS_SYS;
@@ -50,7 +50,7 @@ export class I8042 implements BusDevice, Stateful {
 		this.#onReset = onReset;
 	}
 
-	/** Covers ports 0x60 to 0x64; those between (0x61 is the PIT's, answered in the kernel) read as ones. */
+	/** Covers ports 0x60 to 0x64. Those between read as ones. KVM answers 0x61, which is the PIT's. */
 	read(offset: number, _size: number): number {
 		if (offset === STATUS_COMMAND) return this.#status;
 		if (offset !== DATA) return 0xff;
@@ -107,7 +107,7 @@ export class I8042 implements BusDevice, Stateful {
 				this.#ctr |= CTR_AUX_DISABLED;
 				return;
 			case ENABLE_AUX:
-				/* There is no second port: the bit stays set, which is how a driver finds out. */
+				/* The bit stays set, which tells a driver that there is no second port. */
 				return;
 			case DISABLE_KBD:
 				this.#ctr |= CTR_KBD_DISABLED;
@@ -133,7 +133,7 @@ export class I8042 implements BusDevice, Stateful {
 		if (command === WRITE_CTR) this.#ctr = byte | CTR_AUX_DISABLED;
 		else if (command === LOOP_KBD) this.#answer(byte);
 		else if (command === WRITE_OUTPUT_PORT && (byte & 1) === 0) this.#onReset();
-		/* LOOP_AUX goes unanswered for want of a second port; so does a byte to the keyboard that is not there. */
+		/* No answer to LOOP_AUX, because there is no second port, and none to a byte for the missing keyboard. */
 	}
 
 	#answer(byte: number): void {

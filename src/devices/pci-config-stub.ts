@@ -1,7 +1,7 @@
 /*
  * PCI configuration mechanism #1 (PCI Local Bus 3.0 §3.2.2.3.2) of a machine without PCI: an address register, and no
- * device at any address. Kernels take the mechanism as present when the register keeps what they write. Among its ports
- * lies the reset control register of PC chipsets (Intel ICH9 §13.7.5), which kernels use when other ways to reset fail.
+ * device at any address. Kernels use the mechanism if the register keeps its value. Among its ports is the reset
+ * control register of PC chipsets (Intel ICH9 §13.7.5), which kernels use when other resets fail.
  *
  *     0xcf8   CONFIG_ADDRESS, accesses of 32 bits
  *     0xcf9   reset control, accesses of 8 bits

@@ -1,6 +1,6 @@
 /*
- * The pvpanic device, one port: a guest kernel that panics writes here what happened (QEMU docs/specs/pvpanic). Found
- * through ACPI as QEMU0001.
+ * The pvpanic device has one port. A guest kernel that panics writes an event there (QEMU docs/specs/pvpanic). It finds
+ * the device through ACPI as QEMU0001.
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
@@ -23,7 +23,7 @@ export class Pvpanic implements BusDevice, Stateful {
 	}
 
 	write(_offset: number, _size: number, value: number): void {
-		/* CRASH_LOADED: a crash kernel takes over, the machine goes on. */
+		/* CRASH_LOADED: a crash kernel takes over, so the machine goes on. */
 		if ((value & PANICKED) !== 0) this.#onPanic();
 	}
 

@@ -1,8 +1,8 @@
 /*
- * The MC146818 real-time clock and its CMOS RAM at ports 0x70 (index) and 0x71 (data). It shows the host's time in
- * UTC, in BCD or binary, 24 or 12 hours as register B says; what the guest sets is kept as a difference. Without it
- * stock kernels wait many seconds for a clock that never ticks. No alarm and no interrupt: the ACPI tables announce
- * none. Registers: Motorola MC146818A data sheet.
+ * The MC146818 real-time clock and its CMOS RAM at ports 0x70 (index) and 0x71 (data). It shows the host's time in UTC,
+ * in BCD or binary, with 24 or 12 hours as register B says. If the guest sets the time, the difference is kept. Without
+ * this clock stock kernels wait many seconds for one that never ticks. It has no alarm and no interrupt, and the ACPI
+ * tables announce none. Registers: Motorola MC146818A data sheet.
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
@@ -18,11 +18,11 @@ const REG_A = 0x0a;
 const REG_B = 0x0b;
 const REG_C = 0x0c;
 const REG_D = 0x0d;
-/* Where PCs keep the century; the FADT says so. */
+/* The century's register on PCs, which the FADT names. */
 const CENTURY = 0x32;
 
 const CMOS_BYTES = 128;
-/* More than any date that the registers can hold, less than what a Date can: year 25755 and year 275760. */
+/* Between the last year that the registers can hold (25755) and the last year of a Date (275760). */
 const MAX_OFFSET_MS = 1e15;
 
 const UIP = 0x80;
@@ -55,7 +55,7 @@ export class Rtc implements BusDevice, Stateful {
 		if (offset !== 1) return 0xff;
 		const stopped = (this.#cmos[REG_B]! & SET) !== 0;
 		if (this.#index === REG_A) {
-			/* The chip announces its update for a moment before each second. */
+			/* The chip sets UIP for a moment before each second. */
 			const updating = !stopped && this.#timeMs() % 1000 >= 999;
 			return (this.#cmos[REG_A]! & ~UIP) | (updating ? UIP : 0);
 		}
@@ -72,18 +72,20 @@ export class Rtc implements BusDevice, Stateful {
 		}
 		const before = this.#cmos[REG_B]!;
 		if (this.#index === REG_C || this.#index === REG_D) return;
-		/* A running clock: registers that are not written keep the time. */
+		/* In a running clock the other registers go on with the time. */
 		if ((before & SET) === 0) this.#load();
 		this.#cmos[this.#index] = this.#index === REG_A ? byte & ~UIP : byte;
 		if (this.#index === REG_B) {
-			/* The end of SET starts the clock at what its registers hold, read in the mode they were written in. */
+			/* At the end of SET the clock starts at the time in its registers, read in the mode of their writes. */
 			if ((before & SET) !== 0 && (byte & SET) === 0) this.#store();
 		} else if ((before & SET) === 0 && CLOCK_REGISTERS.includes(this.#index)) {
 			this.#store();
 		}
 	}
 
-	/** The guest's time is kept as its difference from the host's, so a restored clock shows the time that has passed. */
+	/**
+	 * The guest's time is saved as its difference from the host's, so a restored clock counts the time that has passed.
+	 */
 	save(): SavedState {
 		return { version: 1, cmos: this.#cmos.slice(), index: this.#index, offsetMs: this.#offsetMs };
 	}
@@ -116,7 +118,7 @@ export class Rtc implements BusDevice, Stateful {
 		this.#cmos[CENTURY] = this.#encode(Math.floor(year / 100));
 	}
 
-	/** Registers into time. What a guest writes may be no date at all: then Date.UTC carries over, which is harmless. */
+	/** Registers into time. An impossible date carries over in Date.UTC, which is harmless. */
 	#store(): void {
 		const field = (register: number): number => this.#decode(this.#cmos[register]!);
 		const ms = Date.UTC(

@@ -1,12 +1,12 @@
 /*
- * The 16550A UART at COM1, as the kernel's 8250 driver uses it. Output leaves in batches: bytes written in one turn of
- * the event loop go to `onOutput` together. The transmitter is always empty, because a byte is taken the moment it is
- * written; so the line status changes only with input, and `lsrWord` lets the native run loop answer its reads. Writes
- * to offset 0 may arrive late but in order ("posted"): whatever reads back their effect comes through `read`, and the
- * run loop delivers what is posted first. Registers: TI PC16550D data sheet, §8.
+ * The 16550A UART at COM1, for the kernel's 8250 driver. Bytes that are written in one turn of the event loop go to
+ * `onOutput` together. The transmitter is always empty, because a byte is taken when it is written. So the line status
+ * changes only with input, and the native run loop can answer its reads from `lsrWord`. Writes to offset 0 may be
+ * posted: they arrive late but in order. An access that needs their effect comes through `read`, and the run loop
+ * delivers posted writes first. Registers: TI PC16550D data sheet, §8.
  *
- * Deviation: input stays invisible until the driver enables its receive interrupt, because Linux throws away whatever
- * came before when it opens the port; so a script piped into the console is not lost.
+ * Deviation: input is invisible until the driver enables its receive interrupt. Linux drops earlier input when it opens
+ * the port, and a script that is piped into the console would be lost.
  */
 import type { BusDevice } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -51,13 +51,13 @@ const MSR_DCD = 0x80;
 const FIFO_BYTES = 16;
 const TRIGGER_BYTES = [1, 4, 8, 14];
 const OUTPUT_BYTES = 4096;
-/* `input` asks its caller to pause above the first and resume below the second. */
+/* `input` asks its caller to pause above HIGH and to resume below LOW. */
 const HIGH_WATER_BYTES = 4096;
 const LOW_WATER_BYTES = 1024;
-/* A console that does not pause may have sent more than the high water; so much of it a saved state can hold. */
+/* The most input in a saved state. A console that does not pause may have sent more than the high water. */
 const MAX_SAVED_INPUT_BYTES = 1 << 24;
 
-/** What a serial port is connected to. */
+/** The connections of a serial port. */
 export interface SerialOptions {
 	readonly line: InterruptLine;
 	/** Takes output; the bytes are valid during the call only. It must not write to the port. */
@@ -66,7 +66,7 @@ export interface SerialOptions {
 	readonly onDrain?: () => void;
 	/** The way into the machine, for output that leaves at the end of a turn. */
 	readonly enter?: Enter;
-	/** Where the line status is kept for the native run loop; a word of its own when missing. */
+	/** Where the line status is kept for the native run loop; a new word when missing. */
 	readonly lsrWord?: Int32Array;
 }
 
@@ -83,10 +83,10 @@ export class Serial implements BusDevice, Stateful {
 	#mcr = 8;
 	#scr = 0;
 	#divisor = 12;
-	/* THR became empty and the driver has not been told yet. */
+	/* THR became empty, and the driver does not know it yet. */
 	#thrPending = false;
 	#raised = false;
-	/* What was sent in loopback. */
+	/* Bytes that were sent in loopback. */
 	readonly #looped: number[] = [];
 	#input: number[] = [];
 	#inputAt = 0;
@@ -110,7 +110,7 @@ export class Serial implements BusDevice, Stateful {
 	/**
 	 * Feeds the guest. All bytes are taken.
 	 *
-	 * @returns false when enough waits for now: pause until `onDrain`
+	 * @returns false when the caller must pause until `onDrain`
 	 */
 	input(bytes: Uint8Array): boolean {
 		for (const byte of bytes) this.#input.push(byte);
@@ -119,7 +119,7 @@ export class Serial implements BusDevice, Stateful {
 		return !this.#paused;
 	}
 
-	/** Hands collected output over now. It also happens by itself at the end of the current turn. */
+	/** Passes collected output on now, and not at the end of the current turn. */
 	flush(): void {
 		if (this.#outputBytes === 0) return;
 		const bytes = this.#output.subarray(0, this.#outputBytes);
@@ -180,7 +180,9 @@ export class Serial implements BusDevice, Stateful {
 		}
 	}
 
-	/** Registers, what the guest has not read, and what has not been handed over: after a `flush` that is nothing. */
+	/**
+	 * The registers, the input that the guest has not read, and the output that was not passed on (none after a `flush`).
+	 */
 	save(): SavedState {
 		return {
 			version: 1,
@@ -197,7 +199,7 @@ export class Serial implements BusDevice, Stateful {
 		};
 	}
 
-	/** An interrupt that is wanted is raised again. */
+	/** Raises a pending interrupt again. */
 	restore(state: unknown): void {
 		const reader = new StateReader(this.name, state).version(1);
 		const ier = reader.integer("ier", 0, IER_MASK);
@@ -229,7 +231,7 @@ export class Serial implements BusDevice, Stateful {
 	#enable(ier: number): void {
 		const risen = ier & ~this.#ier;
 		this.#ier = ier;
-		/* Enabling the transmitter's interrupt while it is empty, as it always is, asks for one at once. */
+		/* The transmitter is always empty, so enabling its interrupt raises one at once. */
 		if ((risen & IER_THRI) !== 0) this.#thrPending = true;
 		this.#update();
 	}
@@ -292,7 +294,7 @@ export class Serial implements BusDevice, Stateful {
 		return (this.#ier & IER_RDI) !== 0 ? this.inputBytes : 0;
 	}
 
-	/** The interrupt with the highest priority; reading the transmitter's acknowledges it. */
+	/** The interrupt with the highest priority. Reading the transmitter's acknowledges it. */
 	#identify(): number {
 		const fifo = (this.#fcr & FCR_ENABLE) !== 0 ? IIR_FIFO_ENABLED : 0;
 		const source = this.#source();
@@ -317,7 +319,10 @@ export class Serial implements BusDevice, Stateful {
 		return LSR_THRE_TEMT | (this.#readable() > 0 ? LSR_DR : 0);
 	}
 
-	/** In loopback the modem outputs DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD; else a peer is always ready. */
+	/**
+	 * In loopback the modem outputs DTR, RTS, OUT1, OUT2 become the inputs DSR, CTS, RI, DCD. Otherwise the peer is
+	 * always ready.
+	 */
 	#modemStatus(): number {
 		if ((this.#mcr & MCR_LOOP) === 0) return MSR_CTS | MSR_DSR | MSR_DCD;
 		const mcr = this.#mcr;
@@ -329,7 +334,7 @@ export class Serial implements BusDevice, Stateful {
 		);
 	}
 
-	/** Brings the interrupt line and the shadow of the LSR up to date. */
+	/** Updates the interrupt line and the shadow of the LSR. */
 	#update(): void {
 		Atomics.store(this.lsrWord, 0, this.#lineStatus());
 		const wanted = this.#source() !== IIR_NO_INT;

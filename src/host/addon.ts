@@ -1,9 +1,9 @@
 /*
- * Loads a Node addon whose path is known. `require` would look at dozens of paths first, and so would the loaders of
- * node-gyp-build and koffi: on a slow file system that is a tenth of a microVM's start.
+ * Loads a Node addon whose path is known. `require` and the loaders of node-gyp-build and koffi look at dozens of paths
+ * first. On a slow file system that takes a tenth of a microVM's start.
  */
 
-/** The addon's exports; undefined when there is none at `path` that runs here. */
+/** The addon's exports. Undefined when `path` has no addon that runs here. */
 export function loadAddon(path: string): unknown {
 	const module = { exports: {} };
 	try {

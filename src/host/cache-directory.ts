@@ -1,6 +1,5 @@
 /*
- * Directories of the cache that are made as a whole (a kernel, a template of the lab) and are there whole or not at
- * all:
+ * Makes directories of the cache (a kernel, a template of the lab) so that each is there whole or not at all:
  *
  *     NAME/files.json    path and size of every file in it, written last: what has been cut short is not taken for whole
  *     .NAME/             one that is being made, by the holder of .NAME.lock
@@ -16,15 +15,15 @@ import { tryFileLock, withFileLock } from "./file-lock.ts";
 const FILES = "files.json";
 const Sizes = z.record(z.string(), z.number());
 
-/** Temporary directories that no lock says anything of are removed at this age. */
+/** Temporary directories without a lock are removed at this age. */
 const ABANDONED_MS = 3600_000;
 
 /**
- * Sees to it that `directory` is there and whole. Of several processes that want the same one, one makes it and the
- * others wait. What killed ones have left beside it is removed.
+ * Makes `directory` unless it is there and whole. If several processes want the same one, one makes it and the others
+ * wait. Temporary directories of killed processes are removed.
  *
- * @param fill makes the contents in an empty directory, which is renamed afterwards
- * @param signal ends the wait for another process; `fill` sees to itself
+ * @param fill makes the contents in an empty directory, which is then renamed
+ * @param signal ends the wait for another process, but not `fill`
  * @returns true when it was made now
  * @throws what `fill` throws, and nothing is left then; HostError ERR_LOCK; the signal's reason
  */
@@ -44,7 +43,7 @@ export async function obtainDirectory(
 		try {
 			await fill(partial);
 			await writeFile(join(partial, FILES), `${JSON.stringify(await sizesIn(partial), undefined, "\t")}\n`);
-			/* Only a damaged one can still be there. */
+			/* A directory that is still there is damaged. */
 			await rm(directory, { recursive: true, force: true });
 			await publish(partial, directory);
 		} finally {
@@ -57,7 +56,7 @@ export async function obtainDirectory(
 	return made;
 }
 
-/** True when every file that `directory` was made with is there in its full size. */
+/** True when every file of `directory` is there in its full size. */
 export async function isWhole(directory: string): Promise<boolean> {
 	try {
 		const sizes = Sizes.parse(JSON.parse(await readFile(join(directory, FILES), "utf8")));

@@ -1,6 +1,6 @@
 /*
- * Runs the host's own tools (apt-get, make, mkfs, ip ...) as children and collects their output. A child never outlives
- * `run`: when `signal` aborts, its whole process group is ended.
+ * Runs the host's own tools (apt-get, make, mkfs, ip ...) as children and collects their output. No child outlives
+ * `run`: when `signal` aborts, its whole process group is killed.
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { constants } from "node:os";
@@ -18,7 +18,7 @@ export interface RunOptions {
 	/** Called with each full line of stdout and stderr as it comes. */
 	onLine?: (line: string, stream: "stdout" | "stderr") => void;
 	signal?: AbortSignal;
-	/** Exit statuses that are no failure; [0] when missing. "any" takes all. */
+	/** Exit statuses that are no failure: [0] when missing, all with "any". */
 	accept?: readonly number[] | "any";
 }
 
@@ -31,7 +31,7 @@ export interface RunResult {
 
 const KEPT_CHARACTERS = 16 * 1024 * 1024;
 
-/** Splits a stream's text into lines for `onLine` and keeps it all (up to a bound). */
+/** Splits a stream's text into lines for `onLine`, and collects the text up to a bound. */
 function collect(stream: Readable, onLine: ((line: string) => void) | undefined): () => string {
 	let text = "";
 	let rest = "";
@@ -49,7 +49,7 @@ function collect(stream: Readable, onLine: ((line: string) => void) | undefined)
 	return () => text;
 }
 
-/** Keeps the end of what a child writes to stderr, for messages. Returns a function that gives what there is so far. */
+/** Keeps the end of a child's stderr, for messages. Returns a function that returns what has come so far. */
 export function keepTail(stderr: Readable, characters: number): () => string {
 	let tail = "";
 	stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -80,7 +80,7 @@ export async function run(tool: string, args: readonly string[], options: RunOpt
 	}) as unknown as ChildProcessByStdio<Writable | null, Readable, Readable>;
 	const stdout = collect(child.stdout, onLine && ((line) => onLine(line, "stdout")));
 	const stderr = collect(child.stderr, onLine && ((line) => onLine(line, "stderr")));
-	/* A tool that stops reading (EPIPE) says why by its exit status. */
+	/* A tool that stops reading (EPIPE) fails with an exit status, which says more. */
 	child.stdin?.on("error", () => undefined);
 	child.stdin?.end(input);
 	const status = await finish(child, tool, signal);
@@ -101,7 +101,7 @@ function finish(
 			try {
 				process.kill(-child.pid!, name);
 			} catch {
-				/* The group has ended by itself. */
+				/* The group has ended already. */
 			}
 		};
 		const abort = () => {

@@ -1,7 +1,7 @@
 /*
- * Where tsvmm keeps things on the host. The cache holds what can be fetched or built again (kernels, packages, images)
- * and may be deleted at any time; the runtime directory holds sockets and state of what runs now. Both are made on the
- * first use; the runtime directory belongs to one user alone, since whoever can reach its sockets controls the guests.
+ * tsvmm's directories on the host. The cache holds files that can be fetched or built again (kernels, packages,
+ * images), and may be deleted at any time. The runtime directory holds sockets and state of running guests. Both are
+ * made on the first use. Only its user may enter the runtime directory, because its sockets control the guests.
  */
 import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -22,7 +22,7 @@ export function runtimeDirectory(): string {
 		TSVMM_RUNTIME ||
 		(XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm") : uid === 0 ? "/run/tsvmm" : `/tmp/tsvmm-${uid}`);
 	make(path, 0o700);
-	/* /tmp is everybody's: a directory or symbolic link that somebody else put there first is not ours to use. */
+	/* All users can write in /tmp, so another user's directory or symbolic link there must not be used. */
 	const found = lstatSync(path);
 	if (!found.isDirectory() || found.uid !== uid) {
 		throw new HostError("ERR_DIRECTORY", `Cannot use ${path}: it is not a directory of user ${uid}`, {
@@ -46,8 +46,7 @@ function make(path: string, mode: number): string {
 }
 
 /**
- * mkdir -p. Node's own `recursive` never returns where the kernel answers ENOENT although the parent exists, as in
- * /proc.
+ * mkdir -p. Node's `recursive` never returns when the kernel answers ENOENT although the parent exists, as in /proc.
  */
 function makeDirectories(path: string, mode: number): void {
 	if (isDirectory(path)) return;

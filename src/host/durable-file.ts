@@ -1,10 +1,10 @@
 /*
- * How a file gets its name so that a power cut leaves it whole or not there. rename(2) alone does not do that: the name
- * may reach the disk before the data, and what then has the name is empty.
+ * Gives a file its name so that after a power cut it is whole or not there. rename(2) alone is not enough: the name may
+ * reach the disk before the data, and then the file is empty.
  *
  *     write .temporary -> fsync it -> rename to its name -> fsync the directory
  *
- * A name that begins with a dot is a temporary one; whoever reads a directory of the cache passes over it.
+ * A name that begins with a dot is temporary. Readers of the cache's directories skip it.
  */
 import { randomUUID } from "node:crypto";
 import { open, readdir, rename, rm, stat } from "node:fs/promises";
@@ -16,8 +16,7 @@ export function temporaryPath(path: string): string {
 }
 
 /**
- * Gives a file or directory that is complete its name. It replaces a file of that name; a directory it replaces only
- * when that is empty.
+ * Gives a complete file or directory its name. It replaces a file of that name, and an empty directory.
  *
  * @param temporary on the same file system
  */
@@ -28,7 +27,7 @@ export async function publish(temporary: string, path: string): Promise<void> {
 }
 
 /**
- * Writes a file, in place of an older one if there is one. Nothing is left of it when that fails.
+ * Writes a file, or replaces one. A failure leaves nothing of it.
  *
  * @param temporary where to write first, on the same file system
  */
@@ -52,7 +51,7 @@ export async function writeDurably(
 	await sync(dirname(path));
 }
 
-/** fsync(2) of a file or directory: for a directory it makes the names in it durable, not what they stand for. */
+/** fsync(2) of a file or directory. For a directory it makes the names durable, but not the files. */
 export async function sync(path: string): Promise<void> {
 	const handle = await open(path, "r");
 	try {
@@ -62,7 +61,7 @@ export async function sync(path: string): Promise<void> {
 	}
 }
 
-/** Syncs a file, or a directory with all that is below it. Links and device nodes are only names. */
+/** Syncs a file, or a directory with all below it. Links and device nodes are only names. */
 async function syncTree(path: string): Promise<void> {
 	if ((await stat(path)).isDirectory()) {
 		for (const entry of await readdir(path, { withFileTypes: true })) {

@@ -1,5 +1,5 @@
 /*
- * An eventfd (eventfd(2)): what KVM signals on a kick (ioeventfd) and what signals KVM for an interrupt (irqfd).
+ * An eventfd (eventfd(2)). KVM signals one on a kick (ioeventfd). A device signals one for an interrupt (irqfd).
  */
 import type { Enter } from "../base/enter.ts";
 import { native } from "./native.ts";

@@ -1,7 +1,7 @@
 /*
  * Locks between processes: fcntl(2)'s locks of an open file description (F_OFD_SETLK), on the whole file. The kernel
- * gives one back when the last descriptor of that description is closed, however its holder dies. Two descriptions
- * exclude each other within one process as well. QEMU locks its disk images in the same way.
+ * releases a lock when the last descriptor of that description is closed, also when the process is killed. Two
+ * descriptions exclude each other within one process as well. QEMU locks its disk images in the same way.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { constants } from "node:os";
@@ -18,27 +18,27 @@ const F_RDLCK = 0;
 const F_WRLCK = 1;
 export const flock = struct("flock", { l_type: "s16", l_whence: "s16", l_start: "s64", l_len: "s64", l_pid: "s32" });
 
-/** A wait asks again after 1 ms, then after twice the time, and at last 20 times a second. */
+/** A wait asks again after 1 ms, then after 2 ms and so on, at most 20 times a second. */
 const FIRST_RETRY_MS = 1;
 const LAST_RETRY_MS = 50;
 
 /**
- * Locks an open file, or changes the kind of its lock; never waits. A shared lock needs a descriptor that can read, an
- * exclusive one a descriptor that can write.
+ * Locks an open file, or changes the kind of its lock. Never waits. A shared lock needs a readable descriptor, an
+ * exclusive lock a writable one.
  *
  * @returns 0, -EAGAIN when another open file has a lock that excludes this one, or another negative errno
  */
 export function tryLock(fd: number, kind: LockKind): number {
-	/* All other fields are 0: from the first byte to the end, however long the file becomes. */
+	/* All other fields are 0, which locks the whole file, even if it grows. */
 	const request = new DataView(new ArrayBuffer(flock.sizeof));
 	request.setInt16(flock.l_type, kind === "shared" ? F_RDLCK : F_WRLCK, true);
 	const result = fcntl(fd, F_OFD_SETLK, new Uint8Array(request.buffer));
-	/* POSIX lets a file system say either. */
+	/* POSIX allows a file system either errno. */
 	return result === -constants.errno.EACCES ? -constants.errno.EAGAIN : result;
 }
 
 /**
- * As tryLock, for callers to whom only "somebody has it" is an answer.
+ * As tryLock, but every other failure is an error.
  *
  * @param path the open file's, for the message
  * @returns false when another open file has a lock that excludes this one
@@ -51,7 +51,7 @@ export function tryLockFile(fd: number, kind: LockKind, path: string): boolean {
 	return true;
 }
 
-/** A lock file that is open. The caller closes it, which gives the lock back. */
+/** An open lock file. The caller closes it, which releases the lock. */
 export class FileLock {
 	readonly #path: string;
 	readonly #file: FileHandle;
@@ -61,13 +61,13 @@ export class FileLock {
 		this.#file = file;
 	}
 
-	/** Opens the lock file, made if need be, without taking the lock. @throws what open(2) says */
+	/** Opens the lock file, or makes it, without taking the lock. @throws what open(2) says */
 	static async open(path: string): Promise<FileLock> {
 		return new FileLock(path, await open(path, "a+", 0o644));
 	}
 
 	/**
-	 * Takes the lock, or changes it to the other kind; waits for other holders.
+	 * Takes the lock, or changes it to the other kind. Waits for other holders.
 	 *
 	 * @param signal ends the wait
 	 * @throws HostError ERR_LOCK; the signal's reason
@@ -90,7 +90,7 @@ export class FileLock {
 		return process.env.TSVMM_LAB !== "1" && tryLockFile(this.#file.fd, "exclusive", this.#path);
 	}
 
-	/** Gives the lock back. */
+	/** Releases the lock. */
 	async close(): Promise<void> {
 		await this.#file.close();
 	}
@@ -99,7 +99,7 @@ export class FileLock {
 /**
  * Runs `work` while no other process (or call in this one) holds the lock on `path`, a file that is made if need be.
  *
- * @param signal ends the wait for the lock; `work` sees to itself
+ * @param signal ends the wait for the lock, but not `work`
  * @throws HostError ERR_LOCK; the signal's reason
  */
 export async function withFileLock<T>(path: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {

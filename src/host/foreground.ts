@@ -1,7 +1,6 @@
 /*
- * A process elsewhere (a container's in its microVM, a program in the lab) in the foreground of this one: the user's
- * streams, terminal and signals are its own. Whoever starts it says what a signal does; here is how signals, resizes and
- * bytes get there.
+ * Connects a process elsewhere (in a container's microVM, in the lab) to this process's streams, terminal and signals.
+ * This file carries bytes, sizes and signals. The caller says what a signal does.
  */
 import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
@@ -12,13 +11,13 @@ import { rawTerminal, restoreTerminal } from "./terminal.ts";
 
 /** The user's side of the process. */
 export interface ForegroundStdio {
-	/** Missing: nothing is passed on. */
+	/** When missing, the process gets no input. */
 	stdin?: Readable;
 	stdout: Writable;
 	stderr: Writable;
 	/** Makes the process's stdio a terminal. */
 	terminal?: ForegroundTerminal;
-	/** Tells of signals to forward, by number, until the returned function is called. */
+	/** Calls with each signal to forward, by number, until the returned function is called. */
 	onSignal(handler: (signal: number) => void): () => void;
 }
 
@@ -30,7 +29,7 @@ export interface ForegroundTerminal {
 	onResize(handler: () => void): () => void;
 }
 
-/** The process, as seen from here. */
+/** The process elsewhere. */
 export interface ForegroundProcess<Exit> {
 	readonly stdin: Writable;
 	readonly stdout: Readable;
@@ -41,21 +40,21 @@ export interface ForegroundProcess<Exit> {
 }
 
 export interface OwnStdioOptions {
-	/** Whether standard input is passed on. */
+	/** True to pass standard input on. */
 	stdin: boolean;
 	/** A terminal for the process; its size follows ours when we have one. */
 	tty: boolean;
-	/** In place of Node's process.stdout, which is then left unopened. They stay the caller's. */
+	/** Instead of Node's process.stdout, which is then not opened. The caller closes them. */
 	stdout?: Writable | undefined;
 	stderr?: Writable | undefined;
 	/** Signals to forward besides FORWARDED_SIGNALS. */
 	alsoForward?: readonly NodeJS.Signals[];
 }
 
-/** This process's own streams, terminal and signals. The caller calls `close` when the process has ended. */
+/** This process's streams, terminal and signals. The caller calls `close` when the process has ended. */
 export function ownStdio(options: OwnStdioOptions): ForegroundStdio & { close(): void } {
 	const { stdin, tty, alsoForward = [] } = options;
-	/* With a terminal, SIGWINCH is its new size. */
+	/* With a terminal, SIGWINCH passes its new size on. */
 	const forwarded = [...FORWARDED_SIGNALS, ...alsoForward, ...(tty ? [] : ["SIGWINCH" as const])];
 	return {
 		stdout: options.stdout ?? process.stdout,
@@ -70,7 +69,7 @@ export function ownStdio(options: OwnStdioOptions): ForegroundStdio & { close():
 			};
 		},
 		close: () => {
-			/* A read that still waits on standard input would keep this process alive. */
+			/* A pending read of standard input would keep this process alive. */
 			if (stdin) process.stdin.destroy();
 		},
 	};
@@ -125,7 +124,7 @@ export async function attach<Exit>(
 	}
 }
 
-/** Resolves when all of `from` is written to `to`, or cannot be. */
+/** Resolves when all of `from` is written to `to`, or a write has failed. */
 async function copy(from: Readable, to: Writable, readerGone: () => void): Promise<void> {
 	const failed = () => {
 		from.destroy();

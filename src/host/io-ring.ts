@@ -1,16 +1,16 @@
 /*
- * Asynchronous file I/O straight into guest memory: requests are queued with a token, `submit` hands the batch to the
- * host in one call, and `onComplete` brings each token back with its result (bytes, 0, or a negative errno; a short
- * read or write is reported as it is). io_uring where the host allows it, libuv's threads elsewhere.
+ * Asynchronous file I/O straight into guest memory. Requests are queued with a token. `submit` gives the batch to the
+ * host in one call. `onComplete` returns each token with its result: bytes, 0, or a negative errno. A short read or
+ * write is reported as it is. The host does the I/O by io_uring, or by libuv's threads where io_uring is not allowed.
  *
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
  *
- * A request that the page cache can answer completes from inside `submit`, without a turn of the event loop. Others go
- * to worker threads of the kernel; when none of them has come back for a second, one more request makes the kernel look
- * for a worker again: on Linux 6.18 a request was seen to wait for ever with no worker there.
+ * A request that the page cache can answer completes within `submit`, without a turn of the event loop. The others go
+ * to worker threads of the kernel. On Linux 6.18 a request was seen to wait for ever because there was no worker. So
+ * when nothing has completed for a second, one more request makes the kernel look for a worker again.
  *
- * What the host does not take now (EAGAIN, EBUSY) waits in order and is offered again by a timer; with any other errno
- * the request has failed, and its token is told so.
+ * Requests that the host refuses for now (EAGAIN, EBUSY) keep their order, and a timer submits them again. With any
+ * other errno the request has failed, and `onComplete` says so.
  */
 import { constants } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -31,17 +31,17 @@ import {
 } from "./native.ts";
 
 const IOVEC_BYTES = 16;
-/** How long nothing may complete before the kernel is asked again. */
+/** How long nothing may complete before one more request is submitted. */
 const STALL_MS = 1000;
-/** The token of the request that does so. */
+/** The token of that request. */
 const NUDGE = 0xffff_ffff;
-/** When what the host did not take is offered again. */
+/** When requests that the host refused are submitted again. */
 const RETRY_MS = 1;
 const CLOSE_MS = 30_000;
 const { EAGAIN, EBUSY, EINTR } = constants.errno;
 
 export interface IoRingOptions {
-	/** Requests in flight at most, 1 to 4096; 1024 when missing. What is queued beyond waits in order. */
+	/** The most requests in flight, 1 to 4096; 1024 when missing. Further requests wait in order. */
 	entries?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
@@ -52,7 +52,7 @@ export interface IoRingOptions {
 	closeMs?: number;
 }
 
-/** A request that found all entries taken, or was not taken by the host. */
+/** A request that waits: all entries were in use, or the host refused it. */
 interface Waiting {
 	op: number;
 	token: number;
@@ -72,7 +72,7 @@ export class IoRing {
 	readonly #completions: DataView;
 	readonly #enter: Enter;
 	readonly #name: string;
-	/** Tells of the completion in #token and #result. Made once: a completion allocates nothing. */
+	/** Calls onComplete with #token and #result. Made once, so that a completion allocates nothing. */
 	readonly #tell: () => void;
 	#token = 0;
 	#result = 0;
@@ -82,23 +82,23 @@ export class IoRing {
 	#inFlight = 0;
 	#delivering = false;
 	#open = true;
-	/** Completions so far, and how many there were when the watchdog looked last. */
+	/** Completions so far, and their number when the watchdog looked last. */
 	#completed = 0;
 	#seen = 0;
 	#watchdog: NodeJS.Timeout | undefined;
 	#nudged = false;
-	/** Any file that requests are in flight for. */
+	/** The file of any request in flight. */
 	#lastFd = -1;
 	#failure: { cause: unknown } | undefined;
 	#retry: NodeJS.Timeout | undefined;
-	/** Tokens that the host refused, with the errno, not told yet. */
+	/** Tokens of failed requests with the errno, not yet reported. */
 	readonly #refused: { token: number; result: number }[] = [];
 	readonly #closeMs: number;
 	#closed: Promise<void> | undefined;
 	/** Called when nothing is in flight any more after `close`. */
 	#onIdle: (() => void) | undefined;
 
-	/** @throws Error with an errno as `code` when the host has neither io_uring nor threads for us */
+	/** @throws Error with an errno as `code` when the host gives us neither io_uring nor threads */
 	constructor(onComplete: (token: number, result: number) => void, options: IoRingOptions = {}) {
 		this.#enter = options.enter ?? enterDirectly;
 		this.#name = options.name ?? "I/O ring";
@@ -128,7 +128,7 @@ export class IoRing {
 		this.#queue(IO_WRITEV, token, fd, offsetBytes, 0, from);
 	}
 
-	/** fdatasync: covers what completed before, not what is in flight. */
+	/** fdatasync: covers completed requests, but not those in flight. */
 	fsync(token: number, fd: number): void {
 		this.#queue(IO_FDATASYNC, token, fd, 0, 0, undefined);
 	}
@@ -143,7 +143,9 @@ export class IoRing {
 		this.#queue(IO_ZERO_RANGE, token, fd, offsetBytes, lengthBytes, undefined);
 	}
 
-	/** Ends the batch: everything queued goes to the host now. What the host does at once completes before it returns. */
+	/**
+	 * Ends the batch: all queued requests go to the host now. Those that it does at once complete before this returns.
+	 */
 	submit(): void {
 		if (this.#queued === 0 || !this.#open) return;
 		this.#send();
@@ -152,9 +154,9 @@ export class IoRing {
 	}
 
 	/**
-	 * Tells nothing any more. What was not submitted is dropped, and reads are cancelled, since nobody wants their data;
-	 * writes that the host has are done. Resolves once nothing is in flight, or when `closeMs` are over: then the memory
-	 * that the rest may touch stays mapped until it has ended, be it for ever. Later calls give the same promise.
+	 * Ends all reports. Requests that were not submitted are dropped, reads are cancelled, and submitted writes are done.
+	 * Resolves when nothing is in flight, or after `closeMs`. In the second case the memory that the rest may touch stays
+	 * mapped until the rest has ended, even for ever. Later calls return the same promise.
 	 */
 	close(): Promise<void> {
 		this.#closed ??= this.#end();
@@ -192,7 +194,7 @@ export class IoRing {
 		});
 	}
 
-	/** Looks once a second, while anything is in flight, whether anything has completed. */
+	/** Once a second, while requests are in flight, looks whether one has completed. */
 	#watch(): void {
 		if (this.#watchdog !== undefined || this.engine === "threads") return;
 		this.#seen = this.#completed;
@@ -217,7 +219,7 @@ export class IoRing {
 		this.#send();
 	}
 
-	/** Hands what is queued to the host; what it does not take waits or has failed. */
+	/** Gives the queued requests to the host. Those that it refuses wait or have failed. */
 	#send(): void {
 		const count = this.#queued;
 		const result = native().ioSubmit(this.#io, count);
@@ -289,7 +291,7 @@ export class IoRing {
 		lengths: readonly number[],
 		count: number,
 	): void {
-		/* More than the whole table can only be a guest's doing: the host answers EINVAL to more than 1024. */
+		/* Only a guest can want more than the whole table. The host answers EINVAL to more than 1024. */
 		const segments = Math.min(count, 1025);
 		if (this.#iovecsUsed + segments > IO_IOVECS) this.submit();
 		const start = this.#iovecsUsed;
@@ -311,8 +313,8 @@ export class IoRing {
 	}
 
 	/**
-	 * Tells what is finished, and sends off what waited for it. Not again from inside an onComplete. Each completion
-	 * enters on its own: one whose receiver throws keeps none from the others.
+	 * Reports completions and submits requests that waited for them. An onComplete never calls it again. Each completion
+	 * enters the machine by itself, so a receiver that throws does not keep the others from theirs.
 	 */
 	#deliver(): void {
 		if (this.#delivering) return;
@@ -343,7 +345,7 @@ export class IoRing {
 		throw cause;
 	}
 
-	/** What the receiver throws is thrown once all completions are told. */
+	/** An error of a receiver is thrown after all completions are reported. */
 	#complete(token: number, result: number): void {
 		this.#token = token;
 		this.#result = result;
@@ -358,7 +360,7 @@ export class IoRing {
 		return this.#inFlight > 0 ? native().ioReap(this.#io) : 0;
 	}
 
-	/** Not while the host takes nothing: #retry will. */
+	/** Not while the host refuses requests: #retry submits them. */
 	#sendWaiting(): void {
 		const waiting = this.#waiting;
 		while (waiting.length > 0 && this.#retry === undefined && this.#inFlight + this.#queued < this.#entries) {

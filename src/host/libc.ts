@@ -1,6 +1,6 @@
 /*
- * The C library's system calls that Node does not offer, through koffi. Loaded at the first call: koffi costs 7 to
- * 30 ms of start-up, which a command without a machine shall not pay.
+ * System calls that Node does not offer, through koffi and the C library. koffi takes 7 to 30 ms to load, so it is
+ * loaded at the first call, and commands without a machine do not pay.
  */
 import { createRequire } from "node:module";
 import { constants } from "node:os";
@@ -42,14 +42,14 @@ function libc(): Libc {
 	return loaded;
 }
 
-/** Where koffi's binary lies in a checkout. What koffi puts around it is for callers of its older versions. */
+/** Where koffi's binary lies in a checkout. koffi's own loader only adds support for older callers. */
 function koffiPath(): string {
 	const platform = `linux-${process.arch}`;
 	return join(packageRoot(), "node_modules/@koromix", `koffi-${platform}`, platform.replace("-", "_"), "koffi.node");
 }
 
 const NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
-/* Aliases: keep the name that man pages use. */
+/* Aliases have the names of the man pages. */
 NAMES.set(constants.errno.EAGAIN, "EAGAIN");
 NAMES.set(constants.errno.EOPNOTSUPP, "EOPNOTSUPP");
 
@@ -60,32 +60,32 @@ export function errnoNameOf(errno: number): string {
 
 const O_CLOEXEC = 0o2000000;
 
-/** open(2), close-on-exec. Returns the fd, for whoever closes it by `close`, or a negative errno. */
+/** open(2), close-on-exec. Returns the fd, which the caller closes by `close`, or a negative errno. */
 export function open(path: string, flags: number): number {
 	const fd = libc().openFile(path, flags | O_CLOEXEC);
 	return fd < 0 ? -libc().errno() : keep(fd);
 }
 
 /**
- * Has a descriptor closed when this thread ends, in whatever way: Node does so only with those that it has opened.
- * `close` and `closeOffThread` take it back. Returns the descriptor.
+ * Lets a descriptor be closed when this thread ends for any reason. Node closes only those that it has opened. `close`
+ * and `closeOffThread` take it back. Returns the descriptor.
  */
 export function keep(fd: number): number {
 	native().fdKeep(fd);
 	return fd;
 }
 
-/** Where a buffer lies in memory, for a structure that points to it; the buffer must live until the call is over. */
+/** The address of a buffer, for a structure that points to it. The buffer must live until the call is over. */
 export function addressOf(buffer: Uint8Array): bigint {
 	return libc().addressOf(buffer);
 }
 
-/** close(2); errors are of no use to anyone and are ignored. */
+/** close(2). Errors are ignored. */
 export function close(fd: number): void {
 	native().fdClose(fd);
 }
 
-/** As `close`, on a thread of libuv: for a descriptor whose end takes the kernel long. Resolves once it is closed. */
+/** As `close`, on a thread of libuv, for a descriptor that takes long to close. Resolves when it is closed. */
 export function closeOffThread(fd: number): Promise<void> {
 	return new Promise((resolve) => {
 		native().fdForget(fd);
@@ -121,7 +121,7 @@ export function socketPair(): [number, number] | number {
 	return result < 0 ? -libc().errno() : [fds[0]!, fds[1]!];
 }
 
-/** Lets a socket hold so many bytes that were sent; without CAP_NET_ADMIN as many as net.core.wmem_max allows. */
+/** Lets a socket hold so many sent bytes. Without CAP_NET_ADMIN net.core.wmem_max is the limit. */
 export function setSendBuffer(fd: number, bytes: number): void {
 	const value = Int32Array.of(bytes);
 	if (libc().setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, value, value.byteLength) < 0)

@@ -1,11 +1,10 @@
 /*
- * The native helper's functions, as native/tsvmm.h declares them: the one place where the addon is loaded. Files of
- * host/ wrap these; nothing outside host/ calls them. Every function throws a HostError-shaped Error with `code` set
- * to the errno name unless it says that it returns a negative errno.
+ * The native helper's functions, as native/tsvmm.h declares them. Only this file loads the addon. Only files of host/
+ * call these functions, and wrap them. A function that fails throws an Error whose `code` is the errno's name, unless
+ * it is said to return a negative errno.
  *
- * Ownership: whatever `xCreate` returns is an opaque handle that must be given to `xDestroy` once. ArrayBuffers of the
- * helper are detached (length 0) when their owner is destroyed, so a late access throws instead of touching freed
- * memory.
+ * Ownership: `xCreate` returns an opaque handle, which must be given to `xDestroy` once. When the owner of an
+ * ArrayBuffer is destroyed, the buffer is detached (length 0). So a late access throws and does not touch freed memory.
  */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -16,14 +15,14 @@ import { array, struct } from "../base/struct.ts";
 import { loadAddon } from "./addon.ts";
 
 /**
- * An opaque handle of the helper. It knows what it leads to, and is emptied when that is destroyed: a wrong one throws
- * ERR_INVALID_ARG_TYPE, a late one ERR_INVALID_STATE.
+ * An opaque handle of the helper. It knows the type of its object, and is empty once that is destroyed. A handle of
+ * another type throws ERR_INVALID_ARG_TYPE, an empty one ERR_INVALID_STATE.
  */
 export type Handle = { readonly __handle: unique symbol };
 
 export const ABI_VERSION = 4;
 
-/** How an address is treated by the vCPU run loop without asking TypeScript. */
+/** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
 export const REGISTER_SHADOW_READ = 1; /* reads answer with the shadow word */
 export const REGISTER_ACK_WRITE = 2; /* writes atomically clear the written bits in the shadow word */
@@ -39,7 +38,7 @@ export const SHADOW_WORDS = 1024;
 export const POSTED_ENTRIES = 1024;
 export const MAX_REGISTERS = 512;
 
-/** A write that a vCPU left behind without stopping. */
+/** A write that did not stop its vCPU. */
 export const posted_entry = struct("posted_entry", {
 	address: "u64",
 	value: "u32",
@@ -61,8 +60,8 @@ export const posted_ring = struct("posted_ring", {
 export const IO_READV = 0;
 export const IO_WRITEV = 1;
 export const IO_FDATASYNC = 2;
-export const IO_PUNCH_HOLE = 3; /* offset, length: deallocate, reads give zeroes */
-export const IO_ZERO_RANGE = 4; /* offset, length: zeroes, allocated */
+export const IO_PUNCH_HOLE = 3; /* offset, length: deallocates; reads give zeroes */
+export const IO_ZERO_RANGE = 4; /* offset, length: zeroes, stays allocated */
 
 export const IO_IOVECS = 8192;
 
@@ -114,9 +113,9 @@ export interface Native {
 	vcpuStart(loop: Handle, index: number, vcpuFd: number, runBytes: number): ArrayBuffer;
 	/** Hands a VCPU_EXITED vCPU back to its thread. */
 	vcpuResume(loop: Handle, index: number): void;
-	/** Makes a vCPU exit with KVM_EXIT_INTR soon, wherever it is; before vcpuStart, at once when it is there. */
+	/** Makes a vCPU exit with KVM_EXIT_INTR soon. Before vcpuStart: as soon as it runs. */
 	vcpuKick(loop: Handle, index: number): void;
-	/** Stops all threads and waits for their end; onWake is not called any more. */
+	/** Stops all threads and waits for their end. onWake is not called after it. */
 	loopStop(loop: Handle): void;
 	loopDestroy(loop: Handle): void;
 
@@ -126,11 +125,13 @@ export interface Native {
 	pollSet(poll: Handle, events: number): void;
 	pollDestroy(poll: Handle): void;
 
-	/* Descriptors that Node does not know of: fdKeep has one closed when this thread's environment ends, unless fdForget
-	 * or fdClose comes first, which must before anybody else closes it. */
+	/*
+	 * Descriptors that Node does not know of. fdKeep lets one be closed when this thread's environment ends. fdForget
+	 * undoes that and fdClose closes it. One of the two must come before anybody else closes it.
+	 */
 	fdKeep(fd: number): void;
 	fdForget(fd: number): void;
-	/** Errors are of no use to anyone and are ignored. */
+	/** Ignores errors. */
 	fdClose(fd: number): void;
 
 	/** Kept until fdClose. */
@@ -157,13 +158,16 @@ export interface Native {
 		completions: ArrayBuffer;
 		engine: "io_uring" | "threads";
 	};
-	/** How many the host took, the first ones; a negative errno when it took none. The others were not submitted. */
+	/**
+	 * How many requests the host took, from the first one on, or a negative errno when it took none. The others were not
+	 * submitted.
+	 */
 	ioSubmit(io: Handle, count: number): number;
-	/** Moves what is finished to `completions`; how many, 0 when nothing is. */
+	/** Moves finished requests to `completions`. Returns their number. */
 	ioReap(io: Handle): number;
-	/** Takes back reads that have not been done yet, where the host can; each still completes, in its time. */
+	/** Cancels reads that are not done yet, where the host can. Each still completes. */
 	ioCancelReads(io: Handle): void;
-	/** Does not wait: what is in flight ends by itself, untold. */
+	/** Does not wait. Requests in flight end without a report. */
 	ioDestroy(io: Handle): void;
 
 	/* Terminal: raw mode, restored by terminalRestore, at exit and on fatal signals. */
@@ -175,7 +179,7 @@ const require = createRequire(import.meta.url);
 let loaded: Native | undefined;
 let root: string | undefined;
 
-/** The package's root directory: the nearest one above this file, which lies in src/host, dist or dist/lib/host. */
+/** The package's root directory. This file is in src/host, dist or dist/lib/host below it. */
 export function packageRoot(): string {
 	if (root === undefined) {
 		root = dirname(fileURLToPath(import.meta.url));
@@ -184,7 +188,7 @@ export function packageRoot(): string {
 	return root;
 }
 
-/** The command that builds what is missing of tsvmm itself: another in a clone than in an installed package. */
+/** The command that builds missing parts of tsvmm. A clone and an installed package have different ones. */
 export function repairCommand(): string {
 	return existsSync(join(packageRoot(), "scripts/setup.mjs")) ? "npm run setup" : "npm rebuild tsvmm";
 }
@@ -206,7 +210,7 @@ function load(): Native {
 	try {
 		addon = (loadAddon(usual) ?? require("node-gyp-build")(packageRoot())) as Native;
 	} catch (cause) {
-		/* Else it is there: of another C library, say, or cut short. */
+		/* Otherwise the file exists, but is for another C library or cut short. */
 		const missing = errnoName(cause) !== "ERR_DLOPEN_FAILED";
 		const found = missing ? "there is no build for this machine" : (cause as Error).message;
 		throw new HostError("ERR_NATIVE_MISSING", `Cannot load the native helper: ${found}`, { hint, cause });

@@ -1,9 +1,9 @@
 /*
- * Standard output that never blocks this thread, whoever reads it. A guest's output may wait for hours in `| less` or
- * behind Ctrl-S, and this thread has devices and signals to serve.
+ * Standard output that never blocks this thread. A guest's output may wait for hours in `| less` or after Ctrl-S, and
+ * meanwhile this thread must serve devices and signals.
  *
- * The pipe or terminal is opened once more, by its name in /proc: O_NONBLOCK belongs to the open file, which other
- * processes share (`(tsvmm run a & make) | less`), and whoever expects a blocking one fails with EAGAIN.
+ * The pipe or terminal is opened again by its name in /proc. O_NONBLOCK is a flag of the open file, which other
+ * processes share (`(tsvmm run a & make) | less`). They expect a blocking file and would fail with EAGAIN.
  */
 import { closeSync, constants, fstatSync, openSync, writeSync } from "node:fs";
 import { Writable } from "node:stream";
@@ -11,12 +11,12 @@ import { isatty } from "node:tty";
 import { errnoName } from "../base/errors.ts";
 import { type Watch, WRITABLE, watch } from "./reactor.ts";
 
-/** A timer that only keeps the process alive while something waits to be written. */
+/** A timer that only keeps the process alive while bytes wait to be written. */
 const LONG_MS = 2 ** 31 - 1;
 
 /**
- * A stream to the pipe or terminal that `fd` is. Undefined where there is nothing to gain (a file never blocks for long)
- * or it cannot be opened again (a socket, another user's pipe): then use Node's own. The caller destroys it.
+ * A stream to the pipe or terminal of `fd`. The caller destroys it. Undefined for a file, which never blocks for long,
+ * and for a socket or another user's pipe, which cannot be opened again. Then use Node's stream.
  */
 export function openOutput(fd: number): Writable | undefined {
 	try {
@@ -28,13 +28,13 @@ export function openOutput(fd: number): Writable | undefined {
 	}
 }
 
-/** Whether a write to `fd` may wait for a reader, as a pipe's or a terminal's does and a file's never for long. */
+/** True when a write to `fd` may wait for a reader: a pipe or a terminal, but no file. */
 export function mayBlock(fd: number): boolean {
 	const found = fstatSync(fd);
 	return found.isFIFO() || (found.isCharacterDevice() && isatty(fd));
 }
 
-/** A stream to a pipe or terminal that is open without blocking. It owns `fd`; the caller destroys it. */
+/** A stream to a pipe or terminal that is open with O_NONBLOCK. It owns `fd`. The caller destroys the stream. */
 export function outputTo(fd: number): Writable {
 	return new Output(fd);
 }

@@ -1,7 +1,7 @@
 /*
- * Guest RAM on the host: one mapping for all of it, cut into windows of at most 2 GiB because an ArrayBuffer is
- * limited. The windows are what GuestMemory and KVM's memory slots are made of; `close` empties them, so that a late
- * access throws instead of touching unmapped memory.
+ * Guest RAM on the host. It is one mapping, cut into windows of at most 2 GiB because an ArrayBuffer is limited.
+ * GuestMemory and KVM's memory slots are made of these windows. `close` empties them, so a late access throws and does
+ * not touch unmapped memory.
  *
  *     guest-physical   0        3 GiB       4 GiB    5 GiB        hva = gpa modulo 2 MiB: where the host gives huge
  *                      |=========|  hole    |=========|           pages, KVM maps the guest by 2 MiB, too
@@ -19,7 +19,7 @@ const WINDOW_BYTES = 2 ** 31;
 const HUGE_PAGE_BYTES = 2 ** 21;
 const PAGE_BYTES = 4096;
 
-/** A part of the guest's address space that shall be RAM; both multiples of 4096. */
+/** A part of the guest's address space to be RAM. Both numbers are multiples of 4096. */
 export interface RamRange {
 	/** Guest-physical address of the first byte. */
 	readonly gpa: number;
@@ -40,11 +40,11 @@ export interface RamOptions {
 	backing?: RamBacking;
 }
 
-/** RAM of a guest, mapped on the host; its owner closes it after the last vCPU has stopped. */
+/** A guest's RAM, mapped on the host. Its owner closes it after the last vCPU has stopped. */
 export class GuestRam {
 	/** Where it is, for KVM_SET_USER_MEMORY_REGION and GuestMemory. Adjacent ranges of more than 2 GiB are several regions. */
 	readonly regions: readonly MemoryRegion[];
-	/** With a memfd: where each range begins in it, in the order of the ranges. The bytes between them are unused. */
+	/** Where each range begins in the memfd, in the order of the ranges. The bytes between them are unused. */
 	readonly offsets: readonly number[];
 	/** The memfd, open until `close`; its size is sealed. Undefined for anonymous memory. */
 	readonly fd: number | undefined;
@@ -79,7 +79,7 @@ export class GuestRam {
 		}
 	}
 
-	/** Gives the memory back, once no I/O is in flight there; the windows are empty at once. No vCPU may run. */
+	/** Empties the windows at once, and gives the memory back when no I/O is in flight there. No vCPU may run. */
 	close(): void {
 		if (!this.#open) return;
 		this.#open = false;
@@ -87,7 +87,7 @@ export class GuestRam {
 	}
 }
 
-/** One range after the other, each as far from a multiple of 2 MiB as its guest-physical address. */
+/** Places the ranges one after the other. Each is as far from a multiple of 2 MiB as its guest-physical address. */
 function layOut(ranges: readonly RamRange[]): { offsets: number[]; sizeBytes: number } {
 	let end = 0;
 	const offsets = ranges.map(({ gpa, sizeBytes }) => {

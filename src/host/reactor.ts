@@ -1,6 +1,6 @@
 /*
- * The one way a host event enters JavaScript: `watch` calls back on the JavaScript thread when a file descriptor is
- * ready. On the hot path it sits between KVM's ioeventfd and a device's `notify`.
+ * The only way for a host event into JavaScript: `watch` calls back on the JavaScript thread when a file descriptor is
+ * ready. On the hot path it is between KVM's ioeventfd and a device's `notify`.
  */
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { type Handle, native } from "./native.ts";
@@ -10,7 +10,7 @@ export const WRITABLE = 2;
 
 /** An active watch; `close` before the fd is closed. */
 export interface Watch {
-	/** Changes what is waited for (READABLE | WRITABLE, or 0 for nothing). */
+	/** Changes the events to wait for (READABLE | WRITABLE, or 0 for none). */
 	set(events: number): void;
 	close(): void;
 }

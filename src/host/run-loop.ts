@@ -1,14 +1,14 @@
 /*
- * The vCPU threads as TypeScript sees them. An exit that the helper cannot answer itself arrives here; before any is
- * handled, the posted writes that came earlier are delivered, so the guest's order holds:
+ * The vCPU threads, seen from TypeScript. Exits that the helper cannot answer arrive here. Earlier posted writes are
+ * delivered before an exit is handled, so the guest's order holds:
  *
  *     onWake -> vCPU 0 exited? -> drain posted ring -> onExit(0, view) -> true: vcpuResume
  *            -> vCPU 1 exited? -> ...
  *            -> drain posted ring
  *
- * Whoever receives posted writes may have enough of them (a console whose reader sleeps). Then `hold` leaves them in the
- * ring; when that is full the helper makes an exit of the next one, and exits wait, too, so that the order still holds.
- * A vCPU that waits sleeps on its futex, and this thread has nothing to do for it.
+ * The receiver of posted writes may have no room for more (a console whose reader sleeps). Then it calls `hold`, which
+ * leaves them in the ring. When the ring is full, the helper makes an exit of the next one. Exits wait, too, so that
+ * the order still holds. A waiting vCPU sleeps on its futex and costs this thread nothing.
  */
 import { StateError, UsageError } from "../base/errors.ts";
 import { getU64 } from "../base/u64.ts";
@@ -27,13 +27,13 @@ import {
 	VCPU_FAILED,
 } from "./native.ts";
 
-/** What a run loop tells its owner, always on the JavaScript thread. */
+/** A run loop's calls to its owner, always on the JavaScript thread. */
 export interface RunLoopEvents {
 	/** vCPU `index` waits with an exit in `run` (struct kvm_run). true: it runs on; false: it stays until `resume`. */
 	onExit(index: number, run: DataView): boolean;
 	/** A posted write, in guest order per vCPU. */
 	onPosted(address: number, size: number, value: number, pio: boolean): void;
-	/** KVM_RUN failed for good on vCPU `index`; its thread has ended. `errno` is the errno's name. */
+	/** KVM_RUN has failed on vCPU `index`, and its thread has ended. `errno` is the errno's name. */
 	onFailed(index: number, errno: string): void;
 }
 
@@ -41,11 +41,11 @@ const HEAD = posted_ring.head >>> 2;
 const TAIL = posted_ring.tail >>> 2;
 
 /**
- * One run loop per VM, in three states: its vCPUs may run; `stop` has ended all threads for good; `close` has released
- * it. A call that comes too late is StateError ERR_RUN_LOOP_STATE, but `stop` and `close` may be repeated.
+ * One run loop per VM, in three states: its vCPUs may run, `stop` has ended all threads, `close` has released it. A
+ * late call throws StateError ERR_RUN_LOOP_STATE, but `stop` and `close` may be repeated.
  */
 export class RunLoop {
-	/** Shadow words for `registerShadowRead` and `registerAck`; use Atomics. Index 0 is never handed out. */
+	/** Shadow words for `registerShadowRead` and `registerAck`. Use Atomics. Index 0 is not used. */
 	readonly shadow: Int32Array;
 	readonly #events: RunLoopEvents;
 	readonly #loop: Handle;
@@ -55,7 +55,7 @@ export class RunLoop {
 	readonly #posted: DataView;
 	readonly #runs: (DataView | undefined)[] = [];
 	readonly #failed = new Set<number>();
-	/** vCPUs whose exit was handled and which wait for `resume`: their exit must not be handled again. */
+	/** vCPUs that wait for `resume`. Their exit was handled and must not be handled again. */
 	readonly #held = new Set<number>();
 	readonly #maxVcpus: number;
 	#words = 1;
@@ -64,7 +64,7 @@ export class RunLoop {
 	/** Between `hold` and `release`. */
 	#holding = false;
 
-	/** @param maxVcpus how many vCPUs `start` will be called for, at most */
+	/** @param maxVcpus the most vCPUs that `start` will be called for */
 	constructor(maxVcpus: number, events: RunLoopEvents) {
 		this.#events = events;
 		this.#maxVcpus = maxVcpus;
@@ -89,13 +89,13 @@ export class RunLoop {
 		return this.#words++;
 	}
 
-	/** From now on writes of `size` bytes to `address` arrive by onPosted, without stopping the vCPU. */
+	/** From now on writes of `size` bytes to `address` arrive by onPosted and do not stop the vCPU. */
 	registerPosted(pio: boolean, address: number, size: number): void {
 		this.#check("register an address for");
 		native().loopRegister(this.#loop, pio, address, size, REGISTER_POSTED_WRITE, 0);
 	}
 
-	/** From now on reads of `size` bytes at `address` give shadow[word], without stopping the vCPU. */
+	/** From now on reads of `size` bytes at `address` give shadow[word] and do not stop the vCPU. */
 	registerShadowRead(pio: boolean, address: number, size: number, word: number): void {
 		this.#check("register an address for");
 		native().loopRegister(this.#loop, pio, address, size, REGISTER_SHADOW_READ, word);
@@ -108,7 +108,7 @@ export class RunLoop {
 	}
 
 	/**
-	 * Starts the thread of vCPU `index`. When it fails nothing was started, and the others run on.
+	 * Starts the thread of vCPU `index`. A failure leaves the other vCPUs running.
 	 *
 	 * @param fd the vCPU's fd; the run loop has a duplicate of it until `stop`
 	 * @param runBytes what KVM_GET_VCPU_MMAP_SIZE says
@@ -120,7 +120,7 @@ export class RunLoop {
 		this.#runs[index] = new DataView(native().vcpuStart(this.#loop, index, fd, runBytes));
 	}
 
-	/** Lets a vCPU run on whose onExit returned false. */
+	/** Lets a vCPU run on after its onExit returned false. */
 	resume(index: number): void {
 		this.#check("resume", index);
 		if (this.#runs[index] === undefined) throw stateError(`Cannot resume vCPU ${index}: it was not started`);
@@ -128,8 +128,8 @@ export class RunLoop {
 	}
 
 	/**
-	 * Makes vCPU `index` exit with KVM_EXIT_INTR soon, even out of a tight loop of the guest; one that has no thread yet
-	 * as soon as it has, before its first instruction.
+	 * Makes vCPU `index` exit with KVM_EXIT_INTR soon, even from a tight loop of the guest. A vCPU without a thread exits
+	 * as soon as it has one, before its first instruction.
 	 */
 	kick(index: number): void {
 		this.#check("kick", index);
@@ -137,21 +137,21 @@ export class RunLoop {
 	}
 
 	/**
-	 * From now on posted writes stay where they are and every exit waits, until `release`. It may be called from onPosted
-	 * or onExit: then that one was the last. The vCPUs themselves run on as long as they need no answer.
+	 * From now on posted writes stay in the ring and exits wait, until `release`. It may be called from onPosted or
+	 * onExit: then that event was the last. vCPUs run on as long as they need no answer.
 	 */
 	hold(): void {
 		if (this.#running) this.#holding = true;
 	}
 
-	/** Ends `hold`: soon, but not before it returns, events come again. Does nothing when there is nothing to end. */
+	/** Ends `hold`. Events come again soon after this returns. Does nothing without a `hold`. */
 	release(): void {
 		if (!this.#holding) return;
 		this.#holding = false;
 		setImmediate(() => this.#wake());
 	}
 
-	/** Ends all threads and waits for them; no event follows. Posted writes that were under way are delivered first. */
+	/** Delivers the posted writes, then ends all threads and waits for them. No event follows. */
 	stop(): void {
 		if (!this.#running) return;
 		this.#running = false;
@@ -160,7 +160,7 @@ export class RunLoop {
 		this.#drain();
 	}
 
-	/** Stops and releases everything; the views of kvm_run become empty. */
+	/** Stops and releases everything. The views of kvm_run become empty. */
 	close(): void {
 		if (!this.#open) return;
 		this.stop();
@@ -188,7 +188,7 @@ export class RunLoop {
 				this.#drain();
 				const run = this.#runs[index];
 				if (run === undefined || !this.#running || this.#holding) continue;
-				/* Held first: a handler that throws must not see the exit twice either. */
+				/* Marked first, so that a handler that throws does not see the exit twice. */
 				this.#held.add(index);
 				if (this.#events.onExit(index, run) && this.#running) this.#resume(index);
 			} else if (state === VCPU_FAILED && !this.#failed.has(index)) {
@@ -201,8 +201,8 @@ export class RunLoop {
 	}
 
 	/**
-	 * Delivers what is in the posted ring now. What vCPUs add meanwhile has a wake-up of its own, so that a guest which
-	 * writes without end cannot keep the JavaScript thread for itself.
+	 * Delivers the entries that are in the posted ring now. Entries that vCPUs add meanwhile cause another wake-up, so
+	 * that a guest which writes without end cannot keep the JavaScript thread busy.
 	 */
 	#drain(): void {
 		const posted = this.#posted;
@@ -215,7 +215,7 @@ export class RunLoop {
 			const size = posted.getUint16(at + posted_entry.size, true);
 			const pio = posted.getUint8(at + posted_entry.pio) !== 0;
 			head = (head + 1) | 0;
-			/* Released before the handler runs, so that one that throws does not see the entry twice. */
+			/* The entry is freed before the handler runs, so that a handler that throws does not see it twice. */
 			Atomics.store(this.#indices, HEAD, head);
 			this.#events.onPosted(address, size, value, pio);
 			if (!this.#open) return;

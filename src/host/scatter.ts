@@ -1,6 +1,7 @@
 /*
- * readv(2) and writev(2) between a file descriptor and Segments: straight into and out of guest RAM where every segment
- * has a host address, through a copy where one has none (ordinary ArrayBuffers, as in tests) or there are too many.
+ * readv(2) and writev(2) between a file descriptor and Segments. If every segment has a host address, the bytes go
+ * straight into or out of guest RAM. They are copied if one has none (an ordinary ArrayBuffer, as in tests) or there
+ * are too many.
  */
 import { readSync, writeSync } from "node:fs";
 import { constants } from "node:os";
@@ -11,14 +12,14 @@ import { native } from "./native.ts";
 const IOV_MAX = 1024;
 const hvas = new Float64Array(IOV_MAX);
 const lengths = new Uint32Array(IOV_MAX);
-/** More than the largest packet; a longer write is cut short, as writev may do. */
+/** More than the largest packet. A longer write is cut short, as writev may do. */
 const COPY_BYTES = 128 * 1024;
 const copy = Buffer.alloc(COPY_BYTES);
 
 /** Reads once from a stream or packet fd. The number of bytes, or a negative errno. */
 export function readSegments(fd: number, into: Segments): number {
 	if (addressed(into)) return native().readv(fd, hvas, lengths, into.count);
-	/* Of a list that a hostile driver made endless, no more than one packet can come. */
+	/* A hostile driver may give a very long list, but at most one packet comes. */
 	const most = Math.min(into.totalBytes, COPY_BYTES);
 	const got = copied(() => readSync(fd, copy, 0, most, null));
 	if (got > 0) into.copyFrom(copy.subarray(0, got));
@@ -32,7 +33,7 @@ export function writeSegments(fd: number, from: Segments): number {
 	return copied(() => writeSync(fd, copy, 0, length, null));
 }
 
-/** Fills the iovec arrays; false when the list cannot be one. */
+/** Fills the iovec arrays. False when the list does not fit. */
 function addressed(list: Segments): boolean {
 	if (list.count > IOV_MAX) return false;
 	for (let i = 0; i < list.count; i++) {
@@ -44,7 +45,7 @@ function addressed(list: Segments): boolean {
 	return true;
 }
 
-/** Node's synchronous calls throw; their errno is as libuv has it, negative. */
+/** Node's synchronous calls throw. Their errno is negative, as libuv's. */
 function copied(call: () => number): number {
 	try {
 		return call();

@@ -1,11 +1,11 @@
 /*
- * The terminal that a guest's console is on: raw mode, restored whatever ends the process.
+ * Raw mode of the terminal that shows a guest's console. It is always restored when the process ends.
  */
 import { HostError } from "../base/errors.ts";
 import { native } from "./native.ts";
 
 /**
- * Puts the terminal `fd` into raw mode; the mode it had comes back by `restoreTerminal`, at exit or on a fatal signal.
+ * Puts the terminal `fd` into raw mode. `restoreTerminal`, an exit or a fatal signal restores the old mode.
  *
  * @throws HostError ERR_TERMINAL when `fd` is not a terminal; ERR_NATIVE_MISSING, ERR_NATIVE_ABI
  */
@@ -18,7 +18,7 @@ export function rawTerminal(fd: number): void {
 	}
 }
 
-/** Gives the terminal its mode back; does nothing when it is not raw. */
+/** Restores the terminal's mode, if it is raw. */
 export function restoreTerminal(): void {
 	native().terminalRestore();
 }

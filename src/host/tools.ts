@@ -1,12 +1,11 @@
 /*
- * Where the host's own tools (apt-get, make, mkfs, ip ...) are, and which Debian package brings which, so that a missing
- * tool comes with its remedy.
+ * Finds the host's tools (apt-get, make, mkfs, ip ...), and names the Debian package of a missing one.
  */
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { HostError } from "../base/errors.ts";
 
-/** The Debian package that has a tool, where the names differ. */
+/** The Debian package of a tool, if it has another name. */
 const PACKAGES: Record<string, string> = {
 	"apt-get": "apt",
 	"apt-cache": "apt",
@@ -51,7 +50,7 @@ export function packageOf(tool: string): string {
 	return PACKAGES[tool] ?? tool;
 }
 
-/** PATH as tools are looked up and started with: administrators' tools are in sbin directories, which a user's PATH often lacks. */
+/** The PATH for tools. It has the sbin directories, which a user's PATH often lacks. */
 export function searchPath(env: NodeJS.ProcessEnv): string {
 	const path = (env.PATH ?? "").split(delimiter).filter((directory) => directory !== "");
 	for (const directory of ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]) {

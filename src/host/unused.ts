@@ -1,6 +1,6 @@
 /*
- * What is in the cache for a version that is no longer there goes when nobody has used it for 30 days. A file's (or
- * directory's) time of modification says when it was last used; what a process has open it keeps all the same.
+ * Removes files of the cache that were not used for 30 days, such as those of an older version of tsvmm. The
+ * modification time of a file or directory says when it was last used. A process keeps the files that it has open.
  */
 import { readdir, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { errnoName } from "../base/errors.ts";
 const DAY_MS = 24 * 3600_000;
 export const KEPT_MS = 30 * DAY_MS;
 
-/** Notes that something in the cache is in use: at most once a day, and not on a read-only file system. */
+/** Notes that a file of the cache is in use. Writes at most once a day, and never on a read-only file system. */
 export async function markUsed(path: string, nowMs = Date.now()): Promise<void> {
 	if (nowMs - (await stat(path)).mtimeMs < DAY_MS) return;
 	await utimes(path, nowMs / 1000, nowMs / 1000).catch((error: unknown) => {
@@ -18,9 +18,9 @@ export async function markUsed(path: string, nowMs = Date.now()): Promise<void> 
 }
 
 /**
- * Removes what has been unused for 30 days.
+ * Removes the files that were not used for 30 days.
  *
- * @param mayGo says by name what is of a kind that may go; names that begin with a dot never do
+ * @param mayGo tells by the name whether a file may be removed; names that begin with a dot never are
  */
 export async function removeUnused(
 	directory: string,

@@ -6,7 +6,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AgentClient, type ExecSpec } from "../../src/agent/client.ts";
+import { AgentClient } from "../../src/agent/client.ts";
+import type { ExecSpec } from "../../src/agent/exec-spec.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
 
 let agent: NativeAgent;

@@ -5,7 +5,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { AgentClient, type ExecSpec } from "../../src/agent/client.ts";
+import { AgentClient } from "../../src/agent/client.ts";
+import type { ExecSpec } from "../../src/agent/exec-spec.ts";
 import { buildAgent, NativeAgent } from "./native-agent.ts";
 
 const PATH = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };

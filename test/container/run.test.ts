@@ -8,7 +8,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { type Duplex, PassThrough, Readable, Writable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { ExecSpec } from "../../src/agent/client.ts";
+import type { ExecSpec } from "../../src/agent/exec-spec.ts";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { TsvmmError } from "../../src/base/errors.ts";
 import { Container, type GuestMachine } from "../../src/container/container.ts";
@@ -297,6 +297,16 @@ describe("Container", () => {
 		await using container = await start(["sh", "-c", "echo $$"], { init: true });
 		expect(await text(container.stdout)).toMatch(/^[2-9]\n/);
 		expect(await container.exit).toEqual({ code: 0 });
+	});
+	test("exec bounds a process as the container's own, unless it is privileged", async () => {
+		const own = { capabilities: 0x20n, groups: ["4242"], rlimits: [{ name: "nofile", soft: 77, hard: 77 }] };
+		const process = () => ({ args: ["sleep", "100"], env, ...own });
+		await using container = await Container.start(endsWhenRefused(new FakeMachine()), { steps: [], process });
+		const script = "sed -n 's/^CapEff:.0*//p' /proc/self/status; id -G; ulimit -n";
+		const bound = await container.exec({ args: ["sh", "-c", script] });
+		expect(await text(bound.stdout)).toBe("20\n0 4242\n77\n");
+		const free = await container.exec({ args: ["sh", "-c", script], privileged: true });
+		expect(await text(free.stdout)).toMatch(/^1f\w+\n0 4242\n77\n$/);
 	});
 	test("an abort ends a process that exec started, and nothing else", async () => {
 		await using container = await start(["sleep", "100"]);

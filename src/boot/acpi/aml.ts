@@ -1,6 +1,6 @@
 /*
- * A small encoder for ACPI Machine Language, as much as a DSDT of plain device descriptions needs (ACPI 6.5 §20.2,
- * resource descriptors §6.4). Every function returns the bytes of one term; terms nest by concatenation.
+ * A small encoder for ACPI Machine Language, with the terms of our DSDT (ACPI 6.5 §20.2, resource descriptors §6.4).
+ * Every function returns the bytes of one term; terms nest by concatenation.
  */
 
 const NAME_OP = 0x08;
@@ -167,7 +167,7 @@ export function interrupt(gsi: number): Buffer {
 	return bytes;
 }
 
-/** PkgLength and the terms it counts; it counts its own one to four bytes too. */
+/** PkgLength and the terms that it counts. It also counts its own one to four bytes. */
 function withLength(terms: Buffer[]): Buffer {
 	const body = Buffer.concat(terms);
 	for (let own = 1; own <= 4; own++) {

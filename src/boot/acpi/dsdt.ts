@@ -1,6 +1,6 @@
 /*
- * The differentiated system description table: the devices that a kernel cannot find by asking a bus, in AML.
- * LNRO0005 is the ID by which Linux binds virtio-mmio, ACPI0007 a processor, QEMU0001 the pvpanic device.
+ * The differentiated system description table: the devices that no bus lists, in AML. Linux knows virtio-mmio by the ID
+ * LNRO0005, a processor by ACPI0007, and the pvpanic device by QEMU0001.
  */
 import { COM1_GSI, COM1_PORT, PVPANIC_PORT, RTC_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
@@ -8,7 +8,7 @@ import { device, eisaId, integer, interrupt, ioPorts, name, pkg, resourceTemplat
 import { hotPlugSlots } from "./hot-plug.ts";
 import { table } from "./table.ts";
 
-/** SLP_TYP of the soft-off state, as \_S5 tells the guest and the sleep control register gets it back. */
+/** SLP_TYP of the soft-off state. \_S5 gives it to the guest, which writes it to the sleep control register. */
 export const S5_SLEEP_TYPE = 5;
 
 /** The DSDT of a machine with these processors and slots of virtio-mmio devices. */

@@ -1,14 +1,15 @@
 /*
- * Slots of virtio-mmio devices in AML, each of which may be empty at the kernel's start:
+ * Slots of virtio-mmio devices in AML. Each may be empty when the kernel starts:
  *
  *     OperationRegion (HPRG, SystemIO, ...)  Field { PRES, 32, CHNG, 32 }       devices/hot-plug.ts
  *     Device (S003)  ACPI0004, a container                                      Notify (S003, 0): bus check
  *       Device (V003)  LNRO0005, _STA by bit 3 of PRES
  *     Device (GED)   ACPI0013: its interrupt runs _EVT, which notifies the containers of CHNG's bits
  *
- * Each slot has a container of its own, because Linux takes a notification only for devices that a scan handler knows
- * (drivers/acpi/scan.c, acpi_scan_init_hotplug), which LNRO0005 is not; a bus check of the container scans its child. It attaches and detaches ACPI devices; the platform
- * device of an LNRO0005 stays once it is made, so that its driver must be unbound by the guest.
+ * Each slot has its own container. Linux takes a notification only for devices with a scan handler
+ * (drivers/acpi/scan.c, acpi_scan_init_hotplug), and LNRO0005 has none. A bus check of the container scans its child
+ * and attaches or detaches the ACPI device. The platform device of an LNRO0005 stays once it is made, so the guest must
+ * unbind its driver.
  */
 import { HOT_PLUG_GSI, HOT_PLUG_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
@@ -65,7 +66,7 @@ function slotOf({ address, sizeBytes, gsi }: MmioDevice, index: number): Buffer 
 	return device(`S${hex3(index)}`, name("_HID", string("ACPI0004")), name("_UID", integer(index)), virtio);
 }
 
-/** What has changed is cleared before it is told, so that a change in between is an interrupt of its own. */
+/** CHNG is cleared before the notification, so that a later change raises another interrupt. */
 function eventDevice(slots: number): Buffer {
 	const told = Array.from({ length: slots }, (_, index) =>
 		ifTrue(and(LOCAL0, integer(1 << index)), notify(`S${hex3(index)}`, BUS_CHECK)),

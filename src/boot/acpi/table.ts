@@ -9,7 +9,7 @@ const CREATOR_ID = "TSVM";
 /** Bytes of a table header. */
 export const HEADER_BYTES = 36;
 
-/** The byte that makes `bytes` add up to 0 modulo 256, given that its own place holds 0. */
+/** The byte that makes `bytes` add up to 0 modulo 256. Its own place must hold 0. */
 export function checksum(bytes: Uint8Array): number {
 	let sum = 0;
 	for (const byte of bytes) sum = (sum + byte) & 0xff;
@@ -32,7 +32,7 @@ export function table(signature: string, revision: number, body: Uint8Array): Bu
 	return bytes;
 }
 
-/** The root pointer, revision 2 (ACPI 6.5 §5.2.5.3): the one structure with a header of its own. */
+/** The root pointer, revision 2 (ACPI 6.5 §5.2.5.3). It alone has another header. */
 export function rootPointer(xsdt: number): Buffer {
 	const bytes = Buffer.alloc(36);
 	bytes.write("RSD PTR ", 0, 8, "latin1");

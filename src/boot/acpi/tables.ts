@@ -39,14 +39,14 @@ const PWR_BUTTON = 1 << 4;
 const SLP_BUTTON = 1 << 5;
 const RESET_REG_SUP = 1 << 10;
 const HW_REDUCED_ACPI = 1 << 20;
-/* No 8042 here although one answers at its ports: it cannot do more than reset, and probing it would cost time. */
+/* No 8042 although one answers at its ports: it can only reset, and a probe of it takes time. */
 const VGA_NOT_PRESENT = 1 << 2;
 const PCIE_ASPM_CONTROLS = 1 << 4;
 
 /**
  * Writes all tables to guest memory.
  *
- * @param slots where virtio-mmio devices can be, now or later, at most 32; they become LNRO0005
+ * @param slots where virtio-mmio devices (LNRO0005) can be, now or later; at most 32
  * @returns the address of the RSDP
  */
 export function writeAcpiTables(memory: GuestMemory, cpus: number, slots: readonly MmioDevice[]): number {
@@ -85,8 +85,8 @@ function fadt(dsdtAt: number): Buffer {
 }
 
 /*
- * Multiple APIC description table (§5.2.12). No interrupt source overrides: KVM's default routing has every ISA
- * interrupt at the I/O APIC pin of the same number, the timer's included.
+ * Multiple APIC description table (§5.2.12). It has no interrupt source overrides: KVM routes every ISA interrupt to
+ * the I/O APIC pin of the same number, also the timer's.
  */
 function madt(cpus: number): Buffer {
 	const LOCAL_APIC = 0;

@@ -1,6 +1,6 @@
 /*
- * Where an import reads from: a directory or a tar, both as a set of files by path. Nothing outside is ever reached: in
- * a directory a symbolic link may not lead out of it, in a tar links are looked up among its own members.
+ * What an import reads: a directory or a tar, as a set of files by path. It never reads a file outside. A symbolic link
+ * in a directory may not lead out of it. A link in a tar is looked up among the tar's members.
  */
 import { constants } from "node:fs";
 import { type FileHandle, lstat, open, realpath } from "node:fs/promises";
@@ -22,7 +22,7 @@ export interface Archive {
 	stream(path: string): Promise<AsyncIterable<Uint8Array>>;
 }
 
-/** Refuses what an honest archive never says: absolute paths and "..". */
+/** Refuses absolute paths and "..", which no well-formed archive has. */
 function checkPath(path: string, file: string): void {
 	if (path.startsWith("/")) throw escapes(file, path, "is an absolute path");
 	if (path.split("/").includes("..")) throw escapes(file, path, "leads out of the archive");
@@ -36,7 +36,7 @@ function checkSize(path: string, size: number): void {
 	if (size > MAX_DOCUMENT_BYTES) throw malformed(path, `${size} bytes are too many for a JSON document`);
 }
 
-/** Bytes on their way into the store: counted, and ended by the signal. */
+/** Passes bytes on to the store, counts them, and stops when the signal aborts. */
 async function* charged(
 	source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 	file: string,
@@ -102,11 +102,14 @@ export class DirectoryArchive implements Archive {
 
 const MAX_LINKS = 8;
 
-/** An archive of images has a few files for each layer. A root file system has many, which need not be held. */
+/**
+ * An archive of images has a few files per layer. A root file system may have very many, so the list of its files is
+ * not kept.
+ */
 const MAX_MEMBERS = 100_000;
-/** Longer ones are nothing that a document could name. */
+/** A document never names a longer path. */
 const MAX_PATH = 4096;
-/** What a member takes in V8's heap besides its path and target, rounded up. */
+/** Bytes of V8's heap per member, without its path and target, rounded up. */
 const MEMBER_BYTES = 256;
 const MARKS = ["oci-layout", "manifest.json"];
 
@@ -129,7 +132,7 @@ export class TarArchive implements Archive {
 	}
 
 	/**
-	 * Reads the whole list of members, not their content.
+	 * Reads the list of members, but not their content.
 	 *
 	 * @param file what to call the archive in messages
 	 * @throws ImageError ERR_IMAGE_MALFORMED, ERR_IMAGE_TOO_LARGE; the signal's reason
@@ -160,7 +163,7 @@ export class TarArchive implements Archive {
 	}
 
 	/**
-	 * What kind of archive it is, by the file that only that kind has.
+	 * The kind of the archive, told by a file that only that kind has.
 	 *
 	 * @throws ImageError ERR_IMAGE_TOO_LARGE when an archive of images has more than 100,000 files
 	 */
@@ -224,7 +227,7 @@ function plain(path: string): string {
 		.join("/");
 }
 
-/** Where a symbolic link in the archive leads, as a member's path. */
+/** The path of the member that a symbolic link in the archive leads to. */
 function resolve(link: string, target: string, file: string): string {
 	if (target.startsWith("/")) throw escapes(file, shown(target), "is an absolute link");
 	const parts = link.split("/").slice(0, -1);

@@ -1,7 +1,7 @@
 /*
- * What one import, or the building of one root file system, may take of this host. An image is a stranger's file: each
- * thing in it that costs memory, disk or time is counted here as it is read, over all layers and all images of an
- * archive, and what goes beyond a limit ends the work with ERR_IMAGE_TOO_LARGE before it has done harm.
+ * Limits what one import, or the build of one root file system, may take of this host. An image comes from a stranger.
+ * All that costs memory, disk or time is counted as it is read, over all layers and all images of an archive. A count
+ * beyond its limit ends the work with ERR_IMAGE_TOO_LARGE.
  */
 import { getHeapStatistics } from "node:v8";
 import { ImageError } from "../../base/errors.ts";
@@ -10,17 +10,17 @@ const KiB = 2 ** 10;
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 
-/** Stated in docs/limitations.md. Real images stay far below each. */
+/** docs/limitations.md has them, too. Real images stay far below each of them. */
 export interface ImageLimits {
 	/** Images in one archive. */
 	readonly images: number;
-	/** Names in all layers; directories that paths imply are counted, too. */
+	/** Names in all layers, with the directories that paths imply. */
 	readonly entries: number;
-	/** Memory for names, targets and inodes, in bytes. Never more than half of Node's heap. */
+	/** Bytes of memory for names, targets and inodes. At most half of Node's heap. */
 	readonly heldBytes: number;
-	/** Bytes of all paths that are looked up, with the symbolic links that are followed on the way: bounds the time. */
+	/** Bytes of all paths that are looked up, with the symbolic links on the way. This bounds the time. */
 	readonly walkedBytes: number;
-	/** Bytes of all extended attributes of all files together. */
+	/** Bytes of the extended attributes of all files. */
 	readonly xattrBytes: number;
 	/** Different owners and groups: squashfs numbers them with 16 bits. */
 	readonly owners: number;
@@ -43,12 +43,10 @@ const IMAGE_LIMITS: ImageLimits = {
 	freeBytes: 4 * GiB,
 };
 
-/** Most bytes of extended attributes, names included, that one file may have: Linux takes 64 KiB for one value. */
+/** The most bytes of extended attributes and their names that one file may have. Linux takes 64 KiB for one value. */
 export const MAX_FILE_XATTRS = 128 * KiB;
 
-/**
- * What an inode, its place in a directory and the headers it was read from take in V8's heap, measured and rounded up.
- */
+/** Bytes of V8's heap for an inode, its directory entry and the headers it was read from. Measured and rounded up. */
 const ENTRY_BYTES = 512;
 
 export class ImageBudget {
@@ -60,14 +58,14 @@ export class ImageBudget {
 	#inputBytes = 0;
 	#writtenBytes = 0;
 
-	/** @param limits instead of IMAGE_LIMITS, each by itself */
+	/** @param limits each replaces the one of IMAGE_LIMITS */
 	constructor(limits: Partial<ImageLimits> = {}) {
 		const heapBytes = getHeapStatistics().heap_size_limit;
 		const all = { ...IMAGE_LIMITS, ...limits };
 		this.#limits = { ...all, heldBytes: Math.min(all.heldBytes, Math.floor(heapBytes / 2)) };
 	}
 
-	/** Counts bytes that the user gave; what is written is measured against them. */
+	/** Counts the input's bytes. The limit of written bytes grows with them. */
 	addInput(bytes: number): void {
 		this.#inputBytes += bytes;
 	}

@@ -1,6 +1,6 @@
 /*
- * What the store knows about an image, parsed and checked once at import and kept as plain JSON, so that `run` starts
- * without a schema library. Field by field from the OCI image configuration (image-spec 1.1, config.md).
+ * What the store knows about an image. It is parsed and checked once at import and kept as plain JSON, so `run` needs
+ * no schema library. The fields are those of the OCI image configuration (image-spec 1.1, config.md).
  */
 
 /** How a container of this image starts when the user says nothing else. */
@@ -11,7 +11,7 @@ export interface ImageConfig {
 	readonly cmd: readonly string[];
 	/** "" when the image does not say; the root directory then. */
 	readonly workingDir: string;
-	/** "", "user", "uid", "user:group" or "uid:gid", as the image has it; resolved in the guest against /etc/passwd. */
+	/** "", "user", "uid", "user:group" or "uid:gid", as the image has it. The guest looks it up in its /etc/passwd. */
 	readonly user: string;
 	readonly labels: Readonly<Record<string, string>>;
 	/** "80/tcp" and the like. */
@@ -22,7 +22,7 @@ export interface ImageConfig {
 	readonly os: string;
 }
 
-/** One layer as the store has it: the blob, and the digest of its uncompressed tar. */
+/** One layer in the store: the blob, and the digest of its uncompressed tar. */
 export interface StoredLayer {
 	readonly digest: string;
 	readonly diffId: string;

@@ -1,7 +1,7 @@
 /*
- * Compressed streams: told apart by their first bytes, never by name or media type. What comes out is counted, so that a
- * small file cannot fill the disk, and the memory that it takes is bounded. gzip by Node, xz and zstd by their tools,
- * which are children that end with the stream.
+ * Unpacks compressed streams. Their first bytes tell the format, not a name or media type. The output is counted, so
+ * that a small file cannot fill the disk, and memory is bounded. Node unpacks gzip. The tools xz and zstd run as
+ * children and end with the stream.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,14 +16,14 @@ import { malformed } from "./failure.ts";
 
 export type LayerCompression = "none" | Extract<Compression, "gzip" | "zstd" | "xz" | "bzip2">;
 
-/** Most memory that a tool may take to unpack, in MiB: zstd -22 and xz -9 need 128 and 65. */
+/** The most MiB of memory that a tool may take to unpack. zstd -22 needs 128, xz -9 needs 65. */
 const TOOL_MEMORY_MIB = { xz: 256, zstd: 128 };
-/** In words of xz and of zstd. */
+/** How xz and zstd report that they need more memory. */
 const NEEDS_MEMORY = /memory usage limit|too much memory|window size larger/i;
 
 /**
- * What a stream that begins with `head` (6 bytes are enough) is compressed with. Other formats are "none": layers do not
- * have them, and three bytes of lzma are also how a tar may begin.
+ * The compression of a stream that begins with `head` (6 bytes are enough). Other formats are "none": layers do not
+ * have them, and a tar may begin with the three bytes of lzma.
  */
 export function layerCompression(head: Uint8Array): LayerCompression {
 	const found = compressionOf(head);
@@ -109,13 +109,13 @@ async function* unpackWith(
 	const limit = name === "xz" ? `--memlimit-decompress=${memory}MiB` : `--memory=${memory}MiB`;
 	const child = spawn(tool, ["--decompress", "--stdout", "--quiet", limit], {
 		stdio: ["pipe", "pipe", "pipe"],
-		/* Its words tell what failed. */
+		/* Its stderr says what failed. */
 		env: { ...process.env, LC_ALL: "C" },
 	});
 	const closed = once(child, "close") as Promise<[number | null]>;
 	closed.catch(() => undefined);
 	const stderr = keepTail(child.stderr, 400);
-	/* The tool stops reading when the data is damaged; its exit status tells. */
+	/* The tool stops reading when the data is damaged. Its exit status says so. */
 	child.stdin.on("error", () => undefined);
 	const input = Readable.from(source, { objectMode: false });
 	let failure: unknown;

@@ -1,7 +1,7 @@
 /*
- * The JSON documents of images, checked field by field when they come in (the only place that loads zod): OCI layout,
- * index, manifest and configuration (image-spec 1.1) with their Docker twins, and docker-archive's manifest.json.
- * What is not listed here is ignored, as the specification asks.
+ * The JSON documents of images, checked field by field at import: OCI layout, index, manifest and configuration
+ * (image-spec 1.1), Docker's forms of them, and docker-archive's manifest.json. Fields that are not listed here are
+ * ignored, as the specification asks. Only this file loads zod.
  */
 import * as z from "zod";
 import type { ImageConfig } from "./config.ts";
@@ -90,7 +90,7 @@ export function parseConfig(data: Buffer, file: string): ParsedConfig {
 	};
 }
 
-/** True when the document lists manifests rather than being one, whatever its media type says. */
+/** True when the document is a list of manifests. Its media type is not asked. */
 export function isIndex(data: Buffer): boolean {
 	try {
 		return Array.isArray((JSON.parse(data.toString("utf8")) as { manifests?: unknown } | null)?.manifests);

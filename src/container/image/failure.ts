@@ -1,6 +1,6 @@
 /*
- * The errors that several files here raise: a malformed image names the file and the field, and a store that cannot be
- * written says whether it is full.
+ * The errors that several files here raise. The error for a malformed image names the file and the field. The error for
+ * a failed write says whether the disk is full.
  */
 import { errnoName, explain, HostError, ImageError, TsvmmError } from "../../base/errors.ts";
 
@@ -9,14 +9,14 @@ export function malformed(file: string, found: string, cause?: unknown): ImageEr
 	return new ImageError("ERR_IMAGE_MALFORMED", `Cannot read image: ${file}: ${found}`, { cause });
 }
 
-/** A path in an image that would lead out of its root. */
+/** The error for a path that leads out of the image's root. */
 export function escapes(file: string, path: string, found: string): ImageError {
 	return new ImageError("ERR_IMAGE_PATH", `Cannot read image: ${file}: ${JSON.stringify(path)} ${found}`, {
 		hint: "Do not trust the image: it is damaged or hostile; nothing was written outside the image store",
 	});
 }
 
-/** Turns a failed write into ERR_STORE_FULL or ERR_STORE_WRITE; leaves errors of ours alone. */
+/** Turns a failed write into ERR_STORE_FULL or ERR_STORE_WRITE. Does not change errors of ours. */
 export function writeFailure(directory: string, error: unknown): unknown {
 	if (error instanceof TsvmmError) return error;
 	const errno = errnoName(error);

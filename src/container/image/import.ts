@@ -1,6 +1,7 @@
 /*
- * Brings an image from a file, a directory or stdin into the store: unpack the outer compression, tell the format by
- * what is inside, pick the images, copy and check their blobs, try out all layers, and only then make it visible.
+ * Imports images from a file, a directory or stdin into the store. It unpacks the outer compression, tells the format
+ * by the files inside, chooses the images, copies and checks their blobs, and merges all layers as a check. Then it
+ * makes the images visible.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
@@ -23,11 +24,11 @@ import { chunks, readRange } from "./tar/entry.ts";
 import { looksLikeTar } from "./tar/read.ts";
 
 export interface ImportOptions {
-	/** NAME[:TAG] for the image; its own names, or one made from the file's name, when missing. */
+	/** NAME[:TAG] for the image. When missing: its names in the archive, or a name made from the file's. */
 	name?: string | undefined;
-	/** Instead of IMAGE_LIMITS, each by itself. */
+	/** Each replaces the one of IMAGE_LIMITS. */
 	limits?: Partial<ImageLimits>;
-	/** Ends the import; the store is then as before. */
+	/** Ends the import. The store is then as before. */
 	signal?: AbortSignal;
 }
 
@@ -72,7 +73,7 @@ export async function importImage(
 			await staging.discard();
 		}
 	} catch (error) {
-		/* What an aborted read or tool says is no fault of the image. */
+		/* An error after an abort is not the image's fault. */
 		signal?.throwIfAborted();
 		throw error;
 	} finally {
@@ -141,7 +142,9 @@ async function withArchivedImages<T>(
 	}
 }
 
-/** The input as an uncompressed file that can be read anywhere: itself, or a scratch file that it was unpacked into. */
+/**
+ * The input as an uncompressed file with random access: the input itself, or a scratch file that it was unpacked into.
+ */
 async function seekable(
 	work: Work,
 	input: FileHandle | AsyncIterable<Uint8Array>,
@@ -203,7 +206,7 @@ async function loadAll(
 	budget.checkImages(label, picked.length);
 	for (const { image, names } of picked) {
 		const { manifest, configuration, parsed, layers } = await image.load(staging);
-		/* Merging the layers finds every bad path and every damaged archive now rather than at the first run. */
+		/* Merging the layers finds bad paths and damaged archives now, and not only at the first run. */
 		const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => ({
 			digest: manifest.digest,
 			id: configuration.digest,
@@ -217,7 +220,7 @@ async function loadAll(
 	return found;
 }
 
-/** Which images to import, and under which normalised names. */
+/** The images to import, each with its normalised names. */
 function pick(archived: readonly ArchivedImage[], wanted: Reference | undefined, label: string) {
 	const named = archived.map((image) => ({
 		image,
@@ -242,7 +245,9 @@ function pick(archived: readonly ArchivedImage[], wanted: Reference | undefined,
 	});
 }
 
-/** A normalised name from what the archive says; ":TAG" borrows the file's name. Undefined when it cannot be one. */
+/**
+ * Normalises a name of the archive. ":TAG" takes its repository from the file's name. Undefined for an invalid name.
+ */
 function complete(name: string, label: string): string | undefined {
 	try {
 		const reference = name.startsWith(":") ? referenceFromFile(label, name.slice(1)) : parseReference(name);

@@ -1,6 +1,6 @@
 /*
- * Layers as open, uncompressed files: the blob itself when it is a plain tar, otherwise a nameless scratch file that it
- * is unpacked into, its digest checked on the way against the configuration's diff_id.
+ * Opens layers as uncompressed files. A plain tar is the blob itself. Any other blob is unpacked into a scratch file
+ * without a name, and its digest is compared with the configuration's diff_id.
  */
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
@@ -12,14 +12,14 @@ import type { OpenLayer } from "./layers.ts";
 import { chunks, type FileRange, readRange } from "./tar/entry.ts";
 import { looksLikeTar } from "./tar/read.ts";
 
-/** Where layers come from and are unpacked to: the store, or an import under way. */
+/** Where layers are read and unpacked: the store, or an import. */
 export interface LayerSource {
 	open(digest: string): Promise<FileHandle>;
 	scratch(): Promise<FileHandle>;
 	fill(handle: FileHandle, chunk: Uint8Array): Promise<void>;
 }
 
-/** A layer by its blob; `diffId` undefined means that nobody said what it must be. */
+/** A layer by its blob. Without `diffId` its content is not checked. */
 export interface LayerBlob {
 	readonly digest: string;
 	readonly diffId: string | undefined;
@@ -34,7 +34,7 @@ export async function wholeFile(handle: FileHandle): Promise<FileRange> {
 }
 
 /**
- * Opens layers, gives them to `work`, and closes them whatever happens.
+ * Opens layers, gives them to `work`, and closes them when it has ended or failed.
  *
  * @throws ImageError ERR_IMAGE_DIGEST when a layer is not what the configuration says, ERR_IMAGE_TOO_LARGE; the signal's
  *   reason

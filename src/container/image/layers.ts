@@ -1,8 +1,9 @@
 /*
- * Applies layers to a tree, lowest first, by the rules of OCI image-spec 1.1 (layer.md): `.wh.NAME` removes NAME of the
- * layers below, `.wh..wh..opq` removes everything that the layers below have in its directory, a directory over a
- * directory changes its metadata and keeps what is in it, anything else replaces what was there. Whiteouts act only on
- * lower layers, wherever they stand in the archive, hence two passes. Then writes the tree as one tar stream.
+ * Applies layers to a tree, lowest first, by the rules of OCI image-spec 1.1 (layer.md). `.wh.NAME` removes NAME of the
+ * layers below. `.wh..wh..opq` removes all that the layers below have in its directory. A directory over a directory
+ * changes its metadata and keeps its content. Any other entry replaces the one below. A whiteout may stand anywhere in
+ * the archive but acts on lower layers only, so each layer is read in two passes. Then the tree is written as one tar
+ * stream.
  */
 import { ImageBudget } from "./budget.ts";
 import { escapes, malformed } from "./failure.ts";
@@ -23,7 +24,7 @@ import {
 	walk,
 } from "./tree.ts";
 
-/** The kernel takes no longer symbolic link (PATH_MAX with its NUL). */
+/** The longest target that the kernel takes (PATH_MAX with its NUL). */
 const MAX_TARGET = 4095;
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
@@ -54,7 +55,7 @@ export async function mergeLayers(
 			budget.addEntry(layer.name, entry.path.length + entry.target.length);
 			if (entry.xattrs !== undefined) budget.addXattrs(layer.name, entry.xattrs.bytes);
 			const whiteout = whiteoutOf(entry, layer.name);
-			/* The lowest layer has nothing below that could be removed, so it need not be held back. */
+			/* Nothing is below the lowest layer, so one pass is enough. */
 			if (source === 0) {
 				if (whiteout === undefined) applyEntry(root, entry, source, origin);
 			} else if (whiteout !== undefined) applyWhiteout(root, whiteout, origin);
@@ -71,7 +72,7 @@ export async function mergeLayers(
 
 interface Whiteout {
 	readonly directory: readonly string[];
-	/** What is removed from the directory: a name, everything, or (what aufs kept for itself) nothing. */
+	/** What the whiteout removes: a name, everything, or nothing (one of aufs's own files). */
 	readonly removes: { readonly name: string } | "all" | "nothing";
 }
 
@@ -81,7 +82,7 @@ function whiteoutOf(entry: TarEntry, file: string): Whiteout | undefined {
 	const directory = componentsOf(entry.path, file);
 	const name = directory.pop();
 	if (name === undefined || !name.startsWith(WHITEOUT)) {
-		/* What aufs kept beside its files (.wh..wh.plnk/...) is no part of the image. */
+		/* aufs's own files (.wh..wh.plnk/...) are no part of the image. */
 		return directory.some((part) => part.startsWith(".wh..wh.")) ? { directory, removes: "nothing" } : undefined;
 	}
 	if (name === OPAQUE) return { directory, removes: "all" };
@@ -110,7 +111,7 @@ function applyEntry(root: Inode, entry: TarEntry, source: number, origin: Origin
 		return;
 	}
 	if (entry.type === "link") {
-		/* Look the target up before the parents are made: a link must name what is there already. */
+		/* The target is looked up before the parents are made: a link must name an existing file. */
 		const inode = linkTarget(root, entry, origin);
 		const directory = directoryAt(root, parts, origin, true)!;
 		pathBytesIn(directory, name, file);
@@ -138,7 +139,7 @@ function linkTarget(root: Inode, entry: TarEntry, origin: Origin): Inode {
 	return inode;
 }
 
-/** What is known of a tree once all of it was seen. */
+/** Facts about a whole tree. */
 export interface TreeMeasure {
 	/** Bytes of all files, each inode counted once. */
 	readonly sizeBytes: number;
@@ -167,7 +168,7 @@ export async function measureTree(root: Inode, budget = new ImageBudget(), pace 
 	return { sizeBytes, newest, owners };
 }
 
-/** Attribute names that squashfs can hold (fs/squashfs/xattr_id.c); POSIX ACLs are not among them. */
+/** Names of attributes that squashfs can hold (fs/squashfs/xattr_id.c). It cannot hold POSIX ACLs. */
 const KEPT_XATTRS = /^(user|trusted|security)\./;
 
 /**
@@ -182,7 +183,7 @@ export async function* writeTree(
 	onBytes?: (done: number) => void,
 ): AsyncGenerator<Buffer> {
 	const pace = new Pace();
-	/* By the first name of those that may have another. */
+	/* The first name of each inode that may have another one. */
 	const first = new Map<Inode, string>();
 	let done = 0;
 	for (const { path, inode } of walk(root)) {

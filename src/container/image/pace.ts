@@ -1,11 +1,11 @@
 /*
- * Long work on the JavaScript thread in slices: every 10 ms others have their turn (signals, sockets, timers), and work
- * that nobody wants any more ends there.
+ * Cuts long work on the JavaScript thread into slices of 10 ms. Between two slices signals, sockets and timers are
+ * served, and an aborted work ends.
  */
 import { setImmediate } from "node:timers/promises";
 
 const SLICE_MS = 10;
-/** Looking at the clock for each of a million entries would cost more than it gains. */
+/** Steps between two looks at the clock: one look per step would cost too much. */
 const STEPS_PER_LOOK = 8;
 
 export class Pace {
@@ -20,7 +20,7 @@ export class Pace {
 	}
 
 	/**
-	 * Called once per step. Undefined as long as the slice lasts; otherwise await it before going on.
+	 * Call it once per step. It returns undefined within a slice, and a promise to await at the end of one.
 	 *
 	 * @throws the signal's reason, by way of the promise
 	 */

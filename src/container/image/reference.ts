@@ -1,12 +1,12 @@
 /*
- * Names of images as users write them, in Docker's grammar (distribution reference): [HOST[:PORT]/]PATH[:TAG][@DIGEST].
- * Kept in the familiar form: docker.io/library/busybox:latest and busybox are the same repository "busybox", tag
- * "latest". What is not a valid name may still be the beginning of an image ID; the store decides that.
+ * Names of images in Docker's grammar (distribution reference): [HOST[:PORT]/]PATH[:TAG][@DIGEST]. They are kept in the
+ * short form: docker.io/library/busybox:latest and busybox are both repository "busybox", tag "latest". An invalid name
+ * may be the beginning of an image ID. The store looks for that.
  */
 import { UsageError } from "../../base/errors.ts";
 
 export interface Reference {
-	/** Familiar form: "busybox", "user/app", "quay.io/org/app". */
+	/** Short form: "busybox", "user/app", "quay.io/org/app". */
 	readonly repository: string;
 	/** "latest" when neither tag nor digest was written; undefined with a digest alone. */
 	readonly tag: string | undefined;

@@ -1,7 +1,7 @@
 /*
- * The root file system of an image as a read-only block image: squashfs, uncompressed, made by sqfstar from the merged
- * tar stream; docs/root-file-system.md says why. Built once per manifest and kept beside the store. Nothing is
- * extracted, no root is needed, owners, devices and capabilities come out as the image has them.
+ * Makes an image's root file system: an uncompressed squashfs that sqfstar makes of the merged tar stream.
+ * docs/root-file-system.md says why. It is built once per manifest and kept beside the store. Nothing is extracted and
+ * no root is needed. Owners, devices and capabilities are as in the image.
  *
  *     open it -> whole? -> that is it
  *        | no such file, or one that was cut short
@@ -36,11 +36,11 @@ export interface RootfsImage {
 	readonly path: string;
 	/** What the guest mounts it as, read-only. */
 	readonly fstype: "squashfs";
-	/** The file, open: used in place of `path`, so that it may be removed meanwhile. It stays the caller's. */
+	/** The file, open. It is used instead of `path`, which may be removed meanwhile. The caller closes it. */
 	readonly fd?: number;
 }
 
-/** A root file system of the cache, held open: `image rm` takes its name away, not its content. The caller closes it. */
+/** An open root file system of the cache. `image rm` removes its name, but its content stays. The caller closes it. */
 export class OpenRootfs implements RootfsImage, AsyncDisposable {
 	readonly path: string;
 	readonly fstype = "squashfs";
@@ -62,32 +62,33 @@ export class OpenRootfs implements RootfsImage, AsyncDisposable {
 }
 
 export interface RootfsOptions {
-	/** Bytes of file content done and in all; called often. */
+	/** Bytes of file content that are done, and all of them. Called often. */
 	onProgress?: (done: number, total: number) => void;
 	signal?: AbortSignal;
 }
 
 /**
- * No compression: the guest's CPU is what is scarce. Blocks of 32 KiB and no fragments: a page fault reads one block
- * whole, and a small file's end does not drag in its neighbours.
+ * No compression: it would cost the guest's CPU. Blocks of 32 KiB and no fragments: a page fault reads one whole block,
+ * and the end of a small file is not read with its neighbours.
  */
 const SQUASHFS = ["-noI", "-noD", "-noF", "-noX", "-no-fragments", "-b", "32K"];
 const LIMITS = ["-mem", "64M", "-no-progress", "-exit-on-error"];
-/** Part of the file's name: other options, or another way to use them (the number), make another file. */
+/** Part of the file's name. Change the number when the files are made in another way. */
 const RECIPE = createHash("sha256")
 	.update(`2 ${SQUASHFS.join(" ")}`)
 	.digest("hex")
 	.slice(0, 8);
 
-/** Where the root file system of an image is or would be. */
+/** The path of an image's root file system, which may not exist yet. */
 export function rootfsPath(store: ImageStore, image: StoredImage): string {
 	return join(store.rootfsDirectory, `${image.digest.slice("sha256:".length)}-${RECIPE}.squashfs`);
 }
 
 /**
- * The root file system of an image, built if it is not there yet, or damaged. What killed builds have left is removed.
+ * The root file system of an image. It is built if it is missing or damaged. Files that killed builds have left are
+ * removed.
  *
- * @returns the caller's to close
+ * @returns open; the caller closes it
  * @throws HostError ERR_STORE_FULL, ERR_TOOL_MISSING (squashfs-tools), ERR_ROOTFS_BUILD; ImageError
  *   ERR_IMAGE_NOT_FOUND when the image has been removed meanwhile, ERR_IMAGE_TOO_LARGE (another version of tsvmm may
  *   have accepted more at import); the signal's reason
@@ -99,7 +100,7 @@ export async function openRootfs(
 ): Promise<OpenRootfs> {
 	await store.collectLeftovers();
 	const path = rootfsPath(store, image);
-	/* Looked up without a lock and without a write: the store may be on a read-only file system. */
+	/* No lock and no write here: the store may be on a read-only file system. */
 	const present = await openWhole(path);
 	if (present !== undefined) return new OpenRootfs(path, present);
 	try {
@@ -115,7 +116,7 @@ export async function openRootfs(
 	}
 }
 
-/** Undefined when there is no such file, or not all of it. */
+/** Undefined when the file is missing or cut short. */
 async function openWhole(path: string): Promise<FileHandle | undefined> {
 	const file = await open(path, "r").catch((error: unknown) => {
 		if (errnoName(error) === "ENOENT") return undefined;
@@ -131,7 +132,7 @@ async function openWhole(path: string): Promise<FileHandle | undefined> {
 	return whole ? file : undefined;
 }
 
-/** Makes the root file system; for a holder of the store's lock. */
+/** Makes the root file system. The caller holds the store's lock. */
 async function build(store: ImageStore, image: StoredImage, path: string, options: RootfsOptions): Promise<void> {
 	const temporary = join(store.rootfsDirectory, `.${randomUUID()}`);
 	try {
@@ -198,7 +199,9 @@ async function squash(
 	if (tool === undefined) throw toolMissing("sqfstar");
 	const child = spawn(tool, [...SQUASHFS, "-root-mode", root.mode.toString(8), ...LIMITS, path], {
 		stdio: ["pipe", "ignore", "pipe"],
-		/* The superblock's time, and no file's, since none is newer: so the same image gives the same bytes. */
+		/*
+		 * The superblock's time. No file is newer, so this changes no file's time, and the same image gives the same bytes.
+		 */
 		env: { ...process.env, SOURCE_DATE_EPOCH: String(clampTime(newest)) },
 	});
 	const stderr = keepTail(child.stderr, 2000);
@@ -210,7 +213,7 @@ async function squash(
 			failure = error;
 		});
 		signal?.throwIfAborted();
-		/* When it stops reading (EPIPE), its own words say why; any other failure is ours, in the layers. */
+		/* If sqfstar stops reading (EPIPE), its stderr says why. Any other failure comes from the layers. */
 		if (failure !== undefined && (failure as { code?: unknown }).code !== "EPIPE") throw failure;
 		const [status, name] = await closed;
 		if (status === 0 && failure === undefined) return;

@@ -1,8 +1,8 @@
 /*
- * Names of images that a user may have meant by one that is not there: the hint of ERR_IMAGE_NOT_FOUND.
+ * Finds names that are similar to a missing image's, for the hint of ERR_IMAGE_NOT_FOUND.
  */
 
-/** At most three of `names`: the same repository, one within the other, or at most two letters apart. */
+/** At most three of `names` with the same repository, one that contains the other, or one at most two letters apart. */
 export function similarNames(name: string, names: readonly string[]): string[] {
 	return names.filter((other) => isNear(name, other)).slice(0, 3);
 }
@@ -12,7 +12,7 @@ function isNear(a: string, b: string): boolean {
 	return x === y || (x.length > 2 && y.includes(x)) || (y.length > 2 && x.includes(y)) || distance(x, y) <= 2;
 }
 
-/** How many letters must be put in, left out or replaced (Levenshtein's distance). */
+/** How many letters must be inserted, removed or replaced (Levenshtein's distance). */
 function distance(a: string, b: string): number {
 	let row = Array.from({ length: b.length + 1 }, (_, i) => i);
 	for (let i = 1; i <= a.length; i++) {

@@ -1,8 +1,8 @@
 /*
- * Gives the root directory of a squashfs its owner and time. sqfstar 4.5.1, which Debian 12 has, obeys -root-mode, but
- * accepts -root-uid, -root-gid and -root-time and ignores them, and it ignores the tar's entry for "./" as well. It gives
- * the root directory to the user who runs it, so the guest's user 1000 could write in / when user 1000 built the image.
- * Inodes and the id table are uncompressed (-noI), so owner and time are a few bytes in place.
+ * Gives the root directory of a squashfs its owner and time. sqfstar 4.5.1 of Debian 12 obeys -root-mode, but ignores
+ * -root-uid, -root-gid, -root-time and the tar's entry for "./". It gives the root directory to the user who runs it.
+ * If user 1000 built the image, the guest's user 1000 could write in /. Inodes and the id table are uncompressed
+ * (-noI), so owner and time are a few bytes to overwrite.
  *
  *     superblock.root_inode -> metadata block (2-byte length, 8 KiB of inodes) -> uid, gid (indices), mtime
  *     superblock.id_table   -> positions of metadata blocks -> uint32 ids
@@ -37,7 +37,7 @@ export interface RootOwner {
 	mtime: number;
 }
 
-/** True for an image that is as long as its superblock says, which is written last. */
+/** True when the image is as long as its superblock says. sqfstar writes the superblock last. */
 export async function isWhole(handle: FileHandle): Promise<boolean> {
 	const { size } = await handle.stat();
 	if (size < superblock.sizeof) return false;
@@ -50,7 +50,7 @@ export async function isWhole(handle: FileHandle): Promise<boolean> {
  * Gives the root directory its owner and time.
  *
  * @param handle the image, open for reading and writing
- * @param used true for an id that a file of the image has, whose entry in the id table must stay
+ * @param used whether a file of the image has this id, so that its entry in the id table must stay
  * @throws HostError ERR_ROOTFS_BUILD when the image is not laid out as expected
  */
 export async function patchRootInode(
@@ -105,7 +105,7 @@ async function readIds(handle: FileHandle, head: Buffer): Promise<{ id: number; 
 	return ids;
 }
 
-/** Where in the file a byte of the inode table is, `offset` bytes after the beginning of a metadata block. */
+/** The position in the file of a byte of the inode table, `offset` bytes after the start of a metadata block. */
 async function inodeByte(handle: FileHandle, block: number, offset: number): Promise<number> {
 	let start = block;
 	let rest = offset;

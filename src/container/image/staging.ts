@@ -1,7 +1,7 @@
 /*
- * One import's private directory in the store. Blobs are written, hashed and synced here; `commit` renames them into
- * place, blobs first, then the record, then the names, so that whatever is visible is whole. `discard` (or the next
- * import, if this process is killed) leaves nothing.
+ * One import's private directory in the store. Blobs are written, hashed and synced here. `commit` renames them into
+ * place: blobs first, then the record, then the names. So every visible image is whole. `discard` removes the rest; if
+ * this process is killed, the next import does.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm, unlink } from "node:fs/promises";
@@ -40,7 +40,7 @@ export class Staging {
 	/**
 	 * Writes a blob.
 	 *
-	 * @param expected what a descriptor says about it; size and digest are checked, and no more than size is written
+	 * @param expected size and digest of its descriptor, which are checked; no more bytes than that are written
 	 * @param file what to call it in messages
 	 * @throws ImageError ERR_IMAGE_DIGEST, ERR_IMAGE_MALFORMED (size); HostError ERR_STORE_FULL
 	 */
@@ -79,17 +79,17 @@ export class Staging {
 		return open(this.#path(digest), "r");
 	}
 
-	/** A nameless file to unpack into; gone when closed. */
+	/** A file without a name to unpack into. It is gone when closed. */
 	async scratch(): Promise<FileHandle> {
 		return this.#write(scratchFile(this.#directory));
 	}
 
-	/** Writes to a handle of `scratch`, with a full disk told as such. */
+	/** Writes to a handle of `scratch`. A full disk is ERR_STORE_FULL. */
 	async fill(handle: FileHandle, chunk: Uint8Array): Promise<void> {
 		await this.#write(writeAll(handle, chunk));
 	}
 
-	/** Makes images and their names visible. May be called once, last. */
+	/** Makes images and their names visible. Call it once, as the last step. */
 	async commit(images: readonly { image: StoredImage; names: readonly string[] }[]): Promise<void> {
 		await this.#write(this.#commit(images));
 	}
@@ -106,7 +106,7 @@ export class Staging {
 		}
 	}
 
-	/** Removes what is left of this import and releases the lock. Always called, also after `commit`. */
+	/** Removes what is left of this import and releases the lock. Call it after `commit`, too. */
 	async discard(): Promise<void> {
 		await rm(this.#directory, { recursive: true, force: true });
 		await this.#lock.close();

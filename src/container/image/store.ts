@@ -8,9 +8,9 @@
  *     images/lock                shared: import and build; exclusive: remove and sweep
  *     rootfs/                    root file systems of images, and under names with a dot what a build is writing
  *
- * Every file is written aside, synced and renamed into place, so a reader needs no lock and sees old or new, never
- * half; nothing here is read-modify-write, so two imports at once cannot lose each other's work. Looking up writes
- * nothing: the lab sees the store through a read-only mount.
+ * Every file is written under another name, synced and renamed into place. So a reader needs no lock and sees the old
+ * file or the new one. No file is read, changed and written back, so two imports at once cannot lose each other's work.
+ * A look-up writes nothing: the lab sees the store through a read-only mount.
  */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -25,7 +25,7 @@ import { formatReference, parseReference } from "./reference.ts";
 import { similarNames } from "./similar-names.ts";
 import { Staging } from "./staging.ts";
 
-/** An image with the names that stand for it (none when a newer import took them all). */
+/** An image with its names (none when a newer import took them all). */
 export interface NamedImage extends StoredImage {
 	readonly names: readonly string[];
 }
@@ -41,13 +41,13 @@ export class ImageStore {
 		this.rootfsDirectory = join(dirname(directory), "rootfs");
 	}
 
-	/** Where the blob of a digest is or would be. */
+	/** The path of a digest's blob, which may not exist. */
 	blobPath(digest: string): string {
 		return join(this.directory, "blobs/sha256", digest.slice("sha256:".length));
 	}
 
 	/**
-	 * The image that a user's words name: NAME[:TAG], NAME@DIGEST, or the beginning of an image ID.
+	 * The image by what a user wrote: NAME[:TAG], NAME@DIGEST, or the beginning of an image ID.
 	 *
 	 * @throws ImageError ERR_IMAGE_NOT_FOUND with similar names as the hint; UsageError ERR_IMAGE_REFERENCE
 	 */
@@ -67,7 +67,7 @@ export class ImageStore {
 		throw this.#notFound(formatReference(reference));
 	}
 
-	/** True when the name stands for an image here. */
+	/** True when the store has an image of this name. */
 	has(text: string): boolean {
 		try {
 			this.find(text);
@@ -89,12 +89,12 @@ export class ImageStore {
 		return images.sort((a, b) => (key(a) < key(b) ? -1 : 1));
 	}
 
-	/** Begins an import: a place to write that ends in `commit` or `discard`. Holds the lock shared until then. */
+	/** Begins an import. It holds the lock shared until `discard`. */
 	async stage(): Promise<Staging> {
 		await this.#ready();
 		const lock = await this.#openLock();
 		try {
-			/* Alone here: what others left behind when they were killed can go. */
+			/* Nobody else works here, so files that killed processes left can go. */
 			if (lock.tryExclusive()) await this.#sweep();
 			await lock.take("shared");
 			return await Staging.create(this, lock);
@@ -105,7 +105,8 @@ export class ImageStore {
 	}
 
 	/**
-	 * Removes what killed imports and builds have left, unless somebody is at work here. Without any it writes nothing.
+	 * Removes files that killed imports and builds have left, unless another process works here. Writes nothing if there
+	 * are none.
 	 */
 	async collectLeftovers(): Promise<void> {
 		if (!(await this.#hasLeftovers())) return;
@@ -119,9 +120,7 @@ export class ImageStore {
 		}
 	}
 
-	/**
-	 * Runs `work` while nobody can remove blobs. A store on a read-only file system has nobody who could.
-	 */
+	/** Runs `work` while nobody can remove blobs. On a read-only file system nobody can anyway. */
 	async shared<T>(work: () => Promise<T>): Promise<T> {
 		const lock = await this.#openLockIfWritable();
 		try {
@@ -133,8 +132,8 @@ export class ImageStore {
 	}
 
 	/**
-	 * Removes names; an image without names goes, with its root file system and the blobs that no other image has.
-	 * An image ID or digest stands for all names of its image.
+	 * Removes names. An image without names is removed, with its root file system and the blobs that no other image has.
+	 * An image ID or digest means all names of its image.
 	 *
 	 * @returns what was done, one line each, as Docker says it
 	 * @throws ImageError ERR_IMAGE_NOT_FOUND before anything is removed
@@ -194,7 +193,7 @@ export class ImageStore {
 		}
 	}
 
-	/** Undefined for a store that this user, or anybody, can only read. */
+	/** Undefined for a store that this user can only read. */
 	async #openLockIfWritable(): Promise<FileLock | undefined> {
 		try {
 			return await FileLock.open(join(this.directory, "lock"));
@@ -218,7 +217,7 @@ export class ImageStore {
 		}
 	}
 
-	/** Deletes blobs and root file systems that no record mentions. The lock is held exclusively. */
+	/** Deletes blobs and root file systems that no record names. The caller holds the lock exclusively. */
 	async #removeUnused(): Promise<void> {
 		const used = new Set<string>();
 		for (const image of this.#images()) {
@@ -262,7 +261,7 @@ export class ImageStore {
 		return this.#findById(text) === undefined && parseReference(text).digest === undefined;
 	}
 
-	/** 4 or more digits of an image ID or manifest digest; a name that looks the same comes first. */
+	/** Finds an image by 4 or more digits of its ID or manifest digest. A name of such digits comes first. */
 	#findById(text: string): StoredImage | undefined {
 		const prefix = /^(?:sha256:)?([0-9a-f]{4,64})$/.exec(text)?.[1];
 		if (prefix === undefined) return undefined;

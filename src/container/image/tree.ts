@@ -1,10 +1,10 @@
 /*
- * A root file system as a tree in memory: directories hold names, names point to inodes, two names of one inode are
- * hard links. File contents stay where they are (a layer and an offset). Nothing is ever extracted on the host, so that
- * no path in an image can reach the host's files, whatever it says.
+ * A root file system as a tree in memory. Directories hold names, names point to inodes, and two names of one inode are
+ * hard links. File contents stay in their layer. Nothing is extracted on the host, so no path in an image can reach the
+ * host's files.
  *
- * Paths are resolved inside the tree as the kernel would with the tree as its root: symbolic links in parent
- * directories are followed, an absolute target starts at the tree's root, ".." at the root stays there.
+ * Paths are resolved as the kernel does with the tree as its root. Symbolic links in parent directories are followed,
+ * an absolute target starts at the tree's root, and ".." at the root stays there.
  */
 import type { ImageError } from "../../base/errors.ts";
 import type { ImageBudget } from "./budget.ts";
@@ -17,17 +17,17 @@ export interface Inode {
 	uid: number;
 	gid: number;
 	mtime: number;
-	/** In the source, as the content. */
+	/** Where they are in the source. */
 	xattrs: TarXattrs | undefined;
 	/** A symbolic link's target, as bytes. */
 	target: string;
 	major: number;
 	minor: number;
-	/** Content: which source it is in (the layer's position), where, and how long. */
+	/** Where the content is: the source (the layer's position), the offset and the size. */
 	source: number;
 	offset: number;
 	size: number;
-	/** How many names were given to it; some may be gone. */
+	/** How many names it was given. Some may have been removed. */
 	links: number;
 	/** Only directories have names in them, */
 	children?: Map<string, Inode>;
@@ -35,7 +35,7 @@ export interface Inode {
 	pathBytes: number;
 }
 
-/** Where a path came from: what to call that in messages, and what its look-up is charged to. */
+/** Where a path came from: its name in messages, and the budget that pays for the look-up. */
 export interface Origin {
 	readonly file: string;
 	readonly budget: ImageBudget;
@@ -46,7 +46,7 @@ const MAX_SYMLINKS = 40;
 const MAX_NAME = 255;
 const MAX_PATH = 4096;
 
-/** A directory as it is made where a layer forgot it: root's, 0755. */
+/** A directory that no layer has an entry for: it belongs to root, with mode 0755. */
 export function newDirectory(pathBytes = 0): Inode {
 	return {
 		type: "directory",
@@ -77,13 +77,13 @@ export function newInode(entry: TarEntry, source: number, pathBytes: number): In
 	return inode;
 }
 
-/** Gives a directory the attributes of another entry for it; what is in it stays. */
+/** Gives a directory the attributes of another entry for it. Its content stays. */
 export function changeDirectory(directory: Inode, { mode, uid, gid, mtime, xattrs }: TarEntry, source: number): void {
 	Object.assign(directory, { mode, uid, gid, mtime, xattrs, source });
 }
 
 /**
- * The components of a path in an archive: leading "/" and "./" mean the root, as Docker has it; ".." is refused.
+ * The components of a path in an archive. A leading "/" or "./" means the root, as for Docker. ".." is refused.
  *
  * @throws ImageError ERR_IMAGE_PATH, or ERR_IMAGE_MALFORMED for a name no file system takes
  */
@@ -102,7 +102,7 @@ function tooLong(file: string, path: string): ImageError {
 /**
  * The directory at `parts`, through symbolic links.
  *
- * @param create true to make what is missing; otherwise undefined comes back
+ * @param create make missing directories; otherwise undefined is returned
  * @throws ImageError ERR_IMAGE_MALFORMED when something on the way is not a directory (only with `create`),
  *   ERR_IMAGE_TOO_LARGE
  */
@@ -142,7 +142,7 @@ export function directoryAt(root: Inode, parts: readonly string[], origin: Origi
 }
 
 /**
- * Length of the path that a name in a directory has, which symbolic links can make longer than the archive's own.
+ * The length of a name's path in the tree. Symbolic links can make it longer than the path in the archive.
  *
  * @throws ImageError ERR_IMAGE_MALFORMED beyond what the kernel takes
  */
@@ -162,7 +162,7 @@ function show(parts: readonly string[]): string {
 
 /** Every name in the tree, sorted by bytes, directories before what is in them; the root itself is not among them. */
 export function* walk(root: Inode): Generator<{ path: string; inode: Inode }> {
-	/* Names only, whose paths are made when it is their turn: a directory may have a million. */
+	/* Only names are kept, and paths are made one by one: a directory may have a million entries. */
 	const stack = [enter(root, "")];
 	for (let at = stack.at(-1); at !== undefined; at = stack.at(-1)) {
 		const name = at.names[at.next++];

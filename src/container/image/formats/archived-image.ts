@@ -1,6 +1,6 @@
 /*
- * What a format's reader hands to the importer: images that were found, each with the names it came with and a way to
- * bring its blobs into the store.
+ * What a format's reader gives to the importer: the images of the archive, each with its names and a function that
+ * writes its blobs to the store.
  */
 import { createHash } from "node:crypto";
 import { ImageError } from "../../../base/errors.ts";
@@ -9,9 +9,9 @@ import type { LayerBlob } from "../layer-file.ts";
 import type { Blob, Staging } from "../staging.ts";
 
 export interface ArchivedImage {
-	/** As the archive has them, not normalised; a bare tag begins with ":" and lacks a repository. */
+	/** As the archive has them, not normalised. ":TAG" is a tag without a repository. */
 	readonly names: readonly string[];
-	/** Writes manifest, configuration and layers; nothing is visible before the importer commits. */
+	/** Writes manifest, configuration and layers. Nothing is visible before the importer commits. */
 	load(staging: Staging): Promise<LoadedImage>;
 }
 
@@ -39,7 +39,7 @@ export const MEDIA = {
 	layer: "application/vnd.oci.image.layer.v1.tar",
 };
 
-/** A manifest for blobs that came without one. The same blobs give the same manifest, byte for byte. */
+/** Makes a manifest for blobs that came without one. The same blobs give the same bytes. */
 export function makeManifest(configuration: Blob, layers: readonly Blob[]): Buffer {
 	const part = (mediaType: string, blob: Blob) => ({ mediaType, digest: blob.digest, size: blob.sizeBytes });
 	return Buffer.from(

@@ -1,7 +1,7 @@
 /*
- * docker-archive, what `docker save` wrote before it learned OCI (and podman still writes): manifest.json lists
- * images, each with the path of its configuration and of its layers. Layers have no digests of their own; the
- * configuration's diff_ids check them.
+ * Reads docker-archives, which older versions of `docker save` wrote and podman still writes. manifest.json lists
+ * images, each with the paths of its configuration and layers. Layers have no digest, so the configuration's diff_ids
+ * check them.
  */
 import type { Archive } from "../archive.ts";
 import { type ArchiveManifest, parseArchiveManifest, parseConfig } from "../documents.ts";

@@ -10,7 +10,7 @@ import { malformed } from "../failure.ts";
 import type { Staging } from "../staging.ts";
 import { type ArchivedImage, digestOf, type LoadedImage, PLATFORM, wrongPlatform } from "./archived-image.ts";
 
-/** An index in an index in an index is no honest image. */
+/** How deep an index may nest. Real images have at most one index within another. */
 const MAX_DEPTH = 3;
 
 export async function readOciLayout(archive: Archive): Promise<ArchivedImage[]> {
@@ -20,7 +20,7 @@ export async function readOciLayout(archive: Archive): Promise<ArchivedImage[]> 
 	const groups = new Map<string, Descriptor[]>();
 	for (const descriptor of manifests) {
 		const name = nameOf(descriptor);
-		/* Without a name and a platform nothing says that two entries are one image. */
+		/* Entries without a name and a platform cannot be told to be one image. */
 		const key = name === "" && descriptor.platform === undefined ? descriptor.digest : name;
 		const group = groups.get(key);
 		if (group === undefined) groups.set(key, [descriptor]);
@@ -75,7 +75,7 @@ async function load(archive: Archive, descriptors: readonly Descriptor[], stagin
 	};
 }
 
-/** Finds the manifest for our platform. What does not say its platform is taken at its configuration's word. */
+/** Finds the manifest for our platform. A manifest without a platform has the platform of its configuration. */
 async function choose(
 	archive: Archive,
 	descriptors: readonly Descriptor[],
@@ -83,7 +83,7 @@ async function choose(
 ): Promise<{ descriptor: Descriptor; data: Buffer }> {
 	const known = descriptors.filter((d) => d.platform !== undefined && d.platform.os !== "unknown");
 	const matching = known.filter((d) => `${d.platform!.os}/${d.platform!.architecture}` === PLATFORM);
-	/* linux/amd64/v3 may use instructions that the host lacks: the one without a variant is the safe one. */
+	/* linux/amd64/v3 may use instructions that the host lacks, so a manifest without a variant is preferred. */
 	const plain = matching.find((d) => d.platform!.variant === undefined);
 	const descriptor = plain ?? matching[0] ?? descriptors.find((d) => d.platform === undefined);
 	if (descriptor === undefined) {

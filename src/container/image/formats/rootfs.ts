@@ -1,6 +1,7 @@
 /*
- * A plain tar of a root file system (`docker export`, mmdebstrap, debootstrap): one layer, and a configuration made
- * up for it. The newest file's time stands for the time of creation, so that the same tar gives the same image.
+ * Reads a plain tar of a root file system (`docker export`, mmdebstrap, debootstrap). It becomes an image of one layer,
+ * whose configuration has only a PATH. The newest file's time becomes the time of creation, so that the same tar gives
+ * the same image.
  */
 import type { TarArchive } from "../archive.ts";
 import { parseConfig } from "../documents.ts";

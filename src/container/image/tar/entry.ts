@@ -1,19 +1,19 @@
 /*
- * One member of a tar archive (POSIX.1-2017 pax, ustar, GNU long names), and the bytes that archives are read from.
- * Paths are byte strings: each character is one byte (latin1), because a file name on Linux is bytes and an image must
- * come out as it went in. `shown` makes them readable for messages.
+ * One member of a tar archive (POSIX.1-2017 pax, ustar, GNU long names), and the range of a file that an archive is
+ * read from. Paths are byte strings: each character is one byte (latin1). A file name on Linux is bytes, and an image's
+ * names must not change. `shown` makes them readable for messages.
  */
 import { readSync } from "node:fs";
 
 export type TarType = "file" | "link" | "symlink" | "char" | "block" | "directory" | "fifo";
 
-/** Extended attributes, not held: `readXattrs` (pax.ts) reads them where they stand. */
+/** Where the extended attributes are. `readXattrs` (pax.ts) reads them when they are needed. */
 export interface TarXattrs {
-	/** Those of global headers, shared by all members that have them. */
+	/** Attributes of global headers, shared by all members after them. */
 	readonly global: ReadonlyMap<string, Buffer>;
-	/** The member's own headers, as parts of the range that was read; these come before the global ones. */
+	/** The member's own headers, as parts of the range. Their values win over the global ones. */
 	readonly headers: readonly { readonly offset: number; readonly size: number }[];
-	/** Their names and values together. */
+	/** Bytes of their names and values. */
 	readonly bytes: number;
 }
 
@@ -27,7 +27,7 @@ export interface TarEntry {
 	gid: number;
 	/** Seconds since the epoch; may be negative or beyond 2^32 in an archive. */
 	mtime: number;
-	/** Byte string: what a symbolic link says, or the path of the member that a hard link names. */
+	/** Byte string: the target of a symbolic link, or the path of the member that a hard link names. */
 	target: string;
 	major: number;
 	minor: number;
@@ -76,7 +76,7 @@ export function shown(path: string): string {
 	return Buffer.from(path, "latin1").toString("utf8");
 }
 
-/** A byte string in a message: quoted, and cut when a hostile archive made it long. */
+/** A byte string for a message: quoted, and cut when it is too long. */
 export function quoted(path: string): string {
 	return path.length <= MAX_QUOTED
 		? JSON.stringify(shown(path))

@@ -1,8 +1,8 @@
 /*
  * Extended headers of tar archives (POSIX.1-2017, pax): "LENGTH KEY=VALUE\n" records before a member (x) or for all
- * members that follow (g). Of their keys only those that matter here are kept. Extended attributes (SCHILY.xattr.NAME)
- * are not: a member keeps where its own header stands and reads it again when they are wanted; those of global headers
- * are shared by all members after them.
+ * members that follow (g). Only the keys that are needed are kept. Extended attributes (SCHILY.xattr.NAME) may be
+ * large: a member keeps the position of its own header, which is read again when they are needed. Members share those
+ * of the global headers before them.
  */
 import { MAX_FILE_XATTRS, tooLarge } from "../budget.ts";
 import { malformed } from "../failure.ts";
@@ -17,12 +17,12 @@ const FIELDS = ["path", "linkpath", "size", "uid", "gid", "mtime"] as const;
 export type PaxField = (typeof FIELDS)[number];
 const isField = (key: string): key is PaxField => (FIELDS as readonly string[]).includes(key);
 
-/** A header's own block, which counts like its content: many small headers are work, too. */
+/** A header's own block. It counts like its content, because many small headers cost time, too. */
 const BLOCK = 512;
 const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
 const NO_HEADERS: TarXattrs["headers"] = [];
 
-/** What the extended headers seen so far say about the next member. */
+/** The values of all extended headers so far, for the next member. */
 export class PaxState {
 	readonly #range: FileRange;
 	readonly #file: string;
@@ -34,7 +34,7 @@ export class PaxState {
 	#globalXattrBytes = 0;
 	#headers = NO_HEADERS;
 	#xattrBytes = 0;
-	/** Of all headers since the last member. */
+	/** Bytes of all headers since the last member. */
 	#headerBytes = 0;
 
 	constructor(range: FileRange, file: string) {
@@ -42,7 +42,7 @@ export class PaxState {
 		this.#file = file;
 	}
 
-	/** A field as a byte string; a member's own header comes before a global one. */
+	/** A field as a byte string. The member's own header wins over a global one. */
 	get(field: PaxField): string | undefined {
 		return this.#local.get(field) ?? this.#global.get(field);
 	}
@@ -51,7 +51,7 @@ export class PaxState {
 		return this.#localSparse || this.#globalSparse;
 	}
 
-	/** Undefined when the member has none, as nearly all. */
+	/** Undefined when the member has none. */
 	get xattrs(): TarXattrs | undefined {
 		const bytes = this.#globalXattrBytes + this.#xattrBytes;
 		return bytes === 0 ? undefined : { global: this.#globalXattrs, headers: this.#headers, bytes };
@@ -73,7 +73,7 @@ export class PaxState {
 			else if (key.startsWith(SPARSE)) this.#localSparse = true;
 		}
 		if (xattrBytes === 0) return;
-		/* Another list: members before may have this one. */
+		/* A new list, because earlier members may have the old one. */
 		this.#headers = [...this.#headers, { offset, size }];
 		this.#xattrBytes += xattrBytes;
 		this.#checkXattrs();
@@ -94,7 +94,7 @@ export class PaxState {
 		if (found.size === 0) return;
 		this.#globalXattrBytes += BLOCK;
 		this.#checkXattrs();
-		/* Members before this header keep the map that they have. */
+		/* A new map: members before this header keep the old one. */
 		this.#globalXattrs = new Map([...this.#globalXattrs, ...found]);
 	}
 
@@ -105,7 +105,7 @@ export class PaxState {
 		this.#local.set(field, data.toString("latin1", 0, nul < 0 ? data.length : nul));
 	}
 
-	/** The member is read: what concerned it alone is over. */
+	/** The member is read, so its own headers end here. */
 	next(): void {
 		this.#local.clear();
 		this.#localSparse = false;
@@ -136,7 +136,7 @@ export function readXattrs(range: FileRange, xattrs: TarXattrs | undefined, file
 	return found;
 }
 
-/** The records of a header; LENGTH counts itself, a value is any bytes. */
+/** The records of a header. LENGTH counts its own digits, and a value may have any bytes. */
 function* paxRecords(data: Buffer, file: string): Generator<{ key: string; value: Buffer; length: number }> {
 	for (let at = 0; at < data.length; ) {
 		const space = data.indexOf(0x20, at);

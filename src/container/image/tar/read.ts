@@ -1,8 +1,8 @@
 /*
- * Reads the members of a tar archive from a seekable file without touching their content: ustar, pax (local and global
- * records), GNU long names and base-256 numbers, old V7. Written here and not taken from a library because extended
- * attributes (pax SCHILY.xattr.*, such as security.capability) and file names are bytes, which the usual library
- * decodes as UTF-8 and so destroys; and because contents are found by offset, never streamed.
+ * Reads the members of a tar archive from a seekable file, without their content: ustar, pax (local and global
+ * records), GNU long names and base-256 numbers, old V7. The usual library does not do: it decodes extended attributes
+ * (SCHILY.xattr.*, such as security.capability) and file names as UTF-8, which destroys their bytes, and it streams
+ * contents, which are found by offset here.
  */
 import { malformed } from "../failure.ts";
 import { type FileRange, quoted, readRange, type TarEntry, type TarType } from "./entry.ts";
@@ -60,7 +60,7 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 		const special = "gxLKXV".includes(type);
 		const size = (special ? undefined : decimal(pax, "size", file)) ?? number(header, 124, 12);
 		if (!Number.isSafeInteger(size) || size < 0) throw malformed(file, `impossible size at byte ${offset}`);
-		/* Links, devices and directories have no content, whatever their header says. */
+		/* Links, devices and directories have no content, even if the header states a size. */
 		const stored = "123456".includes(type) ? 0 : size;
 		const end = content + Math.ceil(stored / BLOCK) * BLOCK;
 		if (content + stored > range.size) {

@@ -1,6 +1,6 @@
 /*
- * Writes tar headers: ustar, with a pax header before it for what does not fit (long paths, large numbers, extended
- * attributes as bytes). The counterpart of read.ts; what one writes the other reads back unchanged.
+ * Writes tar headers: ustar, with a pax header before it for long paths, large numbers and extended attributes. read.ts
+ * reads the same values back.
  */
 import type { TarEntry, TarType } from "./entry.ts";
 
