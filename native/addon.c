@@ -1,5 +1,5 @@
 /*
- * The addon's table of functions, and what its files share. Nothing here waits.
+ * The addon's table of functions, and its shared code. Nothing here waits.
  */
 #include "addon.h"
 

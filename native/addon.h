@@ -1,6 +1,6 @@
 /*
- * What the helper's files share: argument access, errors by errno, and calls into JavaScript. All functions
- * named after those of the interface Native are N-API callbacks and run on the JavaScript thread.
+ * Shared code of the helper: arguments, errors by errno, and calls into JavaScript. All functions with a name
+ * of the interface Native are N-API callbacks and run on the JavaScript thread.
  */
 #ifndef TSVMM_ADDON_H
 #define TSVMM_ADDON_H
@@ -33,17 +33,19 @@ uint64_t arg_size(napi_env env, napi_value value);
 int32_t arg_int(napi_env env, napi_value value);
 bool arg_bool(napi_env env, napi_value value);
 
-/* What JavaScript may hold a handle of. */
+/* The kinds of objects that JavaScript may have a handle of. */
 enum kind { KIND_ram = 1, KIND_loop, KIND_poll, KIND_io };
 
-/* A handle: all that JavaScript gets of an object of ours. It lives as long as JavaScript can reach it, and
- * is emptied when its object is destroyed: a call that comes too late finds no freed memory. */
+/*
+ * A handle stands for an object of ours in JavaScript. It lives as long as JavaScript can reach it, and is
+ * emptied when its object is destroyed. So a late call finds no freed memory.
+ */
 napi_value handle(napi_env env, enum kind kind, void *object);
 /* The object of a handle; NULL and an exception when it is none, of another kind, or empty. */
 void *arg_handle(napi_env env, napi_value value, enum kind kind, bool empty);
 /* Declares `name`, a `struct name *`, which is argument 0; returns when arg_handle has thrown. */
 #define HANDLE(name) DECLARE_HANDLE(name, false)
-/* As HANDLE; the handle is empty from now on. For whoever destroys the object. */
+/* As HANDLE, for a function that destroys the object: the handle is empty afterwards. */
 #define TAKE_HANDLE(name) DECLARE_HANDLE(name, true)
 #define DECLARE_HANDLE(name, empty)                                                                          \
     struct name *name = arg_handle(env, argv[0], KIND_##name, empty);                                        \
@@ -57,22 +59,26 @@ napi_value number(napi_env env, double value);
 /* An object with these properties; NULL when there is no memory, or when one of the values is NULL. */
 napi_value object(napi_env env, const char *const *names, const napi_value *values, size_t count);
 
-/* An ArrayBuffer on memory of ours; NULL when there can be none. `reference` lets `buffer_detach` empty it
- * before the memory goes. */
+/*
+ * An ArrayBuffer on memory of ours; NULL on failure. `reference` lets `buffer_detach` empty it before the
+ * memory is freed.
+ */
 napi_value buffer(napi_env env, void *memory, size_t bytes, napi_ref *reference);
 void buffer_detach(napi_env env, napi_ref *reference);
 
-/* Runs `run(data)` on a thread of libuv, or at once where that cannot be. For what takes the kernel long;
- * `run` may touch nothing of JavaScript's. The environment waits for it at its end. */
+/*
+ * Runs `run(data)` on a thread of libuv, or at once if that fails. For calls that take the kernel long. `run`
+ * must not touch JavaScript. The environment waits for it at its end.
+ */
 void off_thread(napi_env env, void (*run)(void *data), void *data);
 
-/* A JavaScript function to call from the event loop, outside of any other call. */
+/* A JavaScript function that the event loop calls, outside of any other call. */
 struct callback {
     napi_env env;
     napi_ref function;
     napi_async_context context;
 };
-/* False when there is no memory, or `function` is none; then nothing is to be destroyed. */
+/* False without memory, or when `function` is no function. Then there is nothing to destroy. */
 bool callback_create(struct callback *callback, napi_env env, napi_value function);
 void callback_call(struct callback *callback, size_t argc, const int32_t *arguments);
 void callback_destroy(struct callback *callback);

@@ -1,16 +1,16 @@
 /*
- * Asynchronous file I/O on guest memory. A batch of submissions goes to the host in one call; completions
- * come through the event loop. By io_uring (uring.c), or where that is refused by libuv's threads
+ * Asynchronous file I/O on guest memory. A batch of submissions goes to the host in one call. Completions
+ * come through the event loop. io_uring does the I/O (uring.c), or libuv's threads where io_uring is refused
  * (iothreads.c).
  *
  *     submissions[] --ioSubmit--> host --event loop--> onComplete --ioReap--> completions[]
  *
- * The caller also reaps after each submit: what the page cache could answer is there already, without a turn
- * of the event loop.
+ * The caller also reaps after each submit: requests that the page cache has answered are complete then,
+ * without a turn of the event loop.
  *
  * Nothing here waits. An engine that is destroyed with requests in flight loses its JavaScript side at once,
- * and goes when the last request has ended; each keeps the guest RAM that it may touch. One that never ends
- * keeps it for good.
+ * and is freed when the last request has ended. Each request holds the guest RAM that it may touch. A request
+ * that never ends holds it for ever.
  */
 #include "ioengine.h"
 #include <sys/eventfd.h>
@@ -102,7 +102,7 @@ void io_performed(struct io *io) {
     proceed(io);
 }
 
-/* Takes the JavaScript side away. */
+/* Removes the JavaScript side. */
 static void detach(struct io *io) {
     io->detached = true;
     for (size_t i = 0; i < 3; i++)
@@ -111,7 +111,7 @@ static void detach(struct io *io) {
     uv_unref((uv_handle_t *)&io->poll);
     cancel_reads(io);
     if (io->ring_fd < 0)
-        threads_cancel(io); /* whoever comes late would use a descriptor that is another file's by then */
+        threads_cancel(io); /* a late request would use a descriptor that may be another file's by then */
     proceed(io);
 }
 
@@ -119,7 +119,7 @@ static void on_impatient(uv_timer_t *patience) {
     close_engine(patience->data);
 }
 
-/* The environment ends: its event loop runs on until we say so, by the end of io_unreference. */
+/* The environment ends. Its event loop runs on until io_unreference has freed the engine. */
 static void on_exit_env(napi_async_cleanup_hook_handle hook, void *argument) {
     struct io *io = argument;
     (void)hook;
@@ -167,7 +167,7 @@ static struct io *allocate(napi_env env, uint32_t entries) {
     return NULL;
 }
 
-/* Ties the engine to the event loop, which owns it from then on; or false. */
+/* Connects the engine to the event loop, which then owns it. False on failure. */
 static bool attach(struct io *io, napi_value on_complete) {
     if (!callback_create(&io->callback, io->env, on_complete))
         return false;
@@ -228,7 +228,7 @@ static bool is_valid(const struct io_submission *s) {
     return s->op <= IO_ZERO_RANGE && s->iov_start <= IO_IOVECS && s->iov_count <= IO_IOVECS - s->iov_start;
 }
 
-/* Holds what the submissions touch; how many could be begun, in `requests`. */
+/* Begins requests for the submissions and holds their memory. Returns how many could begin, in `requests`. */
 static uint32_t begin(struct io *io, uint32_t *requests, uint32_t count) {
     uint32_t begun = 0;
     ram_lock();

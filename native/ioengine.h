@@ -1,15 +1,15 @@
 /*
- * What the I/O engine's files share: its state, and its two ways to the host.
+ * Shared code of the I/O engine: its state, and its two implementations.
  */
 #ifndef TSVMM_IOENGINE_H
 #define TSVMM_IOENGINE_H
 
 #include "ram.h"
 
-/* A request in flight; `next` is the next free one where it is none. */
+/* A request in flight. In a free one `next` is the next free one. */
 struct request {
     uint32_t token, next;
-    bool reads;      /* only changes memory: need not be done when nobody wants the result */
+    bool reads;      /* a read: may be cancelled when nobody needs the result */
     struct ram *ram; /* held while the host may touch it */
     struct job *job; /* with threads */
 };
@@ -42,15 +42,17 @@ struct io {
 
 extern const int FALLOCATE_MODE[];
 
-/* Takes a free request for a submission; its number. There must be one. */
+/* Takes a free request for a submission and returns its number. There must be one. */
 uint32_t request_begin(struct io *io, const struct io_submission *s, struct ram *ram);
-/* Frees a request that has ended or was never taken by the host. */
+/* Frees a request that has ended or that the host refused. */
 void request_end(struct io *io, uint32_t request);
 
-/* Each way to the host: `submit` hands over requests[first...] for submissions[0..count) in order and says
- * how many the host took, or a negative errno when it took none. `reap` moves what is finished to
- * `completions`. `cancel_reads` takes back reads that are not done yet, as far as that is possible; they end
- * all the same, most with an error. */
+/*
+ * An implementation. `submit` gives requests[first...] for submissions[0..count) to the host in order. It
+ * returns how many the host took, or a negative errno when it took none. `reap` moves finished requests to
+ * `completions`. `cancel_reads` cancels unfinished reads if possible. They complete nevertheless, most with
+ * an error.
+ */
 bool uring_start(struct io *io);
 int uring_submit(struct io *io, const uint32_t *requests, uint32_t count);
 uint32_t uring_reap(struct io *io);
@@ -61,12 +63,12 @@ void uring_stop(struct io *io);
 int threads_submit(struct io *io, const uint32_t *requests, uint32_t count);
 uint32_t threads_reap(struct io *io);
 void threads_cancel_reads(struct io *io);
-/* Takes back all that no thread has begun. */
+/* Cancels all jobs that no thread has begun. */
 void threads_cancel(struct io *io);
 
-/* A job has come back. */
+/* A job has ended. */
 void io_performed(struct io *io);
-/* One of `references` is gone. */
+/* Gives back one of `references`. */
 void io_unreference(struct io *io);
 
 #endif

@@ -17,7 +17,7 @@ struct poll {
 static void on_poll(uv_poll_t *handle, int status, int events) {
     struct poll *poll = handle->data;
     uint64_t count;
-    /* An error or hang-up is told as "readable": the read that follows says what it is. */
+    /* An error or hang-up is reported as "readable". The next read says which. */
     int32_t argument = status < 0 ? UV_READABLE : events & (UV_READABLE | UV_WRITABLE);
     if (poll->drain && read(poll->fd, &count, sizeof count) < 0)
         return;

@@ -1,10 +1,10 @@
 /*
- * Guest RAM: one mapping, seen by TypeScript through windows. Pages appear when they are touched, so unused
- * RAM costs nothing; it stays out of core dumps and out of children's address spaces. It starts at a multiple
+ * Guest RAM: one mapping, which TypeScript sees through windows. Pages appear when they are touched, so
+ * unused RAM costs nothing. It is not in core dumps or in children's address spaces. It starts at a multiple
  * of 2 MiB and asks for transparent huge pages, so that KVM can map it by 2 MiB, too.
  *
- * A mapping is counted: its owner has one reference, each I/O request in flight another. Pages that the
- * host's kernel may still write are thus never given back, and never become another machine's.
+ * A mapping has a reference count: one of its owner, and one of each I/O request in flight. So pages that the
+ * host's kernel may still write are never given back and never used by another machine.
  */
 #include "ram.h"
 #include <pthread.h>
@@ -80,7 +80,7 @@ void ram_release(struct ram *ram, napi_env env) {
     ram_unlock();
     if (!last)
         return;
-    /* Giving pages back takes a millisecond for each 16 MiB that were in use. */
+    /* Freeing used pages takes a millisecond per 16 MiB. */
     if (env != NULL)
         off_thread(env, free_pages, ram);
     else
@@ -96,12 +96,12 @@ static void disown(struct ram *ram, napi_env env) {
     ram_release(ram, env);
 }
 
-/* The environment's cleanup hook: its threads are gone, so the pages are given back here. */
+/* The environment's cleanup hook. Its threads have ended, so the pages are freed here. */
 static void on_exit_env(void *ram) {
     disown(ram, NULL);
 }
 
-/* A memfd whose size nobody can change: a page that is gone would be SIGBUS for all who have it mapped. */
+/* A memfd whose size nobody can change. A removed page would be SIGBUS for all who have mapped it. */
 static int create_memfd(size_t bytes) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     int fd = memfd_create("tsvmm-ram", flags | MFD_NOEXEC_SEAL);
@@ -118,7 +118,7 @@ static int create_memfd(size_t bytes) {
     return -1;
 }
 
-/* Maps at a multiple of HUGE_PAGE: a larger range is reserved, the mapping put into it, the rest given back.
+/* Maps at a multiple of HUGE_PAGE: reserves a larger range, puts the mapping into it, and unmaps the rest.
  */
 static char *map_aligned(size_t bytes, int fd) {
     int flags = MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
@@ -168,7 +168,7 @@ static struct ram *create(napi_env env, size_t bytes, bool shared, size_t window
     return ram;
 }
 
-/* An array of the windows, given as pairs of offset and length; NULL when one cannot be. */
+/* An array of the windows, from pairs of offset and length; NULL on failure. */
 static napi_value make_windows(struct ram *ram, const double *pairs, size_t count) {
     napi_value windows;
     if (napi_create_array_with_length(ram->env, count, &windows) != napi_ok)

@@ -31,10 +31,10 @@ struct reg {
 struct vcpu {
     struct loop *loop;
     uint32_t index;
-    int fd; /* our duplicate: nobody else can close it and make its number that of another file */
+    int fd; /* our duplicate, which nobody else can close */
     pthread_t thread;
     bool started;       /* thread exists and is not joined; JavaScript thread only */
-    atomic_bool done;   /* thread touches nothing of ours any more */
+    atomic_bool done;   /* thread does not touch our memory any more */
     atomic_bool kicked; /* report the next interruption as an exit */
     struct kvm_run *run;
     size_t run_bytes;
@@ -62,9 +62,9 @@ static void futex_wake(_Atomic int32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-/* Wakes JavaScript. What it shall see was stored before; uv_async_send looks at its own flag by a relaxed
- * load, which arm64 may do before those stores: then a wake-up would be lost. Pairs with the exchange of that
- * flag in libuv, before on_async. */
+/* Wakes JavaScript, after the stores that it must see. uv_async_send reads its own flag by a relaxed load,
+ * which arm64 may do before those stores, and the wake-up would be lost. The fence pairs with libuv's
+ * exchange of that flag, before on_async. */
 static void wake(struct loop *loop) {
     atomic_thread_fence(memory_order_seq_cst);
     uv_async_send(&loop->async);
@@ -81,7 +81,7 @@ static const struct reg *find(struct loop *loop, bool pio, bool write, uint64_t 
     return NULL;
 }
 
-/* Queues `count` values; false when they do not all fit. */
+/* Queues `count` values. False when they do not all fit. */
 static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, uint32_t count) {
     struct loop *loop = vcpu->loop;
     struct posted_ring *ring = &loop->posted;
@@ -104,7 +104,7 @@ static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, 
     return fits;
 }
 
-/* Does what a registered address asks for, `count` times; false when TypeScript must see the exit. */
+/* Answers `count` accesses to a registered address. False when TypeScript must see the exit. */
 static bool access_register(struct vcpu *vcpu, bool pio, bool write, uint64_t address, uint32_t size,
                             uint8_t *data, uint32_t count) {
     const struct reg *reg = find(vcpu->loop, pio, write, address, size);
@@ -158,7 +158,7 @@ static void *vcpu_thread(void *argument) {
                 last = VCPU_FAILED;
                 break;
             }
-            /* Cleared before a look at `kicked` and `stop`: who sets those sets immediate_exit after. */
+            /* Cleared before `kicked` and `stop` are read: their setters set immediate_exit after them. */
             __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
             if (!atomic_exchange(&vcpu->kicked, false))
                 continue;
@@ -193,8 +193,8 @@ static void kick(struct vcpu *vcpu) {
         pthread_kill(vcpu->thread, SPARE_SIGNAL);
 }
 
-/* Ends all threads. A parked one wakes by the futex, one in the guest by the signal, one on its way there by
- * immediate_exit; repeated because a signal may come between any two of its steps. */
+/* Ends all threads. The futex wakes a parked one, the signal one in the guest, immediate_exit one on its way
+ * there. Repeated, because a signal may come between any two steps of a thread. */
 static void stop_threads(struct loop *loop) {
     atomic_store(&loop->stop, true);
     for (bool busy = true; busy;) {
@@ -228,7 +228,7 @@ struct runs {
     } of[MAX_VCPUS];
 };
 
-/* The last reference to a VM: KVM takes ten milliseconds and more to destroy it. */
+/* Drops the last reference to a VM, which KVM takes ten milliseconds and more to destroy. */
 static void unmap_runs(void *data) {
     struct runs *runs = data;
     for (size_t i = 0; i < MAX_VCPUS; i++)
@@ -347,7 +347,7 @@ static void unmap_run(napi_env env, struct vcpu *vcpu) {
     close(vcpu->fd);
 }
 
-/* Takes the vCPU `fd`: kvm_run as JavaScript sees it, or NULL with errno set and nothing taken. */
+/* Takes the vCPU `fd`. Returns kvm_run for JavaScript. On failure NULL with errno, and nothing is taken. */
 static napi_value map_run(napi_env env, struct vcpu *vcpu, int fd, size_t bytes) {
     vcpu->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (vcpu->fd < 0)

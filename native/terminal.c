@@ -1,6 +1,6 @@
 /*
- * Raw mode of a terminal, undone whatever ends the process: terminalRestore, exit, or a signal that would
- * kill it. SIGINT and SIGTERM are Node's: it restores the terminal itself when no listener takes them.
+ * Raw mode of a terminal. terminalRestore, exit, and a signal that would kill the process end it. Node
+ * handles SIGINT and SIGTERM: it restores the terminal itself when they have no listener.
  */
 #include "addon.h"
 #include <signal.h>

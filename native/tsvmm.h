@@ -1,7 +1,7 @@
 /*
- * The whole ABI between the native helper and src/host/native.ts: constants and the memory that both sides
- * look at. test/abi.test.ts compares it with the TypeScript side, value by value and offset by offset. The
- * functions are those of the interface Native there; addon.c lists them.
+ * The whole ABI between the native helper and src/host/native.ts: constants and shared memory.
+ * test/abi.test.ts compares all values and offsets with those of TypeScript. The functions are those of the
+ * interface Native there. addon.c lists them.
  */
 #ifndef TSVMM_H
 #define TSVMM_H
@@ -10,7 +10,7 @@
 
 #define ABI_VERSION 4
 
-/* How an address is treated by the vCPU run loop without asking TypeScript. */
+/* How the run loop answers accesses to an address without TypeScript. */
 #define REGISTER_POSTED_WRITE 0 /* writes are queued in the posted ring, the vCPU runs on */
 #define REGISTER_SHADOW_READ 1  /* reads answer with the shadow word */
 #define REGISTER_ACK_WRITE 2    /* writes atomically clear the written bits in the shadow word */
@@ -26,7 +26,7 @@
 #define POSTED_ENTRIES 1024
 #define MAX_REGISTERS 512
 
-/* A write that a vCPU left behind without stopping. */
+/* A write that did not stop its vCPU. */
 struct posted_entry {
     uint64_t address;
     uint32_t value;
@@ -44,7 +44,7 @@ struct posted_ring {
     struct posted_entry entries[POSTED_ENTRIES];
 };
 
-/* What a submission asks for. */
+/* The operation of a submission. */
 #define IO_READV 0
 #define IO_WRITEV 1
 #define IO_FDATASYNC 2

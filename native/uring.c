@@ -1,22 +1,22 @@
 /*
  * The I/O engine by io_uring: a batch is one io_uring_enter, completions raise an eventfd.
  *
- * IORING_REGISTER_EVENTFD_ASYNC would spare the late eventfd of what completes at once, but loses those of
- * buffered reads that the kernel finishes in the submitter's context.
+ * IORING_REGISTER_EVENTFD_ASYNC would avoid the eventfd of requests that complete at once. But it loses that
+ * of buffered reads which the kernel finishes in the submitter's context.
  */
 #include "ioengine.h"
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* Of an entry that cancels another one: no number of a request. */
+/* The number of an entry that cancels a request. No request has it. */
 #define CANCELS UINT64_MAX
 
 static void *map_ring(struct io *io, size_t bytes, off_t what) {
     return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, io->ring_fd, what);
 }
 
-/* False when the kernel has none for us, or too old a one. */
+/* False when the kernel refuses io_uring or has an old one. */
 bool uring_start(struct io *io) {
     struct io_uring_params p = {.flags = IORING_SETUP_CLAMP};
     io->ring_fd = (int)syscall(SYS_io_uring_setup, io->entries, &p);
@@ -85,9 +85,11 @@ static void fill(struct io *io, unsigned slot, const struct io_submission *s, ui
     io->sq_array[slot] = slot;
 }
 
-/* Submits the `count` entries from the tail on. What the kernel does not take is taken back, the tail with
- * it: the entries would otherwise be submitted with the next batch, when their iovecs are those of other
- * requests. Only io_uring_enter reads the queue, so the kernel does not look at it in between. */
+/*
+ * Submits the `count` entries from the tail on. Entries that the kernel refuses are removed, and the tail
+ * moves back. Otherwise the next batch would submit them, with the iovecs of other requests. Only
+ * io_uring_enter reads the queue, so the kernel does not look at it meanwhile.
+ */
 static int enter(struct io *io, uint32_t count) {
     unsigned start = *io->sq_tail, taken = 0;
     int error = 0;
@@ -107,8 +109,10 @@ int uring_submit(struct io *io, const uint32_t *requests, uint32_t count) {
     return enter(io, count);
 }
 
-/* There is room: no entry waits, and there are no more reads than entries. Where the kernel refuses, the
- * reads go on. */
+/*
+ * There is room: no entry waits, and there are no more reads than entries. If the kernel refuses, the reads
+ * go on.
+ */
 void uring_cancel_reads(struct io *io) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < io->entries; i++) {

@@ -1,4 +1,4 @@
-/* Ending with words, and ending the machine, see agent.h. */
+/* Messages, and the end of the machine, see agent.h. */
 #include "agent.h"
 
 #include <fcntl.h>
@@ -39,8 +39,9 @@ void die(const char *format, ...) {
     _exit(1);
 }
 
-/* The children have files open: without waiting for them nothing can be unmounted. SIGCHLD is blocked
- * (main.c). */
+/*
+ * Waits for the children: nothing can be unmounted while they have files open. SIGCHLD is blocked (main.c).
+ */
 static void end_children(void) {
     struct timespec step = {.tv_nsec = END_STEP_MS * 1000000};
     sigset_t child_ended;
@@ -57,8 +58,10 @@ static void end_children(void) {
     }
 }
 
-/* Unmounts what is mounted, the last first; what is in use becomes read-only. A container's mounts went with
- * it. */
+/*
+ * Unmounts all mounts, the last one first. A mount in use becomes read-only. A container's mounts are gone
+ * already.
+ */
 static void unmount_all(void) {
     static char table[32768];
     size_t length = 0;

@@ -97,7 +97,7 @@ pid_t container_create(const char *id, const char *namespaces, int *channel) {
         close(ends[0]);
         *channel = ends[1];
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* no container outlives its agent */
-        /* EINVAL: the root is no mount, so there is nothing above that mounts could get out to. */
+        /* EINVAL: the root is no mount, so mounts cannot propagate to one above. */
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && errno != EINVAL)
             complain("cannot keep a container's mounts apart: %s", strerror(errno));
         return 0;

@@ -1,8 +1,8 @@
 /*
- * Containers: each has an init of its own, a child of the agent that was born into new namespaces, set them
- * up (setup.c) and then stays as their process 1, so that they last as long as it does. It reaps, or executes
- * the container's program (EXEC with init=1). The agent itself stays in the root that the machine was booted
- * with. EXEC and later SETUPs enter the namespaces by the init's pidfd.
+ * Containers. Each has an init: a child that the agent forked into new namespaces. It sets them up (setup.c)
+ * and stays as their process 1, so they last as long as it does. It reaps, or executes the container's
+ * program (EXEC with init=1). The agent stays in its initial root. EXEC and later SETUPs enter the namespaces
+ * by the init's pidfd.
  */
 #ifndef TSVMM_AGENT_CONTAINER_H
 #define TSVMM_AGENT_CONTAINER_H
@@ -19,7 +19,7 @@ struct container;
 void containers_open(void);
 /* The living container called `id`; NULL when there is none. */
 struct container *container_find(const char *id);
-/* Whether `id` may be the name of a container: 1 to 64 letters, digits, dots, dashes and underscores. */
+/* True for a valid name of a container: 1 to 64 letters, digits, dots, dashes and underscores. */
 bool container_name(const char *id);
 /*
  * Forks into new namespaces: mount and pid always, the others that `namespaces` lists ("uts,ipc,net"). Both
@@ -27,31 +27,32 @@ bool container_name(const char *id);
  * channel in `channel`; -1 with errno.
  */
 pid_t container_create(const char *id, const char *namespaces, int *channel);
-/* Forks a child whose namespaces are those of `container` once it has called container_enter; NULL: the
- * agent's. */
+/* Forks a child that gets the namespaces of `container` by container_enter; NULL: the agent's. */
 pid_t container_fork(const struct container *container);
-/* In the child of container_fork. Its root and working directory are the container's then. @return 0; -1 with
- * errno */
+/*
+ * For the child of container_fork: enters the container's namespaces, root and working directory. @return 0;
+ * -1 with errno
+ */
 int container_enter(const struct container *container);
 /*
- * Has the container's init execute a program (process_execute), which so becomes its process 1. Once.
+ * Makes the container's init execute a program (process_execute), which becomes its process 1. Once.
  *
  * @param descriptors a file with EXEC's list, the status socket, and stdin, stdout and stderr unless it gets
  * a pty
  * @return its number; -1 with errno, EALREADY the second time
  */
 pid_t container_execute(struct container *container, const int *descriptors, size_t count);
-/* What the init does once the container is set up: it reaps until it is told to execute a program. */
+/* The init's work in a ready container: it reaps until it has to execute a program. */
 __attribute__((noreturn)) void container_stay(int channel);
 /* Kills a container that could not be set up. */
 void container_drop(pid_t init);
 /* A REMOVE frame arrived: kills the container's processes; DONE when all have ended. */
 void container_remove_frame(const struct frame_header *header, const uint8_t *payload);
-/* The child `pid` was reaped; it may have been a container's init. */
+/* The child `pid` was reaped. It may be a container's init. */
 void containers_reaped(pid_t pid);
 /* Sends answers that are due. */
 void containers_turn(void);
-/* Kills every container; REMOVEs are not answered any more. */
+/* Kills every container. Pending REMOVEs get no answer. */
 void containers_forget(void);
 
 #endif

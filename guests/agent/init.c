@@ -13,7 +13,7 @@
 
 #define MODULES "/modules"
 
-/* Loads the modules that /modules/order names, one a line, then frees the memory that their files take. */
+/* Loads the modules that /modules/order names, one per line, then frees the memory of their files. */
 static void load_modules(void) {
     char name[128], path[sizeof MODULES + sizeof name];
     FILE *order = fopen(MODULES "/order", "re");
@@ -34,7 +34,7 @@ static void load_modules(void) {
 
 void init_prepare(void) {
     mount_at("devtmpfs", "dev", "/dev", "nosuid");
-    /* An initramfs without /dev/console leaves init with nothing open. */
+    /* Without a /dev/console in the initramfs, init starts with no open file. */
     int console = open("/dev/console", O_RDWR | O_NOCTTY);
     for (int fd = 0; console >= 0 && fd < 3; fd++)
         if (console != fd)

@@ -17,8 +17,10 @@ void loop_turn(int timeout_ms) {
     int count = epoll_wait(epoll_fd, events, 32, timeout_ms);
     for (int i = 0; i < count; i++) {
         struct watch *watch = events[i].data.ptr;
-        /* An earlier callback of this turn may have closed or paused it. Watches are freed between turns
-         * only. */
+        /*
+         * An earlier callback of this turn may have closed or paused it. Watches are freed only between
+         * turns.
+         */
         if (watch->fd >= 0 && watch->events != 0)
             watch->ready(watch, events[i].events);
     }

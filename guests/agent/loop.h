@@ -1,4 +1,4 @@
-/* The event loop: one epoll set; every file descriptor that the agent waits for is a watch. */
+/* The event loop: one epoll set. Every file descriptor that the agent waits for has a watch. */
 #ifndef TSVMM_AGENT_LOOP_H
 #define TSVMM_AGENT_LOOP_H
 
@@ -12,7 +12,7 @@ struct watch {
 };
 
 void loop_open(void);
-/* Waits once, at most `timeout_ms` (-1: for ever), and calls what is ready. */
+/* Waits once, at most `timeout_ms` (-1: for ever), and calls the ready watches. */
 void loop_turn(int timeout_ms);
 void watch_init(struct watch *watch, int fd, void (*ready)(struct watch *, uint32_t), void *owner);
 void watch_set(struct watch *watch, uint32_t events);

@@ -34,10 +34,10 @@ static uint64_t start_ns;
 static bool end_with_stream;
 static bool ended;
 static struct watch children;
-/* A HELLO of this stream has found a version that both speak. */
+/* A HELLO of this stream has agreed on a version. */
 static bool greeted;
 
-/* What earlier hosts have left. */
+/* Sessions and containers of earlier hosts. */
 static void forget(void) {
     sessions_forget();
     setups_forget();
@@ -83,7 +83,7 @@ static int set_clock(const uint8_t *payload, uint32_t length) {
 
 void stream_frame(const struct frame_header *header, const uint8_t *payload) {
     if (!greeted && header->type != FRAME_HELLO && header->type != FRAME_PING)
-        return; /* left over from an earlier host, or of one that speaks another version */
+        return; /* from an earlier host, or from one that speaks another version */
     switch (header->type) {
     case FRAME_HELLO:
         answer_hello(payload, header->length);
@@ -155,8 +155,10 @@ static void watch_children(void) {
     watch_set(&children, EPOLLIN);
 }
 
-/* The kernel starts its init with few open files (4096) and processes (by RAM); payloads get what systemd and
- * Docker give theirs. */
+/*
+ * The kernel gives its init low limits for open files (4096) and processes (by RAM). Payloads get those of
+ * systemd and Docker.
+ */
 static void set_limits(bool first) {
     getrlimit(RLIMIT_NOFILE, &payload_nofile);
     if (first) {
@@ -177,7 +179,7 @@ int main(int argc, char **argv) {
     const char *spec = NULL;
     const char *name = strrchr(argv[0], '/');
     bool init = getpid() == 1 && strcmp(name == NULL ? argv[0] : name + 1, "init") == 0;
-    /* The kernel hands words of its command line that it does not know to init. */
+    /* The kernel passes unknown words of its command line to init. */
     for (int i = 1; i < argc && !init; i++) {
         if (strcmp(argv[i], "--stream") == 0 && i + 1 < argc)
             spec = argv[++i];
@@ -194,7 +196,7 @@ int main(int argc, char **argv) {
     set_limits(getpid() == 1);
     if (init)
         init_prepare();
-    /* Descriptors 0 to 2 stay taken, so that no pipe lands there. */
+    /* Keeps descriptors 0 to 2 open, so that no pipe gets these numbers. */
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (fd >= 0 && fd < 3)
         fd = dup(fd);
@@ -208,7 +210,7 @@ int main(int argc, char **argv) {
     while (!ended) {
         turn();
         turn(); /* room that the write made */
-        /* The host may have gone in one of these writes: then nothing will ever wake the loop. */
+        /* If the host has gone in one of these writes, nothing would ever wake the loop. */
         if (!ended)
             loop_turn(sooner(sessions_timeout(), stream_timeout()));
     }

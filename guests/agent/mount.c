@@ -44,7 +44,7 @@ int make_directories(const char *path, unsigned mode) {
     return 0;
 }
 
-/* Cuts the flags out of `options`; what is left is the file system's own. @return 0; -1 when that is too long
+/* Takes the flags out of `options`, which leaves the file system's own. @return 0; -1 when those are too long
  */
 static int read_options(const char *options, unsigned long *set, char *data, size_t size) {
     unsigned long flags = 0;

@@ -1,4 +1,4 @@
-/* Directories, mounts, and the step from the initramfs to a container's root. All return 0, or -1 with errno.
+/* Directories, mounts, and the change to a container's root. All return 0, or -1 with errno.
  */
 #ifndef TSVMM_AGENT_MOUNT_H
 #define TSVMM_AGENT_MOUNT_H
@@ -6,11 +6,11 @@
 /* mkdir -p. */
 int make_directories(const char *path, unsigned mode);
 /*
- * Mounts `source` at `target`, which is made if missing. `options` as in fstab(5): flags by name, the rest
- * goes to the file system. A source "id:NAME" is the virtio disk with that serial number.
+ * Mounts `source` at `target`, which is made if missing. `options` are as in fstab(5): flags by name, and the
+ * file system's own. A source "id:NAME" is the virtio disk with that serial number.
  */
 int mount_at(const char *type, const char *source, const char *target, const char *options);
-/* Makes the mount at `path` the root of everything and drops what was mounted below the old root. */
+/* Makes the mount at `path` the root, and removes the mounts below the old root. */
 int mount_switch(const char *path);
 
 #endif

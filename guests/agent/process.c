@@ -1,7 +1,7 @@
 /*
  * Starting a payload, see process.h. Between fork and exec the child enters its container and its root, opens
- * its terminal and its directory, becomes its user and looks argv[0] up in its PATH; whatever fails there
- * travels back through a close-on-exec socket.
+ * its terminal, enters its directory, becomes its user and looks argv[0] up in its PATH. A failure is
+ * reported through a close-on-exec socket.
  */
 #define _GNU_SOURCE /* memfd_create */
 #include "process.h"
@@ -51,7 +51,7 @@ __attribute__((noreturn)) static void give_up(int status, struct failure *failur
     _exit(125);
 }
 
-/* execve along PATH; comes back only when nothing could be run. @return errno */
+/* execve along PATH. Returns only when no program could be run. @return errno */
 static int search(const struct spec *spec) {
     const char *name = spec->argv[0], *path = spec_variable(spec, "PATH");
     if (name[0] == 0)
@@ -68,7 +68,10 @@ static int search(const struct spec *spec) {
             snprintf(file, sizeof file, "%.*s/%s", length == 0 ? 1 : (int)length,
                      length == 0 ? "." : directory, name);
             execve(file, spec->argv, spec->envp);
-            /* A directory or file that may not be run does not end the search, but explains its failure. */
+            /*
+             * A directory or a file without permission does not end the search, but its errno is returned if
+             * the search fails.
+             */
             if (errno != ENOENT && errno != ENOTDIR && error == ENOENT)
                 error = errno;
         }
@@ -131,7 +134,7 @@ static void default_signals(void) {
 
 void process_apart(int *kept, size_t count) {
     default_signals();
-    /* Out of the way first: one of them may have the number that another one gets. */
+    /* Moved to high numbers first: one of them may have another one's new number. */
     for (size_t i = 0; i < count; i++)
         kept[i] = fcntl(kept[i], F_DUPFD_CLOEXEC, 3 + (int)count);
     for (size_t i = 0; i < count; i++)
@@ -219,8 +222,8 @@ __attribute__((noreturn)) static void child(struct spec *spec, const struct cont
 }
 
 /*
- * The container's init executes the program itself. It gets the list in a memory file, because a message
- * could not hold it, and must never keep the agent waiting.
+ * The container's init executes the program itself. It gets the list in a memory file: a message is too
+ * small, and sending must never block the agent.
  */
 static pid_t start_init(const char *list, size_t length, struct container *container, const int *given) {
     int descriptors[RIGHTS_MAX] = {memfd_create("exec", MFD_CLOEXEC), given[0], given[1], given[2], given[3]};

@@ -1,4 +1,4 @@
-/* A payload process: what EXEC asks for, started by fork and exec. */
+/* A payload process, which EXEC starts by fork and exec. */
 #ifndef TSVMM_AGENT_PROCESS_H
 #define TSVMM_AGENT_PROCESS_H
 
@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Why a process could not be started; comes through the status pipe and goes out as FAILED. */
+/* Why a process could not be started. It comes through the status pipe and is sent as FAILED. */
 struct failure {
     uint32_t exit_status; /* 125 the agent's, 126 not executable, 127 not found, as docker run has it */
     uint32_t error;       /* errno, 0 if none */
@@ -24,23 +24,27 @@ struct process {
     int status; /* for process_status */
 };
 
-/* What a child between fork and exec has said. */
+/* What a child has reported between fork and exec. */
 enum process_said { SAID_NOTHING, SAID_TERMINAL, SAID_FAILURE, SAID_END };
 
-/* The limit on open files that payloads get; the agent's own is as high as may be. */
+/* The payloads' limit of open files. The agent's own is as high as possible. */
 extern struct rlimit payload_nofile;
 
-/* Starts what the list of EXEC keys says. Every descriptor is close-on-exec and non-blocking.
+/* Starts the program of a list of EXEC keys. Every descriptor is close-on-exec and non-blocking.
  * @return false with `failure` filled in */
 bool process_start(const char *list, size_t length, struct process *process, struct failure *failure);
 /* Reads from `status`. SAID_TERMINAL: `master` is the pty's. SAID_END: there is nothing more, so exec has
  * succeeded unless there was a failure before. */
 enum process_said process_status(int status, int *master, struct failure *failure);
-/* In a container's init: executes what EXEC with init=1 asks for. `descriptors` are those that
- * container_execute was given. */
+/*
+ * For a container's init: executes the program of an EXEC with init=1. `descriptors` are those of
+ * container_execute.
+ */
 __attribute__((noreturn)) void process_execute(const int *descriptors, size_t count);
-/* In a forked child that goes on as the agent: default signals, and no descriptor besides 0 to 2 and `kept`,
- * which is renumbered. */
+/*
+ * For a forked child that goes on as the agent: resets signals, and closes all descriptors but 0 to 2 and
+ * `kept`, which gets a new number.
+ */
 void process_apart(int *kept, size_t count);
 /* Sets the window size of a pty. */
 void process_resize(int master, unsigned columns, unsigned rows);

@@ -1,4 +1,4 @@
-/* Descriptors that go from one process of the agent to another over a SOCK_SEQPACKET socket (SCM_RIGHTS). */
+/* Passes descriptors from one process of the agent to another, over a SOCK_SEQPACKET socket (SCM_RIGHTS). */
 #ifndef TSVMM_AGENT_RIGHTS_H
 #define TSVMM_AGENT_RIGHTS_H
 

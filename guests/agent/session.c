@@ -17,7 +17,9 @@
 #define SPEC_MAX (2u << 20)
 /* Between SIGHUP and SIGKILL of a session that the host closed. */
 #define HANGUP_MS 500
-/* How long a pty may still bring output after its session's leader has ended, while others hold it open. */
+/*
+ * How long a pty may bring output after its session's leader has ended, while other processes have it open.
+ */
 #define PTY_LINGER_MS 100
 
 struct output {
@@ -31,7 +33,7 @@ struct session {
     uint32_t id;
     char *spec; /* EXEC's list while it is still arriving */
     size_t spec_length;
-    bool too_long; /* the list; what still comes of it is dropped, its end is answered */
+    bool too_long; /* its list was refused: the rest of it is dropped, and its end is answered */
     pid_t pid;
     bool tty;
     struct watch status;
@@ -65,7 +67,7 @@ static void drop_pending(struct session *s) {
     s->pending_start = s->pending_end = 0;
 }
 
-/* Nobody reads stdin any more: what waits is void, and the host may forget its window. */
+/* Nobody reads stdin any more: pending bytes are dropped, and the host may forget its window. */
 static void close_stdin(struct session *s, bool tell) {
     if (s->in.fd < 0)
         return;
@@ -107,7 +109,7 @@ static void in_ready(struct watch *watch, uint32_t events) {
 
 static void take_stdin(struct session *s, const uint8_t *data, uint32_t length) {
     if (length > s->stdin_allowed)
-        return; /* beyond its window: the host is at fault, the bytes are lost */
+        return; /* the host has exceeded its window: the bytes are lost */
     s->stdin_allowed -= length;
     if (s->in.fd < 0 || s->in_closing)
         return;
@@ -140,7 +142,7 @@ static void take_stdin(struct session *s, const uint8_t *data, uint32_t length) 
     s->pending_end += length;
 }
 
-/* Moves one chunk of output into the stream. @return false when there is nothing more for now */
+/* Moves one chunk of output into the stream. @return false when no more is there now */
 static bool pass_output(struct session *s, int index) {
     struct output *o = &s->output[index];
     size_t room = stream_data_room();
@@ -156,8 +158,7 @@ static bool pass_output(struct session *s, int index) {
     }
     if (n < 0 && errno == EINTR)
         return true;
-    /* Output that the process has left in a pipe is all there; a pty is at its end when it says so, or in
-     * time. */
+    /* A pipe has all output of the ended process. A pty is at its end when it says so, or after a time. */
     bool linger = s->tty && s->deadline != 0 && now_ms() < s->deadline;
     if (n < 0 && errno == EAGAIN && (!s->exited || linger))
         return false;
@@ -300,7 +301,7 @@ void session_frame(const struct frame_header *header, const uint8_t *payload) {
         take_stdin(s, payload, header->length);
         break;
     case FRAME_STDIN_CLOSE:
-        s->in_closing = !s->tty; /* a terminal has no end of input: the host may send ^D */
+        s->in_closing = !s->tty; /* a terminal's input has no end: the host may send ^D */
         if (s->in_closing && s->pending == NULL)
             close_stdin(s, false);
         break;
@@ -326,8 +327,7 @@ void session_frame(const struct frame_header *header, const uint8_t *payload) {
 void sessions_ending(pid_t pid) {
     for (struct session *s = sessions; s != NULL; s = s->next)
         if (s->pid == pid && !s->exited && s->closing)
-            kill(-pid,
-                 SIGKILL); /* whoever is left of its group; until it is reaped the number is the group's */
+            kill(-pid, SIGKILL); /* the rest of its group; the group has this number until it is reaped */
 }
 
 void sessions_reaped(pid_t pid, int wait_status) {

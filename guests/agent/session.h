@@ -1,7 +1,7 @@
 /*
- * A session: one payload process and its three streams, from EXEC to EXIT. Everything that is due to the host
- * is state (credit due, end of output due, exit due) and becomes frames when there is room, so that no
- * session waits for another and nothing is queued without bound.
+ * A session: one payload process and its three streams, from EXEC to EXIT. Frames for the host are kept as
+ * state (credit due, end of output due, exit due) until there is room for them. So no session waits for
+ * another, and no queue grows without bound.
  */
 #ifndef TSVMM_AGENT_SESSION_H
 #define TSVMM_AGENT_SESSION_H
@@ -17,11 +17,11 @@ void session_frame(const struct frame_header *header, const uint8_t *payload);
 void sessions_ending(pid_t pid);
 /* The child `pid` was reaped. */
 void sessions_reaped(pid_t pid, int wait_status);
-/* Sends what is due and asks for what can be taken; frees what is over. */
+/* Sends frames that are due, grants credit, and frees sessions that are over. */
 void sessions_turn(void);
 /* When sessions_turn wants to be called again, in ms from now; -1: not by time. */
 int sessions_timeout(void);
-/* Kills every session and forgets it without EXIT. */
+/* Kills and forgets every session, without an EXIT. */
 void sessions_forget(void);
 
 #endif

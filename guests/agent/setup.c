@@ -24,7 +24,7 @@ struct setup {
     uint32_t session;
     char *list; /* while it is still arriving, and until the child has it */
     size_t length;
-    bool too_long; /* the list; what still comes of it is dropped, its end is answered */
+    bool too_long; /* its list was refused: the rest of it is dropped, and its end is answered */
     pid_t pid;     /* the child; 0: none yet, or reaped */
     bool started;
     bool creates; /* the child is a new container's init and stays */
@@ -48,7 +48,7 @@ static void fail(struct setup *s, int error, const char *why) {
     s->failed = true;
 }
 
-/* The child has said how it went, or ended without a word. */
+/* The child has reported its result, or has ended without one. */
 static void status_ready(struct watch *watch, uint32_t events) {
     struct setup *s = watch->owner;
     struct failure failure;
@@ -77,7 +77,7 @@ __attribute__((noreturn)) static void child(struct setup *s, const struct contai
                                             int channel) {
     struct failure failure;
     int kept[2] = {status, channel};
-    in_charge = false; /* whatever ends this process, it is not the machine's end */
+    in_charge = false; /* the end of this process must not end the machine */
     int error = container_enter(container) == 0 ? 0 : errno;
     process_apart(kept, s->creates ? 2 : 1);
     status = kept[0];

@@ -1,4 +1,4 @@
-/* What EXEC asks for: its list of keys, read. docs/agent.md explains them. */
+/* The parsed list of keys of an EXEC. docs/agent.md explains them. */
 #ifndef TSVMM_AGENT_SPEC_H
 #define TSVMM_AGENT_SPEC_H
 
@@ -18,8 +18,7 @@ struct spec {
     unsigned columns, rows;
 };
 
-/* Reads a list, into which `spec` points afterwards. @return false when it names no program; free it in any
- * case */
+/* Parses a list. `spec` then points into it. @return false when it names no program; free it in any case */
 bool spec_read(const char *list, size_t length, struct spec *spec);
 void spec_free(struct spec *spec);
 /* The value of an environment variable, NULL if it has none. */

@@ -18,7 +18,7 @@
 
 #define FIELDS 4
 #define WAIT_MS 10000
-/* Deeper than an image needs: a directory in the way of a file. */
+/* The deepest directory that is removed to make way for a file. */
 #define DIRECTORIES_MAX 200
 
 static int make_parent(const char *path) {
@@ -52,7 +52,7 @@ static int step_mount(char **field) {
     return mount_at(field[0], field[1], field[2], field[3]);
 }
 
-/* Only a container's init may: its children get that root with the namespace. */
+/* Only a container's init may do it: its children get the new root with the namespace. */
 static bool may_switch;
 
 static int step_switch(char **field) {
@@ -83,8 +83,10 @@ static int step_directory(char **field) {
     return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
 }
 
-/* Removes a directory and all in it, but nothing of what is mounted there. Only a directory's device tells of
- * a mount: a file on an overlay has that of its layer. @return 0; -1 with errno */
+/*
+ * Removes a directory and all in it, but no mount. The device number of a directory shows a mount. That of a
+ * file does not: on an overlay it is its layer's. @return 0; -1 with errno
+ */
 static int remove_directory(int parent, const char *name, dev_t device, int depth) {
     struct stat found;
     struct dirent *entry;
@@ -114,8 +116,8 @@ static int remove_directory(int parent, const char *name, dev_t device, int dept
 }
 
 /*
- * Whatever an image has in the file's place gives way to it: a link (resolv.conf into a /run that is empty),
- * a FIFO that would block whoever opens it, a directory, and a file that may have other names.
+ * Replaces what the image has in the file's place: a link (resolv.conf into an empty /run), a FIFO that would
+ * block its reader, a directory, or a file that may have other names.
  */
 static int step_file(char **field) {
     mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
@@ -191,7 +193,7 @@ static const struct {
     {"mtu", 2, step_mtu},             /* interface, bytes */
 };
 
-/* Runs one "name=fields", or "name?=fields" whose failure is only reported on the console. */
+/* Runs one "name=fields". The failure of a "name?=fields" is only reported on the console. */
 static bool run_step(char *entry, struct failure *failure) {
     char *field[FIELDS] = {"", "", "", ""}, *value = strchr(entry, '=');
     if (value != NULL)

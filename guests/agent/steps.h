@@ -1,4 +1,4 @@
-/* The steps of SETUP, each carried out in the child that runs its list; they may block. */
+/* The steps of SETUP. They run in a child, so they may block. */
 #ifndef TSVMM_AGENT_STEPS_H
 #define TSVMM_AGENT_STEPS_H
 
@@ -8,9 +8,9 @@
 #include <stddef.h>
 
 /*
- * Runs the steps of a list in order. Steps are changed while they are read.
+ * Runs the steps of a list in order. This changes the list.
  *
- * @param contained whether this is a container's init, whose root `switch` may change
+ * @param contained true for a container's init, whose root `switch` may change
  * @return false with `failure` filled in at the first step that fails
  */
 bool steps_run(char *list, size_t length, bool contained, struct failure *failure);

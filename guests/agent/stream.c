@@ -16,7 +16,8 @@
 #define HEADER sizeof(struct frame_header)
 #define IN_SIZE (PAYLOAD_MAX + HEADER + 4096)
 #define OUT_SIZE (3 * PAYLOAD_MAX)
-/* Left for control frames when session data fills the buffer: more than the answers to one full input buffer.
+/* Reserved for control frames when session data fills the buffer: more than the answers to one full input
+ * buffer.
  */
 #define CONTROL_RESERVE 2048
 #define RETRY_MS 50
@@ -40,7 +41,7 @@ static int64_t retry_at;
 
 static uint8_t in[IN_SIZE];
 static size_t in_length;
-/* The parser lost its place: everything is skipped up to the next HELLO. */
+/* The parser has lost its place, and skips all bytes up to the next HELLO. */
 static bool astray;
 static uint8_t out[OUT_SIZE];
 static size_t out_start, out_end;
@@ -73,7 +74,7 @@ static void find_hello(void) {
     memmove(in, in + at, in_length);
 }
 
-/* Takes whole frames out of the input buffer as long as answers to them find room. */
+/* Takes whole frames out of the input buffer while their answers have room. */
 static void parse(void) {
     size_t at = 0;
     if (astray)
@@ -87,7 +88,7 @@ static void parse(void) {
                 disconnect();
                 return;
             }
-            astray = true; /* a port cannot be closed from here: wait for a host that says HELLO */
+            astray = true; /* a port cannot be closed: wait for a host's HELLO */
             in_length -= at;
             memmove(in, in + at, in_length);
             find_hello();
@@ -171,7 +172,7 @@ static void open_device(void) {
             return;
         watch_init(&stream, fd, stream_ready, NULL);
     }
-    /* A virtio-serial port whose host side is closed polls as hung up and reads as at its end. */
+    /* A virtio-serial port with a closed host side polls as hung up and reads as at its end. */
     struct pollfd state = {.fd = stream.fd, .events = POLLIN};
     connected = poll(&state, 1, 0) >= 0 && !(state.revents & (POLLHUP | POLLERR | POLLNVAL));
 }

@@ -44,7 +44,7 @@ static void add_group(struct user *user, gid_t gid) {
         user->groups[user->group_count++] = gid;
 }
 
-/* A regular file only: an image may have a FIFO there, which would never open. */
+/* Only a regular file: opening a FIFO of the image would wait for ever. */
 static FILE *open_table(const char *path) {
     struct stat found;
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -75,7 +75,7 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
         unsigned uid, gid;
         if (fields(line, field, 7) < 6 || !number(field[2], &uid) || !number(field[3], &gid))
             continue;
-        /* A name of digits is a name first, as useradd allows one. */
+        /* A name may consist of digits (useradd allows it), so it is tried before a uid. */
         if (strcmp(field[0], name) != 0 && !(numeric && uid == user->uid))
             continue;
         found = true;
@@ -111,7 +111,7 @@ bool user_find(const char *spec, struct user *user, char *why, size_t why_size) 
     if (file != NULL)
         fclose(file);
     free(line);
-    /* As Docker: the group itself is among the supplementary ones, so that dropping it means something. */
+    /* As in Docker, the group itself is also a supplementary one. */
     add_group(user, user->gid);
     if (!group_found)
         snprintf(why, why_size, "unable to find group %s: no matching entries in group file", group);

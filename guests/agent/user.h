@@ -1,4 +1,4 @@
-/* Who a payload runs as, from /etc/passwd and /etc/group of the root it runs in, with Docker's rules. */
+/* The user of a payload, from /etc/passwd and /etc/group of its root, by Docker's rules. */
 #ifndef TSVMM_AGENT_USER_H
 #define TSVMM_AGENT_USER_H
 

@@ -1,5 +1,7 @@
-/* Port and MMIO accesses of every width; the test's devices answer with what was written. Ends with the first
- * failure. */
+/*
+ * Port and MMIO accesses of every width. The test's devices answer with the written value. The guest ends at
+ * the first failure.
+ */
 #include "guest.h"
 
 void main(u64 vcpu) {

@@ -1,7 +1,7 @@
 /*
- * What the benchmarks measure: port 0x514 says how (1: MMIO writes that exit, 2: kicks answered on a
- * virtqueue), then how often; a write to it starts the clock, the end of the guest stops it. The queue's
- * addresses go to port 0x518.
+ * The benchmarks' guest. It reads from port 0x514 what to do (1: MMIO writes that exit, 2: kicks answered on
+ * a virtqueue), then how often. Its write there starts the clock, and its end stops it. It writes the queue's
+ * addresses to port 0x518.
  */
 #include "guest.h"
 

@@ -1,6 +1,6 @@
 /*
- * What bare-metal guests share. Ports: 0x3f8 prints a byte, 0x500 ends the guest with a status, 0x510 to
- * 0x51f belong to the test at hand, as does the MMIO page at 0xd0000000.
+ * Shared code of bare-metal guests. Port 0x3f8 prints a byte, and port 0x500 ends the guest with a status.
+ * Ports 0x510 to 0x51f and the MMIO page at 0xd0000000 belong to the current test.
  */
 #ifndef GUEST_H
 #define GUEST_H

@@ -1,5 +1,4 @@
-/* Many posted writes, each followed now and then by a write that stops the vCPU: the test sees them in this
- * order. */
+/* Many posted writes, and now and then a write that stops the vCPU. The test must see them in this order. */
 #include "guest.h"
 
 void main(u64 vcpu) {

@@ -1,4 +1,4 @@
-/* Two vCPUs hand a token back and forth in memory; each says on a port of its own how often it had it. */
+/* Two vCPUs pass a token to and fro in memory. Each writes to its own port how often it had the token. */
 #include "guest.h"
 
 static volatile u32 turn, finished;
