@@ -6,7 +6,8 @@
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../agent/broker.ts";
-import { AgentClient, ExecError, type ExecSpec } from "../agent/client.ts";
+import { AgentClient, ExecError } from "../agent/client.ts";
+import type { ExecSpec } from "../agent/exec-spec.ts";
 import { encodeFrame, FRAME, KEEPALIVE_SESSION } from "../agent/protocol.ts";
 import type { ExitStatus } from "../agent/session.ts";
 import { duplexPair } from "../backends/duplex-pair.ts";
