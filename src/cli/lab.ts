@@ -37,7 +37,7 @@ function describe({ name, state, record, broken }: LabStatus): string {
 	if (record.template !== undefined) lines.push(`template ${record.template}`);
 	if (record.restoreMs !== undefined) lines.push(`restored in ${record.restoreMs} ms`);
 	if (record.unconfined !== undefined)
-		lines.push(`shares  all files, for this machine refuses namespaces: ${record.unconfined}`);
+		lines.push(`shares  all files, because this machine refuses namespaces: ${record.unconfined}`);
 	for (const { path, access } of record.shares ?? []) lines.push(`shares  ${path} (${access})`);
 	return lines.join("\n");
 }

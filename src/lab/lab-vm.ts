@@ -58,14 +58,14 @@ export class LabVm {
 	 */
 	static async open(qemu: Qemu, timeoutMs: number): Promise<LabVm> {
 		const vm = new LabVm(qemu.agent);
-		const given = new AbortController();
+		const cancelTimeout = new AbortController();
 		const answered = new Promise<void>((resolve) => {
 			qemu.agent.on("data", () => {
 				vm.#answeredMs = performance.now();
 				resolve();
 			});
 		});
-		const late = sleep(timeoutMs, undefined, { signal: given.signal }).then(() => {
+		const late = sleep(timeoutMs, undefined, { signal: cancelTimeout.signal }).then(() => {
 			throw new HostError("ERR_LAB_BOOT", `Cannot reach the lab's machine: no answer for ${timeoutMs / 1000} s`);
 		});
 		const ended = qemu.ended.then((how) => {
@@ -80,7 +80,7 @@ export class LabVm {
 			throw error;
 		} finally {
 			late.catch(() => undefined);
-			given.abort();
+			cancelTimeout.abort();
 		}
 		return vm;
 	}

@@ -32,7 +32,7 @@ export async function upWithProgress(options: LabOptions, quiet: boolean): Promi
 		printed = false;
 		if (broken !== undefined && !quiet) process.stderr.write(`tsvmm: the lab ${broken}; restarted\n`);
 		if (unconfined !== undefined && !quiet) {
-			process.stderr.write(`tsvmm: the lab is given all files, for this machine refuses namespaces: ${unconfined}\n`);
+			process.stderr.write(`tsvmm: the lab sees all files, because this machine refuses namespaces: ${unconfined}\n`);
 		}
 		return { lab, close: () => lab.close() };
 	} finally {

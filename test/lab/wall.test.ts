@@ -90,18 +90,18 @@ test.each([
 	expect((await lab.exec(["true"])).status).toBe(0);
 });
 
-test("a lab is given all files where namespaces are refused; status and one line say so", async () => {
+test("a lab sees all files where namespaces are refused; status and one line say so", async () => {
 	const refuse = "echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_mnt_namespaces";
 	const through = ["unshare", "--user", "--map-root-user", "sh", "-c", `${refuse}; exec "$@"`, "sh"];
 	const path = join(home, "seen");
 	writeFileSync(path, "seen");
-	const why = "all files, for this machine refuses namespaces: unshare: unshare failed: No space left on device";
+	const why = "all files, because this machine refuses namespaces: unshare: unshare failed: No space left on device";
 	try {
 		const command = ["lab", "exec", "--name", "all", "--", "cat", path];
 		expect(tsvmm(command, "/", through)).toEqual({
 			status: 0,
 			stdout: "seen",
-			stderr: `tsvmm: the lab is given ${why}\n`,
+			stderr: `tsvmm: the lab sees ${why}\n`,
 		});
 		expect(tsvmm(["lab", "status", "--name", "all"]).stdout).toContain(`shares  ${why}\n`);
 	} finally {
