@@ -53,7 +53,7 @@ export { Container, type ContainerExec, type StartTimes } from "./container/cont
 export type { RootfsImage } from "./container/image/rootfs.ts";
 export type { Privileges } from "./container/privileges.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
-export type { GuestNetwork } from "./container/setup-steps.ts";
+export type { ExtraHost, GuestNetwork, SystemOptions, TmpfsMount } from "./container/setup-steps.ts";
 export type { GuestKernel } from "./kernel/store.ts";
 export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";

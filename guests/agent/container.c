@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* setns, CLONE_NEW* */
 #include "container.h"
 #include "agent.h"
+#include "cgroup.h"
 #include "list.h"
 #include "process.h"
 #include "rights.h"
@@ -19,15 +20,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NAME_MAX_BYTES 64
-
 struct container {
     struct container *next;
-    char id[NAME_MAX_BYTES + 1];
+    char id[CONTAINER_NAME_MAX + 1];
     pid_t init;
     int pidfd;
     int channel;    /* to the init, until it was told what to execute; then -1 */
     int namespaces; /* CLONE_NEW* */
+    char cgroup[CONTAINER_NAME_MAX + 2];
     bool dying;
     uint32_t removal; /* session of the REMOVE that waits; 0: none */
     bool reaped, forgotten;
@@ -36,7 +36,8 @@ struct container {
 static const struct {
     const char *name;
     int flag;
-} NAMESPACES[] = {{"uts", CLONE_NEWUTS}, {"ipc", CLONE_NEWIPC}, {"net", CLONE_NEWNET}};
+} NAMESPACES[] = {
+    {"uts", CLONE_NEWUTS}, {"ipc", CLONE_NEWIPC}, {"net", CLONE_NEWNET}, {"cgroup", CLONE_NEWCGROUP}};
 
 static struct container *containers;
 /* The agent itself, to come back from a container's pid namespace. */
@@ -52,7 +53,7 @@ void containers_open(void) {
 
 bool container_name(const char *id) {
     size_t length = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-    return length > 0 && length <= NAME_MAX_BYTES && id[length] == 0;
+    return id[strspn(id, ".")] != 0 && length <= CONTAINER_NAME_MAX && id[length] == 0;
 }
 
 struct container *container_find(const char *id) {
@@ -78,9 +79,9 @@ static int read_namespaces(const char *names) {
     return flags;
 }
 
-pid_t container_create(const char *id, const char *namespaces, int *channel) {
-    int flags = read_namespaces(namespaces);
-    if (flags < 0 || !container_name(id)) {
+pid_t container_create(const struct container_plan *plan, int *channel) {
+    int flags = read_namespaces(plan->namespaces);
+    if (flags < 0 || !container_name(plan->id) || (plan->cgroup[0] != 0 && !container_name(plan->cgroup))) {
         errno = EINVAL;
         return -1;
     }
@@ -91,7 +92,7 @@ pid_t container_create(const char *id, const char *namespaces, int *channel) {
         return -1;
     }
     /* As fork(2), but into the namespaces: the child is process 1 of the new pid namespace. */
-    pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+    pid_t pid = (pid_t)syscall(SYS_clone, (flags & ~CLONE_NEWCGROUP) | SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid == 0) {
         free(c);
         close(ends[0]);
@@ -117,7 +118,8 @@ pid_t container_create(const char *id, const char *namespaces, int *channel) {
     }
     *c = (struct container){
         .next = containers, .init = pid, .pidfd = pidfd, .channel = ends[0], .namespaces = flags};
-    snprintf(c->id, sizeof c->id, "%s", id);
+    snprintf(c->id, sizeof c->id, "%s", plan->id);
+    snprintf(c->cgroup, sizeof c->cgroup, "%s", plan->cgroup);
     containers = c;
     return pid;
 }
@@ -136,7 +138,11 @@ pid_t container_fork(const struct container *container) {
 }
 
 int container_enter(const struct container *container) {
-    return container == NULL ? 0 : setns(container->pidfd, container->namespaces & ~CLONE_NEWPID);
+    if (container == NULL)
+        return 0;
+    if ((container->namespaces & CLONE_NEWCGROUP) && cgroup_join(container->init) < 0)
+        return -1;
+    return setns(container->pidfd, container->namespaces & ~CLONE_NEWPID);
 }
 
 pid_t container_execute(struct container *container, const int *descriptors, size_t count) {
@@ -183,7 +189,7 @@ static void fail(uint32_t session, int error, const char *what) {
 }
 
 void container_remove_frame(const struct frame_header *header, const uint8_t *payload) {
-    char list[NAME_MAX_BYTES + 16];
+    char list[CONTAINER_NAME_MAX + 16];
     if (header->length >= sizeof list || (header->flags & FLAG_MORE)) {
         if (!(header->flags & FLAG_MORE))
             fail(header->session, E2BIG, "its name is too long");
@@ -217,6 +223,8 @@ void containers_turn(void) {
         }
         if (due)
             stream_send(FRAME_DONE, 0, c->removal, NULL, 0);
+        if (c->cgroup[0] != 0)
+            cgroup_remove(c->cgroup);
         *at = c->next;
         close(c->pidfd);
         if (c->channel >= 0)

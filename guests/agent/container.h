@@ -13,20 +13,31 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* Bytes of a name. */
+#define CONTAINER_NAME_MAX 64
+
 struct container;
 
 /* Call once, before anything else here. */
 void containers_open(void);
 /* The living container called `id`; NULL when there is none. */
 struct container *container_find(const char *id);
-/* True for a valid name of a container: 1 to 64 letters, digits, dots, dashes and underscores. */
+/* True for a valid name of a container: 1 to 64 letters, digits, dots, dashes and underscores, not dots
+ * alone. */
 bool container_name(const char *id);
+/* What a container's first SETUP says about it. */
+struct container_plan {
+    const char *id;
+    const char *namespaces;              /* those besides mount and pid: "uts,ipc,net,cgroup" */
+    char cgroup[CONTAINER_NAME_MAX + 2]; /* the control group that its init enters; "": none */
+};
+
 /*
- * Forks into new namespaces: mount and pid always, the others that `namespaces` lists ("uts,ipc,net"). Both
+ * Forks into new namespaces; that of cgroups is left to the init, which is to be in its group first. Both
  * sides return, as from fork: 0 in the child, which is to become the container's init and has its end of the
  * channel in `channel`; -1 with errno.
  */
-pid_t container_create(const char *id, const char *namespaces, int *channel);
+pid_t container_create(const struct container_plan *plan, int *channel);
 /* Forks a child that gets the namespaces of `container` by container_enter; NULL: the agent's. */
 pid_t container_fork(const struct container *container);
 /*

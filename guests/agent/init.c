@@ -1,6 +1,7 @@
 /* The agent as init, see init.h. */
 #include "init.h"
 #include "agent.h"
+#include "cgroup.h"
 #include "mount.h"
 
 #include <errno.h>
@@ -44,6 +45,7 @@ void init_prepare(void) {
     if (mount_at("proc", "proc", "/proc", "nosuid,nodev,noexec") < 0 ||
         mount_at("sysfs", "sys", "/sys", "nosuid,nodev,noexec") < 0)
         complain("cannot mount /proc and /sys: %s", strerror(errno));
+    cgroup_prepare();
     umask(022);
     load_modules();
 }

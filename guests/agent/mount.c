@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* The kernel takes a page of them. */
@@ -18,12 +19,21 @@ static const struct {
     const char *name;
     unsigned long set, clear;
 } FLAGS[] = {
-    {"ro", MS_RDONLY, 0},         {"rw", 0, MS_RDONLY},
-    {"nosuid", MS_NOSUID, 0},     {"nodev", MS_NODEV, 0},
-    {"noexec", MS_NOEXEC, 0},     {"noatime", MS_NOATIME, 0},
-    {"bind", MS_BIND, 0},         {"rbind", MS_BIND | MS_REC, 0},
-    {"remount", MS_REMOUNT, 0},   {"rprivate", MS_PRIVATE | MS_REC, 0},
-    {"relatime", MS_RELATIME, 0}, {"defaults", 0, 0},
+    {"ro", MS_RDONLY, 0},
+    {"rw", 0, MS_RDONLY},
+    {"nosuid", MS_NOSUID, 0},
+    {"nodev", MS_NODEV, 0},
+    {"noexec", MS_NOEXEC, 0},
+    {"exec", 0, MS_NOEXEC},
+    {"suid", 0, MS_NOSUID},
+    {"dev", 0, MS_NODEV},
+    {"noatime", MS_NOATIME, 0},
+    {"bind", MS_BIND, 0},
+    {"rbind", MS_BIND | MS_REC, 0},
+    {"remount", MS_REMOUNT, 0},
+    {"rprivate", MS_PRIVATE | MS_REC, 0},
+    {"relatime", MS_RELATIME, 0},
+    {"defaults", 0, 0},
 };
 
 int make_directories(const char *path, unsigned mode) {
@@ -104,9 +114,40 @@ int mount_at(const char *type, const char *source, const char *target, const cha
     unsigned long flags;
     if (read_options(options, &flags, data, sizeof data) < 0)
         return -1;
-    if (stat(target, &found) < 0 && make_directories(target, 0755) < 0)
-        return -1;
+    if (stat(target, &found) < 0) {
+        if (make_directories(target, 0755) < 0)
+            return -1;
+    } else if (strcmp(type, "tmpfs") == 0 && strstr(data, "mode=") == NULL &&
+               strlen(data) + 16 < sizeof data) {
+        sprintf(data + strlen(data), "%smode=%o", data[0] == 0 ? "" : ",", found.st_mode & 07777);
+    }
     return mount(source, target, type, flags, data);
+}
+
+/* Whether errno says that there is nothing of this name. */
+static bool missing(void) {
+    return errno == ENOENT || errno == ENOTDIR;
+}
+
+int mount_mask(const char *path) {
+    struct stat found;
+    if (stat(path, &found) < 0)
+        return missing() ? 0 : -1;
+    if (S_ISDIR(found.st_mode))
+        return mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=0");
+    return mount("/dev/null", path, NULL, MS_BIND, NULL);
+}
+
+int mount_read_only(const char *path) {
+    struct statvfs old;
+    if (mount(path, path, NULL, MS_BIND | MS_REC, NULL) < 0)
+        return missing() ? 0 : -1;
+    if (statvfs(path, &old) < 0)
+        return -1;
+    /* ST_NOSUID, ST_NODEV and ST_NOEXEC have the numbers of MS_*; a remount that left them out would be
+     * refused. */
+    unsigned long flags = old.f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    return mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, NULL);
 }
 
 int mount_switch(const char *path) {

@@ -7,9 +7,14 @@
 int make_directories(const char *path, unsigned mode);
 /*
  * Mounts `source` at `target`, which is made if missing. `options` are as in fstab(5): flags by name, and the
- * file system's own. A source "id:NAME" is the virtio disk with that serial number.
+ * file system's own. A source "id:NAME" is the virtio disk with that serial number. A tmpfs without mode=
+ * gets that of the directory it covers.
  */
 int mount_at(const char *type, const char *source, const char *target, const char *options);
+/* Hides the file or directory at `path`, if there is one: behind /dev/null, or behind an empty directory. */
+int mount_mask(const char *path);
+/* Makes the file or directory at `path` read-only, if there is one. */
+int mount_read_only(const char *path);
 /* Makes the mount at `path` the root, and removes the mounts below the old root. */
 int mount_switch(const char *path);
 

@@ -99,17 +99,28 @@ __attribute__((noreturn)) static void child(struct setup *s, const struct contai
     _exit(0);
 }
 
+/* What the list says about a container besides its steps. */
+static void read_plan(const struct setup *s, struct container_plan *plan) {
+    *plan = (struct container_plan){.namespaces = "uts,ipc"};
+    for (const char *e = NULL; (e = list_next(s->list, s->length, e)) != NULL;) {
+        const char *cgroup = list_value(e, "cgroup");
+        if (cgroup == NULL)
+            cgroup = list_value(e, "cgroup?");
+        if (list_value(e, "container") != NULL)
+            plan->id = list_value(e, "container");
+        else if (list_value(e, "namespaces") != NULL)
+            plan->namespaces = list_value(e, "namespaces");
+        else if (cgroup != NULL)
+            snprintf(plan->cgroup, sizeof plan->cgroup, "%.*s", (int)strcspn(cgroup, "\t"), cgroup);
+    }
+}
+
 static void start(struct setup *s) {
-    const char *id = NULL, *namespaces = "uts,ipc";
+    struct container_plan plan;
     s->started = true;
     int status[2], channel = -1;
-    for (const char *e = NULL; (e = list_next(s->list, s->length, e)) != NULL;) {
-        if (list_value(e, "container") != NULL)
-            id = list_value(e, "container");
-        else if (list_value(e, "namespaces") != NULL)
-            namespaces = list_value(e, "namespaces");
-    }
-    if (id != NULL && !container_name(id)) {
+    read_plan(s, &plan);
+    if (plan.id != NULL && !container_name(plan.id)) {
         fail(s, EINVAL, "that is no name of a container");
         return;
     }
@@ -117,9 +128,9 @@ static void start(struct setup *s) {
         fail(s, errno, strerror(errno));
         return;
     }
-    const struct container *container = id == NULL ? NULL : container_find(id);
-    s->creates = id != NULL && container == NULL;
-    pid_t pid = s->creates ? container_create(id, namespaces, &channel) : container_fork(container);
+    const struct container *container = plan.id == NULL ? NULL : container_find(plan.id);
+    s->creates = plan.id != NULL && container == NULL;
+    pid_t pid = s->creates ? container_create(&plan, &channel) : container_fork(container);
     if (pid == 0)
         child(s, container, status[1], channel);
     int error = errno;

@@ -1,6 +1,8 @@
 /* The steps of SETUP, see steps.h. */
 #include "steps.h"
 #include "agent.h"
+#include "cgroup.h"
+#include "container.h"
 #include "list.h"
 #include "mount.h"
 #include "network.h"
@@ -52,7 +54,7 @@ static int step_mount(char **field) {
     return mount_at(field[0], field[1], field[2], field[3]);
 }
 
-/* Only a container's init may do it: its children get the new root with the namespace. */
+/* Only a container's init may change its root, which its children get with the namespace, and its cgroup. */
 static bool may_switch;
 
 static int step_switch(char **field) {
@@ -60,6 +62,21 @@ static int step_switch(char **field) {
         return mount_switch(field[0]);
     errno = EPERM;
     return -1;
+}
+
+static int step_cgroup(char **field) {
+    if (may_switch && container_name(field[0]))
+        return cgroup_enter_new(field[0], field[1]);
+    errno = may_switch ? EINVAL : EPERM;
+    return -1;
+}
+
+static int step_mask(char **field) {
+    return mount_mask(field[0]);
+}
+
+static int step_read_only(char **field) {
+    return mount_read_only(field[0]);
 }
 
 static int step_wait(char **field) {
@@ -80,7 +97,7 @@ static int step_hostname(char **field) {
 static int step_directory(char **field) {
     if (make_directories(field[0], 0755) < 0)
         return -1;
-    return chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
+    return field[1][0] == 0 ? 0 : chmod(field[0], (mode_t)strtoul(field[1], NULL, 8));
 }
 
 /*
@@ -180,9 +197,12 @@ static const struct {
 } STEPS[] = {
     {"mount", 4, step_mount},         /* type, source, target, options */
     {"switch", 1, step_switch},       /* path */
+    {"cgroup", 2, step_cgroup},       /* name, settings */
+    {"mask", 1, step_mask},           /* path */
+    {"readonly", 1, step_read_only},  /* path */
     {"wait", 1, step_wait},           /* path that is to appear */
     {"hostname", 1, step_hostname},   /* name */
-    {"directory", 2, step_directory}, /* path, mode */
+    {"directory", 2, step_directory}, /* path, mode or nothing */
     {"file", 3, step_file},           /* path, mode, content */
     {"node", 4, step_node},           /* path, mode, major, minor */
     {"link", 2, step_link},           /* target, path */

@@ -22,13 +22,13 @@ import { initramfs } from "./initramfs.ts";
 import { type ContainerResult, runOnMachine } from "./lifecycle.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
-import { type GuestNetwork, setupSteps } from "./setup-steps.ts";
+import { type GuestNetwork, type SystemOptions, setupSteps } from "./setup-steps.ts";
 
 /** The network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
 /** The machine of a container. */
-export interface ContainerMachine {
+export interface ContainerMachine extends SystemOptions {
 	/** Its root file system, read-only. An image is unpacked to one. */
 	rootfs: RootfsImage;
 	/**
@@ -109,7 +109,7 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	signal?.throwIfAborted();
 	const kernel = options.kernel ?? (await kernelOf(signal));
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
-	const { guest, steps } = await createMachine(machine, signal);
+	const { guest, steps } = await createMachine({ ...machine, workdir: spec.cwd }, signal);
 	const stdin = options.stdin ?? "null";
 	const may = privilegeKeys(options);
 	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
@@ -126,7 +126,7 @@ export async function runInForeground(
 	stdio: ForegroundStdio,
 ): Promise<ContainerResult> {
 	const process = { ...options.process, ...privilegeKeys(options) };
-	const { guest, steps } = await createMachine(options);
+	const { guest, steps } = await createMachine({ ...options, workdir: process.cwd });
 	return runOnMachine(guest, { steps, process, init: options.init }, stdio);
 }
 
@@ -193,35 +193,23 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 
 /** With user-mode networking the guest's addresses are fixed. With a tap the user gives them. */
 function addresses(network: ContainerNetwork): GuestNetwork {
-	const { device, address, gateway, dns, mtu } = network;
-	if (device.kind === "user") {
-		const { prefixLength } = userNetwork;
-		return {
-			address: `${userNetwork.address}/${prefixLength}`,
-			gateway: userNetwork.gateway,
-			dns: dns ?? [userNetwork.dns],
-			mtu: userNetwork.mtu,
-		};
-	}
-	return {
-		dns: dns ?? [],
-		...(address === undefined ? {} : { address }),
-		...(gateway === undefined ? {} : { gateway }),
-		...(mtu === undefined ? {} : { mtu }),
-	};
+	const { device, ...wanted } = network;
+	if (device.kind !== "user") return { ...wanted, dns: wanted.dns ?? [] };
+	const { address, prefixLength, gateway, dns, mtu } = userNetwork;
+	return { ...wanted, address: `${address}/${prefixLength}`, gateway, dns: wanted.dns ?? [dns], mtu };
 }
 
 /** The machine, not yet started, and the steps that set the container up in it. */
 async function createMachine(
-	options: ContainerMachine,
+	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
 ): Promise<Pick<ContainerPlan, "steps"> & { guest: GuestMachine }> {
-	const { rootfs, hostname, network, kernel, consoleFile } = options;
+	const { rootfs, network, kernel, consoleFile, ...system } = options;
 	const initrd = await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
 	const steps = setupSteps({
+		...system,
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
-		hostname,
 		...(network === undefined ? {} : { network: addresses(network) }),
 	});
 	const console = new TailConsole(consoleFile);

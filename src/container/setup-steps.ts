@@ -15,17 +15,82 @@ export interface GuestNetwork {
 	gateway?: string;
 	/** Addresses of name servers, for /etc/resolv.conf. */
 	dns: readonly string[];
+	/** Domains in which the resolver looks for a name, for /etc/resolv.conf. */
+	dnsSearch?: readonly string[];
+	/** The resolver's options, for the same file: "ndots:2". */
+	dnsOptions?: readonly string[];
 	/** Largest IP packet in bytes; 1500 when missing. */
 	mtu?: number;
 }
 
-export interface ContainerSystem {
+/** What the user may say about the system that a container's processes find. */
+export interface SystemOptions {
+	/** Nothing of /proc and /sys is masked or read-only. */
+	privileged?: boolean;
+	/** The root file system cannot be written, only what is mounted in it. */
+	readOnlyRoot?: boolean;
+	/** Empty file systems in RAM. */
+	tmpfs?: readonly TmpfsMount[];
+	/** Bytes of /dev/shm; 64 MiB when missing. */
+	shmSizeBytes?: number;
+	/** Kernel parameters by name, "net.ipv4.ip_forward" or with slashes, and their values. */
+	sysctls?: Readonly<Record<string, string>>;
+	/** More lines of /etc/hosts. */
+	extraHosts?: readonly ExtraHost[];
+	/** Limits of the container's control group by file name: { "pids.max": "100" }. */
+	cgroupLimits?: Readonly<Record<string, string>>;
+}
+
+/** An empty file system in RAM. */
+export interface TmpfsMount {
+	/** Absolute path in the container. */
+	target: string;
+	/** "size=64m,mode=1770,exec", added to noexec,nosuid,nodev. */
+	options?: string;
+}
+
+/** A line of /etc/hosts. */
+export interface ExtraHost {
+	/** Host name. */
+	name: string;
+	/** IPv4 or IPv6. */
+	address: string;
+}
+
+export interface ContainerSystem extends SystemOptions {
 	/** Serial number of the disk with the image, and its file system. */
 	rootDisk: string;
 	fstype: string;
 	hostname: string;
 	network?: GuestNetwork;
+	/** Made if it is not there. */
+	workdir?: string;
+	/** Steps that mount more, before the root becomes read-only. */
+	mounts?: readonly SetupStep[];
 }
+
+/** The container's control group, below /sys/fs/cgroup of the agent's own root. */
+export const CGROUP = "container";
+const SHM_BYTES = 64 << 20;
+
+/** What Docker hides from a container. */
+const MASKED = [
+	"/proc/acpi",
+	"/proc/asound",
+	"/proc/interrupts",
+	"/proc/kcore",
+	"/proc/keys",
+	"/proc/latency_stats",
+	"/proc/sched_debug",
+	"/proc/scsi",
+	"/proc/timer_list",
+	"/proc/timer_stats",
+	"/sys/devices/virtual/powercap",
+	"/sys/firmware",
+];
+
+/** What Docker lets it only read. */
+const READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const NODES: [name: string, major: number, minor: number][] = [
 	["null", 1, 3],
@@ -39,16 +104,29 @@ const NODES: [name: string, major: number, minor: number][] = [
 /** The steps, complete and in order. */
 export function setupSteps(system: ContainerSystem): SetupStep[] {
 	return [
+		...cgroupSteps(system),
 		...rootSteps(system),
-		...kernelFileSystems(),
-		...deviceSteps(),
+		...kernelFileSystems(system),
+		...deviceSteps(system),
 		...identitySteps(system),
 		...networkSteps(system),
+		...sysctlSteps(system),
+		...mountSteps(system),
+		...protectionSteps(system),
 	];
 }
 
 function mount(type: string, source: string, target: string, options: string): SetupStep {
 	return ["mount", [type, source, target, options].join("\t")];
+}
+
+/** A kernel without control groups will do, unless it is to limit something. */
+function cgroupSteps({ cgroupLimits = {} }: ContainerSystem): SetupStep[] {
+	const limits = Object.entries(cgroupLimits).map(([file, value]) => `${file}=${value}`);
+	return [
+		["namespaces", "uts,ipc,cgroup"],
+		[limits.length > 0 ? "cgroup" : "cgroup?", [CGROUP, ...limits].join("\t")],
+	];
 }
 
 function rootSteps({ rootDisk, fstype }: ContainerSystem): SetupStep[] {
@@ -67,20 +145,21 @@ function rootSteps({ rootDisk, fstype }: ContainerSystem): SetupStep[] {
 	];
 }
 
-function kernelFileSystems(): SetupStep[] {
+function kernelFileSystems({ privileged = false }: ContainerSystem): SetupStep[] {
+	const readable = privileged ? "nosuid,nodev,noexec" : "nosuid,nodev,noexec,ro";
 	return [
 		mount("proc", "proc", "/proc", "nosuid,nodev,noexec"),
-		mount("sysfs", "sysfs", "/sys", "nosuid,nodev,noexec"),
-		["mount?", "cgroup2\tcgroup\t/sys/fs/cgroup\tnosuid,nodev,noexec"],
+		mount("sysfs", "sysfs", "/sys", readable),
+		["mount?", `cgroup2\tcgroup\t/sys/fs/cgroup\t${readable}`],
 	];
 }
 
-function deviceSteps(): SetupStep[] {
+function deviceSteps({ shmSizeBytes = SHM_BYTES }: ContainerSystem): SetupStep[] {
 	return [
 		mount("tmpfs", "dev", "/dev", "nosuid,noexec,mode=755,size=65536k"),
 		...NODES.map(([name, major, minor]): SetupStep => ["node", `/dev/${name}\t666\t${major}\t${minor}`]),
 		mount("devpts", "devpts", "/dev/pts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
-		mount("tmpfs", "shm", "/dev/shm", "nosuid,nodev,noexec,mode=1777,size=65536k"),
+		mount("tmpfs", "shm", "/dev/shm", `nosuid,nodev,noexec,mode=1777,size=${shmSizeBytes}`),
 		["mount?", "mqueue\tmqueue\t/dev/mqueue\tnosuid,nodev,noexec"],
 		["link", "pts/ptmx\t/dev/ptmx"],
 		["link", "/proc/self/fd\t/dev/fd"],
@@ -90,11 +169,12 @@ function deviceSteps(): SetupStep[] {
 	];
 }
 
-function identitySteps({ hostname, network }: ContainerSystem): SetupStep[] {
+function identitySteps({ hostname, network, extraHosts = [] }: ContainerSystem): SetupStep[] {
 	const address = network?.address?.split("/")[0];
 	const hosts = [
 		"127.0.0.1\tlocalhost",
 		"::1\tlocalhost ip6-localhost ip6-loopback",
+		...extraHosts.map((host) => `${host.address}\t${host.name}`),
 		...(address === undefined ? [] : [`${address}\t${hostname}`]),
 	];
 	return [
@@ -111,14 +191,54 @@ function networkSteps({ network }: ContainerSystem): SetupStep[] {
 		["up", "lo"],
 	];
 	if (network === undefined) return steps;
-	const { address, gateway, dns, mtu } = network;
-	if (dns.length > 0)
-		steps.push(["file", `/etc/resolv.conf\t644\t${dns.map((one) => `nameserver ${one}\n`).join("")}`]);
+	const { address, gateway, mtu } = network;
+	const resolver = resolverLines(network);
+	if (resolver.length > 0) steps.push(["file", `/etc/resolv.conf\t644\t${resolver.join("")}`]);
 	steps.push(["wait", "/sys/class/net/eth0"]);
 	/* May fail: the device may not take so large a frame, and the ordinary size works, too. */
 	if (mtu !== undefined) steps.push(["mtu?", `eth0\t${mtu}`]);
 	if (address !== undefined) steps.push(["address", `eth0\t${address}`]);
 	steps.push(["up", "eth0"]);
 	if (gateway !== undefined) steps.push(["gateway", gateway]);
+	return steps;
+}
+
+function resolverLines({ dns, dnsSearch = [], dnsOptions = [] }: GuestNetwork): string[] {
+	const lines = dns.map((address) => `nameserver ${address}\n`);
+	if (dnsSearch.length > 0) lines.push(`search ${dnsSearch.join(" ")}\n`);
+	if (dnsOptions.length > 0) lines.push(`options ${dnsOptions.join(" ")}\n`);
+	return lines;
+}
+
+function sysctlSteps({ sysctls = {} }: ContainerSystem): SetupStep[] {
+	const path = (name: string) => (name.includes("/") ? name : name.replaceAll(".", "/"));
+	return Object.entries(sysctls).map(([name, value]): SetupStep => ["sysctl", `${path(name)}\t${value}`]);
+}
+
+function mountSteps({ tmpfs = [], mounts = [], workdir }: ContainerSystem): SetupStep[] {
+	return [
+		...tmpfs.map(({ target, options }) =>
+			mount(
+				"tmpfs",
+				"tmpfs",
+				target,
+				["noexec", "nosuid", "nodev", ...(options === undefined ? [] : [options])].join(),
+			),
+		),
+		...mounts,
+		...(workdir === undefined ? [] : [["directory", `${workdir}\t`] as const]),
+	];
+}
+
+/** Last, because it takes from the steps as well what it takes from the container. */
+function protectionSteps({ privileged = false, readOnlyRoot = false }: ContainerSystem): SetupStep[] {
+	const steps: SetupStep[] = [];
+	if (!privileged) {
+		steps.push(
+			...MASKED.map((path): SetupStep => ["mask", path]),
+			...READ_ONLY.map((path): SetupStep => ["readonly", path]),
+		);
+	}
+	if (readOnlyRoot) steps.push(mount("", "", "/", "remount,bind,ro"));
 	return steps;
 }

@@ -92,11 +92,14 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
 	[FRAME.SETUP, list(["container", "b"], ["namespaces", "uts,net"], ["up", "lo"], ["address", "lo\t127.0.0.2/8"])],
+	[FRAME.SETUP, list(["container", "c"], ["namespaces", "cgroup"], ["cgroup?", "x\tpids.max=5"], ["mask", "/etc"])],
+	[FRAME.SETUP, list(["mask", "/nowhere"], ["readonly", "/tmp"], ["directory", "/tmp/d\t"])],
 	[FRAME.SETUP, list(["file", "/tmp/f\t644\tx"], ["directory", "/tmp/d\t755"], ["link", "x\t/tmp/l"])],
 	[FRAME.SETUP, list(["node?", "/tmp/n\t600\t1\t3"], ["mtu?", "lo\t1500"], ["gateway?", "127.0.0.9"])],
 	[FRAME.SETUP, list(["container", "a"], ["wait?", "/tmp"], ["dance", ""])],
 	[FRAME.REMOVE, list(["container", "a"])],
 	[FRAME.REMOVE, list(["container", "b"])],
+	[FRAME.REMOVE, list(["container", "c"])],
 ];
 /** Every type; any other ends the connection at once. */
 const ALL = Array.from({ length: 20 }, (_, i) => i + 1);
