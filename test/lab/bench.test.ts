@@ -1,6 +1,5 @@
 /*
- * `npm run bench` runs to its end and compares what it promises to compare. How fast anything is, is not a test's
- * business.
+ * `npm run bench` runs to its end and prints all comparisons. The test does not judge the times.
  */
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";

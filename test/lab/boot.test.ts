@@ -1,6 +1,6 @@
 /*
- * Stock and minimal kernels under tsvmm, each with one and four vCPUs and with little and much memory; the other ways
- * to boot; consoles and entropy.
+ * Stock and minimal kernels under tsvmm, each with one and with four vCPUs, and with little and with much memory. Also the
+ * other ways to boot, consoles and entropy.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,8 +17,8 @@ afterAll(async () => {
 });
 
 /**
- * What a guest says of itself, a line each. dmesg is searched in the guest: a serial console in the lab is slow.
- * A busy loop per CPU, bound to it, says in its end where it has run.
+ * A guest reports facts, one in a line. It searches dmesg itself, because a serial console in the lab is slow. On each CPU
+ * a busy loop runs that is bound to it, and at its end prints the number of its CPU.
  */
 const SELF = `
 dmesg -n 1
@@ -38,7 +38,7 @@ echo timers $(grep LOC: /proc/interrupts)
 dmesg | grep -E 'WARNING|BUG|Firmware Bug|Oops|Call Trace|Unable to|rror|Fatal' | sed 's/^/dmesg /'
 `;
 
-/** Lines of dmesg that are no fault of the machine. */
+/** Warnings in dmesg that are not the machine's fault. */
 const KNOWN = [
 	/* Advice on the CPU's speculation, by its model. */
 	/: WARNING: (?:See https|.*(?:SMT|microcode|eIBRS))/,
@@ -52,7 +52,7 @@ function lines(output: string, name: string): string[] {
 		.map((line) => line.slice(name.length + 1));
 }
 
-/** MemTotal lies below the RAM by what the kernel takes for itself, 1/64 of it for its page table and its image. */
+/** MemTotal is less than the RAM: the kernel takes its image, and 1/64 of the RAM for struct page. */
 function expectMemory(output: string, memoryMiB: number): void {
 	const mib = Number(lines(output, "memory")[0]) / 1024;
 	expect(mib).toBeLessThanOrEqual(memoryMiB);

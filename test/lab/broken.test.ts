@@ -1,6 +1,6 @@
 /*
- * A lab that a guest has broken: the supervisor notices, the next command brings it up again and says so. The guest
- * changes XCR0, which QEMU takes for the lab's own.
+ * A guest breaks the lab: it changes XCR0, and QEMU changes the XCR0 of the lab's VM. The supervisor notices it. The next
+ * command brings the lab up again and says so.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ afterAll(async () => {
 	await linux?.down();
 });
 
-/** How tsvmm ends in the lab is anybody's guess: it may lose AVX, its registers, or the lab. */
+/** tsvmm may lose AVX, the contents of registers, or the whole lab, so it may end in any way. */
 async function breakLab(lab: Lab): Promise<void> {
 	await lab.exec([process.execPath, BUNDLE, "boot", "--kernel", kernel]).catch(() => undefined);
 	lab.close();

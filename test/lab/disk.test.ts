@@ -1,6 +1,6 @@
 /*
- * virtio-blk under a real Linux driver: what a guest writes is on the host's file, bit for bit; what a disk must not do
- * it does not; and a disk that fails under a running guest is the guest's I/O error and nothing worse.
+ * virtio-blk under a real Linux driver. What a guest writes is in the host's file, byte for byte. A read-only disk refuses
+ * writes. When a disk fails, the guest gets an I/O error and runs on.
  */
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -49,7 +49,7 @@ function image(name: string, bytes: number | Uint8Array): string {
 	return path;
 }
 
-/** The one byte that fills each MiB of a file. */
+/** For each MiB of a file, the byte that fills it. */
 function mibs(path: string): string[] {
 	const bytes = readFileSync(path);
 	return Array.from({ length: bytes.length / MIB }, (_, mib) => {
@@ -136,7 +136,7 @@ done`;
 	test("that are read-only refuse to be written, and stay as they are", async () => {
 		const bytes = randomBytes(MIB);
 		const disk = image("ro.img", bytes);
-		/* blockdev lifts the guest's own protection: then the device itself must refuse. */
+		/* blockdev turns the guest's own protection off, so that the device itself must refuse. */
 		const script = `
 sha256sum </dev/vda
 dd if=/dev/zero of=/dev/vda bs=4096 count=1 conv=fsync 2>&1 && echo written
@@ -171,7 +171,7 @@ sync`;
 		const copy = join(linux.directory, "discard.copy");
 		await linux.sh(`cp ${own} ${copy}; rm ${own}`);
 		expect(mibs(copy)).toEqual(["a5", "00", "00", "a5", "a5", "00", "a5", "a5"]);
-		/* A discard is a wish, zeroes are a promise. */
+		/* A device may ignore a discard. It must write zeroes. */
 		expect(mibs(shared)).toEqual(["a5", "a5", "a5", "a5", "a5", "00", "a5", "a5"]);
 	});
 });
@@ -193,7 +193,7 @@ echo changed $?
 	const [written, ...report] = output.split("\n").map((line) => line.trim());
 	const changed = report.find((line) => line.startsWith("changed"));
 	expect({ written, error: report[0] }).toEqual({ written: "written 0", error: '"error" : 0,' });
-	/* All that was written was read back. */
+	/* The guest has read back all that it has written. */
 	expect(report.filter((line) => line === '"io_kbytes" : 4096,')).toHaveLength(2);
 	expect(changed).toMatch(/^changed [1-9]/);
 	const bytes = readFileSync(disk);

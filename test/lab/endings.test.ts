@@ -1,6 +1,5 @@
 /*
- * How a guest ends, and that tsvmm says so: of its own will, by a crash, or by its user's; and that nothing of it is
- * left then.
+ * A guest ends by itself, by a crash, or because its user ends it. tsvmm reports which, and leaves nothing behind.
  */
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +9,7 @@ import { Linux, type RunningLinux } from "./linux.ts";
 const { SIGINT, SIGKILL, SIGTERM } = constants.signals;
 const kernel = "minimal";
 let linux: Linux;
-/** What the lab has before any guest. */
+/** What is in the lab before the first guest. */
 let clean: string;
 
 /** Processes of guests, taps, sockets and files of tsvmm in the lab. */
@@ -24,7 +23,7 @@ true
 
 beforeAll(async () => {
 	linux = await Linux.up();
-	/* Once to its end: the first boot makes the runtime directory. */
+	/* The first boot makes the runtime directory. */
 	await linux.check({ kernel, script: "true" });
 	clean = await linux.sh(LEFT);
 });
@@ -122,7 +121,7 @@ describe("the user", () => {
 		expect(await linux.sh(LEFT)).toMatch(/^process \S*passt -f/m);
 		guest.signal(SIGKILL);
 		expect((await guest.ended()).status).toBe(128 + SIGKILL);
-		/* A socket's file outlives a killed process; the next machine takes its place. */
+		/* A killed process leaves its socket's file. The next machine takes it over. */
 		const args = ["--net", "user", "--vsock", "cid=3,uds=/dev/shm/killed.sock"];
 		const { status } = await linux.boot({ kernel, script: "true", args });
 		expect(status).toBe(0);

@@ -24,7 +24,7 @@ test("docs/exercises/own-rng.ts: Linux reads from a device of one's own, as own-
 	const expected = /\$ npx tsx docs\/exercises\/own-rng\.ts\n([^`]*)```/.exec(page)?.[1];
 	const { status, stdout, stderr } = await linux.lab.exec(program.command, { timeoutMs: 240_000 });
 	expect({ status, stderr: String(stderr) }).toEqual({ status: 0, stderr: "" });
-	/* Without what the kernel prints, each line with its time. */
+	/* Leaves out the kernel's messages, which begin with their time. */
 	const printed = String(stdout)
 		.replaceAll("\r", "")
 		.replace(/^\[ *\d+\.\d+\] .*\n/gm, "");

@@ -1,6 +1,6 @@
 /*
- * What a lab is given of the host's files, without the lab: a shell takes QEMU's place. As root and in a user namespace,
- * as anyone else has it.
+ * Which files of the host a lab sees. There is no lab: a shell runs in QEMU's place. Each test runs twice, in namespaces of
+ * root's and in a user namespace.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -25,10 +25,10 @@ let directory: string;
 let tree: FileTree;
 
 const at = (...names: string[]) => join(directory, ...names);
-/** Where QEMU sees it. */
+/** A path in the directory as QEMU sees it. */
 const inside = (...names: string[]) => join(CONFINED.files, directory, ...names);
 
-/** What a shell script in QEMU's place prints. */
+/** Runs a shell script in QEMU's place. @returns its output */
 function confined(script: string): string {
 	const [program, ...words] = [...tree.confine(at("template"), at("console")), "/bin/sh", "-c", script];
 	return execFileSync(program!, words, { encoding: "utf8", cwd: "/" });

@@ -1,6 +1,6 @@
 /*
- * A guest that stays and does one shell command after the other, for tests that act on both sides in turns: the guest's
- * script reads commands from its console.
+ * A guest that runs shell commands one by one, for tests that act on both sides in turns. Its script reads the commands
+ * from the console.
  */
 import type { BootOptions, BootResult, Linux, RunningLinux } from "./linux.ts";
 
@@ -51,7 +51,7 @@ export class GuestShell {
 		return await this.#guest.ended();
 	}
 
-	/** Waits for tsvmm's end, whatever brings it about. */
+	/** Waits until tsvmm ends, in any way. */
 	async ended(): Promise<BootResult> {
 		return await this.#guest.ended();
 	}

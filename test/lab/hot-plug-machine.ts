@@ -1,6 +1,6 @@
 /*
- * A machine whose devices come and go: run in the lab by hot-plug.test.ts, with kernel, initrd and the
- * guest's script as arguments. Its guest reads commands from the serial port. Prints what it saw as JSON.
+ * A machine that adds and removes devices. hot-plug.test.ts runs this program in the lab. Its arguments are the kernel, the
+ * initrd and the guest's script, which reads commands from the serial port. It prints what it saw as JSON.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
@@ -12,7 +12,7 @@ const [kernel, initrd, script] = process.argv.slice(2) as [string, string, strin
 
 const shell = new ShellConsole();
 
-/** Waits until the guest has as many virtio disks. */
+/** Waits until the guest has `count` virtio disks. */
 async function disks(count: number): Promise<string> {
 	for (let i = 0; i < 100; i++) {
 		const names = await shell.sh("ls /sys/block | grep vd | tr '\\n' ' '");
@@ -57,7 +57,7 @@ seen.gone = await disks(1);
 machine.addDevice("two", disk("two"));
 seen.second = await disks(2);
 seen.place = await shell.sh("basename $(readlink -f /sys/block/vdb/device/..)");
-/* The kernel's scan that has found it is at its end. */
+/* The kernel's scan of the bus, which has found it, has ended. */
 await sleep(1000);
 await machine.removeDevice("two", { force: true });
 await sleep(500);

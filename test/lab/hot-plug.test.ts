@@ -1,4 +1,4 @@
-/* Devices that come to a running Linux guest, are replaced under load, and go again. */
+/* A running Linux guest gets new devices. They are replaced under load and removed again. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type KernelChoice, Linux } from "./linux.ts";
 import { LabProgram } from "./program.ts";

@@ -1,6 +1,6 @@
 /*
  * The initial RAM disk of the test guests: Debian's static busybox, guests/test/init and the modules that the kernel
- * does not have built in, in the order in which to load them. Kept in the cache under a hash of its bytes' sources.
+ * does not have built in, in the order in which to load them. The cache has it under a hash of what it is made of.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -20,7 +20,7 @@ const MODULES = [
 ];
 const DIRECTORIES = ["bin", "dev", "mnt", "proc", "root", "run", "sys", "tmp"];
 
-/** Debian's busybox-static, whichever busybox this machine has. */
+/** Debian's busybox-static, because this machine may have another busybox. */
 async function busybox(): Promise<Buffer> {
 	const scratch = await mkdtemp(join(tmpdir(), "busybox-"));
 	try {

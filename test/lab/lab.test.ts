@@ -1,6 +1,6 @@
 /*
- * The lab from outside: up, exec, down, what it does when it is killed, and that it leaves nothing behind. Each run has
- * a runtime directory of its own; the template in the cache is shared with the user's lab.
+ * The lab as its users see it: up, exec, down. When it is killed, it leaves nothing behind. Each run has a runtime directory
+ * of its own, and uses the template in the user's cache.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /*
- * Real Linux for tests: `tsvmm boot` in the lab with a stock or the minimal kernel, the test initrd and a shell script
- * for the guest to run. One `Linux` per test file; it brings the lab up and takes it down.
+ * Linux guests for tests: `tsvmm boot` in the lab, with a stock or the minimal kernel, the test initrd, and a shell script
+ * that the guest runs. Each test file has one `Linux`, which brings the lab up and down.
  *
  *     const linux = await Linux.up();                                     // beforeAll
  *     const { output } = await linux.check({ kernel: "minimal", script: "nproc", cpus: 4 });
@@ -48,9 +48,9 @@ export interface BootResult {
 	/** Of tsvmm: the console, lines ended by \n alone. */
 	stdout: string;
 	stderr: string;
-	/** What the script printed, as far as it came. */
+	/** What the script printed until its end or the guest's. */
 	output: string;
-	/** The script's exit status; undefined when it did not come to its end. */
+	/** The script's exit status; undefined when the script has not ended. */
 	scriptStatus: number | undefined;
 }
 
@@ -196,7 +196,7 @@ export class Linux {
 		return running;
 	}
 
-	/** Boots a guest to its end, however that is. */
+	/** Boots a guest and waits until it ends, in any way. */
 	async boot(options: BootOptions): Promise<BootResult> {
 		return await (await this.spawn(options)).ended();
 	}

@@ -1,5 +1,5 @@
 /*
- * The lab's lock, without a lab: it goes from one process to the next, and ends with the last.
+ * The lab's lock, without a lab. Processes hand it on, and it ends with the last of them.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
 /*
- * Networks of real Linux guests in the lab: a tap and passt side by side in one guest per kernel, 10 MiB by HTTP each
- * way over both; and what happens to either when tsvmm fails, ends or is killed.
+ * Networks of Linux guests in the lab. For each kernel a guest has a tap and passt side by side, and sends and receives
+ * 10 MiB by HTTP over both. Also what happens to them when tsvmm fails, ends or is killed.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ensureDemoImage } from "../../guests/images/demo.ts";

@@ -1,6 +1,6 @@
 /*
- * The programs of docs/examples and of the README, against the installed package, as printed. They run in the lab,
- * whatever this machine has: one needs a Linux guest.
+ * The programs of docs/examples and of the README, as printed, with the installed package. They always run in the lab,
+ * because one needs a Linux guest.
  */
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /*
- * A machine whose devices are replaced by new ones, which take over their state, while its guest writes to a disk and
- * reads it back: run in the lab by hot-plug.test.ts, with kernel, initrd and the guest's script as arguments. Prints
+ * A machine that replaces its devices by new ones with the same state, while its guest writes to a disk and reads it back.
+ * hot-plug.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's script. It prints
  * what it saw as JSON.
  */
 import { createHash } from "node:crypto";
@@ -16,7 +16,7 @@ import { ShellConsole } from "./shell-console.ts";
 
 const [kernel, initrd, script] = process.argv.slice(2) as [string, string, string];
 const BYTES = 2 << 20;
-/* Writes what differs from round to round, and reads it back past the page cache. */
+/* Writes other data in each round, and reads them back without the page cache. */
 const WORK = `
 wrong=0
 for round in 1 2 3; do
@@ -34,7 +34,7 @@ echo $wrong
 const shell = new ShellConsole();
 const disk = new MemoryDisk(BYTES);
 
-/** A way to the one disk: answers go to whom this way belongs to. */
+/** A back end of the one disk. Each device has its own, so that answers reach the device that has asked. */
 class Path implements BlockBackend {
 	readonly sizeBytes = BYTES;
 	readonly readOnly = false;
@@ -48,7 +48,7 @@ class Path implements BlockBackend {
 	start(complete: Parameters<BlockBackend["start"]>[0]): void {
 		this.#complete = complete;
 	}
-	/** Takes its time, so that requests are in flight. */
+	/** Answers late, so that requests are in flight when the device is replaced. */
 	submit(): void {
 		setTimeout(() => {
 			disk.start(this.#complete);

@@ -1,6 +1,6 @@
 /*
- * `tsvmm run` as a user types it: a container in a microVM, in the lab where this machine has no KVM of its own. One
- * lab for all runs, in a runtime directory of its own.
+ * `tsvmm run` as a user types it: a container in a microVM, in the lab where this machine has no KVM. All tests use one lab,
+ * which has a runtime directory of its own.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -131,7 +131,7 @@ describe("tsvmm run", () => {
 	});
 });
 
-/** Runs a program on the lab's side. */
+/** Runs a program in the lab. */
 function inLab(argv: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
 	const child = spawn(process.execPath, [program, "lab", "exec", "--", ...argv], { env, stdio: "pipe" });
 	let stdout = "";
@@ -149,7 +149,7 @@ function inLab(argv: string[]): Promise<{ status: number | null; stdout: string;
 test("run with an output that nobody reads hears signals all the same", async () => {
 	await run(["--net", "none"], ["true"]); /* prepares what takes writing */
 	const command = `${process.execPath} ${program} run -q --net none ${image} yes`;
-	/* The pipe's other end is open, and nobody ever reads from it. */
+	/* The pipe's other end is open, but nobody reads from it. */
 	const script = `cd /run; mkfifo full; exec 9<>full; ${command} >&9 & pid=$!; sleep 10; kill $pid; sleep 1; kill $pid; sleep 1; kill $pid; wait $pid; echo $? >&2`;
 	const { stderr } = await inLab(["bash", "-c", script]);
 	expect(stderr).toMatch(/^143$/m);

@@ -1,12 +1,12 @@
 /*
- * The serial console of a guest whose script reads commands (LOOP of guest-shell.ts), for programs that hold the machine
+ * The serial console of a guest whose script reads commands (LOOP of guest-shell.ts), for programs that make the machine
  * themselves.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";
 
 export class ShellConsole implements ConsoleBackend {
-	/** All that was shown. */
+	/** All output so far. */
 	text = "";
 	#events: ConsoleEvents | undefined;
 	#count = 0;
@@ -19,7 +19,7 @@ export class ShellConsole implements ConsoleBackend {
 		return true;
 	}
 	async close(): Promise<void> {
-		/* nothing was opened */
+		/* Nothing was opened. */
 	}
 
 	/** Waits until the console shows `what`. @throws Error after a minute */

@@ -1,6 +1,6 @@
 /*
- * vsock of a real Linux guest in the lab, by Firecracker's protocol on unix sockets: 64 MiB over 8 streams each way and
- * back, half-close, and connections that nobody takes. guests/test/vsock-echo.c is the guest's side; the host's side
+ * vsock of a Linux guest in the lab, by Firecracker's protocol on unix sockets: 64 MiB over 8 streams, from either side and
+ * back, half-close, and connections that nobody accepts. guests/test/vsock-echo.c is the guest's side. The host's side
  * runs in the lab, where the sockets are.
  */
 import { execFileSync } from "node:child_process";
@@ -45,7 +45,7 @@ async function host<T>(script: string, ...args: (string | number)[]): Promise<T>
 	return JSON.parse(String(stdout)) as T;
 }
 
-/** Connects to a port of the guest; says what came in answer before the end. */
+/** Connects to a port of the guest, and prints what it has received when the connection ends. */
 const CONNECT = `
 	const [uds, port] = process.argv.slice(1);
 	const socket = require("net").connect(uds);
@@ -55,8 +55,8 @@ const CONNECT = `
 `;
 
 /**
- * Sends BYTES over each of STREAMS connections to the guest, ends that half and wants the same bytes and their number
- * back. Every stream sends another stretch of the same random bytes.
+ * Sends BYTES over each of STREAMS connections to the guest and ends its half of each. The guest must send back the same
+ * bytes, and then their number. Each stream sends another part of the same random bytes.
  */
 const SEND = `
 	const [uds, port, streams, bytes] = process.argv.slice(1).map((arg, i) => (i === 0 ? arg : Number(arg)));
@@ -87,7 +87,7 @@ const SEND = `
 	Promise.all(Array.from({ length: streams }, (_, i) => stream(i))).then((all) => console.log(JSON.stringify(all)));
 `;
 
-/** Listens for STREAMS connections of the guest, sends back what comes until the guest ends its half, then its length. */
+/** Accepts STREAMS connections of the guest. Sends back what comes until the guest ends its half, and then its length. */
 const SERVE = `
 	const [uds, port, streams] = process.argv.slice(1);
 	const counts = [];

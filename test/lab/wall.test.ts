@@ -1,6 +1,6 @@
 /*
- * Which files of the host a lab sees, from the command line: what the command needs and what it is told to share, and
- * nothing else of the user's home directory.
+ * Which files of the host a lab sees, from the command line: those that the command needs and those of --share, and no
+ * others of the user's home directory.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -53,7 +53,7 @@ test("the home directory is not there; a file of it that is shared later is, and
 	rmSync(path);
 });
 
-test("the lab does not see the sockets on which supervisors take orders", async () => {
+test("the lab does not see the sockets on which supervisors listen", async () => {
 	expect(readdirSync(join(runtime, "lab"))).toContain("default");
 	expect(String((await lab.exec(["ls", join(runtime, "lab")])).stdout)).toBe("");
 });
