@@ -41,8 +41,8 @@ export function call(fd: number, name: IoctlName, argument: Uint8Array | number 
 }
 
 /**
- * KVM reads as many bytes as it knows the structure to have, whatever the buffer's size: from a saved state that was
- * cut short it would read on into other memory.
+ * KVM reads the structure's full size and does not know the buffer's. After a saved state that was cut short it would
+ * read other memory.
  *
  * @throws UsageError ERR_KVM_ARGUMENT
  */
@@ -53,8 +53,8 @@ export function mustHold(name: IoctlName, argument: Uint8Array, bytes: number): 
 }
 
 /**
- * A file descriptor of KVM's that is closed once, when this thread ends at the latest. Afterwards its number may be
- * another file's, another VM's even, so that nobody gets it any more.
+ * A file descriptor of KVM's that is closed once, when this thread ends at the latest. Later its number may belong to
+ * another file, even to another VM, so it is not given out any more.
  */
 export class KvmFd {
 	readonly #what: string;
@@ -72,7 +72,7 @@ export class KvmFd {
 		return this.#fd;
 	}
 
-	/** The number for the one who closes it; undefined when somebody has done so before. */
+	/** Takes the number to close it; undefined when it was taken before. */
 	take(): number | undefined {
 		const fd = this.#fd;
 		this.#fd = -1;

@@ -8,7 +8,7 @@ import { KVM_API_VERSION, KVM_CAP } from "./constants.ts";
 import { kvm_cpuid_entry2, kvm_cpuid2, kvm_msr_list } from "./structs.ts";
 import { Vm } from "./vm.ts";
 
-/** What the machine uses without asking again; all of it is in Linux 4.12 and newer on real VT-x and SVM. */
+/** Capabilities that every machine uses. Linux 4.12 and newer has all of them on real VT-x and SVM. */
 const REQUIRED: readonly (keyof typeof KVM_CAP)[] = [
 	"KVM_CAP_IRQCHIP",
 	"KVM_CAP_USER_MEMORY",
@@ -74,7 +74,7 @@ export class Kvm {
 	}
 
 	/**
-	 * Sees to it that a machine of `cpus` vCPUs can be built here, so that no ioctl half-way has to say so.
+	 * Checks that this host can build a machine with `cpus` vCPUs, before any ioctl fails half-way.
 	 *
 	 * @throws HostError ERR_KVM_CAPABILITY
 	 */
@@ -85,7 +85,7 @@ export class Kvm {
 				hint: "Use Linux 4.12 or newer on a processor with VT-x or SVM",
 			});
 		}
-		/* 0: a kernel that does not say. */
+		/* 0: the kernel does not report it. */
 		const most = this.checkExtension("KVM_CAP_MAX_VCPUS") || cpus;
 		if (most < cpus) {
 			throw new HostError("ERR_KVM_CAPABILITY", `Cannot give the machine ${cpus} vCPUs: this host allows ${most}`);

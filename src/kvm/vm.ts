@@ -115,7 +115,7 @@ export class Vm {
 
 	/**
 	 * KVM_GET_DIRTY_LOG of a slot with KVM_MEM_LOG_DIRTY_PAGES: a bit per page of 4 KiB that the guest has written since
-	 * the last call, least significant bit first. What devices write is not in it: whoever writes for them keeps track.
+	 * the last call, least significant bit first. Writes of devices are not in it: the caller has to track them.
 	 *
 	 * @param sizeBytes of the slot
 	 */
@@ -213,7 +213,7 @@ export class Vm {
 		call(this.fd, "KVM_SIGNAL_MSI", msi);
 	}
 
-	/** KVM_IOEVENTFD: assigns; `deassign` with the same values takes it back. */
+	/** KVM_IOEVENTFD: assigns. `deassign` with the same values removes it. */
 	ioeventfd(event: IoEventFd, deassign = false): void {
 		const argument = Buffer.alloc(kvm_ioeventfd.sizeof);
 		setU64(argument, kvm_ioeventfd.datamatch, event.datamatch ?? 0);
@@ -238,7 +238,7 @@ export class Vm {
 		this.#irqfd(fd, gsi, resampleFd === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE, resampleFd ?? 0);
 	}
 
-	/** Takes an irqfd back. */
+	/** Removes an irqfd. */
 	irqfdDeassign(fd: number, gsi: number): void {
 		this.#irqfd(fd, gsi, KVM_IRQFD_FLAG_DEASSIGN, 0);
 	}
@@ -271,7 +271,7 @@ export class Vm {
 		call(this.fd, "KVM_ENABLE_CAP", packEnableCap(capability, args));
 	}
 
-	/** As `close`, without holding up the JavaScript thread: KVM takes 20 ms and more to destroy a VM. */
+	/** As `close`, but does not block the JavaScript thread: KVM takes 20 ms and more to destroy a VM. */
 	async release(): Promise<void> {
 		const fd = this.#fd.take();
 		if (fd !== undefined) await closeOffThread(fd);

@@ -1,7 +1,7 @@
 /*
- * From host resources to a machine that is ready to start, top-down in boot order. Each step is named, and says by
- * `teardown` how it is undone; failure half-way and an orderly end take the same way back. Some steps take KVM
- * milliseconds: between them other machines of this process get their turn.
+ * From host resources to a machine that is ready to start, top-down in boot order. Each step is a function and
+ * registers in `teardown` how it is undone. A failed build and an orderly end use the same teardown. Some steps take
+ * KVM milliseconds, so other machines of this process run between them.
  *
  *     VM -> interrupt controllers -> RAM -> platform devices -> virtio devices -> kernel and tables -> vCPUs
  *
@@ -36,7 +36,7 @@ import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus } from "./vcpus.ts";
 
-/** What the wiring of one machine has in common. All of it lives until the teardown has run. */
+/** The parts of one machine that the steps share. They live until the teardown has run. */
 export interface Site {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
@@ -63,7 +63,7 @@ export interface Wired extends Site {
 	readonly cmdline: string;
 }
 
-/** What is wired: what the configuration says and what was acquired for it. */
+/** The input: the configuration and the resources that were acquired for it. */
 interface Parts {
 	readonly config: CompleteConfig;
 	readonly resources: Resources;
@@ -86,7 +86,7 @@ export async function build(
 	await attachRam(site.vm, parts);
 	const consoles = new ConsoleMux(resources.console, entry.enter);
 	const platform = attachPlatform(site, consoles.line("serial"));
-	/* What the guest printed last is written whatever ends the machine. */
+	/* The guest's last output is always written. */
 	teardown.add(() => platform.serial.flush());
 	const slots = attachVirtioDevices(site, platform.hotPlug, parts, consoles);
 	const { kernel, cmdline } = await loadKernel(site.memory, parts, slots);
@@ -95,7 +95,7 @@ export async function build(
 	return { ...site, platform, slots, cmdline };
 }
 
-/** The VM with what its exits lead to: the run loop, the buses and who listens. */
+/** The VM with the run loop, the buses and the observers. */
 function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown): Site {
 	const { kvm, ram } = resources;
 	const observers = new Observers();
@@ -197,12 +197,12 @@ async function createVcpus(
 	teardown.add(() => {
 		for (const vcpu of vcpus) vcpu.close();
 	});
-	/* Last in, first out: whatever happens, the vCPU threads end before anything that they use. */
+	/* Last in, first out: the vCPU threads always end before anything that they use. */
 	teardown.add(() => runLoop.stop());
 	teardown.add(() => threads.leaveGuest());
 }
 
-/** Where a vCPU that waits in an exit has stopped; undefined when KVM does not say. */
+/** The instruction pointer of a vCPU that waits in an exit; undefined when KVM does not give it. */
 function ripOf(vcpu: Vcpu | undefined): bigint | undefined {
 	try {
 		return vcpu?.getRegs().rip;

@@ -1,7 +1,7 @@
 /*
- * What a machine is made of, as data: the command line, a library user and a test all describe it so. Only the kernel
- * must be said; `completeConfig` fills in the rest and says what is wrong before anything on the host is touched. The
- * fields of virtio devices stand with their kinds (device-table.ts).
+ * A machine's configuration as data, for the command line, programs and tests. Only the kernel is required.
+ * `completeConfig` fills in the defaults and finds errors before anything on the host is touched. The fields of virtio
+ * devices are with their kinds (device-table.ts).
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { UsageError } from "../base/errors.ts";
@@ -12,8 +12,8 @@ import { DEVICE_KINDS, type DeviceFields } from "./device-table.ts";
 import { virtioSlot } from "./memory-map.ts";
 
 /**
- * Where the serial console goes: this process's stdin and stdout, a file, nowhere, or a console of one's own, which
- * belongs to the machine from then on. A console whose reader is slow makes the guest wait, and nothing else.
+ * Where the serial console goes: this process's stdin and stdout, a file, nowhere, or a console of your own, which the
+ * machine then owns. A console with a slow reader makes only the guest wait.
  */
 export type ConsoleConfig =
 	| { kind: "stdio" }
@@ -30,7 +30,9 @@ export const TRACE_KINDS = ["pio", "mmio", "exits", "queues", "interrupts"] as c
  */
 export type TraceKind = (typeof TRACE_KINDS)[number];
 
-/** What Machine.create takes. Backends, consoles and devices in it are the machine's to close, also when create fails. */
+/**
+ * The argument of Machine.create. The machine closes the backends, consoles and devices in it, also when create fails.
+ */
 export interface MachineConfig extends DeviceFields {
 	/** Path of an x86-64 kernel: an ELF vmlinux or a bzImage. */
 	kernel: string;
@@ -47,13 +49,15 @@ export interface MachineConfig extends DeviceFields {
 	/** What to trace; nothing when missing. */
 	trace?: readonly TraceKind[] | undefined;
 	/**
-	 * Listens to this machine from its start; nobody when missing. One with `access` sees accesses too that native code
-	 * answers otherwise, for the price of an exit each.
+	 * Observes this machine from its start; none when missing. An observer with `access` also sees accesses that native
+	 * code would answer, and each of them costs an exit.
 	 */
 	observer?: Observer | undefined;
-	/** Where this machine's diagnostics go and how many; warnings and errors on stderr when missing. */
+	/**
+	 * The log of this machine: where it is written, and from which level on. Warnings and errors on stderr when missing.
+	 */
 	log?: LogOptions | undefined;
-	/** Aborting makes `create` fail with the signal's reason, and stops a machine that was created. */
+	/** An abort makes `create` fail with the signal's reason, and stops a machine that was created. */
 	signal?: AbortSignal | undefined;
 }
 
@@ -69,7 +73,7 @@ export interface CompleteConfig extends Omit<MachineConfig, keyof DeviceFields> 
 
 export const MAX_CPUS = 32;
 export const MIN_MEMORY_MIB = 64;
-/** Largest RAM, in MiB. A host whose CPUs address less (CPUID leaf 0x80000008) refuses what they do not reach. */
+/** Largest RAM, in MiB. A host whose CPUs address less (CPUID leaf 0x80000008) has a lower limit. */
 export const MAX_MEMORY_MIB = 1024 * 1024;
 const DEFAULT_MEMORY_MIB = 256;
 
@@ -88,8 +92,8 @@ export function validateSize(cpus: number, memoryMiB: number): void {
 }
 
 /**
- * Checks everything that can be checked without the host, and fills in the defaults. The result is a copy: what the
- * caller does with `config` afterwards changes nothing.
+ * Checks all that can be checked without the host, and fills in the defaults. The result is a copy, so later changes of
+ * `config` have no effect.
  *
  * @throws UsageError naming the value and its range
  */

@@ -1,6 +1,6 @@
 /*
- * One console for several devices: the serial port and virtio-console write to the same, and one of them has its input.
- * Each has a line, which looks to it like a console of its own:
+ * One console for several devices: the serial port and virtio-console both write to it, and one of them gets its input.
+ * Each has a line, which is a ConsoleBackend:
  *
  *     Serial --------- line --+
  *                             +-- ConsoleMux -- ConsoleBackend
@@ -15,7 +15,7 @@ export class ConsoleMux {
 	readonly #lines: Line[] = [];
 
 	/**
-	 * @param console stays its owner's: lines do not close it
+	 * @param console lines do not close it: its owner does
 	 * @param enter the way into the machine that the lines belong to
 	 */
 	constructor(console: ConsoleBackend, enter: Enter) {

@@ -1,6 +1,6 @@
 /*
- * The virtio devices of a machine by id, each in a slot of the MMIO bus. Slots that are empty at the start can be filled
- * while the machine runs, and emptied again: the guest hears of it by ACPI (devices/hot-plug.ts).
+ * The virtio devices of a machine by id, each in a slot of the MMIO bus. Devices can be added to empty slots and
+ * removed while the machine runs. The guest is told by ACPI (devices/hot-plug.ts).
  */
 import { StateError, UsageError } from "../base/errors.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
@@ -12,9 +12,9 @@ import { validateId } from "./config.ts";
 import { VIRTIO_SLOTS, type VirtioSlot, virtioSlot } from "./memory-map.ts";
 import { VirtioAttachment } from "./virtio-attachment.ts";
 
-/** How `removeDevice` goes about it. */
+/** Options of `removeDevice`. */
 export interface RemoveOptions {
-	/** Does not wait for the driver: its requests are never answered. False when missing. */
+	/** True: does not wait for the driver, whose requests are never answered. False when missing. */
 	force?: boolean | undefined;
 	/** Aborting gives the device back to the guest; the call then fails with the signal's reason. */
 	signal?: AbortSignal | undefined;
@@ -24,7 +24,7 @@ interface Placed {
 	readonly device: VirtioDevice;
 	readonly index: number;
 	readonly attachment: VirtioAttachment;
-	/** Came while the machine ran: nobody else closes it. */
+	/** The device was added while the machine ran, and is closed here. */
 	readonly added: boolean;
 	leaving: boolean;
 }
@@ -35,7 +35,7 @@ export class DeviceSlots {
 	readonly #placed = new Map<string, Placed>();
 	/** Shadow words of slots that have had a device. */
 	readonly #words = new Map<number, number>();
-	/** What is in slots whose device was removed. */
+	/** Placeholders in slots whose device was removed. */
 	readonly #placeholders = new Map<number, MmioPlaceholder>();
 	#closed = false;
 
@@ -63,7 +63,7 @@ export class DeviceSlots {
 		return [...this.#placed.values()].map(({ attachment }) => attachment.slot);
 	}
 
-	/** Attaches a device that the guest will find at its start; it stays the caller's to close. */
+	/** Attaches a device that the guest finds at its start. The caller closes it. */
 	place(id: string, device: VirtioDevice): void {
 		this.#hotPlug.occupy(this.#attach(id, device, false).index);
 	}
@@ -82,7 +82,7 @@ export class DeviceSlots {
 	}
 
 	/**
-	 * Asks the guest to let go of a device and closes it once the driver has reset it.
+	 * Asks the guest to release a device, and closes it when the driver has reset it.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_DEVICE_LEAVING when that was asked before
 	 */
@@ -101,7 +101,7 @@ export class DeviceSlots {
 	}
 
 	/**
-	 * Puts another device in the place of one, with its state, and closes the old one.
+	 * Replaces a device by another one with its state, and closes the old one.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID; StateError ERR_DEVICE_LEAVING, ERR_STATE_UNSUPPORTED; SnapshotError ERR_STATE_MISMATCH and others when
 	 * the new device does not take the state. Then the old one goes on, and the new one is the caller's still
@@ -194,7 +194,10 @@ export class DeviceSlots {
 		return index;
 	}
 
-	/** Waits until the driver has let go. When `signal` aborts the device is back, and this throws its reason. */
+	/**
+	 * Waits until the driver has released the device. If `signal` aborts, the guest keeps the device, and this throws the
+	 * signal's reason.
+	 */
 	async #released(placed: Placed, signal: AbortSignal | undefined): Promise<void> {
 		const aborted = new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));
 		await Promise.race([placed.attachment.transport.released(), aborted]);

@@ -1,6 +1,6 @@
 /*
- * All devices of one machine as one: brought to a halt, saved, restored, and let run. What else a snapshot needs (RAM,
- * vCPUs, KVM's interrupt controllers, a file) is not here. The vCPUs are parked first and run last:
+ * Quiesces, saves, restores and resumes all devices of one machine. The other parts of a snapshot (RAM, vCPUs, KVM's
+ * interrupt controllers, a file) are not here. The vCPUs are parked first and run last:
  *
  *     threads.pause -> quiesce -> save ... a machine with the same devices, not started -> restore -> resume
  */
@@ -33,8 +33,8 @@ export function saveDevices({ platform, slots }: Parts): SavedState {
 }
 
 /**
- * Gives fresh devices the state of others; they wait for `resumeDevices`. A machine whose restore has failed is of no
- * use any more: some of its devices may be restored and others not.
+ * Gives fresh devices the state of others. They wait for `resumeDevices`. After a failed restore the machine is
+ * useless: some devices may be restored and others not.
  *
  * @throws SnapshotError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MISMATCH for another set of devices; StateError
  * ERR_STATE_BUSY, ERR_STATE_UNSUPPORTED

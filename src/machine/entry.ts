@@ -1,7 +1,7 @@
 /*
- * The way into a machine and the way out of it. Whatever happens on the host (a file descriptor is ready, a request is
- * done, a byte was typed) enters by `enter`, so that what a device or a backend throws ends this machine in order and
- * nothing else. The first cause of the end wins; after it nothing enters any more.
+ * The way into a machine, and its end. Every event of the host (a descriptor is ready, a request is done, a byte was
+ * typed) enters by `enter`. So an error of a device or a backend ends only this machine, in order. The first cause of
+ * the end wins. After it nothing enters.
  */
 import { inspect } from "node:util";
 import type { Enter } from "../base/enter.ts";
@@ -9,9 +9,9 @@ import { Logger } from "../base/log.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
 export class Entry {
-	/** Made once, handed to all that calls back. */
+	/** Made once, and passed to all code with callbacks. */
 	readonly enter: Enter;
-	/** What is logged while something of this machine runs goes here. */
+	/** The log for messages of this machine's code. */
 	readonly logger: Logger;
 	/** Called when the guest's kernel is seen to panic, which it may survive for a while. */
 	onPanic: ((why: string | undefined) => void) | undefined;
@@ -49,7 +49,7 @@ export class Entry {
 		}
 	}
 
-	/** Something of the machine threw: it is logged and the machine ends. */
+	/** Code of the machine has thrown: logs the error and ends the machine. */
 	failed(name: string, error: unknown): void {
 		const message = error instanceof Error ? error.message : inspect(error);
 		const stack = error instanceof Error ? error.stack : undefined;

@@ -1,5 +1,5 @@
 /*
- * What a machine tells whoever listens: a typed `on`, `off` and `once`.
+ * The events of a machine: a typed `on`, `off` and `once`.
  */
 import { EventEmitter } from "node:events";
 import type { ShutdownReason } from "./shutdown-reason.ts";
@@ -38,7 +38,7 @@ export class MachineEmitter {
 		this.#emitter.off(event, listener as (...args: unknown[]) => void);
 	}
 
-	/** Calls each listener by `call`, which takes care of what it throws. */
+	/** Calls each listener by `call`, which handles its errors. */
 	emit<E extends MachineEventName>(event: E, call: (run: () => void) => void, ...args: MachineEvents[E]): void {
 		for (const listener of this.#emitter.rawListeners(event)) call(() => listener.apply(undefined, args));
 	}

@@ -1,10 +1,10 @@
 /*
- * Machine: what a user of tsvmm holds. `create` acquires what it needs of the host and wires it, and leaves no trace
- * when a step fails; `start` lets the vCPUs run; `ended` says how it ended, once all of it is torn down again.
+ * Machine, the main class of tsvmm. `create` acquires the host's resources and wires them. If a step fails, nothing is
+ * left. `start` lets the vCPUs run. `ended` says how the machine ended, when all is released.
  *
  *     create -> created -- start --> running <-- pause, resume --> paused      any of them -- stop, the guest --> ended
  *
- * Everything that a caller gave to it (backends, consoles, devices) is the machine's: it closes them at its end.
+ * The machine owns the backends, consoles and devices that the caller gave, and closes them at its end.
  */
 import { UnixVsock } from "../backends/unix-vsock.ts";
 import type { Enter } from "../base/enter.ts";
@@ -22,7 +22,7 @@ import { MachineEmitter, type MachineEventName, type MachineEvents, type Machine
 import { acquire, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
 
-/** Where a machine is in its life. */
+/** The state of a machine. */
 export type MachineState = "created" | "running" | "paused" | "ended";
 
 /**
@@ -43,8 +43,8 @@ export class Machine {
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
 	/**
-	 * The way into this machine, for callbacks of backends and devices of one's own: what `run` throws is logged and ends
-	 * the machine; nothing runs after the end.
+	 * The way into this machine, for callbacks of your own backends and devices. An error of `run` is logged and ends the
+	 * machine. After the end nothing runs.
 	 */
 	readonly enter: Enter;
 	readonly #wired: Wired;
@@ -55,11 +55,12 @@ export class Machine {
 	#told = false;
 
 	/**
-	 * Builds a machine; nothing runs yet. It holds host resources until it has ended: `stop` it, or use `await using`.
+	 * Builds a machine. Nothing runs yet. It holds resources of the host until it has ended: call `stop`, or use `await
+	 * using`.
 	 *
-	 * @throws UsageError for a configuration that cannot be, HostError for what the host lacks, ImageError for the kernel,
-	 * TsvmmError ERR_DEVICE_FAILED for a device or backend that fails at once, the reason of `config.signal` when that is
-	 * aborted. Then nothing is left, and what `config` gave is closed.
+	 * @throws UsageError for an invalid configuration, HostError when the host lacks something, ImageError for the
+	 *   kernel, TsvmmError ERR_DEVICE_FAILED for a device or backend that fails at once, the reason of `config.signal`
+	 *   when that is aborted. Then nothing is left, and the objects in `config` are closed.
 	 */
 	static async create(config: MachineConfig): Promise<Machine> {
 		const teardown = new Teardown();
@@ -106,7 +107,7 @@ export class Machine {
 		});
 	}
 
-	/** Where the machine is in its life. */
+	/** The state of the machine. */
 	get state(): MachineState {
 		if (this.#entry.ended !== undefined) return "ended";
 		if (!this.#started) return "created";
@@ -128,8 +129,9 @@ export class Machine {
 	}
 
 	/**
-	 * Stops all vCPUs between two instructions of the guest; resolves when the last has stopped, or at `resume` or the
-	 * machine's end if those come first. Devices still finish what is in flight. Before `start` it holds the vCPUs back.
+	 * Stops all vCPUs between two instructions of the guest. Resolves when the last has stopped, or at `resume` or the
+	 * machine's end if those come first. Devices still finish requests in flight. Before `start` it keeps the vCPUs from
+	 * running.
 	 *
 	 * @throws StateError ERR_MACHINE_STATE when the machine has ended
 	 */
@@ -142,7 +144,7 @@ export class Machine {
 	}
 
 	/**
-	 * Lets paused vCPUs run on; the guest's watchdogs are told that time has passed. Without `pause` it does nothing.
+	 * Lets paused vCPUs run on, and tells the guest's watchdogs that time has passed. Without `pause` it does nothing.
 	 *
 	 * @throws StateError ERR_MACHINE_STATE when the machine has ended
 	 * @throws HostError ERR_VCPU_THREAD when the host refuses a thread that `start` had left to it
@@ -154,7 +156,7 @@ export class Machine {
 		this.#told = false;
 	}
 
-	/** Ends the machine as the host's own wish, at any time; resolves as `ended` does. */
+	/** Ends the machine, at any time. Resolves as `ended` does. */
 	stop(): Promise<ShutdownReason> {
 		this.#entry.end({ reason: "stopped" });
 		return this.ended;
@@ -190,8 +192,8 @@ export class Machine {
 	}
 
 	/**
-	 * Adds a virtio device to the machine, which owns it from then on. A guest with ACPI and its driver finds it within
-	 * moments, before the start as well; one without never does.
+	 * Adds a virtio device to the machine, which then owns it. A guest with ACPI and the device's driver finds it at
+	 * once, also when it is added before the start. A guest without ACPI never finds it.
 	 *
 	 * @param id its name on this machine, 1 to 64 letters, digits and . _ : -
 	 * @throws UsageError ERR_CONFIG_ID for an id that is taken or no plain name, ERR_TOO_MANY_DEVICES when no slot is left;
@@ -203,8 +205,8 @@ export class Machine {
 	}
 
 	/**
-	 * Tells the guest that a device goes, waits until its driver has let go of it, and closes it; or until the machine's
-	 * end. Linux hears of it but does not unbind a virtio-mmio driver by itself: something in the guest has to
+	 * Tells the guest that a device is removed, waits until its driver has released it or the machine has ended, and
+	 * closes it. Linux is told but does not unbind a virtio-mmio driver: a program in the guest has to
 	 * (docs/limitations.md).
 	 *
 	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_DEVICE_LEAVING when that was asked before,
@@ -216,9 +218,9 @@ export class Machine {
 	}
 
 	/**
-	 * Puts another device of the same kind in the place of one: requests in flight are answered first, then the new device
-	 * takes over the state of the old one, which is closed. The guest goes on; what cannot move it is told: vsock's streams
-	 * are reset, a network's link goes down for 100 ms. The machine owns the new device.
+	 * Replaces a device by another one of the same kind. Requests in flight are answered first. Then the new device gets
+	 * the state of the old one, which is closed. The guest runs on, and is told what cannot move: vsock's streams are
+	 * reset, and a network's link goes down for 100 ms. The machine owns the new device.
 	 *
 	 * @throws UsageError ERR_DEVICE_ID when there is none, StateError ERR_STATE_UNSUPPORTED for a device that cannot be
 	 * saved, ERR_DEVICE_LEAVING for one that is being removed, ERR_MACHINE_STATE when the machine has ended; SnapshotError when the new device does not take the old one's
@@ -230,16 +232,18 @@ export class Machine {
 	}
 
 	/**
-	 * Lets `observer` see what this machine does from now on. What native code answers by itself stays invisible; an
-	 * observer in the configuration sees that too.
+	 * Adds an observer of this machine. It does not see accesses that native code answers. An observer in the
+	 * configuration sees them, too.
 	 *
-	 * @returns takes the observer away again
+	 * @returns removes the observer
 	 */
 	observe(observer: Observer): () => void {
 		return this.#wired.observers.attach(observer);
 	}
 
-	/** Calls `listener` whenever `event` happens. What it throws is logged and ends the machine. Returns the machine. */
+	/**
+	 * Calls `listener` when `event` happens. An error that it throws is logged and ends the machine. Returns the machine.
+	 */
 	on<E extends MachineEventName>(event: E, listener: MachineListener<E>): this {
 		this.#emitter.on(event, listener);
 		return this;
@@ -251,7 +255,7 @@ export class Machine {
 		return this;
 	}
 
-	/** Takes a listener back. */
+	/** Removes a listener. */
 	off<E extends MachineEventName>(event: E, listener: MachineListener<E>): this {
 		this.#emitter.off(event, listener);
 		return this;
@@ -267,7 +271,7 @@ export class Machine {
 		throw new StateError("ERR_MACHINE_STATE", `Cannot ${what} the machine: it has ended (${describeShutdown(end)})`);
 	}
 
-	/** vCPUs of which only some run are no machine. */
+	/** A machine of which only some vCPUs run must end. */
 	#orEnd(step: () => void): void {
 		try {
 			step();
@@ -278,7 +282,7 @@ export class Machine {
 	}
 }
 
-/** Releases everything; what fails is told with how the machine ended. */
+/** Releases everything. Failures are added to the shutdown reason. */
 async function tearDown(teardown: Teardown, how: ShutdownReason): Promise<ShutdownReason> {
 	try {
 		await teardown.run();

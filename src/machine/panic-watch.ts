@@ -1,6 +1,6 @@
 /*
- * How a panic is told from an ordinary reset with kernels that have no pvpanic driver: by the line that the kernel prints
- * on the serial console.
+ * Recognizes a panic of a kernel without pvpanic driver by its line on the serial console. Otherwise it looks like a
+ * reset.
  */
 import { printable } from "../base/printable.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
@@ -16,7 +16,7 @@ export class PanicWatch implements Stateful {
 	/** Why the kernel panicked, once it has: printable text. */
 	detail: string | undefined;
 
-	/** @param onPanic is told why, once */
+	/** @param onPanic called once, with the reason */
 	constructor(onPanic: (why: string) => void = () => undefined) {
 		this.#onPanic = onPanic;
 	}

@@ -1,6 +1,6 @@
 /*
- * The devices of the PC platform that the kernel expects to be there: serial port, keyboard controller (reset), clock,
- * ACPI power registers, an empty PCI bus, pvpanic. Interrupt controllers and timer are in the kernel (KVM).
+ * The devices of the PC platform that a kernel expects: serial port, keyboard controller (reset), clock, ACPI power
+ * registers, an empty PCI bus, pvpanic. KVM has the interrupt controllers and the timer.
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import type { BusDevice } from "../base/bus.ts";
@@ -27,9 +27,9 @@ import { PanicWatch } from "./panic-watch.ts";
 
 const COM1_LSR = COM1_PORT + 5;
 
-/** Those devices of the platform that the machine has to do with later. */
+/** The devices of the platform that the machine uses later. */
 export interface Platform {
-	/** The end has it flushed first. */
+	/** It is flushed before the machine ends. */
 	readonly serial: Serial;
 	readonly hotPlug: HotPlug;
 	/** All that has state, by name. */
@@ -70,7 +70,7 @@ export function attachPlatform(
 		writable: () => threads.setConsoleFull(false),
 		resized: () => undefined,
 	});
-	/* A kernel that panicked resets the machine; what it wrote before says which of the two it was. */
+	/* A kernel that panicked resets the machine. Its earlier output tells a panic from a reset. */
 	const stop = (reason: "power-off" | "reset") => {
 		serial.flush();
 		entry.end(panic.detail === undefined ? { reason } : { reason: "panic", detail: panic.detail });

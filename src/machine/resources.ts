@@ -1,7 +1,7 @@
 /*
- * What a machine needs of the host: descriptors of KVM, memory, disks, networks and sockets, and the processes behind
- * them. Nothing here knows of a guest. `acquire` opens them all; `build` (builder.ts) wires what it is given and opens
- * nothing but eventfds, so that it can run confined.
+ * A machine's resources of the host: descriptors of KVM, memory, disks, networks and sockets, and the processes behind
+ * them. `acquire` opens all of them and knows no guest. `build` (builder.ts) wires them and opens only eventfds, so it
+ * can run confined.
  */
 import { FileConsole, NullConsole, StdioConsole } from "../backends/console.ts";
 import type { ConsoleBackend } from "../backends/contract.ts";
@@ -60,14 +60,14 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	return { kvm, ram, kernel, initrd, console, backends };
 }
 
-/** Sees to it that what the caller gave to the machine is closed with it, even when nothing else was acquired. */
+/** Registers the caller's objects to be closed with the machine, even when nothing else was acquired. */
 export function takeOver(config: MachineConfig, teardown: Teardown): void {
 	if (config.console?.kind === "own") teardown.owns(config.console.console);
 	for (const kind of DEVICE_KINDS) for (const part of kind.given?.(config) ?? []) teardown.owns(part);
 }
 
 /**
- * Sees to it that the host's CPU can address all of the RAM.
+ * Checks that the host's CPU can address all of the RAM.
  *
  * @param addressBits its MAXPHYADDR
  * @throws HostError ERR_RAM_REACH

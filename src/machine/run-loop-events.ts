@@ -1,6 +1,6 @@
 /*
- * What the native run loop tells a machine, and who answers. Each call enters the machine from a native thread's wake-up:
- * what a device throws there ends this machine, and what it logs goes to this machine's log.
+ * Connects the native run loop's events to the machine's parts. Each event enters the machine. So an error of a device
+ * ends this machine, and its messages go to this machine's log.
  *
  *     RunLoop -- onExit ---> ExitHandler -> Bus -> device     and VcpuThreads: does the vCPU run on?
  *             -- onPosted -> Bus -> device
@@ -14,13 +14,13 @@ import type { Entry } from "./entry.ts";
 import type { ExitHandler } from "./vcpu-exit.ts";
 import type { VcpuThreads } from "./vcpu-threads.ts";
 
-/** Who answers. */
+/** The parts that answer. */
 export interface RunLoopParts {
 	readonly pio: Bus;
 	readonly mmio: Bus;
 	readonly entry: Entry;
 	readonly exits: ExitHandler;
-	/** The run loop's threads, which are made after it. */
+	/** The vCPU threads, which are made after the run loop. */
 	threads(): VcpuThreads;
 }
 
@@ -49,7 +49,7 @@ export function runLoopEvents({ pio, mmio, entry, exits, threads }: RunLoopParts
 			if (!runsOn) threads().stays(index);
 			return runsOn;
 		},
-		/* Also after the end: what the guest printed before it is still to come. */
+		/* Also after the end, because output that the guest printed before it may still come. */
 		onPosted: (address, size, value, isPort) => {
 			const before = Logger.swap(entry.logger);
 			try {

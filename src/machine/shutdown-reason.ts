@@ -4,8 +4,8 @@
 import { GuestError, TsvmmError } from "../base/errors.ts";
 
 /**
- * What ended the machine. "stopped" is the host's own wish (`machine.stop()`, a signal); "device-failed" a device that
- * threw, which is a defect of tsvmm and not the guest's doing; "start-failed" a host that refused a vCPU its thread.
+ * What ended the machine. "stopped": the host did (`machine.stop()`, a signal). "device-failed": a device has thrown,
+ * which is a defect of tsvmm and not the guest's fault. "start-failed": the host refused a thread for a vCPU.
  */
 export type ShutdownCause =
 	| "power-off"
@@ -17,7 +17,7 @@ export type ShutdownCause =
 	| "start-failed"
 	| "stopped";
 
-/** How a machine ended: an end is data, not an error. `shutdownError` makes one of it where one is wanted. */
+/** How a machine ended. An end is data and not an error. `shutdownError` makes an error of it. */
 export interface ShutdownReason {
 	/** What ended it. */
 	readonly reason: ShutdownCause;
@@ -40,7 +40,10 @@ export function describeShutdown({ reason, detail }: ShutdownReason): string {
 	return detail === undefined ? words[reason] : `${words[reason]}: ${detail}`;
 }
 
-/** The error for an end that is no orderly one; undefined for power-off, reset, stop and what `start` has thrown. */
+/**
+ * The error for an end that was not in order. Undefined for power-off, reset, stop, and a failure that `start` has
+ * thrown.
+ */
 export function shutdownError(end: ShutdownReason): TsvmmError | undefined {
 	if (end.reason === "device-failed") return new TsvmmError("ERR_DEVICE_FAILED", describeShutdown(end));
 	const code = { panic: "ERR_GUEST_PANIC", "triple-fault": "ERR_GUEST_TRIPLE_FAULT", "kvm-error": "ERR_GUEST_KVM" };

@@ -1,11 +1,11 @@
 /*
- * `--trace`: what passes between guest and machine, one line each in the machine's log.
+ * `--trace` prints the events between guest and machine, one per line, in the machine's log.
  */
 import type { Logger } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import type { TraceKind } from "./config.ts";
 
-/** An observer that prints what is wanted. */
+/** An observer that prints the events of `kinds`. */
 export function traceObserver(kinds: readonly TraceKind[], logger: Logger): Observer {
 	const line = (text: string) => logger.line(`trace: ${text}`);
 	const observer: Observer = {};

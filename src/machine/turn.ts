@@ -2,7 +2,7 @@
  * The end of a turn of the event loop.
  */
 
-/** Resolves when everything else that is ready has had its turn. */
+/** Resolves after all other events that are ready. */
 export function turn(): Promise<void> {
 	return new Promise((resolve) => {
 		setImmediate(resolve);

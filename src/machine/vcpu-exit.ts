@@ -1,7 +1,6 @@
 /*
- * What a vCPU exit means: the point where the native run loop comes back to TypeScript. Port and MMIO accesses go to
- * their bus, everything else ends the machine. kvm_run is read and written in place (KVM api.rst §5); the vCPU waits
- * until `handle` returns, or
+ * Handles a vCPU's exits, which come from the native run loop. Port and MMIO accesses go to their bus, everything else
+ * ends the machine. kvm_run is read and written in place (KVM api.rst §5); the vCPU waits until `handle` returns, or
  * until the promise that it gives resolves.
  */
 import type { Bus } from "../base/bus.ts";
@@ -30,13 +29,13 @@ import {
 } from "../kvm/structs.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
-/** What exits lead to. */
+/** The parts that exits reach. */
 export interface ExitOptions {
 	readonly pio: Bus;
 	readonly mmio: Bus;
 	/** Ends the machine. */
 	readonly end: (end: ShutdownReason) => void;
-	/** Where a vCPU stands, for messages; undefined when nobody knows. */
+	/** The instruction pointer of a vCPU, for messages; undefined when it is unknown. */
 	readonly ripOf?: (vcpu: number) => bigint | undefined;
 	/** Nobody when missing. */
 	readonly observers?: Observers;
@@ -58,8 +57,8 @@ export class ExitHandler {
 	}
 
 	/**
-	 * Handles the exit that vCPU `index` waits in. False: the machine is ending and the vCPU stays where it is. A promise:
-	 * the vCPU stays until it resolves, and then runs on.
+	 * Handles the exit of vCPU `index`. False: the machine ends, and the vCPU stays in its exit. A promise: the vCPU
+	 * stays until it resolves, and then runs on.
 	 */
 	handle(index: number, run: DataView): boolean | Promise<void> {
 		const reason = run.getUint32(kvm_run.exit_reason, true);

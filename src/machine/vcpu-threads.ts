@@ -1,5 +1,5 @@
 /*
- * All vCPUs of a machine, as one: they start, pause and run on together.
+ * All vCPUs of a machine: they start, pause and resume together.
  *
  *     created -- start --> running -- pause --> kicked, each exits with KVM_EXIT_INTR, is parked -- resume --> running
  *
@@ -9,7 +9,7 @@
  * takes its time (a device reset with requests in flight) stays in its exit until then, and `pause` waits for it.
  *
  * While the console is full, posted writes and exits wait in the run loop. A pause and the end do not wait for its
- * reader: they let through what there is, which is no more than the posted ring and one exit per vCPU.
+ * reader. They deliver the waiting events: at most the posted ring and one exit per vCPU.
  */
 import { errnoName, HostError, IoctlError, TsvmmError } from "../base/errors.ts";
 import type { RunLoop } from "../host/run-loop.ts";
@@ -67,7 +67,7 @@ export class VcpuThreads {
 	}
 
 	/**
-	 * Lets the vCPUs run on; the guest's watchdogs are told that time has passed.
+	 * Lets the vCPUs run on, and tells the guest's watchdogs that time has passed.
 	 *
 	 * @throws HostError ERR_VCPU_THREAD, IoctlError
 	 */
@@ -84,13 +84,13 @@ export class VcpuThreads {
 		}
 	}
 
-	/** The guest's accesses wait from now on, or no longer: its console has no room. */
+	/** Makes the guest's accesses wait while its console has no room, or lets them go on. */
 	setConsoleFull(full: boolean): void {
 		this.#consoleFull = full;
 		this.#holdOrRelease();
 	}
 
-	/** Whoever waits for `pause` need not wait any more. */
+	/** Ends the wait of `pause`. */
 	release(): void {
 		this.#pausing?.resolve();
 		this.#pausing = undefined;
@@ -118,8 +118,8 @@ export class VcpuThreads {
 	}
 
 	/**
-	 * Brings all vCPUs out of the guest for good, so that ending their threads keeps nobody waiting: a thread that spins
-	 * takes its time to be scheduled. Resolves after OUT_MS at the latest.
+	 * Brings all vCPUs out of the guest for good, so that the later join of their threads does not block. A spinning
+	 * thread may not be scheduled at once. Resolves after OUT_MS at the latest.
 	 */
 	async leaveGuest(): Promise<void> {
 		this.#leaving = true;

@@ -1,7 +1,7 @@
 /*
  * One virtio device on the machine: its transport on the MMIO bus, an ioeventfd per queue (a notification stops no
- * vCPU), an irqfd for its interrupt, and the two hot registers handed to the native run loop. Owns those file
- * descriptors; the device is closed by whoever made it, after them.
+ * vCPU), an irqfd for its interrupt, and the two hot registers handed to the native run loop. It owns those file
+ * descriptors. It does not own the device, which is closed later.
  */
 import type { Bus } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -14,15 +14,15 @@ import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioTransport } from "../virtio/mmio.ts";
 import type { VirtioSlot } from "./memory-map.ts";
 
-/** What a device is attached to. */
+/** The parts of the machine that a device is attached to. */
 export interface AttachmentPoint {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
 	readonly mmio: Bus;
 	readonly runLoop: RunLoop;
-	/** The machine's way in for what happens on the host. */
+	/** The way into the machine for events of the host. */
 	readonly enter?: Enter;
-	/** Who listens to this machine. */
+	/** The machine's observers. */
 	readonly observers?: Observers;
 	/** No register is answered by native code, so that observers see every access; false when missing. */
 	readonly observed?: boolean;

@@ -119,7 +119,7 @@ const HEADER = SCRATCH.subarray(0, REQUEST_HEADER_BYTES);
 export class BlockRequest {
 	/** The chain's head index, which is the backend's token. */
 	readonly head: number;
-	/** What is read or written, in the backend's hands until it answers. */
+	/** The bytes to read or write. The backend uses them until it answers. */
 	readonly data = new Segments();
 	/** Undefined while the slot is free. */
 	chain: Chain | undefined;

@@ -3,8 +3,8 @@
  *
  *     chain   readable: type u32, reserved u32, sector u64, data to write | writable: data read, status u8
  *
- * Headers may be cut over descriptors in any way; the status is the last writable byte. Requests go to the backend
- * under their head index as token, one `submit` per batch, and come back in any order; completions are staged and
+ * Headers may be split over descriptors in any way. The status is the last writable byte. Requests go to the backend
+ * with their head index as token, and one `submit` per batch. They complete in any order. Completions are collected and
  * published once per batch.
  *
  * Reset with requests in flight: the backend may use their buffers until it has answered, so the reset is complete only
@@ -52,7 +52,7 @@ import type { Chain, Virtqueue } from "./queue.ts";
 
 export const VIRTIO_ID_BLOCK = 2;
 
-/** What a block device is called, and how large its queue is. */
+/** The names of a block device, and the size of its queue. */
 export interface BlockDeviceOptions {
 	/** For logs and traces; "virtio-blk0". */
 	name?: string;
@@ -70,7 +70,7 @@ export class BlockDevice implements VirtioDevice {
 	readonly queueSizes: readonly number[];
 	readonly config: Uint8Array;
 	#backend: BlockBackend;
-	/** Takes the backend's place once no request is in flight; none begins meanwhile. */
+	/** The next backend. It replaces the current one when no request is in flight, and none begins meanwhile. */
 	#next: { backend: BlockBackend; done: () => void } | undefined;
 	readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
 	#capacitySectors = 0;
@@ -84,7 +84,7 @@ export class BlockDevice implements VirtioDevice {
 	#configChanged: Activation["configChanged"] | undefined;
 	#features = 0n;
 	#closed = false;
-	/** Something was queued at the backend since its last `submit`. */
+	/** The backend has queued requests since its last `submit`. */
 	#queued = false;
 	/** Who waits in `quiesce`. */
 	#onIdle: (() => void) | undefined;
@@ -113,13 +113,11 @@ export class BlockDevice implements VirtioDevice {
 	}
 
 	/**
-	 * Puts another disk in the place of this one, as a changed medium: requests in flight are answered by the old
-	 * backend, later ones by the new, and the driver is told of the capacity. The device owns the new backend from then
-	 * on. Resolves when the old one is closed.
+	 * Replaces the disk, as a changed medium. The old backend answers requests in flight, the new one later requests, and
+	 * the driver is told the new capacity. The device then owns the new backend. Resolves when the old one is closed.
 	 *
-	 * @throws UsageError ERR_DISK_REPLACE for a backend that the driver may not write to while it may to this device (it
-	 * learns that only at its start), while another replacement is under way, or after the end; then the backend stays
-	 * the caller's
+	 * @throws UsageError ERR_DISK_REPLACE for a read-only backend of a writable device (the driver reads that only at its
+	 *   start), during another replacement, or after the end; then the caller keeps the backend
 	 */
 	async replaceBackend(backend: BlockBackend): Promise<void> {
 		if (this.#closed) throw refusal(this.name, "the machine has ended");
@@ -178,7 +176,7 @@ export class BlockDevice implements VirtioDevice {
 		}
 	}
 
-	/** What the driver relies on; data and position are the backend's and the queue's. */
+	/** The properties that the driver relies on. The backend has the data, the queue its position. */
 	save(): SavedState {
 		return { version: 1, capacitySectors: this.#capacitySectors, readOnly: this.#readOnly };
 	}
@@ -334,7 +332,7 @@ export class BlockDevice implements VirtioDevice {
 		return false;
 	}
 
-	/** The backend's answer: to a request in flight, or to one that a reset has overtaken. */
+	/** The backend's answer, to a request in flight or to one from before a reset. */
 	#complete(token: number, result: BlockResult): void {
 		const request = this.#requests[token];
 		if (request?.chain === undefined) return;
@@ -359,7 +357,7 @@ export class BlockDevice implements VirtioDevice {
 		onIdle();
 	}
 
-	/** Starts what is left of a request that has gone well so far; false when nothing is. */
+	/** Starts the rest of a request that has succeeded so far; false when nothing is left. */
 	#continue(request: BlockRequest): boolean {
 		if (this.#nextRange(request)) return true;
 		if (!request.flushAfter) return false;

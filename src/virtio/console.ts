@@ -1,7 +1,7 @@
 /*
  * The console device (virtio 1.2 §5.3) with one port, hvc0 in Linux: queue 0 takes input to the guest, queue 1 output
- * from it. Input that the guest has no buffers for waits here, and above a limit at the backend; output that the
- * backend has no room for waits in its queue.
+ * from it. Input waits here until the guest has buffers, and above a limit at the backend. Output waits in its queue
+ * until the backend has room.
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
@@ -24,9 +24,9 @@ const RECEIVEQ = 0;
 const TRANSMITQ = 1;
 /** Input kept for the guest before the backend is asked to wait, in bytes. */
 const MAX_INPUT_BYTES = 64 * 1024;
-/** Most input that a saved state can hold: a backend may give more at once than it is asked to keep to. */
+/** The most input in a saved state. A backend may give more at once than the limit. */
 const MAX_SAVED_INPUT_BYTES = 1 << 24;
-/** Emergency writes taken while the backend is full, in bytes; what follows is lost. */
+/** The most bytes of emergency writes while the backend is full. Later ones are lost. */
 const MAX_EMERGENCY_BYTES = 4096;
 /** Most bytes taken of one buffer; the rest of a longer one, which no real driver sends, is dropped. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
@@ -38,7 +38,7 @@ export class ConsoleDevice implements VirtioDevice {
 	readonly features: bigint;
 	readonly queueSizes = [64, 64];
 	readonly config = new Uint8Array(CONFIG_BYTES);
-	/** For emergency writes: a kernel prints before it has looked at any device. */
+	/** For emergency writes: a kernel prints before it probes any device. */
 	readonly earlyConfig = true;
 	readonly #backend: ConsoleBackend;
 	#receiveq: Virtqueue | undefined;

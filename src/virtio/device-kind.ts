@@ -13,14 +13,16 @@ import type { ConsoleBackend } from "../backends/contract.ts";
 import type { Enter } from "../base/enter.ts";
 import type { VirtioDevice } from "./device.ts";
 
-/** What the machine closes at its end. A second call does nothing. */
+/** An object that the machine closes at its end. A second call does nothing. */
 export interface Closeable {
 	close(): void | Promise<void>;
 }
 
 /** A kind of device; `Fields` are its optional fields of MachineConfig. */
 export interface DeviceKind<Fields> {
-	/** What the caller gave in these fields. The machine closes it, also when it refuses the configuration. */
+	/**
+	 * The objects that the caller gave in these fields. The machine closes them, also when it refuses the configuration.
+	 */
 	given?(fields: Fields): readonly Closeable[];
 	/**
 	 * The devices that the fields ask for, in the order in which the guest finds them. The plans are copies: what the
@@ -47,7 +49,7 @@ export interface DevicePlan<Backend extends Closeable | undefined = Closeable | 
 export interface OpenOptions {
 	/** The way into the machine. */
 	readonly enter: Enter;
-	/** Aborted when the caller does not want the machine any more. */
+	/** Aborted when the caller gives up the machine. */
 	readonly signal: AbortSignal | undefined;
 }
 

@@ -108,7 +108,7 @@ export class MmioTransport extends Transport implements BusDevice {
 	#writeQueue(offset: number, value: number): void {
 		const setup = this.state.setups[this.state.queueSel];
 		const isReady = offset === VIRTIO_MMIO.QueueReady;
-		if (isReady && value === 0 && !setup?.ready) return; /* Linux says so when it removes a queue after reset */
+		if (isReady && value === 0 && !setup?.ready) return; /* Linux writes it when it removes a queue after reset */
 		const open = (this.state.status & (FEATURES_OK | DRIVER_OK)) === FEATURES_OK;
 		if (setup === undefined || !open || (setup.ready && !isReady)) {
 			this.ignored(`a write of 0x${value.toString(16)} at 0x${offset.toString(16)} in this state`);
@@ -141,8 +141,8 @@ export class MmioTransport extends Transport implements BusDevice {
 }
 
 /**
- * A slot whose device was removed shows a placeholder (virtio 1.2 §4.2.2, DeviceID). A driver that is unbound reads
- * Status and QueueReady once more after the reset, and finds 0.
+ * The registers of a slot whose device was removed (virtio 1.2 §4.2.2, DeviceID). A driver that is unbound reads Status
+ * and QueueReady once more after the reset, and gets 0.
  */
 export class MmioPlaceholder implements BusDevice {
 	readonly name = "removed";

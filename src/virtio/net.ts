@@ -4,9 +4,9 @@
  *     queue 0 receiveq: frames are pulled from the backend, straight into the driver's buffers
  *     queue 1 transmitq: a chain is a frame; one that the backend has no room for is held until `writable`
  *
- * Every frame has struct virtio_net_hdr in front (12 bytes, as VERSION_1 has it). A backend with `vnetHeader` takes and
- * gives it as it is; for the others it is cut off and put on here. With MRG_RXBUF a large frame fills several chains;
- * a frame that does not fit what the driver offers at the moment waits in a buffer of ours.
+ * Every frame has struct virtio_net_hdr in front (12 bytes with VERSION_1). A backend with `vnetHeader` takes and gives
+ * it unchanged. For other backends it is removed and added here. With MRG_RXBUF a large frame fills several chains. A
+ * frame that does not fit into the driver's current buffers waits in a buffer of ours.
  */
 import type { NetBackend } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -53,7 +53,7 @@ const HEADER_BYTES = virtio_net_hdr.sizeof;
 
 const RX = 0;
 const TX = 1;
-/** Ethernet header with a VLAN tag, around the IP packet. */
+/** Bytes of an Ethernet header with a VLAN tag. */
 const LINK_BYTES = 18;
 const ETHERNET_HEADER_BYTES = 14;
 /** Largest IP packet, with segmentation offload. */
@@ -79,7 +79,7 @@ export class NetDevice implements VirtioDevice {
 	#mergeable = false;
 	/** Largest frame that may come, header included. */
 	#maxFrame = 0;
-	/** Popped receive chains, oldest first, and what they hold together. */
+	/** Popped receive chains, oldest first, and the sum of their bytes. */
 	#held: Chain[] = [];
 	#heldBytes = 0;
 	/** The backend may have a frame: true from `readable` until `receive` gave 0. */
@@ -89,7 +89,7 @@ export class NetDevice implements VirtioDevice {
 	#parkedBytes = 0;
 	readonly #parkedSource: { bytes: Uint8Array; hva: number };
 	#sending: Chain | undefined;
-	/** The backend's network is there. */
+	/** False once the backend's network has failed. */
 	#networkUp = true;
 	/** The link goes up again. */
 	#bounce: NodeJS.Timeout | undefined;
@@ -177,8 +177,8 @@ export class NetDevice implements VirtioDevice {
 	}
 
 	/**
-	 * The network behind the device is another one, even if it looks the same: the link goes down for a moment, so that
-	 * the guest renews its leases and neighbours.
+	 * The network behind the device is another one, even if it seems to be the same. The link goes down for a moment, so
+	 * that the guest renews its leases and neighbours.
 	 */
 	restore(state: unknown, activation: Activation | undefined): void {
 		const parked = new StateReader(this.name, state).version(1).bytes("parked", 0, this.#parked.length);
@@ -289,7 +289,7 @@ export class NetDevice implements VirtioDevice {
 	#deliverParked(rx: Virtqueue): boolean {
 		const length = this.#parkedBytes;
 		if (!this.#hold(rx, length)) {
-			/* This driver can never offer more than one buffer, or than a full ring with MRG_RXBUF. */
+			/* This driver never offers more than one buffer, or a full ring with MRG_RXBUF. */
 			const most = this.#held.length === (this.#mergeable ? rx.size : 1);
 			if (!most) return false;
 			logRateLimited(this.name, "warn", `a frame of ${length} bytes does not fit the driver's buffers`);

@@ -41,7 +41,7 @@ const MAX_CHAIN_BYTES = 2 ** 32 - 1;
 const CHAINS_PER_TURN = 1024;
 /** Of all its chains, indirect and empty ones included. */
 const DESCRIPTORS_PER_TURN = 4096;
-/** Readable and writable ones together, used or not. */
+/** Readable and writable bytes together, used or not. */
 const BYTES_PER_TURN = 16 * 1024 * 1024;
 
 /** Where the driver put a queue and what was negotiated for it. */
@@ -60,7 +60,7 @@ export interface QueueLayout {
 	readonly indirect: boolean;
 }
 
-/** How far a queue has come: the indices of the next chain to pop and the next used entry to write, modulo 2^16. */
+/** The position of a queue: the indices of the next chain to pop and the next used entry to write, modulo 2^16. */
 export interface QueuePosition {
 	/** Of the available ring. */
 	readonly nextAvail: number;
@@ -68,11 +68,11 @@ export interface QueuePosition {
 	readonly nextUsed: number;
 }
 
-/** What a queue tells its transport. */
+/** A queue's calls to its transport. */
 export interface QueueEvents {
-	/** The driver wants to hear about used buffers. */
+	/** The driver wants an interrupt for used buffers. */
 	interrupt(): void;
-	/** The driver broke the rules; the queue is dead until reset. */
+	/** The driver broke the rules. The queue is dead until a reset. */
 	broken(why: string): void;
 	/**
 	 * The turn is over, and the queue may hold more chains. The listener calls `beginTurn` and notifies the device again
@@ -82,7 +82,7 @@ export interface QueueEvents {
 	more?(): void;
 }
 
-/** Who hears of chains that are popped and pushed, and by which names. */
+/** The observers of a queue's chains, and the queue's name for them. */
 export interface QueueObservers {
 	/** The machine's. */
 	readonly observers: Observers;
@@ -92,9 +92,9 @@ export interface QueueObservers {
 	readonly index: number;
 }
 
-/** What a queue can have besides its memory and its transport. */
+/** Options of a queue. */
 export interface QueueOptions {
-	/** Where a queue goes on that was saved; at its beginning when missing. */
+	/** The position of a saved queue; the beginning when missing. */
 	readonly position?: QueuePosition | undefined;
 	/** Nobody when missing. */
 	readonly observers?: QueueObservers;
@@ -102,15 +102,15 @@ export interface QueueOptions {
 
 const NOBODY: QueueObservers = { observers: new Observers(), device: "", index: 0 };
 
-/** One request of the driver: what the device may read, then what it may write. Valid until pushed. */
+/** One request of the driver: a part that the device reads and a part that it writes. Valid until pushed. */
 export class Chain {
 	/** Index of its first descriptor; no other chain in flight has it. */
 	readonly head: number;
-	/** What the driver wrote for the device. */
+	/** The part that the driver wrote for the device. */
 	readonly readable = new Segments();
-	/** Where the device puts its answer. */
+	/** The part that the device writes. */
 	readonly writable = new Segments();
-	/** Popped and not yet pushed. Each queue has chains of its own, so a push after a reset finds a dead queue. */
+	/** Popped and not yet pushed. Each queue has its own chains, so a push after a reset finds a dead queue. */
 	inFlight = false;
 
 	/** Made by its queue. */
@@ -192,12 +192,12 @@ export class Virtqueue {
 		this.#usedAt = used - this.#used.gpa;
 		this.#nextAvail = position?.nextAvail ?? 0;
 		this.#nextUsed = this.#flushedUsed = position?.nextUsed ?? 0;
-		/* As the driver sees it, whoever wrote it. */
+		/* Read from the ring, so that a restored queue goes on from the driver's view. */
 		this.#suppressed =
 			(Atomics.load(this.#used.u16, (this.#usedAt + virtq_used.flags) >>> 1) & VIRTQ_USED_F_NO_NOTIFY) !== 0;
 	}
 
-	/** Where the queue stands. What was pushed must have been flushed. */
+	/** The position of the queue. Flush it first: pushed chains must be published. */
 	get position(): QueuePosition {
 		return { nextAvail: this.#nextAvail, nextUsed: this.#flushedUsed };
 	}
@@ -207,7 +207,7 @@ export class Virtqueue {
 		return this.#dead ? 0 : this.#chains.filter((chain) => chain.inFlight).length;
 	}
 
-	/** For a device that is brought to a halt: `pop` gives nothing from now on, and `push` still works. */
+	/** Holds the queue of a device that quiesces: `pop` gives nothing from now on, and `push` still works. */
 	hold(): void {
 		this.#stopped = true;
 	}
@@ -230,8 +230,8 @@ export class Virtqueue {
 	}
 
 	/**
-	 * Whether this turn has reached one of its limits. Then `pop` gives nothing, and the device is notified again in a
-	 * later turn. `pop` asks by itself; a device asks before work that may do without a new chain.
+	 * True when this turn has reached one of its limits. Then `pop` gives nothing, and the device is notified again in a
+	 * later turn. `pop` checks it. A device checks it before work that needs no new chain.
 	 */
 	turnIsOver(): boolean {
 		if (this.#chainsLeft > 0 && this.#descriptorsLeft > 0 && this.#bytesLeft > 0) return false;
@@ -250,8 +250,8 @@ export class Virtqueue {
 	}
 
 	/**
-	 * Takes the next chain, or undefined when the ring is empty. On an empty ring it asks the driver for notifications
-	 * again and looks once more, so that no caller can forget either.
+	 * Takes the next chain, or undefined when the ring is empty. On an empty ring it enables the driver's notifications
+	 * and looks once more, so no caller can forget that.
 	 */
 	pop(): Chain | undefined {
 		if (this.#stopped || this.turnIsOver()) return undefined;
@@ -308,7 +308,7 @@ export class Virtqueue {
 		this.#observers.observer?.push?.(this.#names.device, this.#names.index, chain.head, written);
 	}
 
-	/** Publishes what was pushed since the last flush and interrupts the driver if it asked for that. */
+	/** Publishes the chains that were pushed since the last flush, and interrupts the driver if it asked for that. */
 	flush(): void {
 		if (this.#dead || this.#nextUsed === this.#flushedUsed) return;
 		const old = this.#flushedUsed;
@@ -339,7 +339,7 @@ export class Virtqueue {
 		return (Atomics.load(this.#avail.u16, (this.#availAt + virtq_avail.idx) >>> 1) - this.#nextAvail) & 0xffff;
 	}
 
-	/** Asks for (or waives) QueueNotify. With EVENT_IDX leaving avail_event behind waives it for free. */
+	/** Enables or disables QueueNotify. With EVENT_IDX an old avail_event disables it at no cost. */
 	#wantNotify(wanted: boolean): void {
 		if (this.#eventIdx) {
 			/* The store is a full fence: pairs with the driver's between avail.idx and its load of avail_event. */
@@ -350,7 +350,7 @@ export class Virtqueue {
 		}
 	}
 
-	/** Follows a chain from its head through its table, then through an indirect one; returns what is wrong with it. */
+	/** Follows a chain from its head through its table, then through an indirect one. Returns what is wrong with it. */
 	#collect(chain: Chain): string | undefined {
 		let table = this.#desc;
 		let tableAt = this.#descAt;
@@ -380,7 +380,7 @@ export class Virtqueue {
 				entries = left = count;
 				indirect = false;
 				index = 0;
-				/* It leads to buffers and is none. */
+				/* An indirect descriptor is no buffer. */
 				n--;
 				continue;
 			}

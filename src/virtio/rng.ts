@@ -1,6 +1,6 @@
 /*
  * The entropy device (virtio 1.2 §5.4): one queue of buffers, which it fills from the host's random number generator.
- * The smallest device there is, and so the one to read first.
+ * It is the smallest device: read it first.
  */
 import { randomFillSync } from "node:crypto";
 import { type SavedState, StateReader } from "../base/state.ts";
@@ -10,7 +10,7 @@ import type { Virtqueue } from "./queue.ts";
 
 export const VIRTIO_ID_RNG = 4;
 
-/** Most bytes given for one request; the driver takes fewer than it asked for (§5.4.6.2). */
+/** The most bytes for one request. The driver accepts fewer than it asked for (§5.4.6.2). */
 const MAX_REQUEST_BYTES = 64 * 1024;
 
 /** The entropy device (virtio 1.2 §5.4): fills each buffer from the host's random number generator. */

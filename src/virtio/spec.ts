@@ -1,7 +1,7 @@
 /*
  * The numbers of the virtio 1.2 specification that more than one file needs, in its order and spelling: device status
- * bits (§2.1), reserved feature bits (§6) and the registers of the MMIO transport (§4.2.2). What only one device type
- * knows stands in that device's file, its device ID (§5) too.
+ * bits (§2.1), reserved feature bits (§6) and the registers of the MMIO transport (§4.2.2). Numbers of one device type
+ * are in that device's file, with its device ID (§5).
  */
 
 /* Device status field, §2.1. */

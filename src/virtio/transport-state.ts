@@ -1,6 +1,6 @@
 /*
- * What a driver has told a transport (virtio 1.2 §2.1, §2.2, §4.2.2), apart from the transport's registers: as saved
- * state, and checked when it comes back. A restored transport must be in a state that a driver can reach by its writes.
+ * The values that a driver has written to a transport (virtio 1.2 §2.1, §2.2, §4.2.2), as saved state. They are checked
+ * at a restore: the transport must be in a state that a driver can reach by its writes.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
 import type { StateObject, StateReader } from "../base/state.ts";
@@ -99,8 +99,8 @@ export interface TransportShape {
 }
 
 /**
- * Status values that a driver may write after each other (virtio 1.2 §3.1.1), besides 0 (reset), the same again, and
- * FAILED on top of anything. Drivers that say ACKNOWLEDGE and DRIVER in one write exist.
+ * Status values that a driver may write after each other (virtio 1.2 §3.1.1). It may always write 0 (reset), the same
+ * value again, and any value with FAILED added. Some drivers write ACKNOWLEDGE and DRIVER at once.
  */
 export const TRANSITIONS: readonly (readonly [from: number, to: number])[] = [
 	[0, ACKNOWLEDGE],
@@ -110,7 +110,7 @@ export const TRANSITIONS: readonly (readonly [from: number, to: number])[] = [
 	[ACKNOWLEDGE | DRIVER | FEATURES_OK, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK],
 ];
 
-/** Whether the device has its queues. A device that needs a reset has lost them. */
+/** True when the device has its queues. A device that needs a reset has lost them. */
 export function isActive(status: number): boolean {
 	return (status & (DRIVER_OK | DEVICE_NEEDS_RESET)) === DRIVER_OK;
 }
@@ -184,7 +184,7 @@ function readQueue(queue: StateReader): QueueSetup {
 	};
 }
 
-/** Why a queue cannot be as its driver has set it up; undefined when it can. */
+/** Why the driver's values for a queue are invalid; undefined when they are valid. */
 export function faultOf(setup: QueueSetup, max: number, features: bigint, memory: GuestMemory): string | undefined {
 	if (setup.num > max) return `queue size ${setup.num} is above ${max}`;
 	return Virtqueue.validateLayout(memory, layoutOf(setup, features));

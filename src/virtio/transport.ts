@@ -1,7 +1,7 @@
 /*
  * A transport without its registers: device status, feature negotiation, queues and interrupts of one VirtioDevice
- * (virtio 1.2 §2.1, §2.2, §2.3, §3.1), and how it is brought to a halt, saved and restored. mmio.ts puts the registers of
- * a bus in front of it.
+ * (virtio 1.2 §2.1, §2.2, §2.3, §3.1). It also quiesces, saves and restores the device. mmio.ts adds the registers of a
+ * bus.
  *
  * InterruptStatus lives in a word shared with the native helper, which may answer its reads and acknowledgements
  * without waking TypeScript; both work here as well.
@@ -44,30 +44,30 @@ export interface InterruptLine {
 	raise(): void;
 }
 
-/** What a transport is connected to. */
+/** The connections of a transport. */
 export interface TransportOptions {
 	/** The guest's RAM. */
 	readonly memory: GuestMemory;
 	/** Interrupts the guest. */
 	readonly line: InterruptLine;
-	/** One word that is this transport's alone, shared with the native helper or not. */
+	/** A word for this transport only. The native helper may share it. */
 	readonly interruptStatus: Int32Array;
 	/** The way into the machine that the device belongs to; direct when missing. */
 	readonly enter?: Enter | undefined;
-	/** Who hears of what passes between driver and device; nobody when missing. */
+	/** The observers of driver and device; none when missing. */
 	readonly observers?: Observers | undefined;
 }
 
-/** How long a vCPU waits for its reset, as long as a disk that is closed waits for its requests. */
+/** How long a vCPU waits for its reset: as long as a closed disk waits for its requests. */
 const RESET_MS = 30_000;
 
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 
-/** Status, features and queues of one virtio device, whatever its registers look like. */
+/** Status, features and queues of one virtio device, for any form of registers. */
 export class Transport implements Stateful {
 	/** The device's. */
 	readonly name: string;
-	/** What is behind the registers. */
+	/** The device behind the registers. */
 	readonly device: VirtioDevice;
 	/** How many queues the device has. */
 	readonly queueCount: number;
@@ -87,7 +87,7 @@ export class Transport implements Stateful {
 	#onReset: (() => void) | undefined;
 	/** While a reset is under way: resolves once it is complete. */
 	#resetting: Promise<void> | undefined;
-	/** The config space is not what the driver knows: `resume` tells it. */
+	/** The config space has changed. `resume` tells the driver. */
 	#configStale = false;
 
 	/** Its registers are those of a device that no driver has touched. */
@@ -145,8 +145,8 @@ export class Transport implements Stateful {
 	}
 
 	/**
-	 * Brings the device to a halt: from now on it takes no chain, and the promise resolves when it has none any more and
-	 * nothing is in flight at its backend; also when `resume` comes first. The vCPUs should have stopped before.
+	 * Halts the device: from now on it takes no chain. The promise resolves when it has no chain and its backend has
+	 * nothing in flight, or at `resume` if that comes first. The vCPUs should have stopped before.
 	 */
 	async quiesce(): Promise<void> {
 		this.#quiesced = true;
@@ -158,7 +158,9 @@ export class Transport implements Stateful {
 		for (const queue of this.#queues) queue?.flush();
 	}
 
-	/** Lets a device go on after `quiesce` or `restore`; it looks at all its queues, for kicks that nobody heard. */
+	/**
+	 * Lets a device go on after `quiesce` or `restore`. It looks at all its queues, because kicks may have been missed.
+	 */
 	resume(): void {
 		if (!this.#quiesced) return;
 		this.#quiesced = false;
@@ -169,7 +171,7 @@ export class Transport implements Stateful {
 			Atomics.or(this.interruptStatus, 0, INTERRUPT_CONFIG_CHANGE);
 		}
 		this.#configStale = false;
-		/* The saved interrupt controllers may have missed an edge. One too many does no harm. */
+		/* The saved interrupt controllers may have missed an edge. An extra one does no harm. */
 		if (Atomics.load(this.interruptStatus, 0) !== 0) this.#line.raise();
 		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
 	}
@@ -201,7 +203,8 @@ export class Transport implements Stateful {
 	}
 
 	/**
-	 * Takes over what `save` of a transport with such a device gave, over the same guest memory; then `resume` lets it run.
+	 * Restores what `save` of a transport with such a device returned, over the same guest memory. Then `resume` lets it
+	 * run.
 	 *
 	 * @throws SnapshotError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MISMATCH; then nothing has changed
 	 * @throws StateError ERR_STATE_BUSY when a driver has used this transport, ERR_STATE_UNSUPPORTED as `save` does
@@ -239,9 +242,9 @@ export class Transport implements Stateful {
 	}
 
 	/**
-	 * The driver writes Status; 0 is a reset. Gives a promise when that takes its time: the driver must not go on before it
-	 * resolves, since Linux does not look whether Status is 0 before it uses its buffers for something else. When requests
-	 * do not end within RESET_MS it may go on, and finds that its device was not reset.
+	 * The driver writes Status; 0 is a reset. A reset that takes time returns a promise, and the vCPU must wait for it:
+	 * Linux reuses its buffers without checking that Status is 0. If requests do not end within RESET_MS, the vCPU goes
+	 * on, and the driver reads that its device was not reset.
 	 */
 	protected setStatus(value: number): Promise<void> | undefined {
 		if (value !== 0) {
@@ -299,7 +302,7 @@ export class Transport implements Stateful {
 		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
 	}
 
-	/** Queues for what the driver has set up, and what else the device gets with them. */
+	/** The queues that the driver has set up, and the rest of the device's Activation. */
 	#activation(
 		{ setups, driverFeatures: features }: TransportState,
 		positions: readonly (QueuePosition | undefined)[] = [],
@@ -373,7 +376,7 @@ export class Transport implements Stateful {
 	}
 
 	#interrupt(cause: number): void {
-		/* The bit first: the driver reads InterruptStatus as soon as the line rises. */
+		/* The bit is set first: the driver reads InterruptStatus as soon as the line rises. */
 		Atomics.or(this.interruptStatus, 0, cause);
 		this.#observers.observer?.interrupt?.(this.name, cause);
 		this.#line.raise();

@@ -1,13 +1,13 @@
 /*
- * One stream between the guest and a Duplex of the host (virtio 1.2 §5.10.6). It sits between the device, which brings
- * packets and asks for packets, and the stream, whose own buffering is the backpressure:
+ * One stream between the guest and a Duplex of the host (virtio 1.2 §5.10.6). It is between the device, which brings
+ * and fetches packets, and the stream, whose buffer gives the backpressure:
  *
  *     guest --RW--> received() --> chunks --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
  *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
  *
- * Memory is bounded in both directions. Bytes of the guest take at most `bufAlloc` and room for two chunks, however small
- * its packets are: only one write is under way, and payloads that arrive meanwhile are joined. Bytes of the host take at
- * most QUEUE_BYTES and one chunk.
+ * Memory is bounded in both directions. Bytes of the guest take at most `bufAlloc` and room for two chunks, also when
+ * its packets are small: only one write is in progress, and payloads that arrive meanwhile are joined. Bytes of the
+ * host take at most QUEUE_BYTES and one chunk.
  */
 import type { Duplex } from "node:stream";
 import { ignore } from "../../base/errors.ts";
@@ -39,15 +39,15 @@ export interface ConnectionEvents {
 	enter(run: () => void): void;
 	/** `fill` may have a packet. */
 	ready(connection: Connection): void;
-	/** The host's stream broke; the guest must get a reset. */
+	/** The host's stream has failed. The guest must get a reset. */
 	broken(connection: Connection): void;
 }
 
-/** What a connection begins with. */
+/** The initial values of a connection. */
 export interface ConnectionOptions {
 	readonly hostPort: number;
 	readonly guestPort: number;
-	/** Who has asked for it: we, or the guest. */
+	/** Which side has asked for it: the host or the guest. */
 	readonly state: "request" | "opening";
 	/** Bytes that the guest may send before we have taken any. */
 	readonly bufAlloc: number;
@@ -56,7 +56,10 @@ export interface ConnectionOptions {
 export class Connection {
 	readonly hostPort: number;
 	readonly guestPort: number;
-	/** "request": we asked the guest; "opening": the guest asked, the backend is looking; "closed" is final. */
+	/**
+	 * "request": the host asked, the guest has not answered. "opening": the guest asked, the backend has not answered.
+	 * "closed" is final.
+	 */
 	state: "request" | "opening" | "established" | "closed";
 	/** The device's list of connections that have a packet to send. */
 	next: Connection | undefined;
@@ -72,10 +75,10 @@ export class Connection {
 	#fwdCnt = 0;
 	#lastSentFwdCnt = 0;
 	#guestShutdown = 0;
-	/** Bytes that wait for the write under way; only the last has room left, from #incomingEnd on. */
+	/** Chunks that wait for the current write. Only the last one has room, from #incomingEnd on. */
 	#incoming: Buffer[] = [];
 	#incomingEnd = 0;
-	/** Bytes of the write under way; 0 when there is none. */
+	/** Bytes of the current write; 0 when there is none. */
 	#writing = 0;
 
 	/* Host to guest. */
@@ -265,7 +268,7 @@ export class Connection {
 		return HEADER_BYTES + payload;
 	}
 
-	/** Bytes that the guest has room for; what a lying guest makes negative is 0. */
+	/** Bytes that the guest has room for; 0 when a wrong credit makes it negative. */
 	#credit(): number {
 		return Math.max(0, this.#peerBufAlloc - ((this.#txCnt - this.#peerFwdCnt) >>> 0));
 	}

@@ -41,11 +41,11 @@ const EVENTS = 2;
 const EVENT_BYTES = 4;
 const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 
-/** Connections at once, those included that still deliver the last bytes of a guest that has closed. */
+/** The most connections, with those that still deliver the last bytes of a guest that has closed. */
 const MAX_CONNECTIONS = 1024;
 /**
- * Receive buffer that the guest is told of: large for the first streams, smaller when a guest opens many. All together
- * hold at most 76 MiB, and 16 KiB of room in chunks each.
+ * The receive buffer that a connection announces: large for the first streams, smaller when a guest opens many. All
+ * together hold at most 76 MiB, plus 16 KiB of room in chunks each.
  */
 const BUF_ALLOC = 256 * 1024;
 const BUF_ALLOC_MANY = 64 * 1024;
@@ -83,7 +83,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
 	#eventq: Virtqueue | undefined;
-	/** The guest has streams from before a restore, and has not been told that they are gone. */
+	/** The guest has streams from before a restore and does not know yet that they are gone. */
 	#resetDue = false;
 	/** By host port, then by guest port: no key object per packet. */
 	readonly #table = new Map<number, Map<number, Connection>>();
@@ -102,7 +102,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	/**
 	 * @param cid the guest's context ID, 3 to 2^32 - 2
-	 * @param backend what the guest reaches on the host
+	 * @param backend the host's side, closed with the device
 	 */
 	constructor(cid: number, backend: VsockBackend, name = "virtio-vsock0") {
 		this.name = name;
@@ -320,7 +320,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			rx.push(chain, chain.writable.totalBytes < HEADER_BYTES ? 0 : this.#packetInto(chain));
 		}
 		rx.flush();
-		/* Either call takes many chains before it stalls again, so the queues' turns bound how deep the two nest. */
+		/* Each call takes many chains before it stalls again, so the queues' turns bound the nesting of the two. */
 		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#processTx();
 	}
 

@@ -1,5 +1,5 @@
 /*
- * Connections that have a packet to send, first come first served. The list is linked through the connections, so that
+ * Connections that have a packet to send, in the order of their arrival. The list is linked through the connections, so
  * a packet allocates nothing.
  */
 import type { Connection } from "./connection.ts";
@@ -8,13 +8,13 @@ export class Schedule {
 	#head: Connection | undefined;
 	#tail: Connection | undefined;
 
-	/** The connection whose turn it is, without those that have nothing to send any more. */
+	/** The next connection that still has a packet to send. Takes those off that have none. */
 	get first(): Connection | undefined {
 		while (this.#head !== undefined && !this.#head.hasPending()) this.remove(this.#head);
 		return this.#head;
 	}
 
-	/** Puts a connection last, unless it waits already. */
+	/** Puts a connection at the end, unless it is in the list. */
 	add(connection: Connection): void {
 		if (connection.scheduled) return;
 		connection.scheduled = true;
