@@ -1,6 +1,7 @@
 /*
  * Bundles the command line into dist/tsvmm.js, with its manual page beside it: one file starts much faster than a hundred, above all in the lab. The
- * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. Does nothing when no
+ * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library,
+ * which is as long as all of tsvmm and which only registries need: dist/undici.js. Does nothing when no
  * source and no commit has changed: version and commit go in as words for `tsvmm --version`.
  */
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -24,30 +25,38 @@ async function bundle(commit) {
 	mkdirSync(dist, { recursive: true });
 	/* Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one. */
 	const directory = join(dist, `.new-${process.pid}`);
+	const options = {
+		bundle: true,
+		platform: "node",
+		format: "esm",
+		target: "node20",
+		/* CommonJS packages in an ES module bundle ask for require(); a name that no source uses. */
+		banner: {
+			js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
+		},
+		logLevel: "warning",
+	};
 	try {
 		await build({
 			absWorkingDir: root,
 			entryPoints: ["src/main.ts"],
 			outfile: join(directory, "tsvmm.js"),
-			bundle: true,
-			platform: "node",
-			format: "esm",
-			target: "node20",
-			external: ["koffi", "node-gyp-build", "*.node"],
+			external: ["koffi", "node-gyp-build", "*.node", "./undici.js"],
+			alias: { undici: "./undici.js" },
 			sourcemap: "linked",
 			define: { TSVMM_VERSION: JSON.stringify(version), TSVMM_COMMIT: JSON.stringify(commit) },
-			/* CommonJS packages in an ES module bundle ask for require(); a name that no source uses. */
-			banner: {
-				js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
-			},
-			logLevel: "warning",
-		}).catch((error) => {
-			throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
+			...options,
 		});
+		const contents = 'export { Agent, ProxyAgent, request } from "undici";';
+		const outfile = join(directory, "undici.js");
+		await build({ absWorkingDir: root, stdin: { contents, resolveDir: root }, outfile, minify: true, ...options });
 		chmodSync(join(directory, "tsvmm.js"), 0o755);
 		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
 		writeFileSync(join(directory, "tsvmm.1"), manual);
-		for (const name of ["tsvmm.1", "tsvmm.js.map", "tsvmm.js"]) renameSync(join(directory, name), join(dist, name));
+		for (const name of ["tsvmm.1", "undici.js", "tsvmm.js.map", "tsvmm.js"])
+			renameSync(join(directory, name), join(dist, name));
+	} catch (error) {
+		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
 	} finally {
 		rmSync(directory, { recursive: true, force: true });
 	}

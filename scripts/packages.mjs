@@ -25,6 +25,9 @@ export const PACKAGES = {
 		"zsh",
 		"fish",
 		"groff",
+		"openssl",
+		"docker-registry",
+		"skopeo",
 	],
 };
 

@@ -15,6 +15,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["boot", "boot a Linux kernel in a microVM", async () => (await import("./cli/boot.ts")).bootCommand()],
 	["run", "run a container in a microVM", async () => (await import("./cli/run.ts")).runCommand()],
 	["image", "import, list and remove container images", async () => (await import("./cli/image.ts")).imageCommand()],
+	["pull", "bring an image from a registry", async () => (await import("./cli/pull.ts")).pullCommand()],
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
 	[

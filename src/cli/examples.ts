@@ -26,6 +26,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm image ls": ["tsvmm image ls", "tsvmm image ls --json"],
 	"tsvmm image rm": ["tsvmm image rm app:1.0 app:1.1"],
 	"tsvmm image inspect": ["tsvmm image inspect busybox"],
+	"tsvmm pull": ["tsvmm pull busybox", "tsvmm pull --insecure 10.0.0.5:5000/app:1.0"],
+	"tsvmm image pull": ["tsvmm image pull quay.io/org/app:1.0"],
 	"tsvmm kernel": ["tsvmm kernel fetch", "tsvmm kernel ls"],
 	"tsvmm kernel fetch": ["tsvmm kernel fetch", "tsvmm kernel fetch --flavour 6.12-cloud --latest"],
 	"tsvmm kernel build": ['tsvmm boot --kernel "$(tsvmm kernel build)" --initrd initrd.img'],

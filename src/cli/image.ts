@@ -5,6 +5,8 @@ import { Command } from "commander";
 import { ImageStore } from "../container/image/store.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { printJson } from "./output.ts";
+import { pullCommand } from "./pull.ts";
+import { age, size } from "./units.ts";
 
 export function imageCommand(): Command {
 	const image = new Command("image").description("import, list and remove container images");
@@ -36,6 +38,7 @@ export function imageCommand(): Command {
 			const all = store.list();
 			printJson(digests.map((digest) => all.find((one) => one.digest === digest)!));
 		});
+	image.addCommand(pullCommand());
 	return image;
 }
 
@@ -78,39 +81,4 @@ function table(): string {
 				.trimEnd(),
 		)
 		.join("\n");
-}
-
-const UNITS: [string, number][] = [
-	["year", 365 * 86400],
-	["month", 30 * 86400],
-	["week", 7 * 86400],
-	["day", 86400],
-	["hour", 3600],
-	["minute", 60],
-	["second", 1],
-];
-
-/** "3 weeks ago"; "N/A" when the image does not say when it was made. */
-export function age(created: string | undefined, nowMs = Date.now()): string {
-	const then = created === undefined ? Number.NaN : Date.parse(created);
-	if (Number.isNaN(then)) return "N/A";
-	const seconds = Math.max(0, (nowMs - then) / 1000);
-	for (const [unit, length] of UNITS) {
-		const count = Math.floor(seconds / length);
-		/* As in Docker: 8 days, and not 1 week. */
-		if (count >= (unit === "second" || unit === "minute" || unit === "hour" || unit === "day" ? 1 : 2)) {
-			return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
-		}
-	}
-	return "just now";
-}
-
-/** Three digits and a decimal unit: "1.95MB", "294MB". */
-export function size(bytes: number): string {
-	let value = bytes;
-	for (const unit of ["B", "kB", "MB", "GB"]) {
-		if (value < 1000) return `${Number(value.toPrecision(3))}${unit}`;
-		value /= 1000;
-	}
-	return `${Number(value.toPrecision(3))}TB`;
 }

@@ -14,6 +14,11 @@ export function cacheDirectory(): string {
 	return make(TSVMM_CACHE || (XDG_CACHE_HOME ? join(XDG_CACHE_HOME, "tsvmm") : join(homedir(), ".cache/tsvmm")), 0o755);
 }
 
+/** $XDG_CONFIG_HOME/tsvmm or ~/.config/tsvmm: what the user has set. It need not be there. */
+export function configDirectory({ XDG_CONFIG_HOME }: NodeJS.ProcessEnv = process.env): string {
+	return join(XDG_CONFIG_HOME || join(homedir(), ".config"), "tsvmm");
+}
+
 /** $TSVMM_RUNTIME, $XDG_RUNTIME_DIR/tsvmm, /run/tsvmm (root) or /tmp/tsvmm-UID, made if need be; mode 0700. */
 export function runtimeDirectory(): string {
 	const { TSVMM_RUNTIME, XDG_RUNTIME_DIR } = process.env;

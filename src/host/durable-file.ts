@@ -30,14 +30,16 @@ export async function publish(temporary: string, path: string): Promise<void> {
  * Writes a file, or replaces one. A failure leaves nothing of it.
  *
  * @param temporary where to write first, on the same file system
+ * @param mode of the file, whatever an older one had
  */
 export async function writeDurably(
 	path: string,
 	data: string | Uint8Array,
 	temporary = temporaryPath(path),
+	mode = 0o644,
 ): Promise<void> {
 	try {
-		const handle = await open(temporary, "wx", 0o644);
+		const handle = await open(temporary, "wx", mode);
 		try {
 			await handle.writeFile(data);
 			await handle.sync();

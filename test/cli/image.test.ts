@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { age, imageCommand, size } from "../../src/cli/image.ts";
+import { imageCommand } from "../../src/cli/image.ts";
+import { age, size } from "../../src/cli/units.ts";
 import { dockerArchive, packFiles, tar } from "../container/image/archives.ts";
 
 let directory = "";

@@ -12,6 +12,7 @@ import { imageCommand } from "../../src/cli/image.ts";
 import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
+import { pullCommand } from "../../src/cli/pull.ts";
 import { runCommand } from "../../src/cli/run.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
 
@@ -36,6 +37,7 @@ describe.concurrent("tsvmm", () => {
 		[["image", "import"], 'missing required argument "path"', "See tsvmm image import --help"],
 		[["image", "rm"], 'missing required argument "image"', "See tsvmm image rm --help"],
 		[["image", "ls", "--jsom"], 'unknown option "--jsom"', "Try --json, or see tsvmm image ls --help"],
+		[["pull"], 'missing required argument "image"', "See tsvmm pull --help"],
 		[["kernel", "ls", "x"], 'too many arguments for "ls": expected 0, got 1', "See tsvmm kernel ls --help"],
 		[["lab", "exec"], 'missing required argument "command"', "See tsvmm lab exec --help"],
 		[["lab", "up", "--memory"], 'option "--memory <size>" argument missing', "See tsvmm lab up --help"],
@@ -88,7 +90,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 	const none = () => Promise.reject(new Error("not asked for"));
 	const tops = [
 		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
-		...[completionCommand(none), manualCommand(none)],
+		...[completionCommand(none), manualCommand(none), pullCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

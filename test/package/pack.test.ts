@@ -26,6 +26,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"binding.gyp",
 		"dist/tsvmm.1",
 		"dist/tsvmm.js",
+		"dist/undici.js",
 		"guests/kernel/minimal.config",
 		"guests/lab/enter",
 		"guests/lab/init",

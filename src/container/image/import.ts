@@ -8,14 +8,14 @@ import { Readable } from "node:stream";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { DirectoryArchive, TarArchive } from "./archive.ts";
 import { ImageBudget, type ImageLimits } from "./budget.ts";
+import { checkImage } from "./check.ts";
 import type { StoredImage } from "./config.ts";
 import { decompress, layerCompression } from "./decompress.ts";
 import type { ArchivedImage } from "./formats/archived-image.ts";
 import { readDockerArchive } from "./formats/docker.ts";
 import { readOciLayout } from "./formats/oci.ts";
 import { readRootfs } from "./formats/rootfs.ts";
-import { type UnpackedLayer, wholeFile, withLayers } from "./layer-file.ts";
-import { measureTree, mergeLayers } from "./layers.ts";
+import { wholeFile } from "./layer-file.ts";
 import { Pace } from "./pace.ts";
 import { formatReference, parseReference, type Reference, referenceFromFile } from "./reference.ts";
 import type { Staging } from "./staging.ts";
@@ -205,17 +205,8 @@ async function loadAll(
 	const picked = pick(archived, wanted, label);
 	budget.checkImages(label, picked.length);
 	for (const { image, names } of picked) {
-		const { manifest, configuration, parsed, layers } = await image.load(staging);
-		/* Merging the layers finds bad paths and damaged archives now, and not only at the first run. */
-		const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => ({
-			digest: manifest.digest,
-			id: configuration.digest,
-			created: parsed.created,
-			sizeBytes: (await measureTree(await mergeLayers(open, budget, pace), budget, pace)).sizeBytes,
-			layers: layers.map(({ digest, sizeBytes }, i) => ({ digest, sizeBytes, diffId: open[i]!.diffId })),
-			config: parsed.config,
-		});
-		found.push({ image: await withLayers(staging, layers, check, budget, signal), names });
+		const loaded = await image.load(staging);
+		found.push({ image: await checkImage(staging, loaded, { budget, pace, signal }), names });
 	}
 	return found;
 }

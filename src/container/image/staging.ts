@@ -74,9 +74,31 @@ export class Staging {
 		return { digest, sizeBytes };
 	}
 
-	/** Opens a blob of this import for reading. */
+	/**
+	 * True when a blob need not be brought: this import has it, or the store, and there it is what its name says.
+	 *
+	 * @param signal ends the look at a large one
+	 */
+	async has({ digest, sizeBytes }: Blob, signal?: AbortSignal): Promise<boolean> {
+		if (this.#blobs.has(digest)) return true;
+		const handle = await open(this.#store.blobPath(digest), "r").catch(() => undefined);
+		if (handle === undefined) return false;
+		try {
+			if ((await handle.stat()).size !== sizeBytes) return false;
+			const hash = createHash("sha256");
+			for await (const chunk of handle.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 })) {
+				signal?.throwIfAborted();
+				hash.update(chunk as Buffer);
+			}
+			return digest === `sha256:${hash.digest("hex")}`;
+		} finally {
+			await handle.close();
+		}
+	}
+
+	/** Opens a blob of this import, or one that the store had before, for reading. */
 	open(digest: string): Promise<FileHandle> {
-		return open(this.#path(digest), "r");
+		return open(this.#blobs.has(digest) ? this.#path(digest) : this.#store.blobPath(digest), "r");
 	}
 
 	/** A file without a name to unpack into. It is gone when closed. */

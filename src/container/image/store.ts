@@ -14,7 +14,7 @@
  */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdir, readdir, rm, unlink } from "node:fs/promises";
+import { mkdir, readdir, rm, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../../base/errors.ts";
 import { cacheDirectory } from "../../host/directories.ts";
@@ -27,7 +27,10 @@ import { Staging } from "./staging.ts";
 
 /** An image with its names (none when a newer import took them all). */
 export interface NamedImage extends StoredImage {
+	/** With a tag: "busybox:latest". */
 	readonly names: readonly string[];
+	/** Where registries have it: "busybox@sha256:...", of the image itself or of an index that lists it. */
+	readonly repoDigests: readonly string[];
 }
 
 export class ImageStore {
@@ -57,14 +60,22 @@ export class ImageStore {
 		const reference = parseReference(text);
 		const { repository, tag, digest } = reference;
 		if (digest !== undefined) {
-			const image = this.#record(digest);
-			if (image !== undefined && this.#hasRepository(repository, digest)) return image;
+			const own = this.#record(digest);
+			if (own !== undefined && this.#hasRepository(repository, digest)) return own;
+			const pulled = this.#digestOf(formatReference({ repository, tag: undefined, digest }));
+			const image = pulled === undefined ? undefined : this.#record(pulled);
+			if (image !== undefined) return image;
 		} else {
 			const named = this.#digestOf(formatReference({ repository, tag, digest: undefined }));
 			const image = named === undefined ? undefined : this.#record(named);
 			if (image !== undefined) return image;
 		}
 		throw this.#notFound(formatReference(reference));
+	}
+
+	/** The image with this manifest, if it is here. */
+	get(digest: string): StoredImage | undefined {
+		return this.#record(digest);
 	}
 
 	/** True when the store has an image of this name. */
@@ -81,10 +92,10 @@ export class ImageStore {
 	/** Every image with its names, sorted by name. */
 	list(): NamedImage[] {
 		const names = this.#names();
-		const images = this.#images().map((image) => ({
-			...image,
-			names: names.filter((n) => n.digest === image.digest).map((n) => n.reference),
-		}));
+		const images = this.#images().map((image) => {
+			const own = names.filter((n) => n.digest === image.digest).map((n) => n.reference);
+			return { ...image, names: own.filter((name) => !isDigest(name)), repoDigests: own.filter(isDigest) };
+		});
 		const key = (image: NamedImage) => `${image.names[0] ?? "~"} ${image.digest}`;
 		return images.sort((a, b) => (key(a) < key(b) ? -1 : 1));
 	}
@@ -149,8 +160,13 @@ export class ImageStore {
 			for (const { text, image } of wanted) {
 				const names = this.#names().filter((n) => n.digest === image.digest);
 				const one = this.#isName(text) ? formatReference(parseReference(text)) : undefined;
-				for (const { reference } of names) {
-					if (one !== undefined && reference !== one) continue;
+				const gone = names.map((n) => n.reference).filter((name) => one === undefined || name === one);
+				/* A repository without a tag here has no digest here. */
+				const kept = names.map((n) => n.reference).filter((name) => !gone.includes(name));
+				const repository = one === undefined ? undefined : parseReference(one).repository;
+				const isOf = (name: string) => parseReference(name).repository === repository;
+				if (!kept.some((name) => !isDigest(name) && isOf(name))) gone.push(...kept.filter(isOf));
+				for (const reference of gone) {
 					await rm(this.namePath(reference), { force: true });
 					report.push(`Untagged: ${reference}`);
 				}
@@ -165,6 +181,43 @@ export class ImageStore {
 		} finally {
 			await lock.close();
 		}
+	}
+
+	/** Gives an image one more name, which it takes from another if need be. @throws as `find` */
+	async tag(text: string, name: string): Promise<void> {
+		const reference = parseReference(name);
+		if (reference.digest !== undefined) {
+			throw new UsageError("ERR_IMAGE_REFERENCE", `Cannot tag an image as "${name}": a digest cannot be chosen`);
+		}
+		const staging = await this.stage();
+		try {
+			await staging.commit([{ image: this.find(text), names: [formatReference(reference)] }]);
+		} finally {
+			await staging.discard();
+		}
+	}
+
+	/**
+	 * Removes images that no name with a tag stands for.
+	 *
+	 * @param more also those for which this is true, with their names
+	 * @returns what was done, as `remove`, and the bytes of blobs and root file systems that are free again
+	 */
+	async prune(more: (image: NamedImage) => boolean = () => false): Promise<{ report: string[]; freedBytes: number }> {
+		const before = await this.#usedBytes();
+		const unwanted = this.list().filter((image) => image.names.length === 0 || more(image));
+		const report = await this.remove(unwanted.map((image) => image.digest));
+		return { report, freedBytes: Math.max(0, before - (await this.#usedBytes())) };
+	}
+
+	async #usedBytes(): Promise<number> {
+		let bytes = 0;
+		for (const directory of [join(this.directory, "blobs/sha256"), this.rootfsDirectory]) {
+			for (const name of await readdir(directory).catch(() => [])) {
+				bytes += (await stat(join(directory, name)).catch(() => undefined))?.size ?? 0;
+			}
+		}
+		return bytes;
 	}
 
 	recordPath(digest: string): string {
@@ -299,7 +352,9 @@ export class ImageStore {
 	}
 
 	#notFound(name: string): ImageError {
-		const names = this.#names().map((n) => n.reference);
+		const names = this.#names()
+			.map((n) => n.reference)
+			.filter((name) => !isDigest(name));
 		const near = similarNames(name, names);
 		const hint =
 			names.length === 0
@@ -309,4 +364,9 @@ export class ImageStore {
 					: "See what is there: tsvmm image ls";
 		return new ImageError("ERR_IMAGE_NOT_FOUND", `Cannot find image ${name}`, { hint });
 	}
+}
+
+/** A name without a tag: "busybox@sha256:...". */
+function isDigest(reference: string): boolean {
+	return reference.includes("@");
 }

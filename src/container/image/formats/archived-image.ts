@@ -25,11 +25,11 @@ export interface LoadedImage {
 export const PLATFORM = "linux/amd64";
 
 /** @throws ImageError ERR_IMAGE_PLATFORM naming what was there */
-export function wrongPlatform(found: readonly string[]): ImageError {
+export function wrongPlatform(found: readonly string[], platform = PLATFORM): ImageError {
 	return new ImageError(
 		"ERR_IMAGE_PLATFORM",
-		`Cannot import image: it is for ${found.length === 0 ? "no platform" : found.join(", ")}, not for ${PLATFORM}`,
-		{ hint: `Pull or build it for ${PLATFORM}` },
+		`Cannot import image: it is for ${found.length === 0 ? "no platform" : found.join(", ")}, not for ${platform}`,
+		{ hint: `Pull or build it for ${platform}` },
 	);
 }
 
