@@ -70,9 +70,9 @@ export async function reexecInLab(argv: readonly string[], options: ReexecOption
 }
 
 /**
- * The command that starts this tsvmm: node, its options, "--" and our entry file. Without the "--" node would take some of
- * our options for its own (--env-file). A checkout that runs from its sources uses its bundle in the lab unless a source
- * is newer, because compiling takes long there.
+ * The command that starts this tsvmm: node, its options, "--" and our entry file. Without the "--" node would take some
+ * of our options for its own (--env-file). A checkout that runs from its sources uses its bundle in the lab unless a
+ * source is newer, because compiling takes long there.
  */
 function ownProgram(): string[] {
 	const entry = realpathSync(process.argv[1] ?? join(packageRoot(), "dist/tsvmm.js"));

@@ -23,8 +23,8 @@ const PING = encodeFrame(FRAME.PING, 0, KEEPALIVE_SESSION);
 export const LAB_ROOT = "/lab";
 
 /**
- * Prints CPUID leaf 0xD of each CPU. Its second word is the size of the register state that XCR0 enables. QEMU 7.2 lets a
- * guest change XCR0 of the VM around it; programs of the VM then lose AVX or the contents of registers.
+ * Prints CPUID leaf 0xD of each CPU. Its second word is the size of the register state that XCR0 enables. QEMU 7.2 lets
+ * a guest change XCR0 of the VM around it; programs of the VM then lose AVX or the contents of registers.
  */
 const XCR0_PROBE = "for c in /dev/cpu/*/cpuid; do dd if=$c bs=16 count=1 iflag=skip_bytes skip=13 2>/dev/null; done";
 /** The same time that a VM may be silent (supervisor.ts). */

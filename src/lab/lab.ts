@@ -1,7 +1,7 @@
 /*
  * A lab as its users see it: up, exec, down. `up` starts a supervisor (supervisor.ts), which outlives the caller. The
- * caller talks to the agent in the lab through the supervisor's socket. When several callers bring the same lab up at the
- * same time, one of them gets the lab's lock and starts the supervisor, and the others wait for it.
+ * caller talks to the agent in the lab through the supervisor's socket. When several callers bring the same lab up at
+ * the same time, one of them gets the lab's lock and starts the supervisor, and the others wait for it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";

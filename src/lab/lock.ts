@@ -1,7 +1,7 @@
 /*
  * The lock of a lab. It belongs to an open file: `lab up` opens and locks the file, the supervisor inherits the
- * descriptor, and QEMU inherits it from the supervisor. The kernel frees the lock when the last of them has ended, however
- * it ends.
+ * descriptor, and QEMU inherits it from the supervisor. The kernel frees the lock when the last of them has ended,
+ * however it ends.
  *
  *     lab up: takeLock -- descriptor 3 --> supervisor -- descriptor 5 --> QEMU
  */

@@ -1,7 +1,7 @@
 /*
  * Brings a lab up and shows progress. On a terminal a line counts the seconds, and is erased when the lab is up. Two
- * things are reported everywhere, in a line each: that the lab was broken and has been restarted, and that it can see all
- * files of this machine.
+ * things are reported everywhere, in a line each: that the lab was broken and has been restarted, and that it can see
+ * all files of this machine.
  */
 import { Lab, type LabOptions } from "./lab.ts";
 

@@ -1,7 +1,7 @@
 /*
- * Publishes on this machine the ports that a program publishes in the lab. A listener here accepts connections. For each
- * connection busybox nc runs in the lab and connects to the port there; its standard streams carry the bytes. TCP only.
- * The listeners end with the command.
+ * Publishes on this machine the ports that a program publishes in the lab. A listener here accepts connections. For
+ * each connection busybox nc runs in the lab and connects to the port there; its standard streams carry the bytes. TCP
+ * only. The listeners end with the command.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { pipeline } from "node:stream";

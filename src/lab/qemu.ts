@@ -1,10 +1,10 @@
 /*
- * The QEMU process that runs the lab's VM. One QEMU boots the VM and saves it as the template; later each lab has a QEMU
- * that resumes the template. QEMU never outlives the supervisor: the kernel kills it when its parent ends
+ * The QEMU process that runs the lab's VM. One QEMU boots the VM and saves it as the template; later each lab has a
+ * QEMU that resumes the template. QEMU never outlives the supervisor: the kernel kills it when its parent ends
  * (PR_SET_PDEATHSIG, set by setpriv). QMP and the agent's serial port are socket pairs.
  *
- * One vCPU is the default. With two, QEMU 7.2 hangs when it emulates SVM: it goes on to use translations of code that the
- * kernel has patched.
+ * One vCPU is the default. With two, QEMU 7.2 hangs when it emulates SVM: it goes on to use translations of code that
+ * the kernel has patched.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -80,8 +80,8 @@ export function machineArguments({ memoryMiB, cpus }: QemuSize): string[] {
 }
 
 /**
- * The directory that the lab sees, as the two 9p exports "files" and "system" (shares.ts). A resumed VM may have another
- * directory than the template's.
+ * The directory that the lab sees, as the two 9p exports "files" and "system" (shares.ts). A resumed VM may have
+ * another directory than the template's.
  */
 function exports(directory: string): string[] {
 	const options = `path=${escapeComma(directory)},security_model=none,multidevs=remap`;

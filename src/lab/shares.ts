@@ -3,7 +3,8 @@
  * directories, and the files that the command names. The supervisor adds them to the lab's tree (file-tree.ts).
  *
  * The VM has two 9p exports of that tree. "files" is written through and never cached, so new files appear at once.
- * "system" is read-only and cached for good, so programs start fast; guests/lab/enter mounts it over /usr, /etc and so on.
+ * "system" is read-only and cached for good, so programs start fast; guests/lab/enter mounts it over /usr, /etc and so
+ * on.
  */
 import { closeSync, lstatSync, openSync, realpathSync, statSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -40,8 +41,8 @@ export function commonShares(): Share[] {
 }
 
 /**
- * What stays protected when a directory that contains it is shared: the templates, from which the next lab comes, and the
- * supervisors' sockets.
+ * What stays protected when a directory that contains it is shared: the templates, from which the next lab comes, and
+ * the supervisors' sockets.
  */
 export function shareLimits(): Share[] {
 	return [
@@ -51,8 +52,8 @@ export function shareLimits(): Share[] {
 }
 
 /**
- * The directories of tsvmm and its dependencies. npm installs the dependencies beside the package. In a checkout they are
- * in node_modules, which may be a symbolic link.
+ * The directories of tsvmm and its dependencies. npm installs the dependencies beside the package. In a checkout they
+ * are in node_modules, which may be a symbolic link.
  */
 function packageDirectories(): string[] {
 	const root = realpathSync(packageRoot());

@@ -6,8 +6,8 @@
  * 3. It has the VM mount the host's files.
  * 4. It accepts clients at its unix socket and connects them with the agent in the VM.
  *
- * It ends when it gets SIGTERM, when QEMU ends, or when the lab no longer answers or runs programs. QEMU always ends with
- * it.
+ * It ends when it gets SIGTERM, when QEMU ends, or when the lab no longer answers or runs programs. QEMU always ends
+ * with it.
  *
  *     clients --unix socket--> supervisor (broker) --socket pair--> QEMU: virtio-serial --> agent
  */

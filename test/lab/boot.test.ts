@@ -1,6 +1,6 @@
 /*
- * Stock and minimal kernels under tsvmm, each with one and with four vCPUs, and with little and with much memory. Also the
- * other ways to boot, consoles and entropy.
+ * Stock and minimal kernels under tsvmm, each with one and with four vCPUs, and with little and with much memory. Also
+ * the other ways to boot, consoles and entropy.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,8 +17,8 @@ afterAll(async () => {
 });
 
 /**
- * A guest reports facts, one in a line. It searches dmesg itself, because a serial console in the lab is slow. On each CPU
- * a busy loop runs that is bound to it, and at its end prints the number of its CPU.
+ * A guest reports facts, one in a line. It searches dmesg itself, because a serial console in the lab is slow. On each
+ * CPU a busy loop runs that is bound to it, and at its end prints the number of its CPU.
  */
 const SELF = `
 dmesg -n 1

@@ -1,6 +1,6 @@
 /*
- * A guest breaks the lab: it changes XCR0, and QEMU changes the XCR0 of the lab's VM. The supervisor notices it. The next
- * command brings the lab up again and says so.
+ * A guest breaks the lab: it changes XCR0, and QEMU changes the XCR0 of the lab's VM. The supervisor notices it. The
+ * next command brings the lab up again and says so.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /*
- * virtio-blk under a real Linux driver. What a guest writes is in the host's file, byte for byte. A read-only disk refuses
- * writes. When a disk fails, the guest gets an I/O error and runs on.
+ * virtio-blk under a real Linux driver. What a guest writes is in the host's file, byte for byte. A read-only disk
+ * refuses writes. When a disk fails, the guest gets an I/O error and runs on.
  */
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /*
- * Which files of the host a lab sees. There is no lab: a shell runs in QEMU's place. Each test runs twice, in namespaces of
- * root's and in a user namespace.
+ * Which files of the host a lab sees. There is no lab: a shell runs in QEMU's place. Each test runs twice, in
+ * namespaces of root's and in a user namespace.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
 /*
- * A machine that adds and removes devices. hot-plug.test.ts runs this program in the lab. Its arguments are the kernel, the
- * initrd and the guest's script, which reads commands from the serial port. It prints what it saw as JSON.
+ * A machine that adds and removes devices. hot-plug.test.ts runs this program in the lab. Its arguments are the kernel,
+ * the initrd and the guest's script, which reads commands from the serial port. It prints what it saw as JSON.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";

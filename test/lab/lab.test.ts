@@ -1,6 +1,6 @@
 /*
- * The lab as its users see it: up, exec, down. When it is killed, it leaves nothing behind. Each run has a runtime directory
- * of its own, and uses the template in the user's cache.
+ * The lab as its users see it: up, exec, down. When it is killed, it leaves nothing behind. Each run has a runtime
+ * directory of its own, and uses the template in the user's cache.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";

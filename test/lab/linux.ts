@@ -1,6 +1,6 @@
 /*
- * Linux guests for tests: `tsvmm boot` in the lab, with a stock or the minimal kernel, the test initrd, and a shell script
- * that the guest runs. Each test file has one `Linux`, which brings the lab up and down.
+ * Linux guests for tests: `tsvmm boot` in the lab, with a stock or the minimal kernel, the test initrd, and a shell
+ * script that the guest runs. Each test file has one `Linux`, which brings the lab up and down.
  *
  *     const linux = await Linux.up();                                     // beforeAll
  *     const { output } = await linux.check({ kernel: "minimal", script: "nproc", cpus: 4 });

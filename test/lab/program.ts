@@ -1,6 +1,6 @@
 /*
- * Programs of the tests that run in the lab and make a machine themselves. Their bundles lie beside tsvmm's own, because
- * the native helper and koffi are found from there.
+ * Programs of the tests that run in the lab and make a machine themselves. Their bundles lie beside tsvmm's own,
+ * because the native helper and koffi are found from there.
  */
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

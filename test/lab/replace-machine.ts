@@ -1,7 +1,7 @@
 /*
- * A machine that replaces its devices by new ones with the same state, while its guest writes to a disk and reads it back.
- * hot-plug.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's script. It prints
- * what it saw as JSON.
+ * A machine that replaces its devices by new ones with the same state, while its guest writes to a disk and reads it
+ * back. hot-plug.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's script.
+ * It prints what it saw as JSON.
  */
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,6 +1,6 @@
 /*
- * `tsvmm run` as a user types it: a container in a microVM, in the lab where this machine has no KVM. All tests use one lab,
- * which has a runtime directory of its own.
+ * `tsvmm run` as a user types it: a container in a microVM, in the lab where this machine has no KVM. All tests use one
+ * lab, which has a runtime directory of its own.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";

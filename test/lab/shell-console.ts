@@ -1,6 +1,6 @@
 /*
- * The serial console of a guest whose script reads commands (LOOP of guest-shell.ts), for programs that make the machine
- * themselves.
+ * The serial console of a guest whose script reads commands (LOOP of guest-shell.ts), for programs that make the
+ * machine themselves.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleBackend, ConsoleEvents } from "../../src/backends/contract.ts";

@@ -1,7 +1,7 @@
 /*
- * vsock of a Linux guest in the lab, by Firecracker's protocol on unix sockets: 64 MiB over 8 streams, from either side and
- * back, half-close, and connections that nobody accepts. guests/test/vsock-echo.c is the guest's side. The host's side
- * runs in the lab, where the sockets are.
+ * vsock of a Linux guest in the lab, by Firecracker's protocol on unix sockets: 64 MiB over 8 streams, from either side
+ * and back, half-close, and connections that nobody accepts. guests/test/vsock-echo.c is the guest's side. The host's
+ * side runs in the lab, where the sockets are.
  */
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -55,8 +55,8 @@ const CONNECT = `
 `;
 
 /**
- * Sends BYTES over each of STREAMS connections to the guest and ends its half of each. The guest must send back the same
- * bytes, and then their number. Each stream sends another part of the same random bytes.
+ * Sends BYTES over each of STREAMS connections to the guest and ends its half of each. The guest must send back the
+ * same bytes, and then their number. Each stream sends another part of the same random bytes.
  */
 const SEND = `
 	const [uds, port, streams, bytes] = process.argv.slice(1).map((arg, i) => (i === 0 ? arg : Number(arg)));
