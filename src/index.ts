@@ -33,6 +33,7 @@ export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";
 export { MemoryFileSystem, type MemoryFileSystemOptions } from "./backends/memory-file-system.ts";
 export type { MemoryNode, Time } from "./backends/memory-node.ts";
+export type { PortForward } from "./backends/passt-ports.ts";
 export type { UnixVsock } from "./backends/unix-vsock.ts";
 export type { Enter } from "./base/enter.ts";
 export { type Errno, ErrnoError } from "./base/errno-error.ts";
@@ -59,7 +60,7 @@ export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.t
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
 export type { FsConfig } from "./machine/devices/fs.ts";
-export type { NetConfig, PortForward } from "./machine/devices/net.ts";
+export type { NetConfig } from "./machine/devices/net.ts";
 export type { VsockConfig } from "./machine/devices/vsock.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
 export { Machine, type MachineState } from "./machine/machine.ts";

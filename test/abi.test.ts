@@ -16,6 +16,7 @@ import * as constants from "../src/kvm/constants.ts";
 import { IOCTL } from "../src/kvm/ioctls.ts";
 import * as structs from "../src/kvm/structs.ts";
 import * as block from "../src/virtio/block-request.ts";
+import * as virtioConsole from "../src/virtio/console.ts";
 import * as fuseConstants from "../src/virtio/fs/constants.ts";
 import * as fuse from "../src/virtio/fs/structs.ts";
 import * as net from "../src/virtio/net.ts";
@@ -154,7 +155,8 @@ describe("other layouts", () => {
 		["virtio/ring", "<linux/virtio_ring.h>", ring, 4],
 		["virtio/net", "<linux/virtio_net.h>", net, 2],
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
-		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 1],
+		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 3],
+		["virtio/console", "<linux/virtio_console.h>", virtioConsole, 1],
 		["backends/tap", "<linux/if.h>", tap, 1],
 		["host/file-lock", "<fcntl.h>", fileLock, 1],
 	])("of %s are those of %s", (_file, header, module, count) => {

@@ -70,11 +70,6 @@ export class AgentBroker {
 		this.ready.catch(() => undefined); /* a caller that awaits it gets the error */
 	}
 
-	/** Number of clients that are connected. */
-	get clients(): number {
-		return this.#clients.size;
-	}
-
 	/** Serves one more client until its stream ends. */
 	attach(stream: Duplex): void {
 		const client: Client = { stream, refused: false, sessions: new Map() };
@@ -91,13 +86,6 @@ export class AgentBroker {
 		stream.on("end", () => this.#detach(client));
 		stream.on("close", () => this.#detach(client));
 		if (this.#upstream.closed) stream.destroy();
-	}
-
-	/** Round trip to the agent in ms. The lab's keepalive is one, too. */
-	async ping(): Promise<number> {
-		const start = performance.now();
-		await this.#upstream.hello({ forget: false });
-		return performance.now() - start;
 	}
 
 	/** Ends all clients and the agent's stream. */

@@ -9,7 +9,7 @@
  * A client on the loopback may use a published UDP port. Older versions send the guest's answers to it by the gateway's
  * address, so passt runs without --no-map-gw when a UDP port is published.
  */
-import type { Forward } from "./passt-ports.ts";
+import type { PortForward } from "./passt-ports.ts";
 
 const ETHERTYPE_AT = 12;
 const ETHERTYPE_IPV4 = 0x0800;
@@ -44,7 +44,7 @@ export class LoopbackFilter {
 	 * @param ports that lead to the guest
 	 * @param hostLoopback the gateway's address shall lead to the host's loopback
 	 */
-	constructor(gateway: string, ports: readonly Forward[], hostLoopback: boolean) {
+	constructor(gateway: string, ports: readonly PortForward[], hostLoopback: boolean) {
 		this.#gateway = Buffer.from(gateway.split(".").map(Number)).readUInt32BE(0);
 		this.#open = hostLoopback;
 		for (const { protocol, guestPort } of ports) {

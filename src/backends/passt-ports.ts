@@ -6,16 +6,20 @@ import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 
-/** A port of the host that leads to a port of the guest. Without `hostAddress` on every address of the host. */
-export interface Forward {
+/** A port of the host that leads to a port of the guest (a net of kind "user"). */
+export interface PortForward {
+	/** Where the host listens; every address of the host when missing. */
 	hostAddress?: string;
+	/** 1 to 65535. */
 	hostPort: number;
+	/** 1 to 65535. */
 	guestPort: number;
+	/** What is forwarded. */
 	protocol: "tcp" | "udp";
 }
 
 /** @throws HostError ERR_PORT_IN_USE or ERR_PORT, which names the first port that cannot be bound */
-export async function claimPorts(ports: readonly Forward[]): Promise<void> {
+export async function claimPorts(ports: readonly PortForward[]): Promise<void> {
 	for (const port of ports) {
 		try {
 			await (port.protocol === "tcp" ? tryTcp(port) : tryUdp(port));
@@ -29,18 +33,18 @@ export async function claimPorts(ports: readonly Forward[]): Promise<void> {
 	}
 }
 
-export function portInUse(port: Forward, cause: unknown): HostError {
+export function portInUse(port: PortForward, cause: unknown): HostError {
 	return new HostError("ERR_PORT_IN_USE", `Cannot forward ${named(port)}: the port is in use`, {
 		hint: `See who has it: ss -lp 'sport = :${port.hostPort}'`,
 		cause,
 	});
 }
 
-function named({ hostAddress, hostPort, protocol }: Forward): string {
+function named({ hostAddress, hostPort, protocol }: PortForward): string {
 	return `${protocol} port ${hostAddress === undefined ? "" : `${hostAddress}:`}${hostPort}`;
 }
 
-function tryTcp({ hostAddress = "0.0.0.0", hostPort }: Forward): Promise<void> {
+function tryTcp({ hostAddress = "0.0.0.0", hostPort }: PortForward): Promise<void> {
 	return new Promise((resolve, reject) => {
 		const server = createServer();
 		server.once("error", reject);
@@ -48,7 +52,7 @@ function tryTcp({ hostAddress = "0.0.0.0", hostPort }: Forward): Promise<void> {
 	});
 }
 
-function tryUdp({ hostAddress = "0.0.0.0", hostPort }: Forward): Promise<void> {
+function tryUdp({ hostAddress = "0.0.0.0", hostPort }: PortForward): Promise<void> {
 	return new Promise((resolve, reject) => {
 		const socket = createSocket("udp4");
 		socket.once("error", (error) => {

@@ -22,7 +22,7 @@ import { close, errnoNameOf, setSendBuffer, socketPair } from "../host/libc.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
 import { LoopbackFilter } from "./loopback-filter.ts";
-import { claimPorts, type Forward, portInUse } from "./passt-ports.ts";
+import { claimPorts, type PortForward, portInUse } from "./passt-ports.ts";
 
 /** The network of a guest on --net user. Each guest has its own, so the addresses are always the same. */
 export const userNetwork = {
@@ -115,7 +115,7 @@ export class PasstBackend implements NetBackend {
 	 * @example const backend = await PasstBackend.open([{ hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
 	 */
 	static async open(
-		ports: readonly Forward[] = [],
+		ports: readonly PortForward[] = [],
 		{ hostLoopback = false, enter = enterDirectly, signal }: PasstOptions = {},
 	): Promise<PasstBackend> {
 		const path = findTool("passt");
@@ -273,7 +273,7 @@ export class PasstBackend implements NetBackend {
 	}
 }
 
-function passtArguments(ports: readonly Forward[], mapGateway: boolean): string[] {
+function passtArguments(ports: readonly PortForward[], mapGateway: boolean): string[] {
 	const { address, prefixLength, gateway, dns, gatewayMac } = userNetwork;
 	const addresses = ["-a", address, "-n", String(prefixLength), "-g", gateway, "--dns-forward", dns, "-M", gatewayMac];
 	const forwards = ports.flatMap(({ hostAddress, hostPort, guestPort, protocol }) => [
@@ -330,7 +330,7 @@ function arpRequest(): Buffer {
 }
 
 /** Says why passt did not start, from its stderr. */
-function failure(stderr: string, ports: readonly Forward[], cause: unknown): HostError {
+function failure(stderr: string, ports: readonly PortForward[], cause: unknown): HostError {
 	const lines = stderr.split("\n").filter((line) => line !== "" && !/to syslog$|^Don't run as root/.test(line));
 	const spec = /Failed to bind any port for '-[tu] (?:\S+\/)?(\d+):/.exec(stderr)?.[1];
 	const port = ports.find((p) => String(p.hostPort) === spec);

@@ -2,10 +2,12 @@
  * Parses the machine options of `boot` and `run`. Each function turns what the user wrote into a part of MachineConfig,
  * or throws a UsageError that quotes it.
  */
+
+import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
-import type { NetConfig, PortForward } from "../machine/devices/net.ts";
+import type { NetConfig } from "../machine/devices/net.ts";
 import type { VsockConfig } from "../machine/devices/vsock.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };

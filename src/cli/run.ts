@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import type { PortForward } from "../backends/passt-ports.ts";
 import { explain, UsageError } from "../base/errors.ts";
 import type { StoredImage } from "../container/image/config.ts";
 import type { OpenRootfs, RootfsOptions } from "../container/image/rootfs.ts";
@@ -21,7 +22,6 @@ import type { GuestKernel } from "../kernel/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import { validateSize } from "../machine/config.ts";
-import type { PortForward } from "../machine/devices/net.ts";
 import { parseCpus, parseMemory, parseNet, parsePort } from "./options.ts";
 import { outputFailed, watchOutput } from "./output.ts";
 

@@ -6,9 +6,9 @@
  */
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
-import type { PortForward } from "../machine/devices/net.ts";
 import { exec } from "./exec.ts";
 import { upWithProgress } from "./progress.ts";
 import { publishPorts } from "./published-ports.ts";

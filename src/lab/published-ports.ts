@@ -5,9 +5,9 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { pipeline } from "node:stream";
+import type { PortForward } from "../backends/passt-ports.ts";
 import { portInUse } from "../backends/passt-ports.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
-import type { PortForward } from "../machine/devices/net.ts";
 import type { Lab } from "./lab.ts";
 
 /**

@@ -37,7 +37,7 @@ import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus } from "./vcpus.ts";
 
 /** The parts of one machine that the steps share. They live until the teardown has run. */
-export interface Site {
+export interface Wiring {
 	readonly vm: Vm;
 	readonly memory: GuestMemory;
 	readonly pio: Bus;
@@ -55,7 +55,7 @@ export interface Site {
 }
 
 /** A wired machine. */
-export interface Wired extends Site {
+export interface Wired extends Wiring {
 	readonly platform: Platform;
 	/** The virtio devices. */
 	readonly slots: DeviceSlots;
@@ -81,22 +81,22 @@ export async function build(
 	teardown: Teardown,
 ): Promise<Wired> {
 	const parts = { config, resources };
-	const site = createVm(parts, entry, teardown);
-	await createInterruptControllers(site.vm);
-	await attachRam(site.vm, parts);
+	const wiring = createVm(parts, entry, teardown);
+	await createInterruptControllers(wiring.vm);
+	await attachRam(wiring.vm, parts);
 	const consoles = new ConsoleMux(resources.console, entry.enter);
-	const platform = attachPlatform(site, consoles.line("serial"));
+	const platform = attachPlatform(wiring, consoles.line("serial"));
 	/* The guest's last output is always written. */
 	teardown.add(() => platform.serial.flush());
-	const slots = attachVirtioDevices(site, platform.hotPlug, parts, consoles);
-	const { kernel, cmdline } = await loadKernel(site.memory, parts, slots);
-	await createVcpus(site, parts, kernel);
+	const slots = attachVirtioDevices(wiring, platform.hotPlug, parts, consoles);
+	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots);
+	await createVcpus(wiring, parts, kernel);
 	consoles.start();
-	return { ...site, platform, slots, cmdline };
+	return { ...wiring, platform, slots, cmdline };
 }
 
 /** The VM with the run loop, the buses and the observers. */
-function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown): Site {
+function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown): Wiring {
 	const { kvm, ram } = resources;
 	const observers = new Observers();
 	if (config.observer !== undefined) observers.attach(config.observer);
@@ -151,15 +151,15 @@ async function attachRam(vm: Vm, { config, resources: { ram } }: Parts): Promise
 
 /** The devices of the configuration, each in a slot. The teardown closes them. */
 function attachVirtioDevices(
-	site: Site,
+	wiring: Wiring,
 	hotPlug: HotPlug,
 	{ config, resources }: Parts,
 	consoles: ConsoleMux,
 ): DeviceSlots {
-	const { teardown } = site;
+	const { teardown } = wiring;
 	const options = { consoleLine: (name: string) => consoles.line(name) };
 	const devices = config.devices.map((plan, i) => teardown.owns(plan.create(resources.backends[i], options)));
-	const slots = new DeviceSlots(site, hotPlug);
+	const slots = new DeviceSlots(wiring, hotPlug);
 	teardown.add(() => slots.close());
 	for (const [i, { id }] of config.devices.entries()) slots.place(id, devices[i]!);
 	return slots;
@@ -189,7 +189,7 @@ async function loadKernel(
 
 /** The vCPUs, the first at the kernel's entry. From then on the end begins with their threads. */
 async function createVcpus(
-	{ vm, runLoop, vcpus, threads, teardown }: Site,
+	{ vm, runLoop, vcpus, threads, teardown }: Wiring,
 	{ config, resources }: Parts,
 	kernel: LoadedKernel,
 ): Promise<void> {

@@ -7,7 +7,7 @@ import type { HotPlug } from "../devices/hot-plug.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioPlaceholder } from "../virtio/mmio.ts";
 import type { Transport } from "../virtio/transport.ts";
-import type { Site } from "./builder.ts";
+import type { Wiring } from "./builder.ts";
 import { validateId } from "./config.ts";
 import { VIRTIO_SLOTS, type VirtioSlot, virtioSlot } from "./memory-map.ts";
 import { VirtioAttachment } from "./virtio-attachment.ts";
@@ -30,7 +30,7 @@ interface Placed {
 }
 
 export class DeviceSlots {
-	readonly #site: Site;
+	readonly #wiring: Wiring;
 	readonly #hotPlug: HotPlug;
 	readonly #placed = new Map<string, Placed>();
 	/** Shadow words of slots that have had a device. */
@@ -39,8 +39,8 @@ export class DeviceSlots {
 	readonly #placeholders = new Map<number, MmioPlaceholder>();
 	#closed = false;
 
-	constructor(site: Site, hotPlug: HotPlug) {
-		this.#site = site;
+	constructor(wiring: Wiring, hotPlug: HotPlug) {
+		this.#wiring = wiring;
 		this.#hotPlug = hotPlug;
 	}
 
@@ -169,8 +169,8 @@ export class DeviceSlots {
 
 	#attachTo(index: number, device: VirtioDevice): VirtioAttachment {
 		const placeholder = this.#placeholders.get(index);
-		if (placeholder !== undefined) this.#site.mmio.remove(placeholder);
-		const point = { ...this.#site, enter: this.#site.entry.enter };
+		if (placeholder !== undefined) this.#wiring.mmio.remove(placeholder);
+		const point = { ...this.#wiring, enter: this.#wiring.entry.enter };
 		const attachment = new VirtioAttachment(device, virtioSlot(index), point, this.#words.get(index));
 		this.#words.set(index, attachment.word);
 		return attachment;
@@ -179,7 +179,7 @@ export class DeviceSlots {
 	#vacate({ index, attachment: { slot } }: Placed): void {
 		const placeholder = this.#placeholders.get(index) ?? new MmioPlaceholder();
 		this.#placeholders.set(index, placeholder);
-		this.#site.mmio.add(slot.address, slot.sizeBytes, placeholder);
+		this.#wiring.mmio.add(slot.address, slot.sizeBytes, placeholder);
 	}
 
 	/**

@@ -22,7 +22,7 @@ import { PciConfigStub } from "../devices/pci-config-stub.ts";
 import { Pvpanic } from "../devices/pvpanic.ts";
 import { Rtc } from "../devices/rtc.ts";
 import { Serial } from "../devices/serial.ts";
-import type { Site } from "./builder.ts";
+import type { Wiring } from "./builder.ts";
 import { PanicWatch } from "./panic-watch.ts";
 
 const COM1_LSR = COM1_PORT + 5;
@@ -42,7 +42,7 @@ export interface Platform {
  * @param console what the serial port is connected to
  */
 export function attachPlatform(
-	{ vm, runLoop, threads, pio, entry, observers, observed }: Site,
+	{ vm, runLoop, threads, pio, entry, observers, observed }: Wiring,
 	console: ConsoleBackend,
 ): Platform {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));

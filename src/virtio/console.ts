@@ -5,6 +5,7 @@
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
+import { struct } from "../base/struct.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { DeviceKind, DevicePlan } from "./device-kind.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
@@ -14,11 +15,12 @@ export const VIRTIO_ID_CONSOLE = 3;
 export const VIRTIO_CONSOLE_F_SIZE = 1n << 0n;
 export const VIRTIO_CONSOLE_F_EMERG_WRITE = 1n << 2n;
 
-/** virtio 1.2 §5.3.4: cols u16, rows u16, max_nr_ports u32, emerg_wr u32. */
-const CONFIG_BYTES = 12;
-const CONFIG_COLS = 0;
-const CONFIG_ROWS = 2;
-const CONFIG_EMERG_WR = 8;
+/** virtio 1.2 §5.3.4. */
+export const virtio_console_config = struct(
+	"virtio_console_config",
+	{ cols: "u16", rows: "u16", max_nr_ports: "u32", emerg_wr: "u32" },
+	true,
+);
 
 const RECEIVEQ = 0;
 const TRANSMITQ = 1;
@@ -37,7 +39,7 @@ export class ConsoleDevice implements VirtioDevice {
 	readonly deviceId = VIRTIO_ID_CONSOLE;
 	readonly features: bigint;
 	readonly queueSizes = [64, 64];
-	readonly config = new Uint8Array(CONFIG_BYTES);
+	readonly config = new Uint8Array(virtio_console_config.sizeof);
 	/** For emergency writes: a kernel prints before it probes any device. */
 	readonly earlyConfig = true;
 	readonly #backend: ConsoleBackend;
@@ -87,7 +89,7 @@ export class ConsoleDevice implements VirtioDevice {
 
 	/** Emergency write: one character from a driver that has not even acknowledged the device (§5.3.4). */
 	writeConfig(offset: number, data: Uint8Array): void {
-		if (offset !== CONFIG_EMERG_WR) return;
+		if (offset !== virtio_console_config.emerg_wr) return;
 		/* An emergency write cannot wait: the driver does not ask whether there is room. */
 		if (this.#blocked && ++this.#emergencyBytes > MAX_EMERGENCY_BYTES) return;
 		if (!this.#backend.write(data.subarray(0, 1))) this.#blocked = true;
@@ -177,8 +179,8 @@ export class ConsoleDevice implements VirtioDevice {
 
 	#setSize(columns: number, rows: number): void {
 		const view = new DataView(this.config.buffer);
-		view.setUint16(CONFIG_COLS, columns, true);
-		view.setUint16(CONFIG_ROWS, rows, true);
+		view.setUint16(virtio_console_config.cols, columns, true);
+		view.setUint16(virtio_console_config.rows, rows, true);
 	}
 }
 

@@ -5,7 +5,7 @@ import { networkInterfaces } from "node:os";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import { PasstBackend } from "../../src/backends/passt.ts";
-import type { Forward } from "../../src/backends/passt-ports.ts";
+import type { PortForward } from "../../src/backends/passt-ports.ts";
 import { ACK, ethernet, GATEWAY, HandTcp, ipHex, PSH, SYN, udp, Wire } from "./passt-wire.ts";
 
 const closers: (() => unknown)[] = [];
@@ -29,7 +29,7 @@ async function services() {
 	return { reached, tcpPort: (server.address() as { port: number }).port, udpPort: socket.address().port };
 }
 
-async function wired(ports: Forward[] = []): Promise<Wire> {
+async function wired(ports: PortForward[] = []): Promise<Wire> {
 	const backend = await PasstBackend.open(ports);
 	closers.push(() => backend.close());
 	return new Wire(backend);
@@ -52,11 +52,11 @@ function outerAddress(): string {
 	return address;
 }
 
-const published: Forward = { hostAddress: "127.0.0.1", hostPort: 0, guestPort: 5353, protocol: "udp" };
+const published: PortForward = { hostAddress: "127.0.0.1", hostPort: 0, guestPort: 5353, protocol: "udp" };
 
 describe.each([
-	["without published ports", async (): Promise<Forward[]> => []],
-	["with a published UDP port", async (): Promise<Forward[]> => [{ ...published, hostPort: await freeUdpPort() }]],
+	["without published ports", async (): Promise<PortForward[]> => []],
+	["with a published UDP port", async (): Promise<PortForward[]> => [{ ...published, hostPort: await freeUdpPort() }]],
 ])("PasstBackend %s", (_, ports) => {
 	test("leads nothing of the guest to the host's loopback", async () => {
 		const { reached, tcpPort, udpPort } = await services();

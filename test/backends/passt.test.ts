@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { PasstBackend, userNetwork } from "../../src/backends/passt.ts";
-import type { Forward } from "../../src/backends/passt-ports.ts";
+import type { PortForward } from "../../src/backends/passt-ports.ts";
 import { RecordedEnter } from "../driver/recorded-enter.ts";
 import {
 	ACK,
@@ -32,7 +32,7 @@ afterEach(async () => {
 });
 
 /** A guest that reaches the host's loopback at the gateway's address. */
-async function wired(ports: Forward[] = []) {
+async function wired(ports: PortForward[] = []) {
 	const backend = await PasstBackend.open(ports, { hostLoopback: true });
 	closers.push(() => backend.close());
 	return { backend, wire: new Wire(backend) };
@@ -250,8 +250,8 @@ describe("PasstBackend", () => {
 
 	test("open names the port that is in use, and leaves nothing behind", async () => {
 		const port = await serve(() => undefined, "0.0.0.0");
-		const taken: Forward = { hostPort: port, guestPort: 80, protocol: "tcp" };
-		const free: Forward = { hostPort: await freePort(), guestPort: 81, protocol: "tcp" };
+		const taken: PortForward = { hostPort: port, guestPort: 80, protocol: "tcp" };
+		const free: PortForward = { hostPort: await freePort(), guestPort: 81, protocol: "tcp" };
 		await expect(PasstBackend.open([free, taken])).rejects.toMatchObject({
 			code: "ERR_PORT_IN_USE",
 			message: `Cannot forward tcp port ${port}: the port is in use`,
@@ -263,7 +263,7 @@ describe("PasstBackend", () => {
 		await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
 		closers.push(() => new Promise<void>((resolve) => socket.close(() => resolve())));
 		const { port } = socket.address();
-		const forward: Forward = { hostAddress: "127.0.0.1", hostPort: port, guestPort: 53, protocol: "udp" };
+		const forward: PortForward = { hostAddress: "127.0.0.1", hostPort: port, guestPort: 53, protocol: "udp" };
 		await expect(PasstBackend.open([forward])).rejects.toMatchObject({
 			code: "ERR_PORT_IN_USE",
 			message: `Cannot forward udp port 127.0.0.1:${port}: the port is in use`,
@@ -271,7 +271,7 @@ describe("PasstBackend", () => {
 	});
 
 	test("open says that an address is not the host's", async () => {
-		const forward: Forward = { hostAddress: "203.0.113.9", hostPort: 8080, guestPort: 80, protocol: "tcp" };
+		const forward: PortForward = { hostAddress: "203.0.113.9", hostPort: 8080, guestPort: 80, protocol: "tcp" };
 		await expect(PasstBackend.open([forward])).rejects.toMatchObject({ code: "ERR_PORT" });
 	});
 

@@ -293,6 +293,15 @@ describe("Container", () => {
 		expect(await container.exit).toEqual({ signal: 9 });
 		expect(await other.exit).toEqual({ signal: 9 });
 	});
+	test("resize tells the process's terminal its new size", async () => {
+		const script = "trap 'stty size; exit 0' WINCH; stty size; while :; do sleep 0.05; done";
+		const process = () => ({ args: ["sh", "-c", script], env, tty: { columns: 100, rows: 30 } });
+		await using container = await Container.start(endsWhenRefused(new FakeMachine()), { steps: [], process });
+		const first = String((await once(container.stdout, "data"))[0]);
+		container.resize(90, 20);
+		expect(first + (await text(container.stdout))).toBe("30 100\r\n20 90\r\n");
+		expect(await container.exit).toEqual({ code: 0 });
+	});
 	test("with init its process is below a process 1 that reaps", async () => {
 		await using container = await start(["sh", "-c", "echo $$"], { init: true });
 		expect(await text(container.stdout)).toMatch(/^[2-9]\n/);

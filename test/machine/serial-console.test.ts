@@ -10,7 +10,7 @@ import { Observers } from "../../src/base/observer.ts";
 import { COM1_PORT } from "../../src/boot/addresses.ts";
 import { type native, POSTED_ENTRIES } from "../../src/host/native.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
-import type { Site } from "../../src/machine/builder.ts";
+import type { Wiring } from "../../src/machine/builder.ts";
 import { attachPlatform } from "../../src/machine/platform.ts";
 import { VcpuThreads } from "../../src/machine/vcpu-threads.ts";
 import { FakeHelper } from "../host/fake-helper.ts";
@@ -62,7 +62,7 @@ function machine() {
 	});
 	for (const index of [0, 1]) loop.start(index, 0, 4096);
 	const console = new SlowConsole();
-	const site = {
+	const wiring = {
 		vm: { irqLine: () => undefined },
 		runLoop: loop,
 		threads: new VcpuThreads(loop, [], 4096),
@@ -71,7 +71,7 @@ function machine() {
 		observers: new Observers(),
 		observed: false,
 	};
-	const { serial } = attachPlatform(site as unknown as Site, console);
+	const { serial } = attachPlatform(wiring as unknown as Wiring, console);
 	return { console, exits, serial };
 }
 

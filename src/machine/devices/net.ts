@@ -4,6 +4,7 @@
  */
 import type { NetBackend } from "../../backends/contract.ts";
 import { PasstBackend, userNetwork } from "../../backends/passt.ts";
+import type { PortForward } from "../../backends/passt-ports.ts";
 import { TapBackend } from "../../backends/tap.ts";
 import { MacAddress } from "../../base/mac.ts";
 import type { DeviceKind, DevicePlan, OpenOptions } from "../../virtio/device-kind.ts";
@@ -28,18 +29,6 @@ export type NetConfig = {
 	  }
 	| { kind: "own"; backend: NetBackend }
 );
-
-/** A port of the host that leads to a port of the guest (a net of kind "user"). */
-export interface PortForward {
-	/** Where the host listens; every address of the host when missing. */
-	hostAddress?: string;
-	/** 1 to 65535. */
-	hostPort: number;
-	/** 1 to 65535. */
-	guestPort: number;
-	/** What is forwarded. */
-	protocol: "tcp" | "udp";
-}
 
 /** The field of MachineConfig. */
 export interface NetFields {

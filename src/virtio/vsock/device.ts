@@ -12,12 +12,14 @@ import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { logRateLimited } from "../../base/log.ts";
 import { type SavedState, StateReader } from "../../base/state.ts";
+import { setU64 } from "../../base/u64.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
 import { Connection, type ConnectionEvents } from "./connection.ts";
 import {
 	HEADER_BYTES,
 	Packet,
+	VIRTIO_VSOCK_EVENT_TRANSPORT_RESET,
 	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
 	VIRTIO_VSOCK_OP_CREDIT_UPDATE,
 	VIRTIO_VSOCK_OP_REQUEST,
@@ -27,6 +29,8 @@ import {
 	VIRTIO_VSOCK_OP_SHUTDOWN,
 	VIRTIO_VSOCK_TYPE_STREAM,
 	VMADDR_CID_HOST,
+	virtio_vsock_config,
+	virtio_vsock_event,
 } from "./packet.ts";
 import { Schedule } from "./schedule.ts";
 
@@ -37,9 +41,9 @@ export const VIRTIO_VSOCK_F_STREAM = 1n << 0n;
 const RX = 0;
 const TX = 1;
 const EVENTS = 2;
-/** virtio 1.2 §5.10.6.7: the le32 in front of an event. */
-const EVENT_BYTES = 4;
-const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
+
+const RESET_EVENT = new Uint8Array(virtio_vsock_event.sizeof);
+new DataView(RESET_EVENT.buffer).setUint32(virtio_vsock_event.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, true);
 
 /** The most connections, with those that still deliver the last bytes of a guest that has closed. */
 const MAX_CONNECTIONS = 1024;
@@ -70,8 +74,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly deviceId = VIRTIO_ID_VSOCK;
 	readonly features = VIRTIO_VSOCK_F_STREAM;
 	readonly queueSizes = [256, 256, 64];
-	/** struct virtio_vsock_config: guest_cid u64. */
-	readonly config = new Uint8Array(8);
+	readonly config = new Uint8Array(virtio_vsock_config.sizeof);
 	readonly #cid: number;
 	readonly #backend: VsockBackend;
 	#enter: Enter = enterDirectly;
@@ -108,7 +111,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.name = name;
 		this.#cid = cid;
 		this.#backend = backend;
-		new DataView(this.config.buffer).setUint32(0, cid, true);
+		setU64(new DataView(this.config.buffer), virtio_vsock_config.guest_cid, cid);
 		backend.start(this);
 	}
 
@@ -158,10 +161,10 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		while (this.#resetDue) {
 			const chain = queue.pop();
 			if (chain === undefined) break;
-			const fits = chain.writable.totalBytes >= EVENT_BYTES;
-			if (fits) chain.writable.copyFrom(Uint8Array.of(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, 0, 0, 0));
+			const fits = chain.writable.totalBytes >= virtio_vsock_event.sizeof;
+			if (fits) chain.writable.copyFrom(RESET_EVENT);
 			this.#resetDue = !fits;
-			queue.push(chain, fits ? EVENT_BYTES : 0);
+			queue.push(chain, fits ? virtio_vsock_event.sizeof : 0);
 		}
 		queue.flush();
 	}
