@@ -7,8 +7,6 @@
  * most one line per second and subject, and adds the number of suppressed ones to the next. Control characters are
  * escaped in every line, because parts of it may come from the guest.
  */
-import { printable } from "./printable.ts";
-
 /** Least severe last. */
 export type LogLevel = "error" | "warn" | "info" | "debug";
 const RANK: Record<LogLevel, number> = { error: 0, warn: 1, info: 2, debug: 3 };
@@ -105,4 +103,13 @@ export function log(level: LogLevel, message: string): void {
 /** Like `log`, but at most once per second for the same `subject` (one per device is the habit). */
 export function logRateLimited(subject: string, level: LogLevel, message: string): void {
 	Logger.current.logRateLimited(subject, level, message);
+}
+
+/**
+ * `text` with all control characters but newline and tab written as \xNN. Those of a guest or a file could move the
+ * terminal's cursor, set its title, or make it answer as if the user had typed.
+ */
+export function printable(text: string): string {
+	// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+	return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }

@@ -3,7 +3,7 @@
  * the hint on the next line. With TSVMM_DEBUG set the stack and causes follow.
  */
 import { explain, TsvmmError } from "../base/errors.ts";
-import { printable } from "../base/printable.ts";
+import { printable } from "../base/log.ts";
 
 /** Prints `error` on stderr and returns the exit status for it. */
 export function reportError(error: unknown): number {

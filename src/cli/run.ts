@@ -185,7 +185,7 @@ async function chooseKernel(
 	say: (line: string) => void,
 ): Promise<Pick<GuestKernel, "name" | "vmlinux" | "modulesDirectory">> {
 	if (wanted === undefined) {
-		const { defaultKernel } = await import("../kernel/default.ts");
+		const { defaultKernel } = await import("../kernel/build.ts");
 		return defaultKernel({ onStep: say });
 	}
 	if (wanted.includes("/")) return { name: wanted, vmlinux: wanted };

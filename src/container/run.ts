@@ -131,7 +131,7 @@ export async function runInForeground(
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
-	const { defaultKernel } = await import("../kernel/default.ts");
+	const { defaultKernel } = await import("../kernel/build.ts");
 	return defaultKernel(signal === undefined ? {} : { signal });
 }
 

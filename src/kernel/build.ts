@@ -15,7 +15,7 @@ import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
 import { findTool, packageOf, toolMissing } from "../host/tools.ts";
 import { SOURCE_PIN } from "./pins.ts";
-import { findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
+import { type FetchOptions, fetchKernel, findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
 
 /** Raise it when the steps below change what comes out. */
 const RECIPE = 1;
@@ -54,6 +54,15 @@ export async function minimalKernelName(): Promise<string> {
 /** The minimal kernel if it was built and is not damaged, else undefined. */
 export async function findMinimalKernel(): Promise<GuestKernel | undefined> {
 	return await findWholeKernel(await minimalKernelName());
+}
+
+/**
+ * The kernel of a guest whose user names none: the minimal one if it was built here, else Debian's cloud kernel.
+ *
+ * @throws what fetchKernel throws
+ */
+export async function defaultKernel(options: Pick<FetchOptions, "onStep" | "signal"> = {}): Promise<GuestKernel> {
+	return (await findMinimalKernel()) ?? (await fetchKernel("6.1-cloud", options));
 }
 
 /** The Debian packages that `kernel build` needs and this host lacks. */

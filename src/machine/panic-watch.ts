@@ -2,7 +2,7 @@
  * Recognizes a panic of a kernel without pvpanic driver by its line on the serial console. Otherwise it looks like a
  * reset.
  */
-import { printable } from "../base/printable.ts";
+import { printable } from "../base/log.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 
 /**

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
-import { Logger, log, logRateLimited } from "../../src/base/log.ts";
-import { printable } from "../../src/base/printable.ts";
+import { Logger, log, logRateLimited, printable } from "../../src/base/log.ts";
 
 function logger(level?: "error" | "warn" | "info", prefix?: string) {
 	const lines: string[] = [];
