@@ -7,26 +7,15 @@ import type { Bus } from "../base/bus.ts";
 import { Observers } from "../base/observer.ts";
 import { getU64 } from "../base/u64.ts";
 import {
-	KVM_EXIT_FAIL_ENTRY,
-	KVM_EXIT_INTERNAL_ERROR,
 	KVM_EXIT_INTR,
 	KVM_EXIT_IO,
 	KVM_EXIT_IO_OUT,
 	KVM_EXIT_MMIO,
-	KVM_EXIT_SHUTDOWN,
-	KVM_EXIT_SYSTEM_EVENT,
 	KVM_SYSTEM_EVENT_RESET,
 	KVM_SYSTEM_EVENT_SHUTDOWN,
 } from "../kvm/constants.ts";
-import {
-	kvm_run,
-	kvm_run_emulation_failure,
-	kvm_run_fail_entry,
-	kvm_run_internal,
-	kvm_run_io,
-	kvm_run_mmio,
-	kvm_run_system_event,
-} from "../kvm/structs.ts";
+import { type FinalExit, finalExit } from "../kvm/final-exit.ts";
+import { kvm_run, kvm_run_io, kvm_run_mmio } from "../kvm/structs.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
 /** The parts that exits reach. */
@@ -71,22 +60,27 @@ export class ExitHandler {
 				return this.#memory(run) ?? true;
 			case KVM_EXIT_INTR:
 				return true; /* kicked; whether it runs on is the machine's decision */
-			case KVM_EXIT_SHUTDOWN:
-				return this.#stop({ reason: "triple-fault", detail: this.#where(index) });
-			case KVM_EXIT_SYSTEM_EVENT:
-				return this.#stop(systemEvent(run));
-			case KVM_EXIT_FAIL_ENTRY: {
-				const at = kvm_run.fail_entry + kvm_run_fail_entry.hardware_entry_failure_reason;
-				const hardware = run.getBigUint64(at, true).toString(16);
-				return this.#stop({
-					reason: "kvm-error",
-					detail: `${this.#where(index)}: cannot enter the guest: hardware reason 0x${hardware}`,
-				});
-			}
-			case KVM_EXIT_INTERNAL_ERROR:
-				return this.#stop({ reason: "kvm-error", detail: `${this.#where(index)}: ${internalError(run)}` });
 			default:
-				return this.#stop({ reason: "kvm-error", detail: `${this.#where(index)}: exit reason ${reason}` });
+				this.#end(this.#reasonOf(index, finalExit(run)));
+				return false;
+		}
+	}
+
+	/** What a machine ends with whose vCPU `index` cannot run on. */
+	#reasonOf(index: number, exit: FinalExit): ShutdownReason {
+		switch (exit.kind) {
+			case "shutdown":
+				return { reason: "triple-fault", detail: this.#where(index) };
+			case "system-event":
+				return systemEvent(exit.type);
+			case "fail-entry": {
+				const found = `cannot enter the guest: hardware reason 0x${exit.hardwareReason.toString(16)}`;
+				return { reason: "kvm-error", detail: `${this.#where(index)}: ${found}` };
+			}
+			case "internal-error":
+				return { reason: "kvm-error", detail: `${this.#where(index)}: ${internalError(exit)}` };
+			case "unknown":
+				return { reason: "kvm-error", detail: `${this.#where(index)}: exit reason ${exit.reason}` };
 		}
 	}
 
@@ -94,11 +88,6 @@ export class ExitHandler {
 	#where(index: number): string {
 		const rip = this.#ripOf(index);
 		return rip === undefined ? `vCPU ${index}` : `vCPU ${index} at rip 0x${rip.toString(16)}`;
-	}
-
-	#stop(end: ShutdownReason): false {
-		this.#end(end);
-		return false;
 	}
 
 	/** `count` values of `size` bytes, in a row in kvm_run (rep ins/outs give a count above 1). */
@@ -130,8 +119,7 @@ export class ExitHandler {
 	}
 }
 
-function systemEvent(run: DataView): ShutdownReason {
-	const type = run.getUint32(kvm_run.system_event + kvm_run_system_event.type, true);
+function systemEvent(type: number): ShutdownReason {
 	if (type === KVM_SYSTEM_EVENT_SHUTDOWN) return { reason: "power-off" };
 	if (type === KVM_SYSTEM_EVENT_RESET) return { reason: "reset" };
 	return { reason: "kvm-error", detail: `system event ${type}` };
@@ -145,12 +133,7 @@ const SUBERRORS = [
 	"unexpected exit",
 ];
 
-function internalError(run: DataView): string {
-	const at = kvm_run.internal;
-	const suberror = run.getUint32(at + kvm_run_internal.suberror, true);
+function internalError({ suberror, instruction }: Extract<FinalExit, { kind: "internal-error" }>): string {
 	const text = `internal error ${suberror} (${SUBERRORS[suberror] ?? "unknown"})`;
-	const bytes = run.getUint8(at + kvm_run_emulation_failure.insn_size);
-	if (suberror !== 1 || run.getUint32(at + kvm_run_internal.ndata, true) < 3 || bytes > 15) return text;
-	const start = run.byteOffset + at + kvm_run_emulation_failure.insn_bytes;
-	return `${text}, instruction bytes ${Buffer.from(run.buffer as ArrayBuffer, start, bytes).toString("hex")}`;
+	return instruction === undefined ? text : `${text}, instruction bytes ${instruction.toString("hex")}`;
 }
