@@ -1,7 +1,7 @@
 /*
- * File descriptors that Node does not know of. It closes its own when a worker ends, even by terminate(),
- * which runs no JavaScript any more; these are closed then, too, by a cleanup hook each, which is the only
- * list of them.
+ * File descriptors that Node does not know of. Node closes its own when a worker ends, also by terminate(),
+ * after which no JavaScript runs. A cleanup hook for each descriptor here closes it then, too. There is no
+ * other list of them.
  */
 #include "addon.h"
 #include <sys/eventfd.h>

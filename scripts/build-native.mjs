@@ -1,7 +1,7 @@
 /*
- * Builds the native helper into prebuilds/linux-ARCH/, where node-gyp-build finds it and whence it goes into the package.
- * (Where the package meets a host on which that binary does not load, its install script builds the same binding.gyp.)
- * Does nothing when the sources are those of the last build (N-API: one binary serves every Node). Several builds at once
+ * Builds the native helper into prebuilds/linux-ARCH/, where node-gyp-build finds it. The package has it, too. (Where
+ * the package meets a host on which that binary does not load, its install script builds the same binding.gyp.) Does
+ * nothing when the sources are those of the last build (N-API: one binary serves every Node). Several builds at once
  * are harmless: each works in a directory of its own and the result is moved into place.
  *
  * The Node headers come from the installation that runs this script when it has them (Debian and the official

@@ -1,8 +1,7 @@
 #!/usr/bin/env -S node --
 /*
- * tsvmm: argv -> command -> process.exitCode. Each command lives in a file of its own under cli/ and is loaded when it
- * is the one that runs, so that none pays for another's start-up. (The "--" above keeps Node from reading options that
- * are meant for a container, such as --env-file.)
+ * tsvmm: argv -> command -> process.exitCode. Each command is a file in cli/ and is loaded only when it runs. (The "--"
+ * above keeps Node from reading options for a container, such as --env-file.)
  */
 import { Command, CommanderError } from "commander";
 import { watchOutput, withOutput } from "./cli/output.ts";
@@ -35,7 +34,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 ];
 
-/** The commander tree. Commands that are not `wanted` are names with a summary. */
+/** The commander tree. Other commands than `wanted` have only a name and a summary. */
 async function program(wanted: (name: string) => boolean): Promise<Command> {
 	const root = new Command("tsvmm")
 		.description("a virtual machine monitor in TypeScript for Linux KVM")
@@ -58,7 +57,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
 	} catch (error) {
-		/* Help or the version was printed. Docker prints help, too, where a command is missing, and is content. */
+		/* Help or the version was printed. As in Docker, a missing command also prints help and is no error. */
 		if (error instanceof CommanderError) return 0;
 		return reportError(error);
 	}

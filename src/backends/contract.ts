@@ -101,8 +101,8 @@ export interface NetBackend {
 export interface VsockGuest {
 	/**
 	 * Asks for a connection to `port` of the guest. `answer` is called once: with the host-side port when the guest has
-	 * accepted, before any byte of the guest reaches `stream`; with undefined when it refused or is not there, in which
-	 * case the stream stays the caller's. A stream destroyed before the answer withdraws the request.
+	 * accepted, before any of its bytes reaches `stream`, or with undefined when it has refused or is not there. In the
+	 * second case the caller keeps the stream. A stream destroyed before the answer withdraws the request.
 	 */
 	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void;
 }

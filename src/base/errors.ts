@@ -1,8 +1,7 @@
 /*
- * Every error that tsvmm raises on purpose. Each has a stable `code` (docs/errors.md has a paragraph per code, a test
- * compares the two), an optional `hint` (what to do about it), the `cause` it came from, and the exit status that the
- * command line gives it. A message says what was attempted, then what was found: "Cannot open /dev/kvm: permission
- * denied"; no final period.
+ * Every error that tsvmm raises on purpose. Each has a stable `code`, an optional `hint`, the `cause` that it came
+ * from, and the command line's exit status. docs/errors.md has a paragraph per code, and a test compares the two. A
+ * message says what was attempted, then what was found: "Cannot open /dev/kvm: permission denied"; no final period.
  */
 
 /** What a TsvmmError may carry besides its message. */

@@ -1,8 +1,8 @@
 /*
- * Binary layouts. A struct is a frozen table of byte offsets computed with the C rules (natural alignment, padded to
- * the largest member), so that `view.getUint32(at + kvm_regs.rip, true)` reads like `regs->rip`, allocates nothing,
- * and a misspelt field does not compile. Layouts carry `sizeof`, from which ioctl numbers are computed; an ABI test
- * compares every size and offset with the real C headers.
+ * Binary layouts. A struct is a frozen table of byte offsets by the C rules (natural alignment, padded to the largest
+ * member). So `view.getUint32(at + kvm_regs.rip, true)` reads like `regs->rip`. It allocates nothing, and a misspelt
+ * field does not compile. Layouts carry `sizeof`, from which ioctl numbers are computed; an ABI test compares every
+ * size and offset with the real C headers.
  */
 
 /** A member's type: a scalar by its width, or an array/nested struct through `array` and `nested`. */

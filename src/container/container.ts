@@ -52,7 +52,7 @@ export interface StartTimes {
 
 /** A process to run in a running container. A missing field is as in the container's own process. */
 export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin"> {
-	/** With all capabilities, whatever the container's process has. */
+	/** With all capabilities, also if the container's process has fewer. */
 	privileged?: boolean;
 	/** Sends the process SIGHUP, and SIGKILL soon after if it still runs. */
 	signal?: AbortSignal;

@@ -1,6 +1,6 @@
 /*
- * apt with a state of its own: its lists, cache and sources live in a directory of ours, so that it works without root
- * and never touches what the host's apt knows. The host's keys and proxy settings are used; its hooks are not.
+ * apt with its own lists, cache and sources in a directory of ours. So it works without root and never changes the
+ * state of the host's apt. It uses the host's keys and proxy settings, but not its hooks.
  */
 import { mkdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,10 +8,10 @@ import { HostError } from "../base/errors.ts";
 import { type RunResult, run } from "../host/command.ts";
 import { type DebianSource, formatSources } from "./sources.ts";
 
-/** Lists younger than this are not asked for again, in milliseconds. */
+/** How long lists are fresh, in milliseconds. */
 const FRESH_MS = 6 * 3600 * 1000;
 
-/** Room for the lists and their index, and for the largest package we take. */
+/** Room for the lists, their index and the largest package that we fetch. */
 const ROOM_BYTES = 256 * 2 ** 20;
 
 const CONFIG = (directory: string) => `#clear APT::Update::Pre-Invoke;
@@ -41,7 +41,7 @@ export class Apt {
 
 	/**
 	 * @param directory a directory for this set of sources alone
-	 * @param signal ends whatever apt is at
+	 * @param signal ends apt
 	 */
 	constructor(directory: string, sources: readonly DebianSource[], signal?: AbortSignal) {
 		this.#directory = directory;
@@ -49,7 +49,7 @@ export class Apt {
 		this.#signal = signal;
 	}
 
-	/** Brings the lists up to date; `force` also when they are fresh. @throws HostError ERR_DOWNLOAD */
+	/** Updates the lists, with `force` also fresh ones. @throws HostError ERR_DOWNLOAD */
 	async update(force = false): Promise<void> {
 		const directory = this.#directory;
 		for (const sub of ["state/lists/partial", "cache/archives/partial", "sources", "preferences"]) {
@@ -84,7 +84,7 @@ export class Apt {
 		return fields.get("Package") === name ? fields : undefined;
 	}
 
-	/** An empty directory to download into. What a killed download left in it is gone. */
+	/** An empty directory to download into. Files that a killed download has left are removed. */
 	async downloadDirectory(): Promise<string> {
 		const directory = join(this.#directory, "download");
 		await rm(directory, { recursive: true, force: true });
@@ -92,7 +92,7 @@ export class Apt {
 		return directory;
 	}
 
-	/** Downloads into `directory`; apt checks it against the signed lists. @throws HostError ERR_DOWNLOAD */
+	/** Downloads into `directory`. apt checks the file against the signed lists. @throws HostError ERR_DOWNLOAD */
 	async download(name: string, version: string, directory: string): Promise<void> {
 		await needRoom(directory);
 		const result = await this.#run("apt-get", ["-q", "download", `${name}=${version}`], directory);
@@ -109,7 +109,7 @@ export class Apt {
 	}
 }
 
-/** On a full disk apt's own downloader stops without a word and never ends. */
+/** On a full disk apt's downloader stops without a message and never ends. */
 async function needRoom(directory: string): Promise<void> {
 	const { bavail, bsize } = await statfs(directory);
 	if (bavail * bsize >= ROOM_BYTES) return;

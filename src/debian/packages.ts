@@ -1,6 +1,7 @@
 /*
- * Debian packages as files: fetched through apt (which checks signatures and hashes), kept in the cache, unpacked
- * without being installed. Several processes may do so at once: apt's directory is locked, results appear by rename.
+ * Debian packages as files. apt fetches them and checks signatures and hashes. They are kept in the cache and unpacked
+ * without being installed. Several processes may do so at once: apt's directory is locked, and results appear by
+ * rename.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -15,7 +16,7 @@ import { withFileLock } from "../host/file-lock.ts";
 import { Apt } from "./apt.ts";
 import { readSources, sourceFor } from "./sources.ts";
 
-/** The suite that packages come from unless another is asked for. */
+/** The suite that packages come from by default. */
 export const DEFAULT_SUITE = "bookworm";
 
 export interface PackageOptions {
@@ -25,7 +26,7 @@ export interface PackageOptions {
 	suite?: string;
 	/** The file's hash in hexadecimal, checked besides apt's own check. */
 	sha256?: string;
-	/** Ends the download when it aborts; nothing of it stays. */
+	/** Ends the download when it aborts. Nothing of it stays. */
 	signal?: AbortSignal;
 }
 
@@ -44,7 +45,7 @@ export async function hashFile(path: string): Promise<string> {
 	return hash.digest("hex");
 }
 
-/** Runs `work` with apt for a suite, alone among all processes that share the cache. */
+/** Runs `work` with apt for a suite. Only one process that shares the cache does so at a time. */
 async function withApt<T>(suite: string, signal: AbortSignal | undefined, work: (apt: Apt) => Promise<T>): Promise<T> {
 	const directory = join(cacheDirectory(), "apt", suite);
 	await mkdir(directory, { recursive: true });
@@ -58,7 +59,7 @@ async function withApt<T>(suite: string, signal: AbortSignal | undefined, work: 
 	return await withFileLock(join(directory, "lock"), () => work(apt), signal);
 }
 
-/** The security suite can not be derived from the main archive's URI: it is used where the host has it. */
+/** The security suite, if the host has it. Its URI cannot be derived from the main archive's. */
 function securityOf(suite: string, sources: readonly { suite: string; components: string[] }[]): string[] {
 	const name = `${suite}-security`;
 	return sources.some((source) => source.suite === name && source.components.includes("main")) ? [name] : [];
@@ -72,7 +73,7 @@ function notFound(name: string, version: string | undefined, suite: string): Hos
 	);
 }
 
-/** Looks a package up, asking the mirror again when lists that are hours old do not have it. */
+/** Looks a package up. If it is not in lists that are hours old, asks the mirror again. */
 async function lookUp(apt: Apt, name: string, version: string | undefined): Promise<PackageDescription | undefined> {
 	await apt.update();
 	let fields = await apt.show(name, version);
@@ -137,7 +138,7 @@ async function isCached(path: string, sha256: string): Promise<boolean> {
 	}
 }
 
-/** For the holder of apt's lock. */
+/** The caller holds apt's lock. */
 async function download(
 	apt: Apt,
 	found: PackageDescription,
@@ -151,7 +152,7 @@ async function download(
 			await apt.download(found.name, found.version, directory);
 		} catch (error) {
 			if (signal?.aborted) throw error;
-			/* The lists may name a file that the mirror has replaced since. */
+			/* The mirror may have replaced a file since the lists were fetched. */
 			await apt.update(true);
 			await apt.download(found.name, found.version, directory);
 		}
@@ -173,8 +174,7 @@ function wrongHash(found: PackageDescription, wanted: string, is: string): Image
 }
 
 /**
- * Unpacks a package's files into a new directory, which appears complete or not at all. When it is there already,
- * nothing is done.
+ * Unpacks a package's files into a new directory, which appears complete or not at all. Does nothing if it exists.
  *
  * @throws HostError ERR_TOOL_FAILED when the package is damaged
  */
@@ -191,7 +191,7 @@ export async function unpackPackage(deb: string, directory: string, signal?: Abo
 		await run("dpkg-deb", ["-x", deb, join(partial, "root")], signal === undefined ? {} : { signal });
 		await rename(join(partial, "root"), directory);
 	} catch (error) {
-		/* Another process was quicker: its directory is as good. */
+		/* Another process was quicker. Its directory has the same files. */
 		const code = errnoName(error);
 		if ((code !== "ENOTEMPTY" && code !== "EEXIST") || !(await exists())) throw error;
 	} finally {

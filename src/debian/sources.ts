@@ -1,6 +1,6 @@
 /*
- * Where this host gets Debian packages from, read from its own apt configuration (sources.list(5), one-line and deb822
- * style), so that tsvmm uses the mirror and the keys that the administrator has chosen and names none itself.
+ * The host's sources of Debian packages, read from its apt configuration (sources.list(5), one-line and deb822 style).
+ * So tsvmm uses the administrator's mirror and keys, and names none itself.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ export interface DebianSource {
 	signedBy?: string;
 }
 
-/** Reads the "Name: value" fields of one deb822 paragraph; a value keeps its continuation lines. */
+/** Reads the "Name: value" fields of one deb822 paragraph. A value keeps its continuation lines. */
 function fields(paragraph: string): Map<string, string> {
 	const found = new Map<string, string>();
 	let last = "";
@@ -73,7 +73,7 @@ export function parseOneLine(text: string): DebianSource[] {
 	return sources;
 }
 
-/** All sources of an apt configuration directory. Files that cannot be read are none. */
+/** All sources of an apt configuration directory, without files that cannot be read. */
 export function readSources(directory = "/etc/apt"): DebianSource[] {
 	const read = (path: string) => {
 		try {
@@ -86,7 +86,7 @@ export function readSources(directory = "/etc/apt"): DebianSource[] {
 	try {
 		names = readdirSync(join(directory, "sources.list.d")).sort();
 	} catch {
-		/* No such directory: the one file is all. */
+		/* There is no such directory, only the one file. */
 	}
 	return [
 		...parseOneLine(read(join(directory, "sources.list"))),
@@ -97,11 +97,11 @@ export function readSources(directory = "/etc/apt"): DebianSource[] {
 	];
 }
 
-/** A suite of Debian's main archive; backports and updates live in the same archive, security does not. */
+/** A suite of Debian's main archive. It also has backports and updates, but not security. */
 const SUITE = /^(?:bullseye|bookworm|trixie|forky|(?:old)*stable|testing|unstable|sid)(?:-(?:updates|backports))?$/;
 
 /**
- * The source for a suite: the host's own when it has one, else that suite on the mirror the host uses for Debian.
+ * The source for a suite: the host's own if it has one, else that suite on the host's Debian mirror.
  *
  * @throws HostError ERR_NO_MIRROR when the host has no Debian mirror configured
  */

@@ -30,7 +30,7 @@ export async function publish(temporary: string, path: string): Promise<void> {
  * Writes a file, or replaces one. A failure leaves nothing of it.
  *
  * @param temporary where to write first, on the same file system
- * @param mode of the file, whatever an older one had
+ * @param mode of the file, also when it replaces one of another mode
  */
 export async function writeDurably(
 	path: string,

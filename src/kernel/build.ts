@@ -1,7 +1,7 @@
 /*
- * Our own guest kernel, built from Debian's linux-source package: allnoconfig plus guests/kernel/minimal.config, so
- * that what is in it is what the fragment names. It has no modules and boots several times faster than a distribution
- * kernel. The store keeps it under a hash of all that goes into it.
+ * Builds our own guest kernel from Debian's linux-source package. Its configuration is allnoconfig plus
+ * guests/kernel/minimal.config, so it has only the options that the fragment names. It has no modules and boots several
+ * times faster than a distribution kernel. Its name in the store has a hash of the source, the fragment and the recipe.
  */
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
@@ -17,7 +17,7 @@ import { findTool, packageOf, toolMissing } from "../host/tools.ts";
 import { SOURCE_PIN } from "./pins.ts";
 import { type FetchOptions, fetchKernel, findWholeKernel, type GuestKernel, obtainKernel } from "./store.ts";
 
-/** Raise it when the steps below change what comes out. */
+/** Raise it when the steps below change the result. */
 const RECIPE = 1;
 
 /** Parts of the source that this configuration never compiles; their Kconfig files are read all the same. */
@@ -35,7 +35,7 @@ const LIBELF_HEADER = "/usr/include/gelf.h";
 
 export interface BuildProgress {
 	step: "fetch" | "unpack" | "configure" | "compile" | "done";
-	/** Steps of the compilation that are done, and about how many there are. */
+	/** Steps of the compilation that are done, and their approximate number. */
 	done: number;
 	total: number;
 }
@@ -44,7 +44,7 @@ function fragmentPath(): string {
 	return join(packageRoot(), "guests/kernel/minimal.config");
 }
 
-/** The name that the kernel of the present fragment has in the store. */
+/** The name of the current fragment's kernel in the store. */
 export async function minimalKernelName(): Promise<string> {
 	const fragment = await readFile(fragmentPath());
 	const hash = createHash("sha256").update(`${RECIPE} ${SOURCE_PIN.sha256} `).update(fragment).digest("hex");
@@ -88,7 +88,7 @@ export async function buildKernel(
 		if (missing.length > 0) throw toolMissing(missing.join(" "));
 		tell("fetch");
 		const deb = await fetchPackage(SOURCE_PIN.package, { ...SOURCE_PIN, ...abort });
-		/* One place for all builds: what an interrupted one has left is found and removed by the next. */
+		/* All builds use one directory, so the next build removes what an interrupted one has left. */
 		const work = join(cacheDirectory(), "kernel-build");
 		const build = async () => {
 			await rm(work, { recursive: true, force: true });
@@ -126,7 +126,7 @@ async function compile(
 		run("make", ["-C", source, ...args], {
 			...abort,
 			...(onLine === undefined ? {} : { onLine }),
-			/* The same source gives the same bytes, whoever builds it, from within whichever make. */
+			/* The same source gives the same bytes for every user and under every make. */
 			env: {
 				KBUILD_BUILD_USER: "tsvmm",
 				KBUILD_BUILD_HOST: "tsvmm",
@@ -150,7 +150,7 @@ async function compile(
 }
 
 /**
- * Compares what the fragment asks for with what Kconfig made of it.
+ * Compares the fragment with Kconfig's result.
  *
  * @throws ImageError ERR_KERNEL_CONFIG naming the lines that were not taken
  */

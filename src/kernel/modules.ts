@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { ImageError } from "../base/errors.ts";
 import { run } from "../host/command.ts";
 
-/** Without these (as modules or built in) a guest has no root, no network or no way to talk to us. */
+/** Required, as modules or built in: for the root file system, the network and the connection to the agent. */
 const REQUIRED = ["virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport", "overlay"];
 
 /** Taken when the kernel has them. The last two lines serve the lab's kernel. */
@@ -21,10 +21,10 @@ export const WANTED: readonly string[] = [
 	...["bridge", "veth", "dummy", "vhost_net", "vhost_vsock", "vsock_loopback", "cpuid"],
 ];
 
-/** Part of a kernel's name in the store: one that was taken apart when other modules were wanted has another name. */
+/** Part of a kernel's name in the store, so that a kernel with another choice of modules has another name. */
 export const modulesTag = createHash("sha256").update(WANTED.join()).digest("hex").slice(0, 8);
 
-/** A module's file relative to its tree, and the names of what it needs. */
+/** A module's file relative to its tree, and the names of the modules that it needs. */
 interface Module {
 	path: string;
 	depends: string[];
@@ -55,7 +55,7 @@ async function builtin(tree: string): Promise<Set<string>> {
 
 /**
  * Copies the wanted modules of `tree` (a lib/modules/RELEASE directory) to the new directory `target`, with a
- * modules.dep and the list of what is built in.
+ * modules.dep and the list of built-in modules.
  *
  * @throws ImageError ERR_KERNEL_MODULES when the kernel lacks one that a guest cannot do without
  */
@@ -80,7 +80,7 @@ export async function selectModules(tree: string, target: string, wanted: readon
 	for (const name of wanted) await take(name);
 	const lines = [...taken].map(([name, { path }]) => {
 		const before = closure(taken, [name]).slice(0, -1);
-		/* modules.dep(5) lists what must be loaded first from right to left. */
+		/* modules.dep(5) lists dependencies in reverse: the rightmost is loaded first. */
 		return `${path}:${before
 			.reverse()
 			.map((other) => ` ${taken.get(other)!.path}`)
@@ -97,7 +97,7 @@ async function copyModule(from: string, to: string): Promise<void> {
 	if (to.endsWith(".zst")) await run("zstd", ["-d", "-q", "-f", "--rm", to]);
 }
 
-/** `names` and all they need, each after what it needs. */
+/** `names` and all modules that they need, each after those that it needs. */
 function closure(modules: ReadonlyMap<string, Module>, names: readonly string[]): string[] {
 	const order: string[] = [];
 	const visit = (name: string) => {
@@ -120,7 +120,7 @@ export async function moduleLoadOrder(modulesDirectory: string, names: readonly 
 	return closure(modules, names.map(nameOf)).map((name) => join(modulesDirectory, modules.get(name)!.path));
 }
 
-/** Those of the named modules that are neither built in nor in files. @param modulesDirectory as above */
+/** The named modules that are neither built in nor in files. @param modulesDirectory as above */
 export async function missingModules(modulesDirectory: string, names: readonly string[]): Promise<string[]> {
 	const [modules, inside] = [await readDependencies(modulesDirectory), await builtin(modulesDirectory)];
 	return names.filter((name) => !modules.has(nameOf(name)) && !inside.has(nameOf(name)));

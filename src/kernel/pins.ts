@@ -1,7 +1,7 @@
 /*
- * The Debian packages that the guest kernels come from, pinned to a version and a hash, so that everybody boots the
- * same bytes. The bookworm ones are of the main archive's last point release, which keeps its files; a backport may
- * be superseded: then `kernel fetch --latest` takes the newest of its line.
+ * The Debian packages of the guest kernels, pinned to a version and a hash, so that everybody boots the same bytes.
+ * Those of bookworm are of the main archive's last point release, which keeps its files. A backport may be superseded.
+ * Then `kernel fetch --latest` takes the newest of its line.
  */
 
 export type Flavour = "6.1-cloud" | "6.1-amd64" | "6.12-cloud";
@@ -14,7 +14,7 @@ export interface KernelPin {
 	suite: string;
 	/** The package that depends on the newest kernel of this line. */
 	line: string;
-	/** How the flavour is called in a kernel's name. */
+	/** The flavour's part of a kernel's name. */
 	suffix: string;
 }
 
@@ -28,7 +28,7 @@ export const PINS: Record<Flavour, KernelPin> = {
 		line: "linux-image-cloud-amd64",
 		suffix: "cloud-amd64",
 	},
-	/** Debian 12's kernel for everything; the one with KVM modules. */
+	/** Debian 12's general kernel, which has KVM modules. */
 	"6.1-amd64": {
 		package: "linux-image-6.1.0-50-amd64",
 		version: "6.1.176-1",
@@ -49,7 +49,7 @@ export const PINS: Record<Flavour, KernelPin> = {
 
 export const FLAVOURS = Object.keys(PINS) as Flavour[];
 
-/** What `kernel build` compiles. */
+/** The source that `kernel build` compiles. */
 export const SOURCE_PIN = {
 	package: "linux-source-6.1",
 	version: "6.1.176-1",

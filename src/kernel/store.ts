@@ -1,5 +1,5 @@
 /*
- * The guest kernels on this host, each a directory that is there whole or not at all (host/cache-directory.ts):
+ * The guest kernels on this host. Each is a directory that is there whole or not at all (host/cache-directory.ts):
  *
  *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinuz, config, lib/modules/RELEASE/...
  *
@@ -88,7 +88,7 @@ function damaged(name: string, directory: string, found: string, cause?: unknown
 	});
 }
 
-/** As findKernel, but a damaged kernel is none: the caller can do without, or makes it anew. */
+/** As findKernel, but undefined for a damaged kernel. The caller takes another one or makes it again. */
 export async function findWholeKernel(name: string): Promise<GuestKernel | undefined> {
 	try {
 		return await findKernel(name);
@@ -99,7 +99,7 @@ export async function findWholeKernel(name: string): Promise<GuestKernel | undef
 	}
 }
 
-/** All kernels of the store that can be used, by name. */
+/** All undamaged kernels of the store, by name. */
 export async function listKernels(): Promise<GuestKernel[]> {
 	const names = (await readdir(await kernelsDirectory())).filter((name) => !name.startsWith(".")).sort();
 	const kernels = await Promise.all(names.map(findWholeKernel));
@@ -107,8 +107,8 @@ export async function listKernels(): Promise<GuestKernel[]> {
 }
 
 /**
- * The kernel called `name`; when the store has none, or a damaged one, `fill` makes it in an empty directory and says
- * what it is. Of several processes that want the same kernel one makes it, the others wait.
+ * The kernel called `name`. If it is missing or damaged, `fill` makes it in an empty directory and returns its
+ * description. If several processes want the same kernel, one makes it and the others wait.
  */
 export async function obtainKernel(
 	name: string,
@@ -134,11 +134,11 @@ export interface FetchOptions {
 	suite?: string;
 	/** Called with a line for each step that takes time. */
 	onStep?: (line: string) => void;
-	/** Ends the work when it aborts; nothing half-made stays. */
+	/** Ends the work when it aborts. Nothing half-made stays. */
 	signal?: AbortSignal;
 }
 
-/** Which package to take, and its hash if it is pinned. */
+/** The package to fetch, and its hash if it is pinned. */
 async function choose(
 	flavour: Flavour,
 	{ latest = false, version, suite, signal }: FetchOptions,
@@ -159,7 +159,7 @@ async function choose(
 }
 
 /**
- * Debian's kernel of a flavour, from the store or else from Debian's mirror.
+ * Debian's kernel of a flavour, from the store or from Debian's mirror.
  *
  * @throws HostError ERR_KERNEL_PIN_GONE when the mirror has dropped the pinned version; those of fetchPackage
  * @example const { vmlinux } = await fetchKernel("6.1-cloud");
@@ -195,7 +195,7 @@ function pinGone(flavour: Flavour, name: string, version: string, cause: unknown
 	});
 }
 
-/** Takes what a guest needs out of a linux-image package. */
+/** Takes the files that a guest needs out of a linux-image package. */
 async function install(
 	deb: string,
 	directory: string,

@@ -1,6 +1,6 @@
 /*
- * The ELF vmlinux inside a bzImage (Linux's x86 boot protocol, Documentation/arch/x86/boot.rst). A machine that starts
- * from the ELF file skips the guest's own decompressor, which costs seconds under emulation:
+ * Extracts the ELF vmlinux from a bzImage (Linux's x86 boot protocol, Documentation/arch/x86/boot.rst). A machine that
+ * starts from the ELF file skips the guest's decompressor, which takes seconds under emulation:
  *
  *     0        0x1f1: setup header         (setup_sects + 1) * 512       + payload_offset      + payload_length
  *     | boot sector ... real-mode set-up ... | 32/64-bit decompressor ... | compressed vmlinux | ...
@@ -46,19 +46,19 @@ export function bzImagePayload(image: Buffer, name: string): Buffer {
 	return image.subarray(start, start + length);
 }
 
-/** Decompresses with a tool of the host, which reads and writes files in `directory`. */
+/** Decompresses by a tool of the host, which reads and writes files in `directory`. */
 async function decompressWith(tool: string, suffix: string, data: Buffer, directory: string): Promise<Buffer> {
 	const packed = join(directory, `payload${suffix}`);
 	const plain = join(directory, "payload");
 	await writeFile(packed, data);
-	/* Only lz4 wants the name of its output. */
+	/* Only lz4 needs the name of its output. */
 	await run(tool, ["-d", "-q", "-f", packed, ...(tool === "lz4" ? [plain] : [])]);
 	return await readFile(plain);
 }
 
 async function decompress(payload: Buffer, name: string, directory: string): Promise<Uint8Array> {
 	const format = compressionOf(payload);
-	/* All formats but gzip, which has it already, are followed by the uncompressed size in 4 bytes. */
+	/* The uncompressed size follows in 4 bytes. gzip has it as part of its own format. */
 	const data = payload.subarray(0, -4);
 	try {
 		if (format === "gzip") return await promisify(gunzip)(payload);

@@ -128,8 +128,8 @@ async function createInterruptControllers(vm: Vm): Promise<void> {
 }
 
 /**
- * As firmware leaves them: the PICs start unmasked with vectors 0 and up, and LINT0 is open to them, so COM1's interrupt
- * would be an exception (vector 4) in a kernel that uses the I/O APIC and never touches the PICs.
+ * Masks the PICs as firmware does. KVM starts them unmasked, with vectors 0 and up, and LINT0 is open to them. In a
+ * kernel that only uses the I/O APIC, COM1's interrupt would then be an exception (vector 4).
  */
 function maskPics(vm: Vm): void {
 	for (const chip of [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE]) {

@@ -113,7 +113,7 @@ test("it is asked for while its container is still set up, and starts after that
 	expect(await text((await starting).stdout)).toBe("1\n");
 	rmSync(directory, { recursive: true });
 });
-test("it does not outlive its agent, whoever it runs as", async () => {
+test("it does not outlive its agent, as any user", async () => {
 	const mortal = new NativeAgent();
 	const host = new AgentClient(await mortal.connect());
 	await host.hello();

@@ -119,7 +119,7 @@ test("cgroup makes a group, limits it, and shows it to the container as the root
 		container: "grouped",
 		init: true,
 	});
-	/* A group below, for the init alone: whoever enters the container later goes there as well. */
+	/* A group below, for the init alone. A process that enters the container later joins it, too. */
 	await sh(undefined, `mkdir ${directory}/below; echo ${session.pid} > ${directory}/below/cgroup.procs`);
 	expect(await sh("grouped", own)).toBe("0::/below\n");
 	await client.remove("grouped");

@@ -53,7 +53,7 @@ describe("UnixListener", () => {
 		expect(readdirSync(directory)).toEqual([]);
 	}, 20_000);
 
-	test("waits for the lock of whoever takes the socket over, and finds it in use then", async () => {
+	test("waits for the lock of a process that takes the socket over, and then finds it in use", async () => {
 		leaveStale();
 		const holder = await FileLock.open(`${path}.lock`);
 		await holder.take("exclusive");

@@ -1,6 +1,6 @@
 /*
- * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run. --json for a machine;
- * --exits alone measures what needs /dev/kvm itself, which a machine without one does in the lab.
+ * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run. --json prints JSON.
+ * --exits measures only the rows that need /dev/kvm, in the lab if this machine has none.
  */
 import { existsSync } from "node:fs";
 import { packageRoot } from "../../src/host/native.ts";

@@ -1,6 +1,6 @@
 /*
- * One line of the benchmark's table: what we reach and what the reference reaches, in the same run on the same host, so
- * that the ratio means something where the figures do not.
+ * One line of the benchmark's table: our result and the reference's, from the same run on the same host. The ratio
+ * means more than the figures.
  */
 
 export interface BenchRow {

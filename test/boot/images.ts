@@ -1,5 +1,5 @@
 /*
- * Kernel images made to order, so that every field can be wrong on purpose.
+ * Kernel images for tests, in which every field can be made wrong.
  */
 import { GuestMemory } from "../../src/base/guest-memory.ts";
 

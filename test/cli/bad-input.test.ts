@@ -1,6 +1,6 @@
 /*
- * Bad input to the real command line. Each case says the whole first line of standard error, so that nobody changes a
- * message without reading it: what was attempted, what was found.
+ * Bad input to the real command line. Each case has the whole first line of standard error: what was attempted, and
+ * what was found.
  */
 import { execFileSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";

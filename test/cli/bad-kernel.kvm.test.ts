@@ -1,6 +1,6 @@
 /*
  * Kernels, initrds and command lines that cannot be used. A machine reads them once it has opened /dev/kvm. Each case
- * says the whole first line of standard error, as in bad-input.test.ts.
+ * has the whole first line of standard error, as in bad-input.test.ts.
  */
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /*
- * The real command line on hosts that lack something, with streams that are closed or full. Needs root for the hosts
- * made to order.
+ * The real command line on hosts that lack something, with streams that are closed or full. Needs root to make such
+ * hosts.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";

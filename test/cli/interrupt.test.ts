@@ -1,6 +1,6 @@
 /*
- * Commands that are interrupted. `tsvmm kernel fetch`: an apt-get of ours, which never comes to an end, stands in for a
- * slow mirror. `tsvmm image import -`: standard input is a FIFO that nobody writes to.
+ * Commands that are interrupted. `tsvmm kernel fetch`: a fake apt-get that never ends plays a slow mirror. `tsvmm image
+ * import -`: standard input is a FIFO that nobody writes to.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

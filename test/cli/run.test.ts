@@ -1,6 +1,6 @@
 /*
- * `tsvmm run` with things that cannot be, found before any machine or lab is started. The image is as small as one can
- * be; the kernel is a file that does not exist, which is the last thing to be looked at.
+ * `tsvmm run` with invalid options and images. All errors are found before a machine or lab is started. The image is as
+ * small as possible. The kernel is a missing file, which is the last check.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";

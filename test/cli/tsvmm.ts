@@ -1,6 +1,6 @@
 /*
- * The real command line as a child process: the bundle in dist/, in a fresh directory with a cache and a runtime
- * directory of its own, as a user meets it. Whatever a command makes outside its cache shows up in `left`.
+ * Runs the real command line as a child process: the bundle in dist/, in a fresh directory, with its own cache and
+ * runtime directory. `left` lists the files that a command makes outside its cache.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";

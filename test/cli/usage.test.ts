@@ -1,6 +1,6 @@
 /*
- * Misuse and help of the real command line: one shape for what commander finds and what we find, and help that fits on
- * a terminal and ends with examples.
+ * Misuse and help of the real command line. Errors of commander and of ours have one form. Help fits on a terminal and
+ * ends with examples.
  */
 import type { Command } from "commander";
 import { beforeAll, describe, expect, test, vi } from "vitest";

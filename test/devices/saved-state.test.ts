@@ -1,6 +1,6 @@
 /*
- * Every device of the platform is saved in the middle of its work, restored to a fresh one, and goes on there; and is
- * restored from damaged states, which are refused or work.
+ * Every device of the platform is saved in the middle of its work and restored to a fresh one, which goes on. A restore
+ * from a damaged state is refused, or the device works.
  */
 import { describe, expect, test } from "vitest";
 import type { BusDevice } from "../../src/base/bus.ts";

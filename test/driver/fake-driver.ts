@@ -1,7 +1,7 @@
 /*
  * A virtio driver for tests: it talks to a transport only through its registers, in the order in which Linux does
- * (drivers/virtio/virtio_mmio.c), and writes real rings in guest memory. What it does wrong, it does on purpose: see
- * FakeQueue's `raw...` methods.
+ * (drivers/virtio/virtio_mmio.c), and writes real rings in guest memory. For wrong moves see FakeQueue's `raw...`
+ * methods.
  *
  *     const driver = new FakeDriver(device);
  *     driver.start();
@@ -159,7 +159,7 @@ export class FakeDriver {
 		return queue;
 	}
 
-	/** Writes the queue registers, whatever the values are. */
+	/** Writes the queue registers, with any values. */
 	placeQueue(index: number, { size, desc, avail, used }: QueuePlace): void {
 		this.write(VIRTIO_MMIO.QueueSel, index);
 		this.write(VIRTIO_MMIO.QueueNum, size);

@@ -239,7 +239,7 @@ export class FakeQueue {
 		this.#memory.setU16(this.avail + virtq_avail.idx, this.#availIdx);
 	}
 
-	/** Writes QueueNotify whatever the device wants. */
+	/** Writes QueueNotify, also when the device does not want it. */
 	rawKick(): void {
 		this.kicks++;
 		this.#driver.write(VIRTIO_MMIO.QueueNotify, this.index);

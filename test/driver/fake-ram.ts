@@ -1,6 +1,6 @@
 /*
- * Guest RAM for tests: ordinary ArrayBuffers behind a GuestMemory, in one region, or in several with a hole as on a
- * machine with more than 3 GiB, and a bump allocator for what a driver places there.
+ * Guest RAM for tests: ordinary ArrayBuffers behind a GuestMemory. It has one region, or several with a hole as on a
+ * machine with more than 3 GiB. A bump allocator gives memory to the driver.
  */
 import { GuestMemory, type MemoryRegion } from "../../src/base/guest-memory.ts";
 

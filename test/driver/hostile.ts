@@ -1,6 +1,6 @@
 /*
- * What a driver must not do on a queue (virtio 1.2 §2.7), move by move: each makes one bad chain available. A device
- * that looks at the queue afterwards has to set DEVICE_NEEDS_RESET, and to be as good as new after a reset.
+ * What a driver must not do on a queue (virtio 1.2 §2.7). Each function makes one bad chain available. A device that
+ * then looks at the queue has to set DEVICE_NEEDS_RESET, and to work as a new one after a reset.
  */
 import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "../../src/virtio/ring.ts";
 import type { FakeDriver } from "./fake-driver.ts";

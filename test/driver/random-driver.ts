@@ -1,7 +1,7 @@
 /*
- * A driver that does what a seed says: mostly chains in good order with contents of any kind, now and then a bad
- * descriptor, a wild register write, a reset. It remembers which bytes it has offered for writing, so that it can say
- * afterwards which others have changed.
+ * A random driver that a seed repeats. It makes mostly well-formed chains with any contents, and now and then a bad
+ * descriptor, a random register write or a reset. It remembers which bytes it has offered for writing, so that it can
+ * find changes of others.
  */
 import type { VirtioDevice } from "../../src/virtio/device.ts";
 import {

@@ -1,5 +1,5 @@
 /*
- * Random numbers that a seed repeats (mulberry32), for tests that play a random driver: a failure names its seed.
+ * Random numbers that a seed repeats (mulberry32), for tests with a random driver. A failure names its seed.
  */
 export class Random {
 	#state: number;

@@ -1,5 +1,5 @@
 /*
- * An Enter as a machine's: it catches what is thrown, and remembers who entered.
+ * An Enter like a machine's. It catches errors and records the names that entered.
  */
 import type { Enter } from "../../src/base/enter.ts";
 

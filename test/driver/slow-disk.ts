@@ -1,5 +1,5 @@
 /*
- * A memory disk that answers only when the test says so, in the order the test says: for requests in flight.
+ * A memory disk that answers when the test says so, in the test's order. It gives tests requests in flight.
  */
 import type { BlockBackend, BlockResult } from "../../src/backends/contract.ts";
 import type { Segments } from "../../src/base/segments.ts";

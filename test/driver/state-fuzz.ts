@@ -1,7 +1,7 @@
 /*
- * Damages a saved state in every way that a file can be damaged and still parse: each field in turn is missing, of
- * another type, out of range, or another number. What is restored from it must be refused with an ERR_STATE code, or
- * work; `restore` says by throwing, `use` works with what was restored.
+ * Damages a saved state in every way that still parses: each field in turn is missing, of another type, out of range,
+ * or another number. Each restore must be refused with an ERR_STATE code, or the restored object must work. `restore`
+ * throws to refuse. `use` works with the restored object.
  */
 import { expect } from "vitest";
 import { SnapshotError } from "../../src/base/errors.ts";

@@ -1,5 +1,5 @@
 /*
- * A guest that prints without end, and a console whose reader sleeps: the vCPU waits, and nothing else. Needs /dev/kvm.
+ * A guest that prints without end, and a console whose reader sleeps: only the vCPU waits. Needs /dev/kvm.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";

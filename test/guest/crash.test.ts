@@ -1,5 +1,5 @@
 /*
- * The end of a process while a guest spins: whatever ends it, Node's teardown meets no running vCPU thread.
+ * The end of a process while a guest spins. For every cause, Node's teardown finds no running vCPU thread.
  */
 import { spawn } from "node:child_process";
 import { beforeAll, describe, expect, it } from "vitest";

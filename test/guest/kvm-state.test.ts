@@ -1,6 +1,6 @@
 /*
- * What KVM knows of a guest, taken from one VM and put into another by the ioctls of Vm and Vcpu; and which pages a
- * guest has written.
+ * KVM's state of a guest, moved from one VM to another by the ioctls of Vm and Vcpu, and the pages that a guest has
+ * written.
  */
 import { beforeAll, describe, expect, it } from "vitest";
 import {

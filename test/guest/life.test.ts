@@ -1,6 +1,6 @@
 /*
- * The life of a Machine: what start, pause, resume and stop do in every order, and that whatever enters it from the
- * host ends it in order. Needs /dev/kvm.
+ * The life of a Machine: start, pause, resume and stop in every order, and errors in events of the host, which end it
+ * in order. Needs /dev/kvm.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, expect, test, vi } from "vitest";

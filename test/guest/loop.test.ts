@@ -1,6 +1,6 @@
 /*
- * Once it is there, no machine keeps the event loop busy for more than 5 ms in one turn, so that others in the same
- * process live on: not with exits, output, pauses, and not at its end. Needs /dev/kvm.
+ * A machine that was created never keeps the event loop busy for more than 5 ms in one turn, so that others in the same
+ * process run on. This holds for exits, output, pauses and its end. Needs /dev/kvm.
  */
 import { afterAll, expect, test } from "vitest";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";

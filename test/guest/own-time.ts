@@ -1,7 +1,7 @@
 /*
- * How long this process keeps its event loop busy in one turn. Time in which the JavaScript thread was ready to run and
- * the host ran somebody else is not counted (the second number of /proc/PID/task/TID/schedstat), so that a busy machine
- * does not matter: what remains is our own work and our own waiting.
+ * How long this process keeps its event loop busy in one turn. Time in which the JavaScript thread was ready but
+ * another process ran is not counted (the second number of /proc/PID/task/TID/schedstat). So a busy machine does not
+ * matter: only our own work and waiting count.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 

@@ -1,5 +1,5 @@
 /*
- * Whatever the host tells enters by the Enter that was given, under the name that was given.
+ * Every event of the host enters by the given Enter, under the given name.
  */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";

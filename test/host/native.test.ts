@@ -1,5 +1,5 @@
 /*
- * The native helper's functions, called as no wrapper of src/host calls them.
+ * The native helper's functions, with calls that the wrappers in src/host never make.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { constants, tmpdir } from "node:os";

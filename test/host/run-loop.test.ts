@@ -1,5 +1,5 @@
 /*
- * RunLoop over a helper that a test plays: what it delivers, in which order, and what waits while it is on hold.
+ * RunLoop over a fake helper: what it delivers, in which order, and what waits during a hold.
  */
 import { beforeEach, expect, test, vi } from "vitest";
 import { type native, VCPU_EXITED, VCPU_RUNNING } from "../../src/host/native.ts";

@@ -1,5 +1,5 @@
 /*
- * Raw mode and its end, on a pseudo-terminal made by script(1): whatever ends the process, the mode comes back.
+ * Raw mode and its end, on a pseudo-terminal made by script(1). Every end of the process restores the mode.
  */
 import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";

@@ -1,7 +1,7 @@
 /*
- * What must hold for every virtio device, whatever it does: hostile drivers end in DEVICE_NEEDS_RESET and never in a
- * throw, a reset makes it as good as new, and no byte of RAM changes outside the used rings and the buffers that the
- * driver offered for writing. Each device's test calls it once.
+ * The rules for every virtio device. A hostile driver causes DEVICE_NEEDS_RESET but never a throw. After a reset the
+ * device works as a new one. No byte of RAM changes outside the used rings and the buffers that the driver offered for
+ * writing. Each device's test calls it once.
  */
 import { describe, expect, test } from "vitest";
 import { setLogLevel } from "../../src/base/log.ts";

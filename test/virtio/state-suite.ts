@@ -1,6 +1,6 @@
 /*
  * What every device has to do with a saved state: be the same after a restore, refuse a damaged one without any change,
- * and live with whatever it takes.
+ * and work with every state that it accepts.
  */
 import { expect, test } from "vitest";
 import { setLogLevel } from "../../src/base/log.ts";

@@ -1,6 +1,7 @@
 /*
  * One repository of one registry by the OCI distribution specification 1.1: manifests and blobs, read and written.
- * Log-in, attempts and redirects happen below; digests are checked here for manifests and by whoever writes blobs.
+ * Log-in, attempts and redirects happen below; digests of manifests are checked here, those of blobs where they are
+ * written.
  *
  *     GET  /v2/NAME/manifests/REFERENCE      PUT  /v2/NAME/manifests/REFERENCE
  *     GET  /v2/NAME/blobs/DIGEST             POST /v2/NAME/blobs/uploads/  -> Location, PUT Location?digest=DIGEST

@@ -1,6 +1,6 @@
 /*
- * A blob's bytes, whatever the connection does meanwhile: where it broke off, the next attempt goes on by Range. The
- * length is the descriptor's: what a registry sends beyond it is refused, and who writes the bytes checks the digest.
+ * A blob's bytes over a connection that may break: the next attempt goes on by Range. The length is the descriptor's:
+ * what a registry sends beyond it is refused, and who writes the bytes checks the digest.
  */
 import { HostError } from "../../base/errors.ts";
 import type { Descriptor } from "../image/documents.ts";

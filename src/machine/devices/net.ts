@@ -11,8 +11,8 @@ import type { DeviceKind, DevicePlan, OpenOptions } from "../../virtio/device-ki
 import { NetDevice } from "../../virtio/net.ts";
 
 /**
- * A virtio-net interface (virtio 1.2 §5.1): an existing tap of the host by its name, a network of passt's ("user") with
- * ports of the host that lead to the guest, or a backend of one's own, which belongs to the machine from then on.
+ * A virtio-net interface (virtio 1.2 §5.1) on an existing tap of the host, on passt's network ("user") with ports of
+ * the host that lead to the guest, or on your own backend. The machine then owns the backend.
  */
 export type NetConfig = {
 	/** The guest's address, as in "52:54:00:12:34:56"; one that is always the same when missing. */

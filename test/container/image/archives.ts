@@ -1,6 +1,6 @@
 /*
- * Images made for tests: tars by the tar-stream library (not by our own writer), OCI layouts and docker-archives
- * around them, each as a plain list of files so that a test can damage one document before it is packed.
+ * Images for tests: tars by the tar-stream library (not by our writer), and OCI layouts and docker-archives of them.
+ * Each is a list of files, so that a test can damage one document before it is packed.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /*
- * Archives that are small and want to be large: each ends in ERR_IMAGE_TOO_LARGE or an image, in memory and time that
- * are bounded. Limits are lowered where reaching the real ones would take long.
+ * Small archives that unpack to large ones. Each gives ERR_IMAGE_TOO_LARGE or an image, in bounded memory and time.
+ * Limits are lowered where the real ones would take long to reach.
  */
 import { execFileSync } from "node:child_process";
 import { closeSync, openSync, readdirSync } from "node:fs";

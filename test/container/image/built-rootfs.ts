@@ -1,5 +1,5 @@
 /*
- * The root file system of an image for tests that want its file and nothing held open.
+ * The root file system of an image, for tests that need its file but not open.
  */
 import type { StoredImage } from "../../../src/container/image/config.ts";
 import { openRootfs, type RootfsImage, type RootfsOptions } from "../../../src/container/image/rootfs.ts";

@@ -1,5 +1,5 @@
 /*
- * A root file system in use and in danger: power cuts, killed builds, and `image rm` while a container starts.
+ * A root file system during power cuts, killed builds, and an `image rm` while a container starts.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -97,7 +97,7 @@ test("a certificate that nobody vouches for is refused, and taken when a registr
 	await pull(directory.store(), name, quick({ insecure: new Set([`registry.test:${port}`]) }));
 });
 
-test("a registry on this machine is asked by TLS first, whoever signed its certificate", async () => {
+test("a registry on this machine is asked by TLS first, with a certificate of any signer", async () => {
 	const { port } = await tlsRegistry();
 	vi.stubEnv("HTTPS_PROXY", "http://127.0.0.1:1");
 	await pull(directory.store(), `127.0.0.1:${port}/app:1`, quick());

@@ -14,7 +14,7 @@ import type { FuseServer, Operation } from "../server.ts";
 import { fuse_dirent, fuse_entry_out, fuse_open_in, fuse_read_in, fuse_release_in } from "../structs.ts";
 
 const { sizeof: DIRENT_BYTES } = fuse_dirent;
-/** Most that one answer has, whatever the guest has room for. */
+/** The most bytes of one answer, also when the guest has more room. */
 const MAX_ANSWER_BYTES = 128 * 1024;
 /** Where the type is in a mode: DT_DIR is S_IFDIR >> 12. */
 const TYPE_SHIFT = 12;
