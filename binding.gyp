@@ -11,6 +11,7 @@
         "native/ioengine.c",
         "native/uring.c",
         "native/iothreads.c",
+        "native/syscalls.c",
         "native/terminal.c"
       ],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-fvisibility=hidden"],

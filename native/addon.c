@@ -22,8 +22,11 @@ bool arg_bool(napi_env env, napi_value value) {
 }
 
 #define MAGIC 0x7473766d6d00a2b1 /* tells our externals from those of other addons */
-static const char *const KINDS[] = {
-    [KIND_ram] = "guest RAM", [KIND_loop] = "run loop", [KIND_poll] = "watch", [KIND_io] = "I/O ring"};
+static const char *const KINDS[] = {[KIND_ram] = "guest RAM",
+                                    [KIND_loop] = "run loop",
+                                    [KIND_poll] = "watch",
+                                    [KIND_io] = "I/O ring",
+                                    [KIND_calls] = "queue of system calls"};
 
 struct handle {
     uint64_t magic;

@@ -34,7 +34,7 @@ int32_t arg_int(napi_env env, napi_value value);
 bool arg_bool(napi_env env, napi_value value);
 
 /* The kinds of objects that JavaScript may have a handle of. */
-enum kind { KIND_ram = 1, KIND_loop, KIND_poll, KIND_io };
+enum kind { KIND_ram = 1, KIND_loop, KIND_poll, KIND_io, KIND_calls };
 
 /*
  * A handle stands for an object of ours in JavaScript. It lives as long as JavaScript can reach it, and is
@@ -90,6 +90,7 @@ void callback_destroy(struct callback *callback);
     F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopStop) F(loopDestroy) \
     F(pollCreate) F(pollSet) F(pollDestroy) \
     F(fdKeep) F(fdForget) F(fdClose) F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \
+    F(callsCreate) F(callsSubmit) F(callsNow) F(callsReap) F(callsDestroy) \
     F(ioCreate) F(ioSubmit) F(ioReap) F(ioCancelReads) F(ioDestroy) \
     F(terminalRaw) F(terminalRestore)
 /* clang-format on */

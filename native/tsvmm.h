@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 4
+#define ABI_VERSION 5
 
 /* How the run loop answers accesses to an address without TypeScript. */
 #define REGISTER_POSTED_WRITE 0 /* writes are queued in the posted ring, the vCPU runs on */
@@ -68,5 +68,17 @@ struct io_completion {
     uint32_t token;
     int32_t result; /* bytes, 0, or a negative errno */
 };
+
+/* A system call by its number, for a thread of ours. */
+struct call_entry {
+    uint64_t arguments[6];
+    int64_t result;  /* or a negative errno */
+    uint32_t number; /* SYS_... */
+    uint32_t opens;  /* its result is a descriptor, closed when nobody wants it any more */
+    uint32_t fsuid;  /* the user and group that it acts as; CALL_AS_SELF for our own */
+    uint32_t fsgid;
+};
+
+#define CALL_AS_SELF 0xffffffff
 
 #endif

@@ -59,7 +59,7 @@ export type { GuestKernel } from "./kernel/store.ts";
 export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
-export type { FsConfig } from "./machine/devices/fs.ts";
+export type { DirectoryFsConfig, FsConfig, OwnFsConfig } from "./machine/devices/fs.ts";
 export type { NetConfig } from "./machine/devices/net.ts";
 export type { VsockConfig } from "./machine/devices/vsock.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";

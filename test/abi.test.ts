@@ -10,8 +10,11 @@ import { describe, expect, it } from "vitest";
 import * as tap from "../src/backends/tap.ts";
 import type { Layout } from "../src/base/struct.ts";
 import * as elf from "../src/boot/elf.ts";
+import * as fileCalls from "../src/host/file-calls.ts";
 import * as fileLock from "../src/host/file-lock.ts";
 import * as nativeContract from "../src/host/native.ts";
+import * as statx from "../src/host/statx.ts";
+import * as syscallNumbers from "../src/host/syscall-numbers.ts";
 import * as constants from "../src/kvm/constants.ts";
 import { IOCTL } from "../src/kvm/ioctls.ts";
 import * as structs from "../src/kvm/structs.ts";
@@ -28,6 +31,7 @@ function evaluate(headers: string[], expressions: string[]): number[] {
 	const directory = mkdtempSync(join(tmpdir(), "tsvmm-abi-"));
 	try {
 		const source = [
+			"#define _GNU_SOURCE",
 			"#include <stddef.h>",
 			"#include <stdio.h>",
 			...headers.map((header) => `#include ${header}`),
@@ -148,7 +152,7 @@ describe("virtio/fs", () => {
 
 describe("other layouts", () => {
 	/* Structs of virtio grow at their end from kernel to kernel, and are packed there: only what we know must agree. */
-	const GROWING = ["virtio_net_config", "virtio_blk_config"];
+	const GROWING = ["virtio_net_config", "virtio_blk_config", "statx"];
 
 	it.each([
 		["boot/elf", "<elf.h>", elf, 2],
@@ -159,13 +163,25 @@ describe("other layouts", () => {
 		["virtio/console", "<linux/virtio_console.h>", virtioConsole, 1],
 		["backends/tap", "<linux/if.h>", tap, 1],
 		["host/file-lock", "<fcntl.h>", fileLock, 1],
+		["host/statx", "<linux/stat.h>", statx, 2],
+		["host/file-calls", "<linux/openat2.h> <sys/vfs.h> <time.h>", fileCalls, 3],
 	])("of %s are those of %s", (_file, header, module, count) => {
 		const layouts = layoutsOf(module);
 		expect(layouts.length).toBe(count);
 		const checks = layouts.flatMap(layoutChecks);
 		compare(
-			[header],
+			header.split(" "),
 			checks.filter(([name]) => !GROWING.some((growing) => name.endsWith(`of ${growing}`))),
+		);
+	});
+});
+
+describe("host/syscall-numbers", () => {
+	it("every number and flag has the value of the C library's headers", () => {
+		const headers = ["<sys/syscall.h>", "<fcntl.h>", "<linux/openat2.h>", "<sys/stat.h>", "<unistd.h>"];
+		compare(
+			headers,
+			Object.entries(syscallNumbers).map(([name, value]) => [name, name, value]),
 		);
 	});
 });
@@ -182,7 +198,7 @@ describe("host/native", () => {
 
 	it("every struct has the size, alignment and offsets of native/tsvmm.h", () => {
 		const layouts = layoutsOf(nativeContract);
-		expect(layouts.length).toBe(4);
+		expect(layouts.length).toBe(5);
 		compare(['"tsvmm.h"'], layouts.flatMap(layoutChecks));
 	});
 

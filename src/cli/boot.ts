@@ -9,11 +9,21 @@ import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import { completeConfig, type MachineConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
+import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import { EscapeKey } from "./escape-key.ts";
-import { parseConsole, parseCpus, parseDisk, parseMemory, parseNet, parseTrace, parseVsock } from "./options.ts";
+import {
+	parseConsole,
+	parseCpus,
+	parseDisk,
+	parseFs,
+	parseMemory,
+	parseNet,
+	parseTrace,
+	parseVsock,
+} from "./options.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
 import { shutdownStatus } from "./shutdown-status.ts";
 
@@ -25,6 +35,7 @@ interface BootFlags {
 	memory: string;
 	disk: DiskConfig[];
 	net: NetConfig[];
+	fs: DirectoryFsConfig[];
 	vsock?: string;
 	rng: boolean;
 	virtioConsole: boolean;
@@ -51,6 +62,11 @@ export function bootCommand(): Command {
 		.addOption(
 			new Option("--net <user[,port=HOST:GUEST]|tap=NAME[,mac=..]>", "network interface; may be repeated")
 				.argParser(append(parseNet))
+				.default([], "none"),
+		)
+		.addOption(
+			new Option("--fs <tag=NAME,path=DIR[,ro][,cache=X]>", "directory to mount by virtio-fs; may be repeated")
+				.argParser(append(parseFs))
 				.default([], "none"),
 		)
 		.option("--vsock <cid=N,uds=PATH>", "vsock device with its unix socket")
@@ -84,9 +100,10 @@ async function boot(flags: BootFlags): Promise<number> {
 }
 
 /** The files that the machine opens. The lab needs them, too. */
-function namedFiles({ kernel, initrd, disks = [], console }: MachineConfig): Share[] {
+function namedFiles({ kernel, initrd, disks = [], fs = [], console }: MachineConfig): Share[] {
 	const shares: Share[] = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
 	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
+	for (const one of fs) if ("path" in one) shares.push(fileShare(one.path, one.readOnly === true ? "ro" : "rw"));
 	if (console?.kind === "file") shares.push(outputShare(console.path));
 	return shares;
 }
@@ -106,6 +123,7 @@ function bootConfig(flags: BootFlags): MachineConfig {
 		memoryMiB: parseMemory(flags.memory),
 		disks: flags.disk,
 		nets: flags.net,
+		fs: flags.fs,
 		...(flags.vsock === undefined ? {} : { vsock: parseVsock(flags.vsock) }),
 		rng: flags.rng,
 		virtioConsole: flags.virtioConsole,

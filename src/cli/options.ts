@@ -7,8 +7,10 @@ import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
+import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import type { VsockConfig } from "../machine/devices/vsock.ts";
+import type { CacheMode } from "../virtio/fs/cache-policy.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -93,6 +95,31 @@ export function parsePort(text: string): PortForward {
 		guestPort,
 		protocol: match[4] === "udp" ? "udp" : "tcp",
 	};
+}
+
+/** "tag=home,path=/home/me", then ",ro" and ",cache=none|auto|always" if wanted. A path with a comma is written with two. */
+export function parseFs(text: string): DirectoryFsConfig {
+	const fs: DirectoryFsConfig = { tag: "", path: "" };
+	for (const field of splitFields(text)) {
+		const [key, value] = keyValue(field);
+		if (key === "tag" && value) fs.tag = value;
+		else if (key === "path" && value) fs.path = value;
+		else if (key === "ro" && value === undefined) fs.readOnly = true;
+		else if (key === "rw" && value === undefined) fs.readOnly = false;
+		else if (key === "cache" && isCacheMode(value)) fs.cache = value;
+		else if (key === "id" && value) fs.id = value;
+		else throw unknownField("ERR_OPTION_FS", { what: "file system", text, field, known: FS_FIELDS });
+	}
+	if (fs.tag !== "" && fs.path !== "") return fs;
+	throw new UsageError("ERR_OPTION_FS", `Cannot read file system "${text}": it has no tag or no path`, {
+		hint: "Write tag=NAME,path=DIRECTORY; then ,ro or ,cache=none|auto|always if wanted",
+	});
+}
+
+const FS_FIELDS = "tag=NAME, path=DIRECTORY, ro, rw, cache=none|auto|always, id=NAME";
+
+function isCacheMode(text: string | undefined): text is CacheMode {
+	return text === "none" || text === "auto" || text === "always";
 }
 
 /** "cid=3,uds=/run/vm.sock" */

@@ -20,7 +20,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 /** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -78,6 +78,19 @@ export const io_submission = struct("io_submission", {
 
 /** `result`: bytes, 0, or a negative errno. */
 export const io_completion = struct("io_completion", { token: "u32", result: "s32" });
+
+/** A system call by its number, for a thread of the helper. `result`: or a negative errno. */
+export const call_entry = struct("call_entry", {
+	arguments: array("u64", 6),
+	result: "s64",
+	number: "u32",
+	opens: "u32",
+	fsuid: "u32",
+	fsgid: "u32",
+});
+
+/** `fsuid` of a call that acts as this process. */
+export const CALL_AS_SELF = 0xffff_ffff;
 
 export interface Native {
 	readonly abiVersion: number;
@@ -141,6 +154,30 @@ export interface Native {
 	/** readv/writev on host addresses; the number of bytes, or a negative errno. `count` entries of each array. */
 	readv(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
 	writev(fd: number, hvas: Float64Array, lengths: Uint32Array, count: number): number;
+
+	/* System calls on threads of the helper.
+	 * `entries`: `count` x call_entry; `memory`: `count` x `slotBytes`, at `address`, for what their arguments point to.
+	 * onComplete says that there is something to reap. */
+	callsCreate(
+		count: number,
+		slotBytes: number,
+		onComplete: () => void,
+	): {
+		calls: Handle;
+		entries: ArrayBuffer;
+		/** `count` x u32. */
+		finished: ArrayBuffer;
+		memory: ArrayBuffer;
+		address: number;
+	};
+	/** Has entry `index` performed by a thread. */
+	callsSubmit(calls: Handle, index: number): void;
+	/** Performs entry `index` now, on this thread; its result. */
+	callsNow(calls: Handle, index: number): number;
+	/** Moves the numbers of the entries that are done to `finished`; how many. */
+	callsReap(calls: Handle): number;
+	/** Does not wait: what is in flight ends untold, and the descriptors that it opens are closed. */
+	callsDestroy(calls: Handle): void;
 
 	/* Asynchronous file I/O by io_uring, or by libuv's threads where io_uring is refused or `forceThreads` is set.
 	 * `submissions`: `entries` x io_submission; at most `entries` may be in flight

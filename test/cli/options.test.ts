@@ -4,6 +4,7 @@ import {
 	parseConsole,
 	parseCpus,
 	parseDisk,
+	parseFs,
 	parseMemory,
 	parseNet,
 	parsePort,
@@ -51,6 +52,18 @@ test("parseDisk takes a path, ro, rw and id", () => {
 	expect(parseDisk("a,,b=c.img,ro")).toEqual({ path: "a,b=c.img", readOnly: true });
 	expect(parseDisk("a,id=x,,y=z")).toEqual({ path: "a", readOnly: false, id: "x,y=z" });
 	refuses(parseDisk, "ERR_OPTION_DISK", ["", ",ro", "a,", "a,RO", "a,ro=1", "a,id", "a,id=", "a,size=1"]);
+});
+
+test("parseFs takes a tag and a path, ro, cache and id", () => {
+	expect(parseFs("tag=home,path=/home/me")).toEqual({ tag: "home", path: "/home/me" });
+	expect(parseFs("path=a,,b,tag=x,ro,cache=none,id=y")).toEqual({
+		...{ tag: "x", path: "a,b", readOnly: true },
+		...{ cache: "none", id: "y" },
+	});
+	refuses(parseFs, "ERR_OPTION_FS", [
+		...["", "tag=x", "path=/x", "/x", "tag=,path=/x", "tag=x,path=/x,cache=some", "tag=x,path=/x,ro=1"],
+		"tag=x,path=/x,socket=y",
+	]);
 });
 
 test("parseNet takes user, none or a tap, and what belongs to each", () => {

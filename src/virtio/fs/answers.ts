@@ -53,6 +53,11 @@ export async function answerNode(server: FuseServer, request: FuseRequest, node:
 	}
 }
 
+/** Answers that there is no such name, which the guest may keep as it keeps others: a fuse_entry_out without a node. */
+export function answerMissing(server: FuseServer, request: FuseRequest): void {
+	request.answer(fuse_entry_out.sizeof).setU64(fuse_entry_out.entry_valid, server.cache.seconds);
+}
+
 /** Answers with attributes. */
 export function answerAttributes(
 	server: FuseServer,

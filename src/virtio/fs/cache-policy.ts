@@ -43,6 +43,11 @@ export class CachePolicy {
 				: FUSE_CACHE_SYMLINKS;
 	}
 
+	/** Whether the guest may keep that a name is missing. */
+	get keepsMissing(): boolean {
+		return this.mode === "always";
+	}
+
 	/** Whether opening a file needs its attributes. */
 	get looksAtOpen(): boolean {
 		return this.mode === "auto";

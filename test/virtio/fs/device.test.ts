@@ -10,7 +10,6 @@ import { setLogLevel } from "../../../src/base/log.ts";
 import * as fuse from "../../../src/virtio/fs/constants.ts";
 import { FsDevice } from "../../../src/virtio/fs/device.ts";
 import * as structs from "../../../src/virtio/fs/structs.ts";
-import { VIRTIO_MMIO } from "../../../src/virtio/spec.ts";
 import { deviceSuite } from "../device-suite.ts";
 import { entryOf, FuseDriver, fields, names } from "./fuse-driver.ts";
 
@@ -293,76 +292,6 @@ test("a file system in memory that is full says so, and has room again for what 
 	expect(await driver.write(other.nodeid, other.fh, 0, Buffer.alloc(900 << 10))).toBe(900 << 10);
 });
 
-/** A file system whose reads wait until the test lets them go. */
-class Waiting extends MemoryFileSystem {
-	waiting: (() => void)[] = [];
-	released = 0;
-
-	override async read(...args: Parameters<MemoryFileSystem["read"]>): Promise<number> {
-		await new Promise<void>((resolve) => this.waiting.push(resolve));
-		return await super.read(...args);
-	}
-
-	release(): void {
-		this.released++;
-	}
-}
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-
-async function waiting() {
-	const fileSystem = new Waiting();
-	fileSystem.addFile("file", "text");
-	const device = new FsDevice("share", fileSystem);
-	const driver = await FuseDriver.mount(device);
-	const { nodeid } = await driver.lookup(ROOT, "file");
-	const { fh } = await driver.open(nodeid);
-	const head = driver.send(64, fuse.FUSE_READ, nodeid, fields(structs.fuse_read_in, { fh, size: 64 }));
-	await turn();
-	expect(fileSystem.waiting).toHaveLength(1);
-	return { fileSystem, device, driver, nodeid, fh, head };
-}
-
-test("a file that is closed, and a node that is forgotten, stay while a request uses them", async () => {
-	const { fileSystem, driver, nodeid, fh, head } = await waiting();
-	await driver.release(nodeid, fh);
-	await driver.forget(nodeid, 1);
-	expect(fileSystem.released).toBe(0);
-	fileSystem.waiting[0]!();
-	expect(Buffer.from((await driver.answerTo(head)).bytes).toString()).toBe("text");
-	expect(fileSystem.released).toBe(1);
-});
-
-test("a reset with a request in flight is over when the file system has answered, and the guest holds nothing", async () => {
-	const { fileSystem, driver } = await waiting();
-	const before = driver.driver.ram.snapshot();
-	driver.driver.write(VIRTIO_MMIO.Status, 0);
-	await turn();
-	expect(driver.driver.status).not.toBe(0);
-	fileSystem.waiting[0]!();
-	await turn();
-	expect(driver.driver.status).toBe(0);
-	expect(fileSystem.released).toBe(1);
-	/* What it read is in the buffer, but the ring says nothing of it. */
-	expect(driver.driver.ram.changes(before).length).toBeLessThanOrEqual(4);
-	driver.driver.start();
-	await driver.mount();
-	expect((await driver.lookup(ROOT, "file")).size).toBe(4);
-});
-
-test("close waits for requests in flight", async () => {
-	const { fileSystem, device } = await waiting();
-	let closed = false;
-	const closing = device.close().then(() => {
-		closed = true;
-	});
-	await turn();
-	expect(closed).toBe(false);
-	fileSystem.waiting[0]!();
-	await closing;
-	expect(fileSystem.released).toBe(1);
-});
-
 test("what a file system throws is the guest's errno: its own, one of Node's, or EIO", async () => {
 	const thrown: unknown[] = [
 		ErrnoError.of("EDQUOT"),
@@ -407,6 +336,13 @@ test("the cache modes differ in what the guest may keep", async () => {
 		auto: [1, 0, FOPEN_KEEP_CACHE, 0],
 		always: [86_400, FOPEN_KEEP_CACHE, FOPEN_KEEP_CACHE, FOPEN_KEEP_CACHE],
 	});
+});
+
+test("with the cache always, the guest may keep that a name is missing", async () => {
+	const driver = await FuseDriver.mount(new FsDevice("share", new MemoryFileSystem(), { cache: "always" }));
+	const { body, error } = await driver.request(fuse.FUSE_LOOKUP, ROOT, names("missing"));
+	expect([error, body.getUint32(structs.fuse_entry_out.nodeid, true)]).toEqual([0, 0]);
+	expect(body.getUint32(structs.fuse_entry_out.entry_valid, true)).toBe(86_400);
 });
 
 test("a request without room for its answer does no harm", async () => {

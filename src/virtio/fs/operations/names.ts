@@ -2,13 +2,14 @@
  * Operations on names in directories: what is there, what comes, goes, and moves.
  */
 import type { NewNode } from "../../../backends/contract.ts";
-import { ErrnoError } from "../../../base/errno-error.ts";
-import { answerNode, answerOpen } from "../answers.ts";
+import { ErrnoError, errnoOf } from "../../../base/errno-error.ts";
+import { answerMissing, answerNode, answerOpen } from "../answers.ts";
 import * as fuse from "../constants.ts";
 import type { FuseRequest } from "../request.ts";
 import type { FuseServer, Operation } from "../server.ts";
 import * as structs from "../structs.ts";
 
+const ENOENT = ErrnoError.of("ENOENT").number;
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
 const S_IFLNK = 0o120000;
@@ -29,7 +30,15 @@ export function newNode({ uid, gid }: FuseRequest, mode: number, rdev = 0): NewN
 async function lookup(server: FuseServer, request: FuseRequest): Promise<void> {
 	const parent = server.nodes.use(request.nodeid, request);
 	const name = request.takeName();
-	await answerNode(server, request, await server.fileSystem.lookup(parent.node, name));
+	let node: object;
+	try {
+		node = await server.fileSystem.lookup(parent.node, name);
+	} catch (error) {
+		if (!server.cache.keepsMissing || errnoOf(error) !== ENOENT) throw error;
+		answerMissing(server, request);
+		return;
+	}
+	await answerNode(server, request, node);
 }
 
 async function mknod(server: FuseServer, request: FuseRequest): Promise<void> {
