@@ -12,7 +12,48 @@ import { describeVersion } from "./cli/version.ts";
 /** Name, summary and where the command is. */
 const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] = [
 	["boot", "boot a Linux kernel in a microVM", async () => (await import("./cli/boot.ts")).bootCommand()],
-	["run", "run a container in a microVM", async () => (await import("./cli/run.ts")).runCommand()],
+	["run", "run a container in a microVM", async () => (await import("./cli/container/run.ts")).runCommand()],
+	[
+		"create",
+		"make a container without running it",
+		async () => (await import("./cli/container/run.ts")).createCommand(),
+	],
+	["start", "start containers", async () => (await import("./cli/container/life.ts")).startCommand()],
+	[
+		"exec",
+		"run a command in a container that runs",
+		async () => (await import("./cli/container/exec.ts")).execCommand(),
+	],
+	["attach", "attach to a container that runs", async () => (await import("./cli/container/exec.ts")).attachCommand()],
+	["ps", "list containers", async () => (await import("./cli/container/ps.ts")).psCommand()],
+	["logs", "print what a container has written", async () => (await import("./cli/container/logs.ts")).logsCommand()],
+	["stop", "stop containers", async () => (await import("./cli/container/life.ts")).stopCommand()],
+	[
+		"restart",
+		"stop containers and start them again",
+		async () => (await import("./cli/container/life.ts")).restartCommand(),
+	],
+	["kill", "send a signal to containers", async () => (await import("./cli/container/life.ts")).killCommand()],
+	["pause", "stop all processors of containers", async () => (await import("./cli/container/life.ts")).pauseCommand()],
+	["unpause", "let paused containers go on", async () => (await import("./cli/container/life.ts")).unpauseCommand()],
+	["wait", "wait until containers have ended", async () => (await import("./cli/container/life.ts")).waitCommand()],
+	["rm", "remove containers", async () => (await import("./cli/container/life.ts")).rmCommand()],
+	["rename", "give a container another name", async () => (await import("./cli/container/life.ts")).renameCommand()],
+	[
+		"inspect",
+		"print what is known of a container",
+		async () => (await import("./cli/container/inspect.ts")).inspectCommand(),
+	],
+	[
+		"port",
+		"list the published ports of a container",
+		async () => (await import("./cli/container/ps.ts")).portCommand(),
+	],
+	[
+		"container",
+		"commands on containers",
+		async () => (await import("./cli/container/container.ts")).containerCommand(),
+	],
 	["image", "import, list and remove container images", async () => (await import("./cli/image.ts")).imageCommand()],
 	["pull", "bring an image from a registry", async () => (await import("./cli/pull.ts")).pullCommand()],
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
@@ -34,6 +75,8 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 ];
 
+const STREAMS: ReadonlySet<string> = new Set(["run", "boot", "start", "exec", "attach", "container"]);
+
 /** The commander tree. Other commands than `wanted` have only a name and a summary. */
 async function program(wanted: (name: string) => boolean): Promise<Command> {
 	const root = new Command("tsvmm")
@@ -51,8 +94,8 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 export async function main(argv: readonly string[]): Promise<number> {
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
 	const named = first === "help" ? second : first;
-	const streams = first === "run" || first === "boot";
-	if (!streams || argv.includes("--help")) watchOutput();
+	/* Commands that carry a guest's streams open standard output in their own way. */
+	if (first === undefined || !STREAMS.has(first) || argv.includes("--help")) watchOutput();
 	try {
 		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);

@@ -1,5 +1,5 @@
 /*
- * Global set-up of every test run: gives the run a temporary directory and a runtime directory of its own, and fails it
+ * Global set-up of every test run: gives the run a temporary, a runtime and a state directory of its own, and fails it
  * when a test has left something there, or a process, a network interface or a mount. Processes are told by an
  * environment variable that they inherit, however far they have daemonized.
  */
@@ -52,6 +52,7 @@ export default function setup(): () => Promise<void> {
 	mkdirSync(join(directory, "tmp"));
 	process.env.TMPDIR = join(directory, "tmp");
 	process.env.TSVMM_RUNTIME = runtime;
+	process.env.TSVMM_STATE = join(directory, "state");
 	process.env[MARK] = directory;
 	const before = new Set(interfaces());
 

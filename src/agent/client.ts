@@ -87,17 +87,19 @@ export class AgentClient {
 	/**
 	 * Starts a process.
 	 *
+	 * @param options.timeoutMs how long the answer may take; 60000 when missing
 	 * @throws ExecError when it could not be started
 	 */
-	async exec(spec: ExecSpec): Promise<Session> {
-		return this.#requestList(FRAME.EXEC, execEntries(spec), (frame) => {
+	async exec(spec: ExecSpec, { timeoutMs = ANSWER_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<Session> {
+		const started = (frame: Frame) => {
 			const { session: id, payload } = frame;
 			const session = new Session(id, payload.readUInt32LE(0), (type, flags, data) =>
 				this.#send(id, type, flags, data),
 			);
 			this.#requests.get(id)!.session = session;
 			return session;
-		});
+		};
+		return this.#requestList(FRAME.EXEC, execEntries(spec), started, timeoutMs);
 	}
 
 	/**
@@ -152,6 +154,7 @@ export class AgentClient {
 		type: number,
 		entries: readonly (readonly [string, string])[],
 		answered: (frame: Frame) => T,
+		timeoutMs = ANSWER_TIMEOUT_MS,
 	): Promise<T> {
 		let payloads: Buffer[];
 		try {
@@ -161,7 +164,7 @@ export class AgentClient {
 		}
 		const last = payloads.length - 1;
 		const parts = payloads.map((payload, i) => [i < last ? FLAG_MORE : 0, payload] as const);
-		return this.#request(type, parts, answered);
+		return this.#request(type, parts, answered, timeoutMs);
 	}
 
 	/* `answered` is called as the answer arrives, so that a session exists before its first output. */
@@ -169,6 +172,7 @@ export class AgentClient {
 		type: number,
 		parts: readonly (readonly [flags: number, payload: Buffer])[],
 		answered?: (frame: Frame) => T,
+		timeoutMs = ANSWER_TIMEOUT_MS,
 	): Promise<T> {
 		return new Promise((resolve, reject) => {
 			if (this.#lost !== undefined) {
@@ -176,7 +180,7 @@ export class AgentClient {
 				return;
 			}
 			const id = this.#unusedId();
-			const timer = setTimeout(() => this.#giveUp(id, type, reject), ANSWER_TIMEOUT_MS);
+			const timer = setTimeout(() => this.#giveUp(id, type, reject), timeoutMs);
 			const pending = {
 				resolve: (frame: Frame) => {
 					clearTimeout(timer);

@@ -14,11 +14,23 @@ import type { CacheMode } from "../virtio/fs/cache-policy.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
+function sizeBytes(text: string): number {
+	const match = /^(\d+(?:\.\d+)?)([bkmgt])?(?:i?b)?$/i.exec(text.trim());
+	return match === null ? Number.NaN : Number(match[1]) * UNITS[(match[2] ?? "b").toLowerCase()]!;
+}
+
+/** "10G", "512m", "1073741824" -> bytes. */
+export function parseSize(text: string): number {
+	const bytes = sizeBytes(text);
+	if (Number.isSafeInteger(bytes)) return bytes;
+	throw new UsageError("ERR_OPTION_SIZE", `Cannot read size "${text}"`, {
+		hint: "Write a whole number of bytes, or one with a unit, as in 512M or 10G",
+	});
+}
+
 /** "512M", "2g", "1073741824" (bytes, as Docker has it) -> MiB. A fraction of a MiB is refused. */
 export function parseMemory(text: string): number {
-	const match = /^(\d+(?:\.\d+)?)([bkmgt])?(?:i?b)?$/i.exec(text.trim());
-	const bytes = match === null ? Number.NaN : Number(match[1]) * UNITS[(match[2] ?? "b").toLowerCase()]!;
-	const mib = bytes / 2 ** 20;
+	const mib = sizeBytes(text) / 2 ** 20;
 	if (!Number.isSafeInteger(mib)) {
 		throw new UsageError("ERR_OPTION_MEMORY", `Cannot read memory size "${text}"`, {
 			hint: "Give a whole number of MiB with a unit, as in 512M or 2G; a bare number is bytes",

@@ -59,7 +59,7 @@ export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "
 }
 
 /** What the agent calls the machine's one container. */
-const NAME = "container";
+export const CONTAINER_NAME = "container";
 const BOOT_TIMEOUT_MS = 120_000;
 const POWER_OFF_TIMEOUT_MS = 10_000;
 /** As docker stop. */
@@ -114,8 +114,8 @@ export class Container implements AsyncDisposable {
 			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
 			const greeted = performance.now();
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
-			await orEarly(client.setup(plan.steps, NAME), early, machine);
-			const spec = { ...plan.process(), container: NAME, init: plan.init !== true };
+			await orEarly(client.setup(plan.steps, CONTAINER_NAME), early, machine);
+			const spec = { ...plan.process(), container: CONTAINER_NAME, init: plan.init !== true };
 			const session = await orEarly(client.exec(spec), early, machine);
 			const inAgent = hello.nowMs - hello.startMs;
 			const times = {
@@ -181,7 +181,7 @@ export class Container implements AsyncDisposable {
 	async exec({ signal, privileged = false, ...spec }: ContainerExec): Promise<Session> {
 		signal?.throwIfAborted();
 		const own = inherited(this.#spec, privileged);
-		const starting = this.#client.exec({ ...own, ...spec, container: NAME });
+		const starting = this.#client.exec({ ...own, ...spec, container: CONTAINER_NAME });
 		const session = await orEarly(starting, this.#early, this.#machine);
 		if (signal === undefined) return session;
 		const close = () => session.close();
@@ -213,9 +213,16 @@ export class Container implements AsyncDisposable {
 	 * machine has ended.
 	 *
 	 * @param options.timeoutMs how long it may take (default 10000)
+	 * @param options.signal sent in place of the image's
 	 */
-	async stop({ timeoutMs = STOP_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<ShutdownReason> {
-		this.kill(this.#plan.stopSignal ?? "SIGTERM");
+	async stop({
+		timeoutMs = STOP_TIMEOUT_MS,
+		signal = this.#plan.stopSignal ?? "SIGTERM",
+	}: {
+		timeoutMs?: number;
+		signal?: NodeJS.Signals | number;
+	} = {}): Promise<ShutdownReason> {
+		this.kill(signal);
 		if (await within(this.exit, timeoutMs)) return this.ended;
 		this.kill("SIGKILL");
 		if (!(await within(this.exit, POWER_OFF_TIMEOUT_MS))) await this.#machine.stop();

@@ -25,8 +25,8 @@ const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "vir
 
 export interface InitramfsContents {
 	kernel: Pick<GuestKernel, "name" | "modulesDirectory">;
-	/** File system of the root image. */
-	fstype: string;
+	/** The file systems of its disks. */
+	fstypes: readonly string[];
 	network: boolean;
 }
 
@@ -45,9 +45,9 @@ export function agentPath(): string {
  * @throws HostError ERR_AGENT_MISSING, ERR_INITRAMFS
  */
 export async function initramfs(contents: InitramfsContents): Promise<string> {
-	const { kernel, fstype, network } = contents;
+	const { kernel, fstypes, network } = contents;
 	const agent = agentPath();
-	const names = [...MODULES, fstype, ...(network ? ["virtio_net"] : [])];
+	const names = [...MODULES, ...fstypes, ...(network ? ["virtio_net"] : [])];
 	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, names);
 	const key = createHash("sha256").update(`${RECIPE}\0${kernel.name}\0${modules.map((m) => basename(m)).join("\0")}\0`);
 	const id = key

@@ -11,7 +11,6 @@ import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
-import type { ForegroundStdio } from "../host/foreground.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, validateSize } from "../machine/config.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
@@ -19,9 +18,8 @@ import { Machine } from "../machine/machine.ts";
 import { Container, type ContainerPlan, type GuestMachine } from "./container.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
-import { type ContainerResult, runOnMachine } from "./lifecycle.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
-import { type ImageProcess, type ProcessSpec, processSpec } from "./process-spec.ts";
+import { type ImageProcess, processSpec } from "./process-spec.ts";
 import { type GuestNetwork, type SystemOptions, setupSteps } from "./setup-steps.ts";
 
 /** The network as the user describes it: the device, and for a tap the guest's addresses. */
@@ -40,7 +38,9 @@ export interface ContainerMachine extends SystemOptions {
 	hostname: string;
 	/** vCPUs, 1 to 32. */
 	cpus: number;
-	/** RAM in MiB, 64 and up. The files that the container writes are in it. */
+	/** A file with an ext4 file system for the files that the container writes; RAM holds them when missing. */
+	writable?: string;
+	/** RAM in MiB, 64 and up. The files that the container writes are in it, unless `writable` is given. */
 	memoryMiB: number;
 	/** Its interface eth0; only loopback when missing. */
 	network?: ContainerNetwork;
@@ -79,6 +79,8 @@ export interface ContainerOptions extends Partial<ContainerMachine>, Privileges 
 
 /** Serial number of the disk with the image. */
 const ROOT_DISK = "root";
+/** Of the disk that keeps what the container writes. */
+const WRITABLE_DISK = "writable";
 const TAIL_LINES = 15;
 const TAIL_CHARACTERS = 8192;
 
@@ -114,20 +116,6 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	const may = privilegeKeys(options);
 	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
 	return Container.start(guest, { steps, process, init: options.init, stopSignal, signal });
-}
-
-/**
- * Runs a container in the foreground: with these streams, to its end.
- *
- * @throws ExecError (125, 126, 127), GuestError, and what Machine.create and initramfs throw
- */
-export async function runInForeground(
-	options: ContainerMachine & Privileges & { process: ProcessSpec; init?: boolean },
-	stdio: ForegroundStdio,
-): Promise<ContainerResult> {
-	const process = { ...options.process, ...privilegeKeys(options) };
-	const { guest, steps } = await createMachine({ ...options, workdir: process.cwd });
-	return runOnMachine(guest, { steps, process, init: options.init }, stdio);
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
@@ -176,14 +164,17 @@ export function signalNumber(text: string | undefined): number | undefined {
 
 /** The machine of a container, as configuration. */
 export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
-	const { kernel, rootfs, cpus, memoryMiB, network, cmdline } = options;
+	const { kernel, rootfs, writable, cpus, memoryMiB, network, cmdline } = options;
 	return {
 		kernel: kernel.vmlinux,
 		initrd,
 		cmdline: ["quiet", ...(cmdline === undefined ? [] : [cmdline])].join(" "),
 		cpus,
 		memoryMiB,
-		disks: [{ path: rootfs.path, fd: rootfs.fd, readOnly: true, id: ROOT_DISK }],
+		disks: [
+			{ path: rootfs.path, fd: rootfs.fd, readOnly: true, id: ROOT_DISK },
+			...(writable === undefined ? [] : [{ path: writable, id: WRITABLE_DISK }]),
+		],
 		nets: network === undefined ? [] : [network.device],
 		vsock: { cid: 3 },
 		rng: true,
@@ -199,17 +190,19 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 	return { ...wanted, address: `${address}/${prefixLength}`, gateway, dns: wanted.dns ?? [dns], mtu };
 }
 
-/** The machine, not yet started, and the steps that set the container up in it. */
-async function createMachine(
+/** The machine, not yet started, as itself and as a container sees it, and the steps that set the container up in it. */
+export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
-): Promise<Pick<ContainerPlan, "steps"> & { guest: GuestMachine }> {
-	const { rootfs, network, kernel, consoleFile, ...system } = options;
-	const initrd = await initramfs({ kernel, fstype: rootfs.fstype, network: network !== undefined });
+): Promise<Pick<ContainerPlan, "steps"> & { machine: Machine; guest: GuestMachine }> {
+	const { rootfs, writable, network, kernel, consoleFile, ...system } = options;
+	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
+	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined });
 	const steps = setupSteps({
 		...system,
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
+		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
 		...(network === undefined ? {} : { network: addresses(network) }),
 	});
 	const console = new TailConsole(consoleFile);
@@ -226,7 +219,7 @@ async function createMachine(
 		agent,
 		consoleTail: () => console.tail(),
 	};
-	return { guest, steps };
+	return { machine, guest, steps };
 }
 
 /** The first stream that the guest opens to `port`. Later ones are refused. */

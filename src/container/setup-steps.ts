@@ -61,6 +61,8 @@ export interface ContainerSystem extends SystemOptions {
 	/** Serial number of the disk with the image, and its file system. */
 	rootDisk: string;
 	fstype: string;
+	/** Serial number of the disk that keeps what the container writes, an ext4; a tmpfs keeps it when missing. */
+	writableDisk?: string;
 	hostname: string;
 	network?: GuestNetwork;
 	/** Made if it is not there. */
@@ -129,10 +131,13 @@ function cgroupSteps({ cgroupLimits = {} }: ContainerSystem): SetupStep[] {
 	];
 }
 
-function rootSteps({ rootDisk, fstype }: ContainerSystem): SetupStep[] {
+function rootSteps({ rootDisk, fstype, writableDisk }: ContainerSystem): SetupStep[] {
 	return [
 		mount(fstype, `id:${rootDisk}`, "/run/image", "ro"),
-		mount("tmpfs", "tmpfs", "/run/writable", "mode=755"),
+		writableDisk === undefined
+			? mount("tmpfs", "tmpfs", "/run/writable", "mode=755")
+			: /* What the container deletes gives room back on the host. */
+				mount("ext4", `id:${writableDisk}`, "/run/writable", "discard"),
 		["directory", "/run/writable/upper\t755"],
 		["directory", "/run/writable/work\t755"],
 		mount(

@@ -1,7 +1,8 @@
 /*
  * tsvmm's directories on the host. The cache holds files that can be fetched or built again (kernels, packages,
- * images), and may be deleted at any time. The runtime directory holds sockets and state of running guests. Both are
- * made on the first use. Only its user may enter the runtime directory, because its sockets control the guests.
+ * images), and may be deleted at any time. The state directory holds what users would miss: containers and volumes. The
+ * runtime directory holds sockets and state of running guests. All are made on the first use. Only its user may enter
+ * the runtime directory, because its sockets control the guests.
  */
 import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -17,6 +18,14 @@ export function cacheDirectory(): string {
 /** $XDG_CONFIG_HOME/tsvmm or ~/.config/tsvmm: what the user has set. It need not be there. */
 export function configDirectory({ XDG_CONFIG_HOME }: NodeJS.ProcessEnv = process.env): string {
 	return join(XDG_CONFIG_HOME || join(homedir(), ".config"), "tsvmm");
+}
+
+/** $TSVMM_STATE, /var/lib/tsvmm (root), $XDG_DATA_HOME/tsvmm or ~/.local/share/tsvmm, made if need be; mode 0700. */
+export function stateDirectory(): string {
+	const { TSVMM_STATE, XDG_DATA_HOME } = process.env;
+	if (TSVMM_STATE) return make(TSVMM_STATE, 0o700);
+	if (process.getuid!() === 0) return make("/var/lib/tsvmm", 0o700);
+	return make(join(XDG_DATA_HOME || join(homedir(), ".local/share"), "tsvmm"), 0o700);
 }
 
 /** $TSVMM_RUNTIME, $XDG_RUNTIME_DIR/tsvmm, /run/tsvmm (root) or /tmp/tsvmm-UID, made if need be; mode 0700. */
@@ -44,7 +53,7 @@ function make(path: string, mode: number): string {
 		return path;
 	} catch (error) {
 		throw new HostError("ERR_DIRECTORY", `Cannot make ${path}: ${explain(error)}`, {
-			hint: "Set TSVMM_CACHE and TSVMM_RUNTIME to directories that you can write",
+			hint: "Set TSVMM_CACHE, TSVMM_STATE and TSVMM_RUNTIME to directories that you can write",
 			cause: error,
 		});
 	}

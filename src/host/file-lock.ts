@@ -13,9 +13,11 @@ import { errnoNameOf, fcntl } from "./libc.ts";
 export type LockKind = "shared" | "exclusive";
 
 /** <fcntl.h> */
+const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
+const F_UNLCK = 2;
 export const flock = struct("flock", { l_type: "s16", l_whence: "s16", l_start: "s64", l_len: "s64", l_pid: "s32" });
 
 /** A wait asks again after 1 ms, then after 2 ms and so on, at most 20 times a second. */
@@ -49,6 +51,20 @@ export function tryLockFile(fd: number, kind: LockKind, path: string): boolean {
 	if (result === -constants.errno.EAGAIN) return false;
 	if (result < 0) throw new HostError("ERR_LOCK", `Cannot lock ${path}: fcntl failed with ${errnoNameOf(-result)}`);
 	return true;
+}
+
+/**
+ * Whether another open file has a lock on the file. Takes none itself, so nobody who tries at the same time fails for
+ * it.
+ *
+ * @throws HostError ERR_LOCK
+ */
+export function isLocked(fd: number): boolean {
+	const request = new DataView(new ArrayBuffer(flock.sizeof));
+	request.setInt16(flock.l_type, F_WRLCK, true);
+	const result = fcntl(fd, F_OFD_GETLK, new Uint8Array(request.buffer));
+	if (result < 0) throw new HostError("ERR_LOCK", `Cannot look at a lock: fcntl failed with ${errnoNameOf(-result)}`);
+	return request.getInt16(flock.l_type, true) !== F_UNLCK;
 }
 
 /** An open lock file. The caller closes it, which releases the lock. */

@@ -10,7 +10,7 @@ import { closeSync, lstatSync, openSync, realpathSync, statSync } from "node:fs"
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, resolve, sep } from "node:path";
 import { explain, UsageError } from "../base/errors.ts";
-import { cacheDirectory, runtimeDirectory } from "../host/directories.ts";
+import { cacheDirectory, runtimeDirectory, stateDirectory } from "../host/directories.ts";
 import { packageRoot } from "../host/native.ts";
 
 /**
@@ -31,7 +31,7 @@ export const SYSTEM_DIRECTORIES = ["/usr", "/etc", "/bin", "/sbin", "/lib", "/li
 /** What every command needs. */
 export function commonShares(): Share[] {
 	const readable = [...SYSTEM_DIRECTORIES, dirname(realpathSync(process.execPath)), ...packageDirectories()];
-	const writable = [cacheDirectory(), "/tmp", resolve(tmpdir())];
+	const writable = [cacheDirectory(), stateDirectory(), "/tmp", resolve(tmpdir())];
 	return [
 		...readable.map((path): Share => ({ path, access: "ro" })),
 		...writable.map((path): Share => ({ path, access: "rw" })),

@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { bootCommand } from "../../src/cli/boot.ts";
 import { completionCommand } from "../../src/cli/completion.ts";
+import { runCommand } from "../../src/cli/container/run.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
 import { imageCommand } from "../../src/cli/image.ts";
@@ -13,7 +14,6 @@ import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
 import { pullCommand } from "../../src/cli/pull.ts";
-import { runCommand } from "../../src/cli/run.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
 
 /* Each start of tsvmm takes its time on a busy machine. */

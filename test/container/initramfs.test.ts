@@ -62,7 +62,7 @@ async function unpack(archive: string): Promise<string[]> {
 
 test("initramfs holds the agent and the modules in load order", async () => {
 	const kernel = { name: "k", modulesDirectory: modules() };
-	const names = await unpack(await initramfs({ kernel, fstype: "squashfs", network: true }));
+	const names = await unpack(await initramfs({ kernel, fstypes: ["squashfs"], network: true }));
 	expect(names.slice(0, 5)).toEqual(["dev", "proc", "run", "sys", "init"]);
 	expect(readFileSync(`${directory}/out/modules/order`, "utf8")).toBe(
 		"virtio.ko\nvirtio_ring.ko\nvirtio_blk.ko\nvirtio_net.ko\n",
@@ -72,18 +72,18 @@ test("initramfs holds the agent and the modules in load order", async () => {
 });
 
 test("initramfs of a kernel without modules holds only the agent", async () => {
-	const archive = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const archive = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	expect(await unpack(archive)).toEqual(["dev", "proc", "run", "sys", "init"]);
 });
 
 test("initramfs is the same file for the same contents, another one for others", async () => {
 	const kernel = { name: "k", modulesDirectory: modules() };
-	const first = await initramfs({ kernel, fstype: "squashfs", network: false });
+	const first = await initramfs({ kernel, fstypes: ["squashfs"], network: false });
 	const bytes = readFileSync(first);
 	rmSync(first);
-	expect(await initramfs({ kernel, fstype: "squashfs", network: false })).toBe(first);
+	expect(await initramfs({ kernel, fstypes: ["squashfs"], network: false })).toBe(first);
 	expect(readFileSync(first).equals(bytes)).toBe(true);
-	expect(await initramfs({ kernel, fstype: "squashfs", network: true })).not.toBe(first);
+	expect(await initramfs({ kernel, fstypes: ["squashfs"], network: true })).not.toBe(first);
 });
 
 test.each([
@@ -91,16 +91,16 @@ test.each([
 	["was cut short", 5000],
 	["lacks its last bytes", -4],
 ])("initramfs is packed anew when the cached one %s", async (_what, size) => {
-	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const path = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	const bytes = readFileSync(path);
 	truncateSync(path, size < 0 ? bytes.length + size : size);
-	expect(await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false })).toBe(path);
+	expect(await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false })).toBe(path);
 	expect(readFileSync(path).equals(bytes)).toBe(true);
 });
 
 test("initramfs leaves nothing that a power cut could take away or empty", async () => {
 	forget();
-	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const path = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	expect(atRisk()).toEqual([]);
 	expect(events.filter((event) => event.startsWith("rename") && event.endsWith(path))).toHaveLength(1);
 });
@@ -110,13 +110,13 @@ test("initramfs removes what killed ones have left and what nobody has used for 
 	mkdirSync(cached, { recursive: true });
 	for (const name of [".x.cpio.1234", "old.cpio", "young.cpio"]) writeFileSync(`${cached}/${name}`, "");
 	utimesSync(`${cached}/old.cpio`, 1e9, 1e9);
-	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const path = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	expect(readdirSync(cached).sort()).toEqual([".lock", basename(path), "young.cpio"].sort());
 });
 
 test("initramfs that is used again is not an old one", async () => {
-	const path = await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	const path = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	utimesSync(path, 1e9, 1e9);
-	await initramfs({ kernel: { name: "k" }, fstype: "squashfs", network: false });
+	await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
 	expect(Date.now() - statSync(path).mtimeMs).toBeLessThan(24 * 3600_000);
 });

@@ -1,0 +1,386 @@
+/*
+ * The flags that `run` and `create` share, as Docker has them, and what they mean: a container's configuration.
+ */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import type { Rlimit } from "../../agent/exec-spec.ts";
+import type { PortForward } from "../../backends/passt-ports.ts";
+import { explain, UsageError } from "../../base/errors.ts";
+import type { StoredImage } from "../../container/image/config.ts";
+import { ImageStore } from "../../container/image/store.ts";
+import type { ContainerConfig } from "../../container/life/config.ts";
+import { parseRestartPolicy } from "../../container/life/restart-policy.ts";
+import { DEFAULT_WRITABLE_BYTES, LEAST_WRITABLE_BYTES } from "../../container/life/writable-layer.ts";
+import { privilegeKeys, readUlimit } from "../../container/privileges.ts";
+import { processSpec, readEnvFile, readVariable } from "../../container/process-spec.ts";
+import { type ContainerNetwork, signalNumber } from "../../container/run.ts";
+import type { ExtraHost, TmpfsMount } from "../../container/setup-steps.ts";
+import { readExtraHost, readSysctl, readTmpfs } from "../../container/system-options.ts";
+import { findTool } from "../../host/tools.ts";
+import { needsLab } from "../../lab/host.ts";
+import { fileShare, outputShare, type Share } from "../../lab/shares.ts";
+import { validateSize } from "../../machine/config.ts";
+import { parseCpus, parseMemory, parseNet, parsePort, parseSize } from "../options.ts";
+
+export interface ContainerFlags {
+	addHost: ExtraHost[];
+	annotation: string[];
+	capAdd: string[];
+	capDrop: string[];
+	cidfile?: string;
+	cmdline?: string;
+	console?: string;
+	cpus: string;
+	dns: string[];
+	dnsOption: string[];
+	dnsSearch: string[];
+	entrypoint?: string;
+	env: string[];
+	envFile: string[];
+	gateway?: string;
+	groupAdd: string[];
+	hostname?: string;
+	init: boolean;
+	interactive: boolean;
+	ip?: string;
+	kernel?: string;
+	label: string[];
+	labelFile: string[];
+	logDriver: string;
+	memory: string;
+	name?: string;
+	network?: string;
+	pidsLimit?: string;
+	privileged: boolean;
+	publish: PortForward[];
+	quiet: boolean;
+	readOnly: boolean;
+	restart: string;
+	rm: boolean;
+	securityOpt: string[];
+	shmSize?: string;
+	stopSignal?: string;
+	stopTimeout: string;
+	storageOpt: string[];
+	sysctl: Record<string, string>;
+	tmpfs: TmpfsMount[];
+	tty: boolean;
+	ulimit: Rlimit[];
+	user?: string;
+	workdir?: string;
+}
+
+/** Adds the flags to a command. */
+export function addContainerFlags(command: Command): Command {
+	return command
+		.argument("<image>", "NAME[:TAG], NAME@DIGEST or the beginning of an image ID")
+		.argument("[command...]", "what to run instead of the image's command")
+		.passThroughOptions()
+		.helpOption("--help", "display help for command")
+		.option("--name <name>", "name of the container; a random one when missing")
+		.option("--rm", "remove the container when it has ended", false)
+		.option("-i, --interactive", "pass standard input on", false)
+		.option("-t, --tty", "give the container a terminal", false)
+		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", append, [])
+		.option("--env-file <file>", "read variables from a file; may be repeated", append, [])
+		.option("-w, --workdir <directory>", "working directory in the container")
+		.option("-u, --user <user[:group]>", "user in the container, by name or number")
+		.option("--entrypoint <program>", "replace the image's entrypoint; '' removes it")
+		.option("-h, --hostname <name>", "host name in the container; its ID when missing")
+		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
+		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
+		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: user; none where passt is missing)")
+		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", appendPort, [])
+		.option("--ip <address/bits>", "the guest's address on a tap")
+		.option("--gateway <address>", "the guest's gateway on a tap")
+		.option("--dns <address>", "name server; may be repeated", append, [])
+		.option("--dns-search <domain>", "where names are looked up, too; may be repeated", append, [])
+		.option("--dns-option <option>", "a resolver option; may be repeated", append, [])
+		.option("--cap-add <capability>", "a capability besides Docker's default ones, or ALL; may be repeated", append, [])
+		.option("--cap-drop <capability>", "a capability that it is not to have, or ALL; may be repeated", append, [])
+		.option("--privileged", "all capabilities, nothing of /proc and /sys masked", false)
+		.option("--security-opt <option>", "no-new-privileges", append, [])
+		.option("--group-add <group>", "a supplementary group; may be repeated", append, [])
+		.option("--ulimit <name=soft[:hard]>", "a resource limit; may be repeated", appendUlimit, [])
+		.option("--init", "an init as process 1, which reaps orphans", false)
+		.option("--read-only", "nothing but what is mounted can be written", false)
+		.option("--tmpfs <path[:options]>", "an empty file system in RAM; may be repeated", appendTmpfs, [])
+		.option("--shm-size <size>", "of /dev/shm (default: 64M)")
+		.option("--sysctl <name=value>", "a kernel parameter; may be repeated", appendSysctl, {})
+		.option("--pids-limit <n>", "processes and threads at once; -1: no limit")
+		.option("--add-host <name:address>", "a line of /etc/hosts; may be repeated", appendHost, [])
+		.option("--restart <policy>", "no, on-failure[:TIMES], always or unless-stopped", "no")
+		.option("--stop-signal <signal>", "what `stop` sends (default: the image's, or SIGTERM)")
+		.option("--stop-timeout <seconds>", "how long `stop` waits before it kills; -1: for ever", "10")
+		.option("-l, --label <name[=value]>", "set a label; may be repeated", append, [])
+		.option("--label-file <file>", "read labels from a file; may be repeated", append, [])
+		.option("--annotation <name[=value]>", "set an annotation; may be repeated", append, [])
+		.option("--log-driver <json-file|none>", "what keeps the output for `logs`", "json-file")
+		.option("--storage-opt <size=SIZE>", "how much the container may write (default: 64G)", append, [])
+		.option("--cidfile <file>", "write the container's ID to a file")
+		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
+		.option("--cmdline <text>", "more kernel parameters")
+		.option("--console <file=PATH>", "append the guest's console to a file")
+		.option("-q, --quiet", "no notes on stderr", false);
+}
+
+/** What is to be made. */
+export interface ContainerRequest {
+	store: ImageStore;
+	image: StoredImage;
+	config: Parameters<import("../../container/life/store.ts").ContainerStore["create"]>[0];
+}
+
+/**
+ * Checks the whole command line.
+ *
+ * @param attached whether standard input goes to the container
+ */
+export function readContainer(
+	imageName: string,
+	command: readonly string[],
+	flags: ContainerFlags,
+	{ attached, note }: { attached: boolean; note: (line: string) => void },
+): ContainerRequest {
+	const { interactive, tty } = flags;
+	const cpus = parseCpus(flags.cpus);
+	const memoryMiB = parseMemory(flags.memory);
+	validateSize(cpus, memoryMiB);
+	const network = readNetwork(flags, note);
+	const env = [
+		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path, "environment"), process.env)),
+		...flags.env.flatMap((text) => readVariable(text, process.env)),
+	];
+	const consoleFile = readConsole(flags.console);
+	if (tty && interactive && attached && process.stdin.isTTY !== true) {
+		throw new UsageError("ERR_RUN_TTY", "Cannot give the container a terminal: standard input is none", {
+			hint: "Leave -t out when input comes from a pipe or file",
+		});
+	}
+	const restart = parseRestartPolicy(flags.restart);
+	if (flags.rm && restart.name !== "no") {
+		throw new UsageError("ERR_RUN_RESTART", "Cannot both restart and remove the container when it has ended", {
+			hint: "Leave --rm or --restart out",
+		});
+	}
+	const labels = readPairs([...flags.labelFile.flatMap(readLines), ...flags.label], "label");
+	const annotations = readPairs(flags.annotation, "annotation");
+	const writableBytes = readStorage(flags.storageOpt);
+	const stopTimeoutMs = readSeconds(flags.stopTimeout) * 1000;
+	const logDriver = readLogDriver(flags.logDriver);
+	const chosenStopSignal = flags.stopSignal === undefined ? undefined : readSignal(flags.stopSignal);
+	const hostname = readHostname(flags.hostname ?? randomBytes(6).toString("hex"));
+	const store = new ImageStore();
+	const image = store.find(imageName);
+	const process_ = processSpec(image.config, {
+		command,
+		env,
+		tty,
+		hostname,
+		...(flags.entrypoint === undefined ? {} : { entrypoint: flags.entrypoint }),
+		...(flags.workdir === undefined ? {} : { workdir: flags.workdir }),
+		...(flags.user === undefined ? {} : { user: flags.user }),
+	});
+	const config: ContainerRequest["config"] = {
+		image: { name: imageName, digest: image.digest, id: image.id },
+		process: { ...process_, tty, init: flags.init, openStdin: interactive, stdinOnce: interactive && attached },
+		privileges: readPrivileges(flags),
+		system: readSystem(flags),
+		hostname,
+		cpus,
+		memoryMiB,
+		writableBytes,
+		restart,
+		stopSignal: chosenStopSignal ?? signalNumber(image.config.stopSignal) ?? constants.signals.SIGTERM,
+		stopTimeoutMs,
+		autoRemove: flags.rm,
+		labels: { ...image.config.labels, ...labels },
+		annotations,
+		logDriver,
+		exposedPorts: [...image.config.exposedPorts],
+		...(network === undefined ? {} : { network }),
+		...(flags.kernel === undefined
+			? {}
+			: { kernel: flags.kernel.includes("/") ? resolve(flags.kernel) : flags.kernel }),
+		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
+		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
+	};
+	return { store, image, config };
+}
+
+/** The files that the flags name. The lab needs them, too. */
+export function namedFiles({ kernel, envFile, labelFile, console, cidfile }: ContainerFlags): Share[] {
+	const output = readConsole(console);
+	return [
+		...[...envFile, ...labelFile, ...(kernel?.includes("/") === true ? [kernel] : [])].map((path) =>
+			fileShare(path, "ro"),
+		),
+		...[output, cidfile].filter((path) => path !== undefined).map(outputShare),
+	];
+}
+
+/** By name, with or without SIG, or number. @throws UsageError ERR_RUN_SIGNAL */
+export function readSignal(text: string): number {
+	const signal = signalNumber(text.toUpperCase());
+	if (signal !== undefined && signal > 0 && signal <= 64) return signal;
+	throw new UsageError("ERR_RUN_SIGNAL", `Cannot use signal "${text}": there is none of that name or number`);
+}
+
+/** Whole seconds; -1 for ever. @throws UsageError ERR_RUN_SECONDS */
+export function readSeconds(text: string): number {
+	if (/^-1$|^\d{1,7}$/.test(text)) return Number(text);
+	throw new UsageError("ERR_RUN_SECONDS", `Cannot read "${text}" as a number of seconds`);
+}
+
+function readPrivileges(flags: ContainerFlags): ContainerConfig["privileges"] {
+	const { privileged, capAdd, capDrop, groupAdd, ulimit, securityOpt } = flags;
+	for (const option of securityOpt) {
+		if (/^no-new-privileges([=:](true|false))?$/.test(option)) continue;
+		throw new UsageError("ERR_RUN_SECURITY", `Cannot use security option "${option}"`, {
+			hint: "Use no-new-privileges; the machine's wall replaces the others",
+		});
+	}
+	const noNewPrivileges = securityOpt.some((option) => !option.endsWith("false"));
+	const privileges = { privileged, capAdd, capDrop, groupAdd, ulimits: ulimit, noNewPrivileges };
+	/* Throws for a name that is none. */
+	privilegeKeys(privileges);
+	return privileges;
+}
+
+function readSystem(flags: ContainerFlags): ContainerConfig["system"] {
+	const { readOnly, tmpfs, shmSize, sysctl, addHost, pidsLimit } = flags;
+	return {
+		readOnlyRoot: readOnly,
+		tmpfs,
+		...(shmSize === undefined ? {} : { shmSizeBytes: parseSize(shmSize) }),
+		sysctls: sysctl,
+		extraHosts: addHost,
+		cgroupLimits: pidsLimit === undefined ? {} : { "pids.max": readPidsLimit(pidsLimit) },
+	};
+}
+
+/** 0 and -1: no limit, as in Docker. */
+function readPidsLimit(text: string): string {
+	if (/^(-1|0)$/.test(text)) return "max";
+	if (/^[1-9]\d{0,8}$/.test(text)) return text;
+	throw new UsageError("ERR_RUN_PIDS", `Cannot read number of processes "${text}": a whole number is wanted`);
+}
+
+function readLogDriver(text: string): ContainerConfig["logDriver"] {
+	if (text === "json-file" || text === "none") return text;
+	throw new UsageError("ERR_RUN_LOG_DRIVER", `Cannot use log driver "${text}": json-file and none are possible`);
+}
+
+function readStorage(options: readonly string[]): number {
+	let bytes = DEFAULT_WRITABLE_BYTES;
+	for (const option of options) {
+		if (!option.startsWith("size=")) {
+			throw new UsageError("ERR_RUN_STORAGE", `Cannot read storage option "${option}": size=SIZE is possible`);
+		}
+		bytes = parseSize(option.slice("size=".length));
+	}
+	if (bytes >= LEAST_WRITABLE_BYTES && bytes <= 2 ** 44) return bytes;
+	throw new UsageError("ERR_RUN_STORAGE", `Cannot give the container ${bytes} bytes to write: 16M to 16T are possible`);
+}
+
+function readPairs(texts: readonly string[], what: string): Record<string, string> {
+	return Object.fromEntries(
+		texts.map((text) => {
+			const at = text.indexOf("=");
+			const name = at < 0 ? text : text.slice(0, at);
+			if (name === "") throw new UsageError("ERR_RUN_LABEL", `Cannot set ${what} "${text}": it has no name`);
+			return [name, at < 0 ? "" : text.slice(at + 1)];
+		}),
+	);
+}
+
+function readLines(path: string): string[] {
+	const lines = readTextFile(path, "label").split(/\r?\n/);
+	return lines.map((line) => line.trimStart()).filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+function readNetwork(flags: ContainerFlags, note: (line: string) => void): ContainerNetwork | undefined {
+	const device = parseNet(flags.network ?? defaultNetwork(flags, note));
+	if (flags.publish.length > 0 && device?.kind !== "user") {
+		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.network}": only user can`);
+	}
+	if ((flags.ip !== undefined || flags.gateway !== undefined) && device?.kind !== "tap") {
+		throw new UsageError("ERR_RUN_ADDRESS", "Cannot choose the guest's address: that takes --net tap=NAME");
+	}
+	if (device === undefined) return undefined;
+	if (device.kind === "user") device.ports = [...(device.ports ?? []), ...flags.publish];
+	for (const address of [flags.ip?.replace(/\/([0-9]|[12][0-9]|3[0-2])$/, ""), flags.gateway, ...flags.dns])
+		checkAddress(address);
+	return {
+		device,
+		...(flags.ip === undefined ? {} : { address: flags.ip.includes("/") ? flags.ip : `${flags.ip}/24` }),
+		...(flags.gateway === undefined ? {} : { gateway: flags.gateway }),
+		...(flags.dns.length === 0 ? {} : { dns: flags.dns }),
+		...(flags.dnsSearch.length === 0 ? {} : { dnsSearch: flags.dnsSearch }),
+		...(flags.dnsOption.length === 0 ? {} : { dnsOptions: flags.dnsOption }),
+	};
+}
+
+/** A container has a network, as in Docker. Without passt it has none, unless ports are published. */
+function defaultNetwork({ publish }: ContainerFlags, note: (line: string) => void): string {
+	if (publish.length > 0 || findTool("passt") !== undefined) return "user";
+	if (!needsLab()) note("the container has no network: passt is not installed");
+	return "none";
+}
+
+function checkAddress(address: string | undefined): void {
+	if (address === undefined) return;
+	const bytes = address.split(".");
+	if (bytes.length === 4 && bytes.every((byte) => /^\d{1,3}$/.test(byte) && Number(byte) < 256)) return;
+	throw new UsageError("ERR_RUN_ADDRESS", `Cannot read IPv4 address "${address}"`);
+}
+
+function readHostname(name: string): string {
+	if (/^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62})$/.test(name)) return name;
+	throw new UsageError(
+		"ERR_RUN_HOSTNAME",
+		`Cannot use host name "${name}": letters, digits, dots and dashes are wanted`,
+	);
+}
+
+function readConsole(text: string | undefined): string | undefined {
+	if (text === undefined) return undefined;
+	if (text.startsWith("file=") && text.length > 5) return text.slice(5);
+	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, { hint: "Write file=PATH" });
+}
+
+function readTextFile(path: string, what: string): string {
+	try {
+		return readFileSync(path, "utf8");
+	} catch (cause) {
+		throw new UsageError("ERR_RUN_ENV", `Cannot read ${what} file ${path}: ${explain(cause)}`, { cause });
+	}
+}
+
+function append(text: string, before: string[]): string[] {
+	return [...before, text];
+}
+
+function appendTmpfs(text: string, before: TmpfsMount[]): TmpfsMount[] {
+	return [...before, readTmpfs(text)];
+}
+
+function appendHost(text: string, before: ExtraHost[]): ExtraHost[] {
+	return [...before, readExtraHost(text)];
+}
+
+function appendSysctl(text: string, before: Record<string, string>): Record<string, string> {
+	const [name, value] = readSysctl(text);
+	return { ...before, [name]: value };
+}
+
+function appendUlimit(text: string, before: Rlimit[]): Rlimit[] {
+	return [...before, readUlimit(text)];
+}
+
+function appendPort(text: string, before: PortForward[]): PortForward[] {
+	return [...before, parsePort(text)];
+}

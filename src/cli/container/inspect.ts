@@ -1,0 +1,113 @@
+/*
+ * `tsvmm inspect`: all that is known of a container, in the shape that Docker gives it.
+ */
+
+import { constants } from "node:os";
+import { Command } from "commander";
+import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { FORMAT_HELP, formatValues } from "../format.ts";
+import { watchOutput } from "../output.ts";
+import { reportError } from "../report.ts";
+import { whereContainersAre } from "./where.ts";
+
+export function inspectCommand(): Command {
+	return new Command("inspect")
+		.description("print what is known of containers as JSON")
+		.argument("<container...>")
+		.option("-f, --format <format>", FORMAT_HELP)
+		.action((names: string[], { format }: { format?: string }) => whereContainersAre(() => inspect(names, format)));
+}
+
+async function inspect(names: string[], format: string | undefined): Promise<number> {
+	watchOutput();
+	const store = new ContainerStore();
+	let status = 0;
+	const found = names.flatMap((name) => {
+		try {
+			return [describe(store.find(name))];
+		} catch (error) {
+			status ||= reportError(error);
+			return [];
+		}
+	});
+	process.stdout.write(formatValues(found, format));
+	return status;
+}
+
+/** As Docker's GET /containers/{id}/json. */
+function describe(container: StoredContainer): Record<string, unknown> {
+	const { config, paths } = container;
+	const state = container.state();
+	const { args, env, cwd, user, tty, openStdin, stdinOnce } = config.process;
+	const never = "0001-01-01T00:00:00Z";
+	const running = state.status === "running" || state.status === "paused" || state.status === "restarting";
+	return {
+		Id: container.id,
+		Created: config.created,
+		Path: args[0],
+		Args: args.slice(1),
+		State: {
+			Status: state.status,
+			Running: running,
+			Paused: state.status === "paused",
+			Restarting: state.status === "restarting",
+			OOMKilled: false,
+			Dead: false,
+			Pid: running ? state.pid : 0,
+			ExitCode: state.exitCode,
+			Error: state.error?.message ?? "",
+			StartedAt: state.startedAt || never,
+			FinishedAt: state.finishedAt || never,
+		},
+		Image: config.image.id,
+		LogPath: config.logDriver === "none" ? "" : paths.log,
+		Name: `/${config.name}`,
+		RestartCount: state.restartCount,
+		Driver: "ext4",
+		Platform: "linux",
+		HostConfig: {
+			AutoRemove: config.autoRemove,
+			Memory: config.memoryMiB * 2 ** 20,
+			NanoCpus: config.cpus * 1e9,
+			NetworkMode: config.network?.device.kind ?? "none",
+			PortBindings: portBindings(config.network),
+			RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
+			LogConfig: { Type: config.logDriver, Config: {} },
+			StorageOpt: { size: `${config.writableBytes}` },
+			Annotations: config.annotations,
+		},
+		GraphDriver: { Name: "ext4", Data: { UpperImage: paths.writable } },
+		Mounts: [],
+		Config: {
+			Hostname: config.hostname,
+			User: user,
+			Tty: tty,
+			OpenStdin: openStdin,
+			StdinOnce: stdinOnce,
+			Env: env,
+			Cmd: args,
+			Image: config.image.name,
+			WorkingDir: cwd,
+			Entrypoint: null,
+			Labels: config.labels,
+			StopSignal: signalName(config.stopSignal),
+			StopTimeout: config.stopTimeoutMs / 1000,
+			ExposedPorts: Object.fromEntries(config.exposedPorts.map((port) => [port, {}])),
+		},
+		NetworkSettings: { Ports: running ? portBindings(config.network) : {} },
+	};
+}
+
+function portBindings(network: StoredContainer["config"]["network"]): Record<string, unknown[]> {
+	const device = network?.device;
+	const bindings: Record<string, unknown[]> = {};
+	for (const port of device?.kind === "user" ? (device.ports ?? []) : []) {
+		const key = `${port.guestPort}/${port.protocol}`;
+		bindings[key] = [...(bindings[key] ?? []), { HostIp: port.hostAddress ?? "0.0.0.0", HostPort: `${port.hostPort}` }];
+	}
+	return bindings;
+}
+
+function signalName(number: number): string {
+	return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `${number}`;
+}

@@ -1,0 +1,71 @@
+/*
+ * `tsvmm logs`: what a container has written, each stream to its own.
+ */
+import { once } from "node:events";
+import { Command } from "commander";
+import { HostError, UsageError } from "../../base/errors.ts";
+import { readLog } from "../../container/life/log-reader.ts";
+import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { watchOutput } from "../output.ts";
+import { whereContainersAre } from "./where.ts";
+
+interface LogsFlags {
+	follow: boolean;
+	since?: string;
+	tail: string;
+	timestamps: boolean;
+	until?: string;
+}
+
+export function logsCommand(): Command {
+	return new Command("logs")
+		.description("print what a container has written")
+		.argument("<container>")
+		.option("-f, --follow", "and what it still writes, until it has ended", false)
+		.option("-n, --tail <lines>", "only the last lines", "all")
+		.option("--since <time>", "only what is newer: RFC 3339, seconds since 1970, or as long ago as 10m")
+		.option("--until <time>", "only what is older")
+		.option("-t, --timestamps", "with the time of each line", false)
+		.action((name: string, flags: LogsFlags) => {
+			const tail = flags.tail === "all" || /^-\d+$/.test(flags.tail) ? undefined : readTail(flags.tail);
+			const sinceMs = flags.since === undefined ? undefined : readTime(flags.since);
+			const untilMs = flags.until === undefined ? undefined : readTime(flags.until);
+			return whereContainersAre(async () => {
+				watchOutput();
+				const container = new ContainerStore().find(name);
+				if (container.config.logDriver === "none") throw noLog(container);
+				const goesOn = flags.follow ? () => container.isSupervised() : undefined;
+				const outputs = { stdout: process.stdout, stderr: process.stderr };
+				for await (const { log, stream, time } of readLog(container.paths.log, { tail, sinceMs, untilMs, goesOn })) {
+					const output = outputs[stream];
+					if (!output.write(flags.timestamps ? `${time} ${log}` : log)) await once(output, "drain");
+				}
+				return 0;
+			});
+		});
+}
+
+function noLog({ shortId }: StoredContainer): HostError {
+	return new HostError("ERR_LOGS", `Cannot print the output of container ${shortId}: its log driver is none`);
+}
+
+function readTail(text: string): number {
+	if (/^\d{1,9}$/.test(text)) return Number(text);
+	throw new UsageError("ERR_LOGS", `Cannot print the last "${text}" lines: a number or all is wanted`);
+}
+
+const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** "2026-01-02T03:04:05Z", "1767323045.5", "1h30m": in ms since 1970. @throws UsageError ERR_LOGS */
+export function readTime(text: string, nowMs = Date.now()): number {
+	if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
+	if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
+		const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
+		return nowMs - parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS_MS[unit!]!, 0);
+	}
+	const time = Date.parse(text);
+	if (!Number.isNaN(time)) return time;
+	throw new UsageError("ERR_LOGS", `Cannot read time "${text}"`, {
+		hint: "Write 2026-01-02T03:04:05Z, seconds since 1970, or a time ago such as 10m or 1h30m",
+	});
+}

@@ -1,0 +1,144 @@
+/*
+ * `tsvmm run` and `tsvmm create`: Docker's flags -> a container with a directory of its own -> its supervisor -> its
+ * exit status. What takes writing (root file system, kernel, initramfs) is prepared on this host; without KVM the same
+ * command line then runs once more in the lab and finds it there.
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { Command } from "commander";
+import { errnoName, explain, UsageError } from "../../base/errors.ts";
+import type { RootfsOptions } from "../../container/image/rootfs.ts";
+import { initramfs } from "../../container/initramfs.ts";
+import { removeContainer, startContainer } from "../../container/life/commands.ts";
+import { containerKernel } from "../../container/life/kernel.ts";
+import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { needsLab, reexecInLab } from "../../lab/host.ts";
+import { watchOutput } from "../output.ts";
+import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
+import { attachForeground, commandStdio } from "./foreground.ts";
+
+interface RunFlags extends ContainerFlags {
+	detach: boolean;
+	timings: boolean;
+}
+
+/** The commands for main.ts. */
+export function runCommand(): Command {
+	return addContainerFlags(new Command("run").description("run a command in a container of its own microVM"))
+		.option("-d, --detach", "leave it running, and print its ID", false)
+		.option("--timings", "say on stderr how long each phase took", false)
+		.action(async (image: string, command: string[], flags: RunFlags) => {
+			process.exitCode = await run(image, command, flags);
+		});
+}
+
+export function createCommand(): Command {
+	return addContainerFlags(new Command("create").description("make a container; `start` runs it")).action(
+		async (image: string, command: string[], flags: ContainerFlags) => {
+			const { request, inLab } = await prepare(image, command, flags, false);
+			process.exitCode = inLab ?? 0;
+			if (inLab === undefined) process.stdout.write(`${(await create(request, flags)).id}\n`);
+		},
+	);
+}
+
+async function run(image: string, command: string[], flags: RunFlags): Promise<number> {
+	const { request, inLab } = await prepare(image, command, flags, !flags.detach);
+	if (inLab !== undefined) return inLab;
+	const container = await create(request, flags);
+	if (flags.detach) {
+		watchOutput();
+		const launch = await startContainer(container);
+		await launch?.running;
+		process.stdout.write(`${container.id}\n`);
+		return 0;
+	}
+	const stdio = commandStdio(flags);
+	let startedMs = 0;
+	let phases = "";
+	try {
+		const launch = await startContainer(container, { awaitAttach: true });
+		const status = await attachForeground(container, launch?.running, stdio, () => {
+			startedMs = performance.now();
+			phases = flags.timings ? describeTimes(container) : "";
+		});
+		if (flags.timings) {
+			const payload = Math.round(performance.now() - startedMs);
+			process.stderr.write(`tsvmm: ${phases}, payload ${payload} ms\n`);
+		}
+		return status;
+	} finally {
+		stdio.close();
+	}
+}
+
+/** What the container needs of this host is there; where its machine must run in the lab, all of it has run there. */
+async function prepare(
+	image: string,
+	command: string[],
+	flags: ContainerFlags,
+	attached: boolean,
+): Promise<{ request: ContainerRequest; inLab: number | undefined }> {
+	const note = (line: string) => {
+		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
+	};
+	const request = readContainer(image, command, flags, { attached, note });
+	await using rootfs = await buildRootfs(request, flags);
+	const kernel = await containerKernel(flags.kernel, { onStep: note });
+	const { network } = request.config;
+	await initramfs({ kernel, fstypes: [rootfs.fstype, "ext4"], network: network !== undefined });
+	if (!needsLab()) return { request, inLab: undefined };
+	watchOutput();
+	const device = network?.device;
+	const ports = attached && device?.kind === "user" ? (device.ports ?? []) : [];
+	const inLab = await reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(flags) });
+	return { request, inLab };
+}
+
+async function buildRootfs({ store, image }: ContainerRequest, { quiet }: ContainerFlags) {
+	const { openRootfs } = await import("../../container/image/rootfs.ts");
+	const { withProgress } = await import("../rootfs-progress.ts");
+	const build = (watch: RootfsOptions) => openRootfs(store, image, watch);
+	return quiet ? build({}) : withProgress("building the root file system", build);
+}
+
+async function create({ config }: ContainerRequest, { name, cidfile }: ContainerFlags): Promise<StoredContainer> {
+	const file = cidfile === undefined ? undefined : openCidFile(cidfile);
+	try {
+		const store = new ContainerStore();
+		await store.collectLeftovers();
+		const container = await store.create(config, name);
+		try {
+			if (file !== undefined) writeSync(file, container.id);
+		} catch (error) {
+			await removeContainer(container);
+			throw cidFileError(cidfile!, error);
+		}
+		return container;
+	} finally {
+		if (file !== undefined) closeSync(file);
+	}
+}
+
+/** It must not be there, so that one container's ID does not take another's place. In the lab it was made before. */
+function openCidFile(path: string): number {
+	try {
+		return openSync(path, process.env.TSVMM_LAB === "1" ? "w" : "wx", 0o644);
+	} catch (error) {
+		throw cidFileError(path, error);
+	}
+}
+
+function cidFileError(path: string, cause: unknown): UsageError {
+	const found = errnoName(cause) === "EEXIST" ? "it is there already" : explain(cause);
+	return new UsageError("ERR_RUN_CIDFILE", `Cannot write the container's ID to ${path}: ${found}`, {
+		hint: "Remove it, or name another file",
+		cause,
+	});
+}
+
+/** "host 85 ms, kernel 640 ms, init 31 ms" */
+function describeTimes(container: StoredContainer): string {
+	return Object.entries(container.state().startTimes ?? {})
+		.map(([phase, ms]) => `${phase} ${Math.round(ms)} ms`)
+		.join(", ");
+}

@@ -1,0 +1,25 @@
+/*
+ * Where a command finds a host's containers: here, or, where this machine cannot run guests itself, in the lab. A lab
+ * that is down runs no container, so what only looks then looks here.
+ */
+import { needsLab, reexecInLab } from "../../lab/host.ts";
+import { Lab } from "../../lab/lab.ts";
+import { watchOutput } from "../output.ts";
+
+/**
+ * Runs `work`, here or, by running the whole command line again, in the lab.
+ *
+ * @param runs the command starts machines, so it needs the lab even when that is down
+ */
+export async function whereContainersAre(work: () => Promise<number>, { runs = false } = {}): Promise<void> {
+	if (needsLab() && (runs || (await isLabUp()))) {
+		watchOutput();
+		process.exitCode = await reexecInLab(process.argv.slice(2), { quiet: true });
+	} else process.exitCode = await work();
+}
+
+async function isLabUp(): Promise<boolean> {
+	const lab = await Lab.connect().catch(() => undefined);
+	lab?.close();
+	return lab !== undefined;
+}

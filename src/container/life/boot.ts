@@ -1,0 +1,47 @@
+/*
+ * The machine of a stored container: its image, its writable layer and its kernel, as config.json names them.
+ */
+import type { Machine } from "../../machine/machine.ts";
+import type { GuestMachine } from "../container.ts";
+import { openRootfs } from "../image/rootfs.ts";
+import { ImageStore } from "../image/store.ts";
+import { createMachine } from "../run.ts";
+import type { SetupStep, SystemOptions } from "../setup-steps.ts";
+import { containerKernel } from "./kernel.ts";
+import type { StoredContainer } from "./store.ts";
+import { prepareWritableLayer } from "./writable-layer.ts";
+
+/** A machine that is ready to start. */
+export interface BootedContainer {
+	guest: GuestMachine;
+	/** The same machine, as `pause` needs it. */
+	machine: Pick<Machine, "pause" | "resume">;
+	/** What the agent does before the container's process can run. */
+	steps: readonly SetupStep[];
+}
+
+/** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
+export async function bootContainer({ config, paths }: StoredContainer, signal: AbortSignal): Promise<BootedContainer> {
+	const store = new ImageStore();
+	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
+	await prepareWritableLayer(paths.writable, config.writableBytes);
+	const kernel = await containerKernel(config.kernel, { signal });
+	const { system, privileges, hostname, cpus, memoryMiB, network, cmdline, consoleFile } = config;
+	return await createMachine(
+		{
+			...(system as SystemOptions),
+			privileged: privileges.privileged,
+			workdir: config.process.cwd,
+			rootfs,
+			kernel,
+			writable: paths.writable,
+			hostname,
+			cpus,
+			memoryMiB,
+			...(network === undefined ? {} : { network }),
+			...(cmdline === undefined ? {} : { cmdline }),
+			...(consoleFile === undefined ? {} : { consoleFile }),
+		},
+		signal,
+	);
+}

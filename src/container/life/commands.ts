@@ -1,0 +1,238 @@
+/*
+ * What commands do to a container: start, stop, kill, wait, remove, attach, exec.
+ */
+import { connect } from "node:net";
+import { constants } from "node:os";
+import { AgentClient } from "../../agent/client.ts";
+import type { ExecSpec } from "../../agent/exec-spec.ts";
+import type { Session } from "../../agent/session.ts";
+import { HostError, StateError } from "../../base/errors.ts";
+import { connectTo, RemoteError } from "../../host/request-socket.ts";
+import { CONTAINER_NAME } from "../container.ts";
+import { privilegeKeys } from "../privileges.ts";
+import { askSupervisor, type DetachedExec } from "./control.ts";
+import { type Launch, type LaunchOptions, launchSupervisor } from "./launch.ts";
+import type { StoredContainer } from "./store.ts";
+
+const { SIGKILL } = constants.signals;
+const POLL_MS = 20;
+/** How long a supervisor takes at most to open its sockets, and to go once it was killed. */
+const PATIENCE_MS = 30_000;
+/** The longest that a timer can wait. */
+const LONG_MS = 2 ** 31 - 1;
+
+/**
+ * Starts a container that does not run. Resolves when its supervisor is on its way; `running` says how that went.
+ *
+ * @returns undefined when it runs already
+ */
+export async function startContainer(container: StoredContainer, options?: LaunchOptions): Promise<Launch | undefined> {
+	return await container.exclusively(async () => {
+		if (container.isSupervised()) {
+			if (container.state().status !== "exited") return undefined;
+			/* Its last output still waits for a slow reader. */
+			await end(container);
+		}
+		const launch = launchSupervisor(container, options);
+		const outcome = launch.running.then(
+			() => true,
+			() => true,
+		);
+		/* Until it has the lock (or has failed), so that the next command sees it. */
+		let over = false;
+		void outcome.then(() => {
+			over = true;
+		});
+		while (!over && !container.isSupervised()) await pause();
+		return launch;
+	});
+}
+
+/**
+ * Asks the container's process to end, and kills it when it takes too long.
+ *
+ * @param options.timeoutMs negative: as long as it takes; the container's own when missing
+ * @returns false when it did not run
+ */
+export async function stopContainer(
+	container: StoredContainer,
+	options: { signal?: number; timeoutMs?: number } = {},
+): Promise<boolean> {
+	if (!container.isSupervised()) return false;
+	const answer = await askSupervisor(container.paths, { do: "stop", ...options });
+	await gone(container);
+	return answer !== undefined;
+}
+
+/** Sends a signal to the container's process. @throws StateError ERR_CONTAINER_NOT_RUNNING */
+export async function killContainer(container: StoredContainer, signal: number): Promise<void> {
+	await mustRun(container, "kill");
+	await askSupervisor(container.paths, { do: "kill", signal });
+	/* What is asked next finds it ended. */
+	if (signal === SIGKILL) await gone(container);
+}
+
+/** Resolves with the container's exit status when it has ended, at once when it has. */
+export async function waitForContainer(container: StoredContainer): Promise<number> {
+	for (;;) {
+		if (!container.isSupervised()) return container.state().exitCode;
+		const answer = await askSupervisor(container.paths, { do: "wait" });
+		if (answer?.exitCode !== undefined) return answer.exitCode;
+		/* It is about to listen, or was killed. */
+		await pause();
+	}
+}
+
+export async function pauseContainer(container: StoredContainer): Promise<void> {
+	await mustRun(container, "pause");
+	await askSupervisor(container.paths, { do: "pause" });
+}
+
+export async function unpauseContainer(container: StoredContainer): Promise<void> {
+	await mustRun(container, "unpause");
+	await askSupervisor(container.paths, { do: "unpause" });
+}
+
+/**
+ * Removes a container.
+ *
+ * @param force kills it first when it runs
+ * @throws StateError ERR_CONTAINER_RUNNING
+ */
+export async function removeContainer(container: StoredContainer, { force = false } = {}): Promise<void> {
+	await container.exclusively(async () => {
+		if (container.isSupervised()) {
+			if (!force) {
+				throw new StateError("ERR_CONTAINER_RUNNING", `Cannot remove container ${container.shortId}: it is running`, {
+					hint: "Stop it first, or remove it with -f",
+				});
+			}
+			await end(container);
+		}
+		await container.erase();
+	});
+}
+
+/** Kills the process, and the supervisor when it does not answer. */
+async function end(container: StoredContainer): Promise<void> {
+	const { paths } = container;
+	const stopped = askSupervisor(paths, { do: "stop", timeoutMs: 0 }).catch(() => undefined);
+	await Promise.race([stopped, pause(PATIENCE_MS)]);
+	if (container.isSupervised()) {
+		const { pid } = container.state();
+		try {
+			if (pid > 0) process.kill(pid, "SIGKILL");
+		} catch {
+			/* It has ended in the meantime. */
+		}
+	}
+	await gone(container);
+}
+
+/**
+ * A process in a container that runs; its streams are the caller's. The connection ends with it.
+ *
+ * @param privileged it has all capabilities, whatever the container has
+ */
+export async function execInContainer(
+	container: StoredContainer,
+	spec: Omit<ExecSpec, "container">,
+	{ privileged = false } = {},
+): Promise<Session> {
+	await mustRun(container, "run a command in", false);
+	const socket = await connectTo(container.paths.agent);
+	if (socket === undefined) throw notRunning(container, "run a command in", "exited");
+	const client = new AgentClient(socket);
+	try {
+		await client.hello();
+		const privileges = privilegeKeys(privileged ? { privileged } : container.config.privileges);
+		const session = await client.exec({ ...privileges, ...spec, container: CONTAINER_NAME });
+		const close = () => client.close();
+		void session.exit.then(close, close);
+		return session;
+	} catch (error) {
+		client.close();
+		throw error;
+	}
+}
+
+/** A process in a container that runs, left to itself. */
+export async function execDetached(container: StoredContainer, process: DetachedExec): Promise<void> {
+	await mustRun(container, "run a command in", false);
+	await askSupervisor(container.paths, { do: "exec", process });
+}
+
+/**
+ * The streams of the container's process. Resolves when it runs.
+ *
+ * @param tty the size of the caller's terminal
+ * @throws RemoteError what the container could not be started for
+ */
+export async function attachToContainer(
+	container: StoredContainer,
+	tty?: { columns: number; rows: number },
+): Promise<Session> {
+	const deadline = performance.now() + PATIENCE_MS;
+	for (;;) {
+		const socket = connect(container.paths.attach);
+		const client = new AgentClient(socket);
+		try {
+			await client.hello();
+			/* The answer comes when the machine has booted, which the supervisor bounds. */
+			const session = await client.exec({ args: [], ...(tty === undefined ? {} : { tty }) }, { timeoutMs: LONG_MS });
+			const close = () => client.close();
+			void session.exit.then(close, close);
+			return session;
+		} catch (error) {
+			client.close();
+			const lost = error instanceof Error && "code" in error && error.code === "ERR_AGENT_LOST";
+			if (!lost) throw error;
+			if (!container.isSupervised()) throw endedMeanwhile(container);
+			if (performance.now() > deadline) throw error;
+			await pause();
+		}
+	}
+}
+
+/** What ended a container while somebody waited for it. */
+export function endedMeanwhile(container: StoredContainer): Error {
+	const { error } = container.state();
+	return error === undefined ? notRunning(container, "attach to", "exited") : new RemoteError(error);
+}
+
+async function mustRun(container: StoredContainer, attempt: string, pausedToo = true): Promise<void> {
+	const { status } = container.state();
+	if (status === "running" || (status === "paused" && pausedToo)) return;
+	throw notRunning(container, attempt, status);
+}
+
+function notRunning(container: StoredContainer, attempt: string, status: string): StateError {
+	return new StateError(
+		"ERR_CONTAINER_NOT_RUNNING",
+		`Cannot ${attempt} container ${container.shortId}: it is ${status}`,
+		{
+			hint: status === "paused" ? `Run tsvmm unpause ${container.shortId}` : `Run tsvmm start ${container.shortId}`,
+		},
+	);
+}
+
+/** Resolves when no supervisor lives any more. */
+async function gone(container: StoredContainer): Promise<void> {
+	const deadline = performance.now() + PATIENCE_MS;
+	while (container.isSupervised()) {
+		if (performance.now() > deadline) {
+			throw new HostError(
+				"ERR_CONTAINER_FAILED",
+				`Cannot end container ${container.shortId}: its supervisor does not end`,
+			);
+		}
+		await pause();
+	}
+}
+
+function pause(ms = POLL_MS): Promise<void> {
+	return new Promise((resolve) => {
+		const timer = setTimeout(resolve, ms);
+		if (ms > POLL_MS) timer.unref();
+	});
+}

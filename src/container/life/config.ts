@@ -1,0 +1,117 @@
+/*
+ * What a container is, as `create` has decided it and config.json keeps it. `start` needs nothing else but the image.
+ */
+import * as z from "zod";
+import type { ContainerNetwork } from "../run.ts";
+
+const PortForward = z.object({
+	hostAddress: z.string().optional(),
+	hostPort: z.number(),
+	guestPort: z.number(),
+	protocol: z.enum(["tcp", "udp"]),
+});
+
+const Network = z
+	.object({
+		device: z.discriminatedUnion("kind", [
+			z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
+			z.object({
+				kind: z.literal("user"),
+				mac: z.string().optional(),
+				ports: z.array(PortForward).optional(),
+				hostLoopback: z.boolean().optional(),
+			}),
+		]),
+		address: z.string().optional(),
+		gateway: z.string().optional(),
+		dns: z.array(z.string()).optional(),
+		dnsSearch: z.array(z.string()).optional(),
+		dnsOptions: z.array(z.string()).optional(),
+		mtu: z.number().optional(),
+	})
+	.transform((network) => network as ContainerNetwork);
+
+const Limit = z.union([z.number(), z.literal("unlimited")]);
+
+const Privileges = z.object({
+	privileged: z.boolean(),
+	capAdd: z.array(z.string()),
+	capDrop: z.array(z.string()),
+	noNewPrivileges: z.boolean(),
+	groupAdd: z.array(z.string()),
+	ulimits: z.array(z.object({ name: z.string(), soft: Limit, hard: Limit })),
+});
+
+const System = z.object({
+	readOnlyRoot: z.boolean(),
+	tmpfs: z.array(z.object({ target: z.string(), options: z.string().optional() })),
+	shmSizeBytes: z.number().optional(),
+	sysctls: z.record(z.string(), z.string()),
+	extraHosts: z.array(z.object({ name: z.string(), address: z.string() })),
+	cgroupLimits: z.record(z.string(), z.string()),
+});
+
+/** When a container that has ended is started again, as Docker has it. */
+const RestartPolicy = z.object({
+	name: z.enum(["no", "always", "unless-stopped", "on-failure"]),
+	/** Of on-failure; 0: no limit. */
+	maximumRetryCount: z.number().int().nonnegative(),
+});
+export type RestartPolicy = z.infer<typeof RestartPolicy>;
+
+export const ContainerConfig = z.object({
+	/** Of this file's format. */
+	version: z.literal(1),
+	/** 64 hexadecimal digits. */
+	id: z.string().regex(/^[0-9a-f]{64}$/),
+	name: z.string(),
+	/** ISO 8601. */
+	created: z.string(),
+	image: z.object({
+		/** As the user wrote it. */
+		name: z.string(),
+		/** Of the manifest: what the store finds it by. */
+		digest: z.string(),
+		/** Docker's IMAGE ID. */
+		id: z.string(),
+	}),
+	process: z.object({
+		args: z.array(z.string()),
+		env: z.array(z.string()),
+		cwd: z.string(),
+		user: z.string(),
+		tty: z.boolean(),
+		/** Docker's --init: the agent is process 1 of its namespace, not the process. */
+		init: z.boolean(),
+		/** Standard input is a pipe to those who attach; else /dev/null. */
+		openStdin: z.boolean(),
+		/** The pipe ends when the first who attached goes. */
+		stdinOnce: z.boolean(),
+	}),
+	/** What its processes may. */
+	privileges: Privileges,
+	/** What they find. */
+	system: System,
+	hostname: z.string(),
+	cpus: z.number(),
+	memoryMiB: z.number(),
+	network: Network.optional(),
+	/** A kernel of `tsvmm kernel ls` or a file; the default one when missing. */
+	kernel: z.string().optional(),
+	cmdline: z.string().optional(),
+	consoleFile: z.string().optional(),
+	/** Bytes that it may write to its file system; the file on the host is as large as what was written. */
+	writableBytes: z.number(),
+	restart: RestartPolicy,
+	/** Number; the image's or SIGTERM. */
+	stopSignal: z.number(),
+	stopTimeoutMs: z.number(),
+	/** Remove it once it has ended. */
+	autoRemove: z.boolean(),
+	labels: z.record(z.string(), z.string()),
+	annotations: z.record(z.string(), z.string()),
+	logDriver: z.enum(["json-file", "none"]),
+	/** "80/tcp", of the image. */
+	exposedPorts: z.array(z.string()),
+});
+export type ContainerConfig = z.infer<typeof ContainerConfig>;

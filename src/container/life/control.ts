@@ -1,0 +1,39 @@
+/*
+ * What commands ask of a container's supervisor, over its control socket (host/request-socket.ts).
+ */
+
+import { ask, type Failure, RemoteError } from "../../host/request-socket.ts";
+import type { ContainerExec } from "../container.ts";
+import type { ContainerPaths } from "./paths.ts";
+
+/** A process for `exec --detach`; its output is dropped. */
+export type DetachedExec = Pick<ContainerExec, "args" | "env" | "cwd" | "user" | "privileged"> & { tty: boolean };
+
+export type ControlRequest =
+	| { do: "stop"; signal?: number; timeoutMs?: number }
+	| { do: "kill"; signal: number }
+	| { do: "wait" }
+	| { do: "pause" }
+	| { do: "unpause" }
+	| { do: "exec"; process: DetachedExec };
+
+export interface ControlAnswer {
+	/** What could not be done. */
+	failure?: Failure;
+	/** Of the process, for stop and wait. */
+	exitCode?: number;
+}
+
+/**
+ * Asks the supervisor. Undefined when there is none, or when it ends before it has answered.
+ *
+ * @throws RemoteError what it could not do
+ */
+export async function askSupervisor(
+	paths: ContainerPaths,
+	request: ControlRequest,
+): Promise<ControlAnswer | undefined> {
+	const answer = await ask<ControlAnswer>(paths.control, request);
+	if (answer?.failure !== undefined) throw new RemoteError(answer.failure);
+	return answer;
+}

@@ -1,0 +1,105 @@
+/*
+ * How a container is, as its supervisor writes it to state.json after each change, and as it really is: a state of
+ * something that lives beside a free lock means that the supervisor was killed.
+ */
+import { closeSync, openSync, readFileSync } from "node:fs";
+import * as z from "zod";
+import { errnoName, explain, HostError } from "../../base/errors.ts";
+import { writeDurably } from "../../host/durable-file.ts";
+import { isLocked } from "../../host/file-lock.ts";
+import type { ContainerPaths } from "./paths.ts";
+
+export const ContainerStatus = z.enum(["created", "running", "paused", "restarting", "exited"]);
+export type ContainerStatus = z.infer<typeof ContainerStatus>;
+
+const ContainerState = z.object({
+	status: ContainerStatus,
+	/** The supervisor's, while there is one; 0 otherwise. */
+	pid: z.number(),
+	/** Of the process; 128 + n for signal n. */
+	exitCode: z.number(),
+	/** ISO 8601; "" for never. */
+	startedAt: z.string(),
+	finishedAt: z.string(),
+	/** Why it could not be started, or did not end by itself. */
+	error: z
+		.object({
+			code: z.string(),
+			message: z.string(),
+			hint: z.string().optional(),
+			exitStatus: z.number().optional(),
+		})
+		.optional(),
+	/** How often its restart policy has started it. */
+	restartCount: z.number(),
+	/** Somebody stopped it: unless-stopped then leaves it. */
+	stoppedByUser: z.boolean(),
+	/** How long the phases of its last start took, in ms. */
+	startTimes: z.object({ host: z.number(), kernel: z.number(), init: z.number() }).optional(),
+});
+export type ContainerState = z.infer<typeof ContainerState>;
+
+/** What a container has before its first start. */
+export const CREATED: ContainerState = {
+	status: "created",
+	pid: 0,
+	exitCode: 0,
+	startedAt: "",
+	finishedAt: "",
+	restartCount: 0,
+	stoppedByUser: false,
+};
+
+/** 128 + SIGKILL: what a machine's process ends with that was killed, and its container with it. */
+const KILLED = 137;
+
+/** Whether a supervisor of the container lives. False when the container is gone. */
+export function isSupervised({ lock }: ContainerPaths): boolean {
+	let fd: number;
+	try {
+		fd = openSync(lock, "r+");
+	} catch (error) {
+		if (errnoName(error) === "ENOENT") return false;
+		throw error;
+	}
+	try {
+		return isLocked(fd);
+	} finally {
+		closeSync(fd);
+	}
+}
+
+/** How the container is now. @throws HostError ERR_CONTAINER_STATE when its file is damaged */
+export function readState(paths: ContainerPaths): ContainerState {
+	const supervised = isSupervised(paths);
+	const state = parseState(paths.state);
+	if (supervised || state.pid === 0) return state;
+	const { error } = state;
+	const killed = {
+		code: "ERR_CONTAINER_KILLED",
+		message: "Cannot tell how the container ended: its supervisor was killed",
+	};
+	const was = state.startedAt === "" ? { status: "created" as const } : { status: "exited" as const, exitCode: KILLED };
+	return { ...state, ...was, pid: 0, error: error ?? killed };
+}
+
+function parseState(path: string): ContainerState {
+	try {
+		return ContainerState.parse(JSON.parse(readFileSync(path, "utf8")));
+	} catch (error) {
+		throw damaged(path, error);
+	}
+}
+
+/** A file of a container's directory that cannot be used. */
+export function damaged(path: string, cause: unknown): HostError {
+	const found = cause instanceof z.ZodError || cause instanceof SyntaxError ? "it is damaged" : explain(cause);
+	return new HostError("ERR_CONTAINER_STATE", `Cannot read ${path}: ${found}`, {
+		hint: "Remove the container with: tsvmm rm -f ID",
+		cause,
+	});
+}
+
+export async function writeState(paths: ContainerPaths, state: ContainerState): Promise<void> {
+	await writeDurably(paths.state, `${JSON.stringify(state, undefined, "\t")}\n`);
+}
