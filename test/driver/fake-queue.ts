@@ -4,22 +4,7 @@
  * `raw...` methods write rings without any care, for hostile drivers.
  */
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
-import {
-	availBytes,
-	availEntry,
-	descBytes,
-	usedBytes,
-	usedEntry,
-	VIRTQ_AVAIL_F_NO_INTERRUPT,
-	VIRTQ_DESC_F_INDIRECT,
-	VIRTQ_DESC_F_NEXT,
-	VIRTQ_DESC_F_WRITE,
-	VIRTQ_USED_F_NO_NOTIFY,
-	virtq_avail,
-	virtq_desc,
-	virtq_used,
-	virtq_used_elem,
-} from "../../src/virtio/ring.ts";
+import * as ring from "../../src/virtio/ring.ts";
 import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
 import type { FakeDriver } from "./fake-driver.ts";
 
@@ -108,9 +93,9 @@ export class FakeQueue {
 		this.#memory = driver.memory;
 		this.#eventIdx = eventIdx;
 		this.#indirect = indirect;
-		this.desc = driver.ram.alloc(descBytes(size), 16, region);
-		this.avail = driver.ram.alloc(availBytes(size), 2, region);
-		this.used = driver.ram.alloc(usedBytes(size), 4, region);
+		this.desc = driver.ram.alloc(ring.descBytes(size), 16, region);
+		this.avail = driver.ram.alloc(ring.availBytes(size), 2, region);
+		this.used = driver.ram.alloc(ring.usedBytes(size), 4, region);
 		this.#free = Array.from({ length: size }, (_, i) => size - 1 - i);
 	}
 
@@ -130,11 +115,16 @@ export class FakeQueue {
 		const descriptors = Array.from({ length: count }, () => this.#free.pop()!);
 		const head = descriptors[0]!;
 		if (indirect) {
-			const at = table ?? this.#driver.ram.alloc(descBytes(placed.length), 16);
+			const at = table ?? this.#driver.ram.alloc(ring.descBytes(placed.length), 16);
 			placed.forEach((part, i) => {
 				this.#writeDescriptor(at, i, part, i + 1 < placed.length ? i + 1 : undefined);
 			});
-			this.rawDescriptor(head, { gpa: at, length: descBytes(placed.length), flags: VIRTQ_DESC_F_INDIRECT, next: 0 });
+			this.rawDescriptor(head, {
+				gpa: at,
+				length: ring.descBytes(placed.length),
+				flags: ring.VIRTQ_DESC_F_INDIRECT,
+				next: 0,
+			});
 		} else {
 			placed.forEach((part, i) => {
 				this.#writeDescriptor(this.desc, descriptors[i]!, part, descriptors[i + 1]);
@@ -151,9 +141,9 @@ export class FakeQueue {
 		this.#kickedIdx = this.#availIdx;
 		if (this.#availIdx === old) return false;
 		if (this.#eventIdx) {
-			const event = this.#memory.u16(this.used + usedEntry(this.size));
+			const event = this.#memory.u16(this.used + ring.usedEntry(this.size));
 			if (((this.#availIdx - event - 1) & 0xffff) >= ((this.#availIdx - old) & 0xffff)) return false;
-		} else if ((this.#memory.u16(this.used + virtq_used.flags) & VIRTQ_USED_F_NO_NOTIFY) !== 0) {
+		} else if ((this.#memory.u16(this.used + ring.virtq_used.flags) & ring.VIRTQ_USED_F_NO_NOTIFY) !== 0) {
 			return false;
 		}
 		this.rawKick();
@@ -164,9 +154,9 @@ export class FakeQueue {
 	collect(): Used[] {
 		const out = this.#collected.splice(0);
 		while (this.#lastUsed !== this.usedIdx) {
-			const at = this.used + usedEntry(this.#lastUsed & (this.size - 1));
-			const head = this.#memory.u32(at + virtq_used_elem.id);
-			const written = this.#memory.u32(at + virtq_used_elem.len);
+			const at = this.used + ring.usedEntry(this.#lastUsed & (this.size - 1));
+			const head = this.#memory.u32(at + ring.virtq_used_elem.id);
+			const written = this.#memory.u32(at + ring.virtq_used_elem.len);
 			this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
 			const chain = this.#outstanding.get(head);
 			if (chain === undefined) throw new Error(`the device used head ${head}, which it did not have`);
@@ -207,19 +197,19 @@ export class FakeQueue {
 
 	/** used.idx, as the device published it. */
 	get usedIdx(): number {
-		return this.#memory.u16(this.used + virtq_used.idx);
+		return this.#memory.u16(this.used + ring.virtq_used.idx);
 	}
 
 	/** Asks for an interrupt when the next buffer is used. */
 	wantInterrupt(): void {
-		if (this.#eventIdx) this.#memory.setU16(this.avail + availEntry(this.size), this.#lastUsed);
-		else this.#memory.setU16(this.avail + virtq_avail.flags, 0);
+		if (this.#eventIdx) this.#memory.setU16(this.avail + ring.availEntry(this.size), this.#lastUsed);
+		else this.#memory.setU16(this.avail + ring.virtq_avail.flags, 0);
 	}
 
 	/** Asks for no interrupts: by flag, or with EVENT_IDX by an event that lies behind. */
 	refuseInterrupts(): void {
-		if (this.#eventIdx) this.#memory.setU16(this.avail + availEntry(this.size), (this.#lastUsed - 1) & 0xffff);
-		else this.#memory.setU16(this.avail + virtq_avail.flags, VIRTQ_AVAIL_F_NO_INTERRUPT);
+		if (this.#eventIdx) this.#memory.setU16(this.avail + ring.availEntry(this.size), (this.#lastUsed - 1) & 0xffff);
+		else this.#memory.setU16(this.avail + ring.virtq_avail.flags, ring.VIRTQ_AVAIL_F_NO_INTERRUPT);
 	}
 
 	/** Writes descriptor `index` of this queue's table as told. */
@@ -229,14 +219,14 @@ export class FakeQueue {
 
 	/** Puts `head` on the available ring and publishes it. */
 	rawAvailable(head: number): void {
-		this.#memory.setU16(this.avail + availEntry(this.#availIdx & (this.size - 1)), head);
+		this.#memory.setU16(this.avail + ring.availEntry(this.#availIdx & (this.size - 1)), head);
 		this.rawAvailIdx(this.#availIdx + 1);
 	}
 
 	/** Sets avail.idx. */
 	rawAvailIdx(idx: number): void {
 		this.#availIdx = idx & 0xffff;
-		this.#memory.setU16(this.avail + virtq_avail.idx, this.#availIdx);
+		this.#memory.setU16(this.avail + ring.virtq_avail.idx, this.#availIdx);
 	}
 
 	/** Writes QueueNotify, also when the device does not want it. */
@@ -246,16 +236,16 @@ export class FakeQueue {
 	}
 
 	#writeDescriptor(table: number, index: number, part: { gpa: number; length: number; write: boolean }, next?: number) {
-		const flags = (part.write ? VIRTQ_DESC_F_WRITE : 0) | (next === undefined ? 0 : VIRTQ_DESC_F_NEXT);
+		const flags = (part.write ? ring.VIRTQ_DESC_F_WRITE : 0) | (next === undefined ? 0 : ring.VIRTQ_DESC_F_NEXT);
 		rawDescriptor(this.#memory, table, index, { gpa: part.gpa, length: part.length, flags, next: next ?? 0 });
 	}
 }
 
 /** Writes descriptor `index` of the table at `table`. */
 export function rawDescriptor(memory: GuestMemory, table: number, index: number, descriptor: RawDescriptor): void {
-	const at = table + descBytes(index);
-	memory.setU64(at + virtq_desc.addr, descriptor.gpa);
-	memory.setU32(at + virtq_desc.len, descriptor.length);
-	memory.setU16(at + virtq_desc.flags, descriptor.flags);
-	memory.setU16(at + virtq_desc.next, descriptor.next);
+	const at = table + ring.descBytes(index);
+	memory.setU64(at + ring.virtq_desc.addr, descriptor.gpa);
+	memory.setU32(at + ring.virtq_desc.len, descriptor.length);
+	memory.setU16(at + ring.virtq_desc.flags, descriptor.flags);
+	memory.setU16(at + ring.virtq_desc.next, descriptor.next);
 }
