@@ -6,6 +6,7 @@
         "native/addon.c",
         "native/ram.c",
         "native/runloop.c",
+        "native/answers.c",
         "native/poll.c",
         "native/descriptors.c",
         "native/ioengine.c",

@@ -1,18 +1,17 @@
 /*
  * The run loop: one thread per vCPU in KVM_RUN (KVM api.rst §4.10).
  *
- *     vCPU thread: KVM_RUN -> exit -> answered here (posted write, shadow read, ack write)? -> KVM_RUN
+ *     vCPU thread: KVM_RUN -> exit -> answered in C (answers.c)? -> KVM_RUN
  *                                  -> else state = VCPU_EXITED, wake JavaScript, wait on the state word
  *     JavaScript:  onWake -> drain the posted ring -> handle the exit in kvm_run -> vcpuResume -> futex wake
  *
  * A posted write is in the ring before its thread publishes VCPU_EXITED, so a reader that drains the ring
  * after it has seen the state keeps the guest's order. Threads never call into JavaScript; uv_async does.
  */
-#include "addon.h"
+#include "runloop.h"
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/kvm.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -21,40 +20,6 @@
 #define KICK_SIGNAL (SIGRTMIN + 5) /* Node cannot take real-time signals */
 #define SPARE_SIGNAL SIGURG        /* where RLIMIT_SIGPENDING lets no more of those be queued */
 
-struct reg {
-    uint64_t address;
-    uint32_t size;
-    uint8_t pio, kind;
-    uint16_t word;
-};
-
-struct vcpu {
-    struct loop *loop;
-    uint32_t index;
-    int fd; /* our duplicate, which nobody else can close */
-    pthread_t thread;
-    bool started;       /* thread exists and is not joined; JavaScript thread only */
-    atomic_bool done;   /* thread does not touch our memory any more */
-    atomic_bool kicked; /* report the next interruption as an exit */
-    struct kvm_run *run;
-    size_t run_bytes;
-    napi_ref run_buffer;
-};
-
-struct loop {
-    struct posted_ring posted;
-    _Atomic int32_t states[MAX_VCPUS], errnos[MAX_VCPUS], shadow[SHADOW_WORDS];
-    struct vcpu vcpus[MAX_VCPUS];
-    uint32_t max_vcpus;
-    atomic_bool stop;
-    pthread_mutex_t posting; /* vCPU threads among themselves */
-    atomic_uint registers;
-    struct reg table[MAX_REGISTERS];
-    uv_async_t async;
-    struct callback callback;
-    napi_ref buffers[4];
-};
-
 static void futex_wait(_Atomic int32_t *word, int32_t value) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
@@ -62,79 +27,12 @@ static void futex_wake(_Atomic int32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-/* Wakes JavaScript, after the stores that it must see. uv_async_send reads its own flag by a relaxed load,
- * which arm64 may do before those stores, and the wake-up would be lost. The fence pairs with libuv's
- * exchange of that flag, before on_async. */
-static void wake(struct loop *loop) {
+/* uv_async_send reads its own flag by a relaxed load, which arm64 may do before the stores that JavaScript
+ * must see, and the wake-up would be lost. The fence pairs with libuv's exchange of that flag, before
+ * on_async. */
+void wake(struct loop *loop) {
     atomic_thread_fence(memory_order_seq_cst);
     uv_async_send(&loop->async);
-}
-
-static const struct reg *find(struct loop *loop, bool pio, bool write, uint64_t address, uint32_t size) {
-    unsigned count = atomic_load_explicit(&loop->registers, memory_order_acquire);
-    for (unsigned i = 0; i < count; i++) {
-        const struct reg *reg = &loop->table[i];
-        if (reg->address == address && reg->size == size && reg->pio == pio &&
-            (reg->kind != REGISTER_SHADOW_READ) == write)
-            return reg;
-    }
-    return NULL;
-}
-
-/* Queues `count` values. False when they do not all fit. */
-static bool post(struct vcpu *vcpu, const struct reg *reg, const uint8_t *data, uint32_t count) {
-    struct loop *loop = vcpu->loop;
-    struct posted_ring *ring = &loop->posted;
-    bool fits;
-    pthread_mutex_lock(&loop->posting);
-    uint32_t tail = ring->tail, head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
-    fits = count <= POSTED_ENTRIES - (tail - head);
-    if (fits) {
-        for (uint32_t i = 0; i < count; i++, data += reg->size) {
-            struct posted_entry *entry = &ring->entries[(tail + i) % POSTED_ENTRIES];
-            *entry =
-                (struct posted_entry){reg->address, 0, (uint16_t)reg->size, reg->pio, (uint8_t)vcpu->index};
-            memcpy(&entry->value, data, reg->size);
-        }
-        __atomic_store_n(&ring->tail, tail + count, __ATOMIC_RELEASE);
-    }
-    pthread_mutex_unlock(&loop->posting);
-    if (fits)
-        wake(loop);
-    return fits;
-}
-
-/* Answers `count` accesses to a registered address. False when TypeScript must see the exit. */
-static bool access_register(struct vcpu *vcpu, bool pio, bool write, uint64_t address, uint32_t size,
-                            uint8_t *data, uint32_t count) {
-    const struct reg *reg = find(vcpu->loop, pio, write, address, size);
-    if (reg == NULL)
-        return false;
-    if (reg->kind == REGISTER_POSTED_WRITE)
-        return post(vcpu, reg, data, count);
-    _Atomic int32_t *word = &vcpu->loop->shadow[reg->word];
-    for (uint32_t i = 0; i < count; i++, data += size) {
-        int32_t value = 0;
-        if (write) {
-            memcpy(&value, data, size);
-            atomic_fetch_and(word, ~value);
-        } else {
-            value = atomic_load(word);
-            memcpy(data, &value, size);
-        }
-    }
-    return true;
-}
-
-static bool answer(struct vcpu *vcpu) {
-    struct kvm_run *run = vcpu->run;
-    if (run->exit_reason == KVM_EXIT_MMIO)
-        return access_register(vcpu, false, run->mmio.is_write, run->mmio.phys_addr, run->mmio.len,
-                               run->mmio.data, 1);
-    if (run->exit_reason == KVM_EXIT_IO)
-        return access_register(vcpu, true, run->io.direction == KVM_EXIT_IO_OUT, run->io.port, run->io.size,
-                               (uint8_t *)run + run->io.data_offset, run->io.count);
-    return false;
 }
 
 static void *vcpu_thread(void *argument) {
@@ -317,26 +215,6 @@ NATIVE(loopCreate) {
     napi_remove_env_cleanup_hook(env, destroy, loop);
     destroy(loop);
     return throw_errno(env, "create a run loop", ENOMEM);
-}
-
-NATIVE(loopRegister) {
-    ARGUMENTS(6);
-    HANDLE(loop);
-    struct reg reg = {
-        .pio = BOOL(1),
-        .address = SIZE(2),
-        .size = (uint32_t)INT(3),
-        .kind = (uint8_t)INT(4),
-        .word = (uint16_t)INT(5),
-    };
-    unsigned count = atomic_load(&loop->registers);
-    bool fits = INT(3) >= 1 && INT(3) <= 4 && INT(4) >= REGISTER_POSTED_WRITE &&
-                INT(4) <= REGISTER_ACK_WRITE && INT(5) >= 0 && INT(5) < SHADOW_WORDS;
-    if (count == MAX_REGISTERS || !fits)
-        return throw_errno(env, "register an address", count == MAX_REGISTERS ? ENOSPC : EINVAL);
-    loop->table[count] = reg;
-    atomic_store_explicit(&loop->registers, count + 1, memory_order_release); /* pairs with find() */
-    return NULL;
 }
 
 /* Undoes map_run. */

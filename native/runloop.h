@@ -1,0 +1,51 @@
+/*
+ * Shared code of the run loop: its memory, its threads (runloop.c), and the exits that they answer themselves
+ * (answers.c).
+ */
+#ifndef TSVMM_RUNLOOP_H
+#define TSVMM_RUNLOOP_H
+
+#include "addon.h"
+#include <pthread.h>
+
+struct reg {
+    uint64_t address;
+    uint32_t size;
+    uint8_t pio, kind;
+    uint16_t word;
+};
+
+struct vcpu {
+    struct loop *loop;
+    uint32_t index;
+    int fd; /* our duplicate, which nobody else can close */
+    pthread_t thread;
+    bool started;       /* thread exists and is not joined; JavaScript thread only */
+    atomic_bool done;   /* thread does not touch our memory any more */
+    atomic_bool kicked; /* report the next interruption as an exit */
+    struct kvm_run *run;
+    size_t run_bytes;
+    napi_ref run_buffer;
+};
+
+struct loop {
+    struct posted_ring posted;
+    _Atomic int32_t states[MAX_VCPUS], errnos[MAX_VCPUS], shadow[SHADOW_WORDS];
+    struct vcpu vcpus[MAX_VCPUS];
+    uint32_t max_vcpus;
+    atomic_bool stop;
+    pthread_mutex_t posting; /* vCPU threads among themselves */
+    atomic_uint registers;
+    struct reg table[MAX_REGISTERS];
+    uv_async_t async;
+    struct callback callback;
+    napi_ref buffers[4];
+};
+
+/* Wakes JavaScript, after the stores that it must see. */
+void wake(struct loop *loop);
+
+/* Answers the exit that `vcpu` has come back with. False when TypeScript must see it. */
+bool answer(struct vcpu *vcpu);
+
+#endif
