@@ -1,20 +1,23 @@
 /*
- * What a virtio-fs device is connected to: a file system. `contract.ts` hands these types on to devices.
+ * The interface of file systems for virtio-fs devices. `contract.ts` passes these types on to devices.
  *
- * A file system has nodes (files, directories, links) and open files. Both are objects of its own, which the device
- * never looks into. It calls with a node that was given to the guest and not forgotten since, and with a file that is
- * open. Neither is forgotten nor released while a call uses it.
+ * A file system has nodes (files, directories, links) and open files. The device does not look into these objects. It
+ * passes a node only between its `lookup` and its `forget`, and a file only while it is open. It forgets or releases
+ * neither while a call uses it.
  *
- * An operation gives its answer or a promise of it. It fails by an ErrnoError, or by an error of Node's `fs`. Only
- * `root`, `lookup`, `getattr` and `readdir` must be there. What is missing is answered as a file system answers that
- * cannot do it: EROFS for changes, ENOSYS for the rest, which Linux then does in another way where it can.
+ * An operation returns its answer or a promise of it. It fails by an ErrnoError, or by an error of Node's `fs`. Only
+ * `root`, `lookup`, `getattr` and `readdir` are required. For a missing method the device answers EROFS if it would
+ * change something, and ENOSYS otherwise. Linux then does without the operation if it can.
  */
 import type { Segments } from "../base/segments.ts";
 
 /** An answer that may come later. */
 export type Answer<T> = T | Promise<T>;
 
-/** What stat(2) says of a node. All but the mode may be missing: an empty file of root's from 1970. */
+/**
+ * The attributes of a node, as in stat(2). Only the mode is required. The defaults are those of an empty file of root
+ * from 1970.
+ */
 export interface Attributes {
 	/** Type (S_IFMT) and permissions: 0o100644. */
 	readonly mode: number;
@@ -22,7 +25,7 @@ export interface Attributes {
 	readonly ino?: number | bigint;
 	/** In bytes. */
 	readonly size?: number;
-	/** Room taken, in units of 512 bytes; as much as `size` needs when missing. */
+	/** Allocated room in units of 512 bytes; as much as `size` needs when missing. */
 	readonly blocks?: number;
 	/** The best size for I/O, in bytes; 4096 when missing. */
 	readonly blksize?: number;
@@ -51,7 +54,7 @@ export interface Attributes {
 /** A time to set: in seconds and nanoseconds, or the present one. */
 export type NewTime = { readonly seconds: number; readonly nanoseconds: number } | "now";
 
-/** What `setattr` changes: what is there, and nothing else. */
+/** The changes of a `setattr`. A missing field does not change. */
 export interface AttributeChanges {
 	/** Permissions, without the type. */
 	readonly mode?: number;
@@ -65,17 +68,17 @@ export interface AttributeChanges {
 	readonly atime?: NewTime;
 	/** Of the last change of the data. */
 	readonly mtime?: NewTime;
-	/** Takes away S_ISUID, and S_ISGID where the group may execute: who changes the file may not keep them. */
+	/** Clears S_ISUID, and S_ISGID if the group may execute: the process that changes the file may not keep them. */
 	readonly killSuidGid?: boolean;
 }
 
-/** How a new node begins. */
+/** The attributes of a new node. */
 export interface NewNode {
-	/** Type and permissions; the guest has taken its umask off. */
+	/** Type and permissions, with the guest's umask applied. */
 	readonly mode: number;
-	/** Who makes it. */
+	/** Its owner. */
 	readonly uid: number;
-	/** The group of who makes it. */
+	/** Its group. */
 	readonly gid: number;
 	/** Of a device node; 0 for all others. */
 	readonly rdev: number;
@@ -93,7 +96,7 @@ export interface Place<N> {
 export interface OpenFile<N, F> {
 	/** Which one. */
 	readonly node: N;
-	/** What `open`, `opendir` or `create` gave; undefined without them. */
+	/** The result of `open`, `opendir` or `create`; undefined without them. */
 	readonly file: F | undefined;
 }
 
@@ -105,7 +108,7 @@ export interface DirectoryEntry {
 	readonly mode: number;
 	/** Number of the inode; unknown when missing. */
 	readonly ino?: number | bigint;
-	/** Where to go on after this entry: any number but 0, which is the beginning. */
+	/** The position after this entry: any number but 0, which is the beginning. */
 	readonly position: bigint;
 }
 
@@ -131,16 +134,16 @@ export interface FileSystemStatus {
 export interface FileSystem<N extends object = object, F extends object = object> {
 	/** The directory that the guest mounts. */
 	readonly root: N;
-	/** All that would change something is answered with EROFS before it comes here. */
+	/** True: the device answers all changes with EROFS and does not call the file system. */
 	readonly readOnly?: boolean;
 
-	/** The node of that name; the same object each time, as long as it is not forgotten. ENOENT when there is none. */
+	/** The node of that name: the same object each time until it is forgotten. ENOENT when there is none. */
 	lookup(parent: N, name: string): Answer<N>;
-	/** The guest holds this node no more. It may come back by `lookup`. */
+	/** The guest does not use this node any more. `lookup` may return it again. */
 	forget?(node: N): void;
-	/** What stat(2) says of it; by the open file where the guest has one. */
+	/** Its attributes; of the open file if the guest has one. */
 	getattr(node: N, file?: F): Answer<Attributes>;
-	/** Changes attributes; by the open file where the guest has one. */
+	/** Changes attributes; of the open file if the guest has one. */
 	setattr?(node: N, changes: AttributeChanges, file?: F): Answer<void>;
 	/** Where a symbolic link leads, which the guest follows. */
 	readlink?(node: N): Answer<string>;
@@ -151,37 +154,37 @@ export interface FileSystem<N extends object = object, F extends object = object
 	mknod?(parent: N, name: string, how: NewNode): Answer<N>;
 	/** A directory. */
 	mkdir?(parent: N, name: string, how: NewNode): Answer<N>;
-	/** Takes a name away; EISDIR for a directory. A file that is open goes on without. */
+	/** Removes a name; EISDIR for a directory. An open file stays usable. */
 	unlink?(parent: N, name: string): Answer<void>;
 	/** Removes an empty directory; ENOTEMPTY for others. */
 	rmdir?(parent: N, name: string): Answer<void>;
 	/** `flags` as of renameat2(2): RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4. */
 	rename?(from: Place<N>, to: Place<N>, flags: number): Answer<void>;
-	/** One more name for `node`. */
+	/** Makes another name for `node`. */
 	link?(node: N, to: Place<N>): Answer<void>;
 
-	/** `flags` as of open(2). Without `open` every file is open by itself. */
+	/** Opens a file. `flags` as in open(2). Not needed by a file system without state of open files. */
 	open?(node: N, flags: number, killSuidGid: boolean): Answer<F>;
 	/** As mknod and open; with O_EXCL in `flags` only if there is no such name. */
 	create?(parent: N, name: string, flags: number, how: NewNode): Answer<Required<OpenFile<N, F>>>;
 	/** A file without a name (O_TMPFILE). */
 	tmpfile?(directory: N, flags: number, how: NewNode): Answer<Required<OpenFile<N, F>>>;
-	/** Opens a directory. Without `opendir` every directory is open by itself. */
+	/** Opens a directory. Not needed by a file system without state of open directories. */
 	opendir?(node: N): Answer<F>;
 	/** The file is not used any more. */
 	release?(open: OpenFile<N, F>): void;
-	/** Fills `into`; how many bytes, fewer only at the end of the file. */
+	/** Fills `into`. Returns the number of bytes, fewer only at the end of the file. */
 	read?(open: OpenFile<N, F>, offset: number, into: Segments): Answer<number>;
-	/** How many bytes it has taken of `from`. */
+	/** Writes `from`. Returns the number of bytes written. */
 	write?(open: OpenFile<N, F>, offset: number, from: Segments, killSuidGid: boolean): Answer<number>;
 	/**
-	 * Some entries from `position` on, without "." and ".."; an empty list at the end. The guest takes what it has room
-	 * for and goes on at the position of the last one that it took.
+	 * Some entries from `position` on, without "." and ".."; an empty list at the end. The guest takes as many as fit,
+	 * and continues at the position of the last one.
 	 */
 	readdir(open: OpenFile<N, F>, position: bigint): Answer<readonly DirectoryEntry[]>;
 	/** One of the guest's descriptors of this file was closed. */
 	flush?(open: OpenFile<N, F>): Answer<void>;
-	/** Makes stable what was written. */
+	/** Makes written data stable. */
 	fsync?(open: OpenFile<N, F>, dataOnly: boolean): Answer<void>;
 	/** Makes room, or a hole: `range.mode` as of fallocate(2). */
 	fallocate?(open: OpenFile<N, F>, range: { mode: number; offset: number; length: number }): Answer<void>;
@@ -196,7 +199,7 @@ export interface FileSystem<N extends object = object, F extends object = object
 	setxattr?(node: N, name: string, value: Uint8Array, flags: number): Answer<void>;
 	/** The names of the extended attributes. */
 	listxattr?(node: N): Answer<readonly string[]>;
-	/** Takes an extended attribute away. */
+	/** Removes an extended attribute. */
 	removexattr?(node: N, name: string): Answer<void>;
 
 	/** What statfs(2) says. */

@@ -1,5 +1,5 @@
 /*
- * A file system in memory: for tests, and for files that a program makes up for its guest. It is gone with the machine.
+ * A file system in memory, for tests and for files that a program makes for its guest. It ends with the machine.
  */
 import { ErrnoError } from "../base/errno-error.ts";
 import type { Segments } from "../base/segments.ts";
@@ -31,15 +31,15 @@ const RENAME_EXCHANGE = 2;
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
 const BLOCK_BYTES = 4096;
-/** What a name counts as, so that a guest cannot fill memory with empty files. */
+/** The bytes that a name counts for, so that a guest cannot fill memory with empty files. */
 const NAME_BYTES = 512;
-/** More than one answer has room for. */
+/** More entries than fit into one answer. */
 const ENTRIES_AT_ONCE = 4096;
 const DEFAULT_BYTES = 256 * 1024 * 1024;
 
-/** What a MemoryFileSystem may hold. */
+/** Options of a MemoryFileSystem. */
 export interface MemoryFileSystemOptions {
-	/** Room for all that the guest writes, in bytes; 256 MiB when missing. */
+	/** The most bytes that the guest may write; 256 MiB when missing. */
 	maxBytes?: number;
 	/** The guest cannot write; false when missing. */
 	readOnly?: boolean;
@@ -58,7 +58,7 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, object> {
 		this.readOnly = readOnly;
 	}
 
-	/** Puts a file there before the guest looks, with the directories on its way. Returns it. */
+	/** Makes a file with its parent directories, before the guest starts. Returns it. */
 	addFile(path: string, data: Uint8Array | string, mode = 0o644): MemoryNode {
 		const owner = { uid: 0, gid: 0, rdev: 0 };
 		const names = path.split("/").filter((name) => name !== "");
@@ -80,7 +80,7 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, object> {
 		return parent.child(name);
 	}
 
-	/** Room of what nobody names comes back when the guest does not use it any more. */
+	/** A node without a name frees its room when the guest does not use it any more. */
 	forget(node: MemoryNode): void {
 		if (node.nlink > 0) return;
 		for (const name of [...node.xattrs.keys()]) this.removexattr(node, name);
@@ -287,7 +287,7 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, object> {
 	}
 }
 
-/** Whether `node` is `directory` or above it. */
+/** True when `node` is `directory` or above it. */
 function contains(node: MemoryNode, directory: MemoryNode): boolean {
 	for (let at: MemoryNode | undefined = directory; at !== undefined; at = at.parent) if (at === node) return true;
 	return false;

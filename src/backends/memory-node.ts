@@ -1,5 +1,5 @@
 /*
- * A node of a file system in memory: its attributes, and what it holds. A name is an entry in its directory's Map.
+ * A node of a file system in memory: its attributes and its content. A name is an entry in its directory's Map.
  */
 import { ErrnoError } from "../base/errno-error.ts";
 import type { NewNode } from "./contract.ts";
@@ -81,7 +81,7 @@ export class MemoryNode {
 		return found.node;
 	}
 
-	/** Gives `node` a name here, in place of what has it. */
+	/** Gives `node` a name here. Replaces the node that has the name. */
 	add(name: string, node: MemoryNode): void {
 		this.children.delete(name);
 		this.children.set(name, { node, position: this.#nextPosition++ });
@@ -92,7 +92,7 @@ export class MemoryNode {
 		this.#changed(node);
 	}
 
-	/** Takes a name away. */
+	/** Removes a name. */
 	remove(name: string): void {
 		const node = this.child(name);
 		this.children.delete(name);
@@ -101,7 +101,7 @@ export class MemoryNode {
 		this.#changed(node);
 	}
 
-	/** Makes a file longer or shorter; what is new reads as zeroes. */
+	/** Makes a file longer or shorter. New bytes are zeroes. */
 	resize(size: number): void {
 		if (size > this.data.length) {
 			const larger = Buffer.alloc(Math.max(size, Math.min(2 * this.data.length, size + 2 ** 24)));

@@ -1,7 +1,7 @@
 /*
- * An error that says no more than an errno: how a file system answers what it cannot do. Errors of Node's `fs` have the
- * same `code`, so both may be thrown. One error per errno is made once, without a stack, because a guest that looks for
- * files in vain causes thousands of them in a second.
+ * An error with only an errno, by which an operation of a file system fails. Errors of Node's `fs` have the same
+ * `code`, so both may be thrown. Each errno has one error, without a stack, because a guest may look for thousands of
+ * missing files in a second.
  */
 import { constants } from "node:os";
 

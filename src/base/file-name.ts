@@ -1,7 +1,7 @@
 /*
- * File names as strings. Linux takes any bytes but "/" and NUL for a name, and nearly all are UTF-8. One that is not
- * keeps its ASCII characters, and each other byte becomes a lone surrogate, U+DC80 to U+DCFF (as Python's
- * surrogateescape does). So every name is a string, and comes back as the bytes that it was.
+ * File names as strings. On Linux a name may have any bytes but "/" and NUL, and nearly all names are UTF-8. In a name
+ * that is not, each byte above ASCII becomes a lone surrogate, U+DC80 to U+DCFF (as with Python's surrogateescape). So
+ * every name is a string and can be turned back into its bytes.
  */
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -16,7 +16,7 @@ export function decodeName(bytes: Uint8Array): string {
 	}
 }
 
-/** The bytes of a name that `decodeName` made, or anybody else. */
+/** The bytes of a name, which need not come from `decodeName`. */
 export function encodeName(name: string): Buffer {
 	/* The low byte of each unit is the byte that was escaped. */
 	return Buffer.from(name, /\p{Surrogate}/u.test(name) ? "latin1" : "utf8");

@@ -1,20 +1,20 @@
 /*
- * A progress bar on stderr for each blob under way, if somebody is looking; in a pipe nothing.
+ * A progress bar on stderr for each current blob, if stderr is a terminal.
  */
 import type { MultiBar, SingleBar } from "cli-progress";
 import type { BlobProgress } from "../container/registry/transfer.ts";
 import { size } from "./units.ts";
 
-/** What Docker calls the states. */
+/** Docker's names of the states. */
 const WORDS = {
 	pull: { waiting: "Waiting", present: "Already exists", sent: "Downloading", done: "Download complete" },
 	push: { waiting: "Waiting", present: "Layer already exists", sent: "Pushing", done: "Pushed" },
 };
 
 /**
- * Runs `work`, which tells how far each blob is.
+ * Runs `work`, which reports the progress of each blob.
  *
- * @param what picks the words; undefined shows nothing
+ * @param what chooses the words; undefined shows nothing
  */
 export async function withBlobProgress<T>(
 	what: "pull" | "push" | undefined,

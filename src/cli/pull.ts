@@ -26,7 +26,7 @@ export function pullCommand(): Command {
 }
 
 async function pullAction(name: string, { quiet, platform, insecure }: TransferFlags): Promise<void> {
-	/* Loaded here: listing must not pay for the schema and HTTP libraries. */
+	/* Imported here, so that listings do not load the schema and HTTP libraries. */
 	const { pull } = await import("../container/registry/pull.ts");
 	const say = (line: string) => quiet || process.stdout.write(`${line}\n`);
 	const { tag, digest, repository } = parseReference(name);

@@ -1,6 +1,6 @@
 /*
- * What a container's processes may, by Docker's rules: a default set of capabilities, --cap-add and --cap-drop,
- * --privileged, --security-opt no-new-privileges, --group-add and --ulimit, as keys of EXEC.
+ * The privileges of a container's processes as keys of EXEC, by Docker's rules: a default set of capabilities,
+ * --cap-add and --cap-drop, --privileged, --security-opt no-new-privileges, --group-add and --ulimit.
  */
 import type { ExecSpec, Rlimit } from "../agent/exec-spec.ts";
 import { UsageError } from "../base/errors.ts";
@@ -50,7 +50,7 @@ const CAPABILITIES = [
 	"CHECKPOINT_RESTORE",
 ];
 
-/** What Docker leaves to root in a container. */
+/** Docker's default capabilities of root in a container. */
 const DEFAULT = [
 	"CHOWN",
 	"DAC_OVERRIDE",
@@ -88,13 +88,13 @@ const LIMITS = [
 	"stack",
 ];
 
-/** What a container's processes may, as the user says it. */
+/** The user's options for the privileges of a container's processes. */
 export interface Privileges {
 	/** All capabilities, nothing of /proc and /sys masked or read-only. */
 	privileged?: boolean;
 	/** Capabilities besides Docker's default ones, by name, with or without CAP_; or ALL. */
 	capAdd?: readonly string[];
-	/** Capabilities of Docker's default ones that it is not to have; or ALL. */
+	/** Capabilities to remove from Docker's default ones; or ALL. */
 	capDrop?: readonly string[];
 	/** No setuid program, and no file with capabilities, gives a process more rights than it has. */
 	noNewPrivileges?: boolean;
@@ -121,7 +121,7 @@ export function privilegeKeys(privileges: Privileges): Keys {
 	};
 }
 
-/** As Docker's: ALL in one list leaves the other one to say what is different. */
+/** As in Docker: with ALL in one list, the other one has the exceptions. */
 function capabilitySet({ privileged = false, capAdd = [], capDrop = [] }: Privileges): bigint {
 	const add = capAdd.map(readCapability);
 	const drop = capDrop.map(readCapability);

@@ -1,6 +1,6 @@
 /*
  * The exits after which a vCPU does not run on (KVM api.rst §5), decoded from kvm_run. They are rare, so each is an
- * object. The exits of every access are read in place (machine/vcpu-exit.ts).
+ * object. Exits of accesses are frequent and read in place (machine/vcpu-exit.ts).
  */
 import {
 	KVM_EXIT_FAIL_ENTRY,
@@ -23,11 +23,11 @@ export type FinalExit =
 	| { readonly kind: "shutdown" }
 	/** `type` is one of KVM_SYSTEM_EVENT_*. */
 	| { readonly kind: "system-event"; readonly type: number }
-	/** The processor does not take the guest's state. */
+	/** The processor refuses the guest's state. */
 	| { readonly kind: "fail-entry"; readonly hardwareReason: bigint }
-	/** KVM gives up; with the bytes of an instruction that it cannot emulate, when it tells them. */
+	/** KVM gives up. It may give the bytes of an instruction that it cannot emulate. */
 	| { readonly kind: "internal-error"; readonly suberror: number; readonly instruction: Buffer | undefined }
-	/** An exit that KVM makes only for those who ask for it. */
+	/** An exit that KVM makes only on request. */
 	| { readonly kind: "unknown"; readonly reason: number };
 
 /** Longest instruction of x86, in bytes. */

@@ -1,6 +1,6 @@
 /*
- * Tries an image out before it becomes visible. Merging the layers finds bad paths and damaged archives now, and not
- * only at the first run.
+ * Checks an image before it becomes visible. Merging the layers finds bad paths and damaged archives now, and not only
+ * at the first run.
  */
 import type { ImageBudget } from "./budget.ts";
 import type { StoredImage } from "./config.ts";
@@ -17,7 +17,7 @@ export interface CheckOptions {
 }
 
 /**
- * What the store will know of an image whose blobs are there.
+ * The store's record of an image whose blobs are there.
  *
  * @throws ImageError for what is wrong with its layers; the signal's reason
  */

@@ -1,7 +1,7 @@
 /*
- * Answers a registry's challenge: with the user's password (Basic), or with a token (Bearer) that the service named in
- * the challenge gives for it, or for nothing (distribution-spec and Docker's token and OAuth2 documents). Tokens are kept
- * while this process lives.
+ * Answers a registry's challenge: with the user's password (Basic), or with a token (Bearer). The service that the
+ * challenge names gives the token, for the password or without one (distribution-spec, Docker's token and OAuth2
+ * documents). Tokens are kept until this process ends.
  */
 import { parseChallenges } from "./challenge.ts";
 import type { Credentials } from "./credentials.ts";
@@ -16,9 +16,9 @@ export interface AuthorizerOptions {
 	readonly attempt: string;
 	readonly registry: string;
 	readonly http: Http;
-	/** Looked up when the registry asks, once. */
+	/** Looked up once, when the registry asks. */
 	readonly credentials: () => Promise<Credentials | undefined>;
-	/** Whether this registry may be told passwords by way of a plain http address. */
+	/** True when this registry may get passwords by plain http. */
 	readonly insecure: boolean;
 }
 
@@ -39,7 +39,7 @@ export class Authorizer {
 	/**
 	 * Makes the header that a challenge wants.
 	 *
-	 * @returns false when we have nothing to answer with
+	 * @returns false when we have no answer
 	 * @throws HostError ERR_REGISTRY_AUTH when the credentials are refused, ERR_REGISTRY_CREDENTIALS, and as Http
 	 */
 	async answer(challenge: string, scope: string, signal?: AbortSignal): Promise<boolean> {
@@ -82,7 +82,7 @@ export class Authorizer {
 		return token;
 	}
 
-	/** Where tokens are given. A registry that must be asked by TLS may not send passwords elsewhere without it. */
+	/** The service that gives tokens. A registry that needs TLS may not make us send passwords without it. */
 	#realm(text: string): URL {
 		const { attempt, registry, insecure } = this.#options;
 		const url = URL.canParse(text) ? new URL(text) : undefined;

@@ -1,6 +1,6 @@
 /*
- * Whom to believe that a host is itself: Node's own list, this system's (where companies put their CA), and what Docker
- * keeps for one registry in /etc/docker/certs.d.
+ * The CA certificates to trust: Node's list, this system's (where companies put their CA), and Docker's for one
+ * registry in /etc/docker/certs.d.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /*
- * WWW-Authenticate (RFC 9110 section 11.6.1): what a registry wants before it answers. Docker's token specification
- * names the parameters of Bearer.
+ * Parses WWW-Authenticate (RFC 9110 section 11.6.1), a registry's demand for authorization. Docker's token
+ * specification names the parameters of Bearer.
  */
 
 export interface Challenge {

@@ -17,7 +17,7 @@ import { connectionFailure, isBroken, refusal, unexpected } from "./failure.ts";
 import { discard, Http, type HttpRequest, type HttpResponse, header } from "./http.ts";
 import { isInsecure, type RegistrySettings } from "./settings.ts";
 
-/** What we understand, the first being the one that we like best. */
+/** The media types that we understand, the preferred one first. */
 const ACCEPTED = [
 	"application/vnd.oci.image.index.v1+json",
 	"application/vnd.oci.image.manifest.v1+json",
@@ -25,7 +25,7 @@ const ACCEPTED = [
 	"application/vnd.docker.distribution.manifest.v2+json",
 ].join(", ");
 const MAX_ERROR_BYTES = 64 * 1024;
-/** How often a request is sent that a broken connection or a busy registry has kept from being answered. */
+/** How often a request is sent when the connection breaks or the registry is busy. */
 const ATTEMPTS = 4;
 const BUSY = [429, 502, 503, 504];
 const MAX_RETRY_AFTER_MS = 10_000;
@@ -35,7 +35,7 @@ export interface ClientOptions {
 	readonly attempt: string;
 	/** As the user knows it: "docker.io", "localhost:5000". */
 	readonly registry: string;
-	/** Whom to ask; without a scheme, "https://" unless the registry is insecure. */
+	/** The host to ask. Without a scheme it is "https://", unless the registry is insecure. */
 	readonly base: string | URL;
 	/** Of the repository: "library/busybox"; "" for the registry as a whole. */
 	readonly path: string;
@@ -92,9 +92,9 @@ export class RegistryClient implements AsyncDisposable {
 	}
 
 	/**
-	 * A blob from `offset` on. A registry may send it from its beginning all the same: `start` says where.
+	 * A blob from `offset` on. A registry may send it from its beginning nevertheless: `start` says where it begins.
 	 *
-	 * @throws HostError; what the body throws is the caller's to handle
+	 * @throws HostError; the caller handles errors of the body
 	 */
 	async blob(digest: string, offset: number): Promise<{ body: Readable; start: number }> {
 		const headers: Record<string, string> = offset === 0 ? {} : { range: `bytes=${offset}-` };
@@ -140,7 +140,10 @@ export class RegistryClient implements AsyncDisposable {
 		discard(response.body);
 	}
 
-	/** Asks whether the registry is one, and takes our credentials. @throws HostError ERR_REGISTRY_AUTH when it does not */
+	/**
+	 * Checks that the host is a registry and accepts our credentials. @throws HostError ERR_REGISTRY_AUTH when it does
+	 * not
+	 */
 	async ping(): Promise<void> {
 		const response = await this.#send({ method: "GET", url: new URL("/v2/", await this.#origin()) });
 		if (response.status !== 200) throw await this.#refused(response);

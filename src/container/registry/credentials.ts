@@ -15,7 +15,7 @@ import { withFileLock } from "../../host/file-lock.ts";
 import { findTool } from "../../host/tools.ts";
 import { DOCKER_HUB } from "./location.ts";
 
-/** What a registry is told: a password, or a token that a former log-in has given. */
+/** A registry's credentials: a password, or the token of an earlier log-in. */
 export type Credentials = { readonly username: string; readonly password: string } | { readonly identityToken: string };
 
 /** Docker's own key for its hub, older than registries with names. */
@@ -143,7 +143,7 @@ function programOf({ credHelpers, credsStore }: DockerConfigFile, registry: stri
 	throw failure(`get credentials for ${registry}`, `"${name}" is no name of a credential helper`);
 }
 
-/** Undefined when the program knows none, which it tells in words of the protocol. */
+/** Undefined when the program has none, which the protocol's message says. */
 async function callProgram(
 	program: string,
 	verb: "get" | "store" | "erase",

@@ -1,14 +1,13 @@
 /*
- * What can go wrong with a registry, as errors of ours. Each message begins with what was attempted: "Cannot pull
- * quay.io/org/app:1: ...".
+ * The errors of registries. Each message begins with what was attempted: "Cannot pull quay.io/org/app:1: ...".
  */
 import { errnoName, explain, HostError, TsvmmError } from "../../base/errors.ts";
 
 const TIMEOUTS = ["UND_ERR_CONNECT_TIMEOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "ETIMEDOUT"];
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|ERR_TLS_CERT/;
-/** It has answered with something else than TLS. */
+/** The server has not answered by TLS. */
 const NO_TLS = /WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG/;
-/** The connection broke off, which a second attempt may mend. */
+/** The connection broke. A second attempt may succeed. */
 const BROKEN = ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH", "UND_ERR_INFO"];
 
 export function isTimeout(error: unknown): boolean {

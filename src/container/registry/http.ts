@@ -1,7 +1,7 @@
 /*
- * One HTTP request to a registry, or to where it redirects. Here are the bounds that a hostile or broken server meets:
- * how long it may be silent, how often it may redirect, how long a document may be; and the Authorization header
- * goes to no other host than the one it is for.
+ * One HTTP request to a registry, or to where it redirects. It bounds a hostile or broken server: how long it may be
+ * silent, how often it may redirect, and how long a document may be. The Authorization header goes only to its own
+ * host.
  */
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
@@ -144,7 +144,7 @@ export class Http implements AsyncDisposable {
 		const connect = { timeout: timeoutMs, ...(url.protocol === "https:" ? tls : {}) };
 		const proxy = proxyFor(url);
 		if (proxy === undefined) return new Agent({ ...times, connect });
-		/* What needs no TLS is asked of the proxy itself: few allow tunnels to other ports than 443. */
+		/* Requests without TLS go to the proxy itself, because few proxies allow tunnels to other ports than 443. */
 		const tunnel = url.protocol === "https:";
 		return new ProxyAgent({
 			...times,

@@ -1,6 +1,6 @@
 /*
- * Where an image lies in registries: Docker's familiar names (docker.io when the first part is no host) as a registry's
- * host and the path of the repository there.
+ * Where an image is: Docker's short names (docker.io when the first part is no host) as a registry's host and the
+ * repository's path there.
  */
 import { formatReference, type Reference } from "../image/reference.ts";
 

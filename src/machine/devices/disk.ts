@@ -8,8 +8,8 @@ import { BlockDevice } from "../../virtio/block.ts";
 import type { DeviceKind, DevicePlan, OpenOptions } from "../../virtio/device-kind.ts";
 
 /**
- * A virtio-blk disk (virtio 1.2 §5.2): a raw image file or a block device, or a backend of one's own, which belongs to
- * the machine from then on.
+ * A virtio-blk disk (virtio 1.2 §5.2): a raw image file, a block device, or your own backend, which the machine then
+ * owns.
  */
 export type DiskConfig = FileDiskConfig | OwnDiskConfig;
 
@@ -18,13 +18,13 @@ export interface FileDiskConfig {
 	/** Path of the file. It is locked: one machine may write to it, or several may read. */
 	path: string;
 	/**
-	 * The file, open: used in place of the path, which then only names it. It stays the caller's, who may close it once
-	 * the machine is created.
+	 * The file, open. It is used instead of the path, which then is only a name. The caller may close it when the machine
+	 * is created.
 	 */
 	fd?: number | undefined;
-	/** The guest cannot write to it; false when missing. */
+	/** True: the guest cannot write to it. False when missing. */
 	readOnly?: boolean | undefined;
-	/** Name on this machine and what VIRTIO_BLK_T_GET_ID answers, 1 to 20 characters; "disk0" by position when missing. */
+	/** Name on this machine and answer to VIRTIO_BLK_T_GET_ID, 1 to 20 characters; "disk0" by position when missing. */
 	id?: string | undefined;
 }
 
@@ -42,7 +42,7 @@ export interface DiskFields {
 	disks?: readonly DiskConfig[] | undefined;
 }
 
-/** What VIRTIO_BLK_T_GET_ID can say. */
+/** The longest answer to VIRTIO_BLK_T_GET_ID, in bytes. */
 const DISK_ID_BYTES = 20;
 
 export const diskKind: DeviceKind<DiskFields> = {

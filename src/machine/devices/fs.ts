@@ -18,7 +18,7 @@ export type FsConfig = DirectoryFsConfig | OwnFsConfig;
 interface AnyFsConfig {
 	/** What the guest mounts, 1 to 36 bytes. */
 	tag: string;
-	/** What the guest may keep: "none", "auto" or "always"; "auto" when missing. */
+	/** What the guest may cache: "none", "auto" or "always"; "auto" when missing. */
 	cache?: CacheMode | undefined;
 	/** Name on this machine; "fs0" by position when missing. */
 	id?: string | undefined;

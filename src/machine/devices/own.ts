@@ -6,7 +6,7 @@ import type { DeviceKind } from "../../virtio/device-kind.ts";
 
 /** The field of MachineConfig. */
 export interface OwnDeviceFields {
-	/** Virtio devices of one's own, after all others. Their names are their ids on this machine. */
+	/** Your own virtio devices, after all others. Their names are their ids on this machine. */
 	devices?: readonly VirtioDevice[] | undefined;
 }
 

@@ -1,5 +1,5 @@
 /*
- * What the guest may keep of a file system, and for how long.
+ * What the guest may cache of a file system, and for how long.
  *
  *     none    nothing: each look asks the file system, and reads and writes bypass the guest's page cache
  *     auto    names and attributes for a second, data from one open to the next while the file has not changed
@@ -16,7 +16,7 @@ import {
 } from "./constants.ts";
 import type { NodeEntry } from "./node-table.ts";
 
-/** How much a guest keeps of a file system. */
+/** How much a guest caches of a file system. */
 export type CacheMode = "none" | "auto" | "always";
 
 const DAY_SECONDS = 86_400;
@@ -26,7 +26,7 @@ const TICK_MS = 20;
 
 export class CachePolicy {
 	readonly mode: CacheMode;
-	/** How long names and attributes are good for. */
+	/** How long names and attributes are valid. */
 	readonly seconds: number;
 
 	constructor(mode: CacheMode) {
@@ -34,7 +34,7 @@ export class CachePolicy {
 		this.seconds = SECONDS[mode];
 	}
 
-	/** What of FUSE_INIT belongs to the mode. */
+	/** The flags of FUSE_INIT for the mode. */
 	get initFlags(): number {
 		return this.mode === "none"
 			? 0
@@ -68,7 +68,7 @@ export class CachePolicy {
 	}
 }
 
-/** What changes whenever the data does; nothing where that is too recent to be sure. */
+/** A value that changes with the data; undefined when the last change is too recent. */
 function identify({ size = 0, mtime = 0, mtimensec = 0, ctime = 0, ctimensec = 0 }: Attributes): string {
 	if (Date.now() - (ctime * 1000 + ctimensec / 1e6) < TICK_MS) return "";
 	return `${size} ${mtime} ${mtimensec} ${ctime} ${ctimensec}`;

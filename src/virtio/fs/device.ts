@@ -5,7 +5,7 @@
  *     chain -> FuseRequest.begin -> FuseServer.serve ... FuseRequest.finish -> push, one flush per batch
  *
  * Requests are answered in any order. Reset with requests in flight: the file system may use their buffers until it has
- * answered, so the reset is complete only then, and what the guest held is forgotten.
+ * answered. Only then the reset is complete. The guest's nodes and files are released.
  */
 import type { FileSystem } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
@@ -27,11 +27,11 @@ const HIPRIO_SIZE = 64;
 /** As large as it may be: a request of 1 MiB takes 256 descriptors where the driver has no indirect ones. */
 const REQUEST_SIZE = 1024;
 
-/** What a file system device is called, and what its guest may keep. */
+/** The name of a file system device, and what its guest may cache. */
 export interface FsDeviceOptions {
 	/** For logs and traces; "virtio-fs0". */
 	name?: string;
-	/** What the guest may keep of the file system; "auto" when missing. */
+	/** What the guest may cache of the file system; "auto" when missing. */
 	cache?: CacheMode;
 }
 

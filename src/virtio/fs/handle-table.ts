@@ -1,6 +1,6 @@
 /*
- * The files and directories that the guest has open, by the number that it knows them by (fh). A request that uses one
- * pins it: RELEASE while a READ is in flight takes effect when the READ has ended.
+ * The files and directories that the guest has open, by their number (fh). A request that uses one pins it: a RELEASE
+ * during a READ takes effect when the READ has ended.
  */
 import type { FileSystem, OpenFile } from "../../backends/contract.ts";
 import { ErrnoError } from "../../base/errno-error.ts";

@@ -1,7 +1,7 @@
 /*
- * The nodes that the guest holds, by the number that it knows them by (nodeid). Each answer that names a node counts as
- * one more lookup of it, and FORGET takes lookups back: the last one frees it. A request that uses a node pins it, so
- * that a guest which forgets what it is using at the same time cannot free it under our hands.
+ * The nodes that the guest holds, by their number (nodeid). Each answer that names a node adds a lookup, and FORGET
+ * removes lookups: without any the node is freed. A request that uses a node pins it, so a FORGET cannot free it
+ * meanwhile.
  *
  * A number is never used again, so a generation is not needed.
  */
@@ -21,7 +21,7 @@ export class NodeEntry {
 	lookups = 0;
 	/** Requests in flight and open files that use it. */
 	users = 0;
-	/** What it was like when it was opened last; see cache-policy.ts. */
+	/** Its state at the last open; see cache-policy.ts. */
 	seen = "";
 
 	constructor(id: number, node: object) {
@@ -81,7 +81,7 @@ export class NodeTable {
 		return entry;
 	}
 
-	/** The guest takes `lookups` back; more than there were are as many as there were. */
+	/** The guest gives `lookups` back. If they are more than it has, it gives all back. */
 	forget(id: number, lookups: number): void {
 		const entry = this.#byId.get(id);
 		if (entry === undefined || entry === this.#root) return;

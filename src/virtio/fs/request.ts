@@ -1,6 +1,6 @@
 /*
- * One FUSE request while it is in flight: what the driver wrote, read once into memory of ours, and the answer until it
- * goes into the chain. There is one per head index, made at construction.
+ * One FUSE request in flight: a copy of what the driver wrote, and the answer until it is written to the chain. There
+ * is one per head index, made at construction.
  *
  *     chain.readable:  fuse_in_header | struct of the opcode | names, data
  *     chain.writable:  fuse_out_header | answer
@@ -28,7 +28,7 @@ export class FuseRequest {
 	/** The chain that asks; undefined when there is none. */
 	chain: Chain | undefined;
 	queue: Virtqueue | undefined;
-	/** The driver has reset the device: the answer goes nowhere. */
+	/** The driver has reset the device: the answer is dropped. */
 	stale = false;
 	opcode = 0;
 	nodeid = 0;
@@ -40,7 +40,7 @@ export class FuseRequest {
 	readonly room = new Segments();
 	/** Bytes of the answer that are in the chain already, after the header. */
 	filledBytes = 0;
-	/** What to undo when the request ends: what it uses may go then. */
+	/** Steps for the request's end, which release what it uses. */
 	readonly onEnd: (() => void)[] = [];
 	/** Header and struct. */
 	#bytes = Buffer.alloc(FIRST_BYTES);
@@ -52,7 +52,7 @@ export class FuseRequest {
 	#answerView = new DataView(this.#answer.buffer, this.#answer.byteOffset, FIRST_BYTES);
 	#answerBytes = 0;
 
-	/** Takes a chain. False when it is no request at all: then it cannot be answered either. */
+	/** Takes a chain. False when it has no request, so that it cannot be answered. */
 	begin(chain: Chain, queue: Virtqueue): boolean {
 		this.chain = chain;
 		this.queue = queue;

@@ -1,10 +1,10 @@
 /*
- * The FUSE server: what a request asks for, done by a file system.
+ * The FUSE server carries out requests on a file system.
  *
  *     FsDevice (chains) -> FuseServer.serve -> OPERATIONS[opcode] -> FileSystem -> FuseRequest.finish
  *
- * The server holds what the guest holds: nodes, by their lookups, and open files. It checks what the guest wrote; the
- * file system sees names that lead nowhere else, and nodes and files of its own.
+ * The server has the nodes that the guest holds, with their lookups, and its open files. It checks the guest's
+ * requests. The file system gets only plain names, and its own nodes and files.
  */
 import type { FileSystem } from "../../backends/contract.ts";
 import { type Errno, ErrnoError, errnoOf } from "../../base/errno-error.ts";
@@ -20,7 +20,7 @@ import { nodeOperations } from "./operations/nodes.ts";
 import { sessionOperations } from "./operations/session.ts";
 import type { FuseRequest } from "./request.ts";
 
-/** What is done for an opcode. */
+/** The operation of an opcode. */
 export interface Operation {
 	/** Reads the request and puts its answer into it. @throws ErrnoError, or an error of the file system */
 	readonly run: (server: FuseServer, request: FuseRequest) => Promise<void>;
@@ -28,7 +28,7 @@ export interface Operation {
 	readonly needs?: keyof FileSystem;
 	/** The answer where the file system has no such method; ENOSYS when missing: Linux does it in another way then. */
 	readonly otherwise?: Errno;
-	/** Refused where the file system is read-only. */
+	/** True: refused by a read-only file system. */
 	readonly changes?: boolean;
 }
 

@@ -1,6 +1,6 @@
 /*
- * From the descriptors of an image to its manifest and configuration: the way through indexes to the manifest of one
- * platform, each document's size and digest checked. An OCI layout and a registry differ only in where blobs come from.
+ * Finds an image's manifest and configuration from its descriptors, through indexes, for one platform. It checks each
+ * document's size and digest. An OCI layout and a registry differ only in the source of blobs.
  */
 import { ImageError } from "../../../base/errors.ts";
 import {
