@@ -1,10 +1,12 @@
 /* Messages, and the end of the machine, see agent.h. */
 #include "agent.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -59,6 +61,19 @@ static void end_children(void) {
 }
 
 /*
+ * Makes a disk's file system read-only, which makes it clean even while a container still has it mounted. The
+ * kernel removes a container's mounts a little later than its last process.
+ */
+static void end_disk(const char *target) {
+    struct timespec step = {.tv_nsec = END_STEP_MS * 1000000};
+    for (int i = 0; i < END_MS / END_STEP_MS; i++) {
+        if (mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0 || errno != EBUSY)
+            return;
+        nanosleep(&step, NULL);
+    }
+}
+
+/*
  * Unmounts all mounts, the last one first. A mount in use becomes read-only. A container's mounts are gone
  * already.
  */
@@ -74,9 +89,13 @@ static void unmount_all(void) {
     while (length > 0) {
         while (length > 0 && table[length - 1] != '\n')
             length--;
-        char type[64], target[512];
-        if (sscanf(table + length, "%*s %511s %63s", target, type) == 2 && umount2(target, 0) < 0)
-            mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+        char source[512], target[512];
+        if (sscanf(table + length, "%511s %511s", source, target) == 2) {
+            if (strncmp(source, "/dev/", 5) == 0)
+                end_disk(target);
+            if (umount2(target, 0) < 0)
+                mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+        }
         if (length > 0)
             table[--length] = 0;
     }

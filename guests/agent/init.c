@@ -46,6 +46,9 @@ void init_prepare(void) {
         mount_at("sysfs", "sys", "/sys", "nosuid,nodev,noexec") < 0)
         complain("cannot mount /proc and /sys: %s", strerror(errno));
     cgroup_prepare();
+    /* A container in which a tool runs could write to its file by /proc/PID/exe. */
+    if (mount_read_only("/tools") < 0)
+        complain("cannot protect /tools: %s", strerror(errno));
     umask(022);
     load_modules();
 }

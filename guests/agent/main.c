@@ -29,6 +29,7 @@
 #define MOST_FILES 524288
 
 struct rlimit payload_nofile;
+const char *tools_directory = "/tools";
 
 static uint64_t start_ns;
 static bool end_with_stream;
@@ -183,13 +184,15 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc && !init; i++) {
         if (strcmp(argv[i], "--stream") == 0 && i + 1 < argc)
             spec = argv[++i];
+        else if (strcmp(argv[i], "--tools") == 0 && i + 1 < argc)
+            tools_directory = argv[++i];
         else if (strcmp(argv[i], "--power-off") == 0)
             in_charge = true;
         else
             break;
     }
     if (!init && spec == NULL) {
-        dprintf(2, "usage: %s --stream DEVICE|unix:PATH|fd:N [--power-off]\n", argv[0]);
+        dprintf(2, "usage: %s --stream DEVICE|unix:PATH|fd:N [--tools DIRECTORY] [--power-off]\n", argv[0]);
         return 125;
     }
     in_charge = in_charge || init;

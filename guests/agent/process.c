@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -52,8 +53,12 @@ __attribute__((noreturn)) static void give_up(int status, struct failure *failur
 }
 
 /* execve along PATH. Returns only when no program could be run. @return errno */
-static int search(const struct spec *spec) {
+static int search(const struct spec *spec, int tool) {
     const char *name = spec->argv[0], *path = spec_variable(spec, "PATH");
+    if (tool >= 0) {
+        syscall(SYS_execveat, tool, "", spec->argv, spec->envp, AT_EMPTY_PATH);
+        return errno;
+    }
     if (name[0] == 0)
         return ENOENT;
     if (strchr(name, '/') != NULL) {
@@ -171,11 +176,26 @@ enum process_said process_status(int status, int *master, struct failure *failur
     return SAID_FAILURE;
 }
 
+/* A tool is opened while the agent's own root is the process's. @return -1 when none is asked for */
+static int open_tool(const struct spec *spec, int status) {
+    struct failure failure;
+    char path[PATH_MAX];
+    if (spec->tool == NULL)
+        return -1;
+    snprintf(path, sizeof path, "%s/%s", tools_directory, spec->tool);
+    int fd = container_name(spec->tool) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0)
+        return fd;
+    explain(&failure, 127, ENOENT, "cannot run tool \"%s\": there is none of that name", spec->tool);
+    give_up(status, &failure);
+}
+
 __attribute__((noreturn)) static void child(struct spec *spec, const struct container *container, int *stdio,
                                             int status) {
     struct failure failure;
     in_charge = false;
     setsid();
+    int tool = open_tool(spec, status);
     apply(privileges_oom, spec, status);
     if (container_enter(container) < 0) {
         explain(&failure, 125, errno, "cannot enter container %s: %s", spec->container, strerror(errno));
@@ -212,7 +232,7 @@ __attribute__((noreturn)) static void child(struct spec *spec, const struct cont
     apply(privileges_drop, spec, status);
     if (spec->init)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* another user's process has lost it */
-    int error = search(spec);
+    int error = search(spec, tool);
     if (error == ENOENT || error == ENOTDIR)
         explain(&failure, 127, error, "cannot run \"%s\": %s", spec->argv[0],
                 strchr(spec->argv[0], '/') == NULL ? "executable file not found in $PATH" : strerror(error));
@@ -278,6 +298,10 @@ bool process_start(const char *list, size_t length, struct process *process, str
     }
     if (spec.init && container == NULL) {
         explain(failure, 125, EINVAL, "cannot run an init: no container= in EXEC");
+        goto end;
+    }
+    if (spec.init && spec.tool != NULL) {
+        explain(failure, 125, EINVAL, "cannot run a tool as the init of container %s", spec.container);
         goto end;
     }
     bool ready =

@@ -29,6 +29,8 @@ enum process_said { SAID_NOTHING, SAID_TERMINAL, SAID_FAILURE, SAID_END };
 
 /* The payloads' limit of open files. The agent's own is as high as possible. */
 extern struct rlimit payload_nofile;
+/* Where the programs are that EXEC runs by tool=NAME; in the agent's own root. */
+extern const char *tools_directory;
 
 /* Starts the program of a list of EXEC keys. Every descriptor is close-on-exec and non-blocking.
  * @return false with `failure` filled in */

@@ -40,6 +40,8 @@ bool spec_read(const char *list, size_t length, struct spec *spec) {
             spec->root = value;
         else if ((value = list_value(e, "container")) != NULL)
             spec->container = value;
+        else if ((value = list_value(e, "tool")) != NULL)
+            spec->tool = value;
         else if ((value = list_value(e, "init")) != NULL)
             spec->init = strcmp(value, "1") == 0;
         else if ((value = list_value(e, "caps")) != NULL)

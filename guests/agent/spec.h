@@ -11,6 +11,7 @@ struct spec {
     char **argv, **envp;
     const char *cwd, *user, *root, *container;
     bool tty, null_stdin, make_cwd;
+    const char *tool;       /* a program of the agent's instead of one found by argv[0] */
     bool init;              /* it becomes the container's init */
     const char *caps, *oom; /* hexadecimal, decimal; NULL: as the agent has them */
     bool no_new_privs;

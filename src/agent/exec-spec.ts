@@ -17,6 +17,8 @@ export interface ExecSpec {
 	container?: string;
 	/** It becomes the container's process 1, once; the container ends with it, also when it cannot be started. */
 	init?: boolean;
+	/** A program of the agent's by name: "busybox". `args` is its argv; nothing is looked up in PATH or in the container. */
+	tool?: string;
 	/** chroot there first. */
 	root?: string;
 	/** A terminal of this size instead of pipes. */
@@ -63,6 +65,7 @@ export function execEntries(spec: ExecSpec): [key: string, value: string][] {
 	add("user", spec.user);
 	add("container", spec.container);
 	if (spec.init === true) add("init", 1);
+	add("tool", spec.tool);
 	add("root", spec.root);
 	if (spec.tty !== undefined) add("tty", `${spec.tty.columns}x${spec.tty.rows}`);
 	if (spec.stdin === "null") add("stdin", "null");

@@ -30,6 +30,8 @@ export interface GuestMachine {
 /** What a container runs, and how. */
 export interface ContainerPlan {
 	steps: readonly SetupStep[];
+	/** Steps in the agent's own root, before the others. */
+	machineSteps?: readonly SetupStep[] | undefined;
 	/** Called when everything is ready for the process. */
 	process: () => ExecSpec;
 	/** As `docker run --init`: process 1 only reaps; the container's process is another one. It is process 1 itself when missing. */
@@ -51,7 +53,7 @@ export interface StartTimes {
 }
 
 /** A process to run in a running container. A missing field is as in the container's own process. */
-export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin"> {
+export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin" | "tool"> {
 	/** With all capabilities, also if the container's process has fewer. */
 	privileged?: boolean;
 	/** Sends the process SIGHUP, and SIGKILL soon after if it still runs. */
@@ -114,6 +116,8 @@ export class Container implements AsyncDisposable {
 			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
 			const greeted = performance.now();
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
+			const { machineSteps = [] } = plan;
+			if (machineSteps.length > 0) await orEarly(client.setup(machineSteps), early, machine);
 			await orEarly(client.setup(plan.steps, CONTAINER_NAME), early, machine);
 			const spec = { ...plan.process(), container: CONTAINER_NAME, init: plan.init !== true };
 			const session = await orEarly(client.exec(spec), early, machine);

@@ -1,5 +1,5 @@
 /*
- * Makes the microVM's initramfs: the guest agent as /init, and the modules that the kernel does not have built in,
+ * Makes the microVM's initramfs: the guest agent as /init, busybox as its tool, and the modules that the kernel does not have built in,
  * uncompressed, with a list of their order. It is packed once per agent, kernel and list of modules, under
  * cacheDirectory()/initramfs/, and the same contents give the same bytes. Packing one removes those that were not used
  * for 30 days.
@@ -17,9 +17,10 @@ import { packageRoot } from "../host/native.ts";
 import { markUsed, removeUnused } from "../host/unused.ts";
 import { moduleLoadOrder } from "../kernel/modules.ts";
 import type { GuestKernel } from "../kernel/store.ts";
+import { busyboxPath } from "./busybox.ts";
 
 /** Changes when the layout of the archive does. */
-const RECIPE = "3";
+const RECIPE = "4";
 /** The modules that every container needs, without those of its root file system and network. */
 const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
 
@@ -46,14 +47,12 @@ export function agentPath(): string {
  */
 export async function initramfs(contents: InitramfsContents): Promise<string> {
 	const { kernel, fstypes, network } = contents;
-	const agent = agentPath();
-	const names = [...MODULES, ...fstypes, ...(network ? ["virtio_net"] : [])];
+	const programs = { init: agentPath(), "tools/busybox": await busyboxPath() };
+	const names = [...MODULES, ...fstypes.flatMap(modulesOf), ...(network ? ["virtio_net"] : [])];
 	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, names);
 	const key = createHash("sha256").update(`${RECIPE}\0${kernel.name}\0${modules.map((m) => basename(m)).join("\0")}\0`);
-	const id = key
-		.update(await readFile(agent))
-		.digest("hex")
-		.slice(0, 32);
+	for (const program of Object.values(programs)) key.update(await readFile(program));
+	const id = key.digest("hex").slice(0, 32);
 	const directory = join(cacheDirectory(), "initramfs");
 	const path = join(directory, `${id}.cpio`);
 	try {
@@ -61,7 +60,7 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 			await mkdir(directory, { recursive: true });
 			await withFileLock(join(directory, ".lock"), async () => {
 				await removeLeftovers(directory);
-				await writeDurably(path, packCpio(await entries(agent, modules)));
+				await writeDurably(path, packCpio(await entries(programs, modules)));
 				await removeUnused(directory, (name) => join(directory, name) !== path);
 			});
 		}
@@ -104,10 +103,17 @@ async function isWholeCpio(path: string): Promise<boolean> {
 	}
 }
 
-async function entries(agent: string, modules: readonly string[]): Promise<CpioEntry[]> {
+/** ext4 asks for crc32c by name, and modules.dep does not list that. */
+function modulesOf(fstype: string): string[] {
+	return fstype === "ext4" ? ["crc32c_generic", "ext4"] : [fstype];
+}
+
+/** @param programs by their path in the archive */
+async function entries(programs: Record<string, string>, modules: readonly string[]): Promise<CpioEntry[]> {
 	const file = (name: string, data: Uint8Array, mode = 0o644): CpioEntry => ({ name, mode: S_IFREG | mode, data });
 	const directory = (name: string): CpioEntry => ({ name, mode: S_IFDIR | 0o755 });
-	const found = [...["dev", "proc", "run", "sys"].map(directory), file("init", await readFile(agent), 0o755)];
+	const found = ["dev", "proc", "run", "sys", "tools"].map(directory);
+	for (const [name, path] of Object.entries(programs)) found.push(file(name, await readFile(path), 0o755));
 	if (modules.length === 0) return found;
 	const order = modules.map((path) => `${basename(path)}\n`).join("");
 	found.push(directory("modules"), file("modules/order", Buffer.from(order)));

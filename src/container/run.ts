@@ -20,7 +20,13 @@ import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, processSpec } from "./process-spec.ts";
-import { type GuestNetwork, type SystemOptions, setupSteps } from "./setup-steps.ts";
+import {
+	type ContainerSystem,
+	type GuestNetwork,
+	machineSteps,
+	type SystemOptions,
+	setupSteps,
+} from "./setup-steps.ts";
 
 /** The network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
@@ -111,11 +117,11 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	signal?.throwIfAborted();
 	const kernel = options.kernel ?? (await kernelOf(signal));
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
-	const { guest, steps } = await createMachine({ ...machine, workdir: spec.cwd }, signal);
+	const { guest, machine: _, ...plan } = await createMachine({ ...machine, workdir: spec.cwd }, signal);
 	const stdin = options.stdin ?? "null";
 	const may = privilegeKeys(options);
 	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
-	return Container.start(guest, { steps, process, init: options.init, stopSignal, signal });
+	return Container.start(guest, { ...plan, process, init: options.init, stopSignal, signal });
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
@@ -194,17 +200,17 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
-): Promise<Pick<ContainerPlan, "steps"> & { machine: Machine; guest: GuestMachine }> {
-	const { rootfs, writable, network, kernel, consoleFile, ...system } = options;
+): Promise<Pick<ContainerPlan, "steps" | "machineSteps"> & { machine: Machine; guest: GuestMachine }> {
+	const { rootfs, writable, network, kernel, consoleFile, ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
 	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined });
-	const steps = setupSteps({
-		...system,
+	const system: ContainerSystem = {
+		...rest,
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
 		...(network === undefined ? {} : { network: addresses(network) }),
-	});
+	};
 	const console = new TailConsole(consoleFile);
 	const machine = await Machine.create({
 		...machineConfig(options, initrd),
@@ -219,7 +225,7 @@ export async function createMachine(
 		agent,
 		consoleTail: () => console.tail(),
 	};
-	return { machine, guest, steps };
+	return { machine, guest, steps: setupSteps(system), machineSteps: machineSteps(system) };
 }
 
 /** The first stream that the guest opens to `port`. Later ones are refused. */

@@ -73,6 +73,11 @@ export interface ContainerSystem extends SystemOptions {
 
 /** The container's control group, below /sys/fs/cgroup of the agent's own root. */
 export const CGROUP = "container";
+/** What the overlay needs: the container's files, and a scratch directory. */
+const WRITABLE_DIRECTORIES: readonly SetupStep[] = [
+	["directory", "/run/writable/upper\t755"],
+	["directory", "/run/writable/work\t755"],
+];
 const SHM_BYTES = 64 << 20;
 
 /** What Docker hides from a container. */
@@ -131,15 +136,22 @@ function cgroupSteps({ cgroupLimits = {} }: ContainerSystem): SetupStep[] {
 	];
 }
 
+/**
+ * The steps in the agent's own root, before those of the container. A disk for what it writes stays mounted there when
+ * the container has ended: the host can read it, and the agent unmounts it at power-off.
+ */
+export function machineSteps({ writableDisk }: Pick<ContainerSystem, "writableDisk">): SetupStep[] {
+	if (writableDisk === undefined) return [];
+	/* discard: what the container deletes gives room back on the host. */
+	return [mount("ext4", `id:${writableDisk}`, "/run/writable", "discard"), ...WRITABLE_DIRECTORIES];
+}
+
 function rootSteps({ rootDisk, fstype, writableDisk }: ContainerSystem): SetupStep[] {
 	return [
 		mount(fstype, `id:${rootDisk}`, "/run/image", "ro"),
-		writableDisk === undefined
-			? mount("tmpfs", "tmpfs", "/run/writable", "mode=755")
-			: /* What the container deletes gives room back on the host. */
-				mount("ext4", `id:${writableDisk}`, "/run/writable", "discard"),
-		["directory", "/run/writable/upper\t755"],
-		["directory", "/run/writable/work\t755"],
+		...(writableDisk === undefined
+			? [mount("tmpfs", "tmpfs", "/run/writable", "mode=755"), ...WRITABLE_DIRECTORIES]
+			: []),
 		mount(
 			"overlay",
 			"overlay",

@@ -89,6 +89,7 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "true"], ["caps", "a80425fb"], ["nnp", "1"], ["group", "7"], ["umask", "77"])],
 	[FRAME.EXEC, list(["arg", "true"], ["rlimit", "nofile:64:unlimited"], ["rlimit", "core:0:0"], ["oom", "500"])],
 	[FRAME.EXEC, list(["arg", "nowhere"], ["container", "b"], ["init", "1"], ["tty", "80x25"])],
+	[FRAME.EXEC, list(["arg", "cat"], ["tool", "busybox"], ["container", "a"])],
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
 	[FRAME.SETUP, list(["container", "b"], ["namespaces", "uts,net"], ["up", "lo"], ["address", "lo\t127.0.0.2/8"])],

@@ -22,9 +22,12 @@ export class NativeAgent {
 	readonly path = `${this.directory}/agent.sock`;
 	readonly process: ChildProcess;
 
-	/** @param wrapper a command in front of the agent's, such as unshare */
-	constructor(wrapper: readonly string[] = []) {
-		const [command, ...args] = [...wrapper, AGENT, "--stream", `unix:${this.path}`];
+	/**
+	 * @param wrapper a command in front of the agent's, such as unshare
+	 * @param flags more of the agent's own
+	 */
+	constructor(wrapper: readonly string[] = [], flags: readonly string[] = []) {
+		const [command, ...args] = [...wrapper, AGENT, "--stream", `unix:${this.path}`, ...flags];
 		this.process = spawn(command!, args, { stdio: ["ignore", "ignore", "inherit"] });
 	}
 

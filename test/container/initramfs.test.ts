@@ -63,7 +63,7 @@ async function unpack(archive: string): Promise<string[]> {
 test("initramfs holds the agent and the modules in load order", async () => {
 	const kernel = { name: "k", modulesDirectory: modules() };
 	const names = await unpack(await initramfs({ kernel, fstypes: ["squashfs"], network: true }));
-	expect(names.slice(0, 5)).toEqual(["dev", "proc", "run", "sys", "init"]);
+	expect(names.slice(0, 7)).toEqual(["dev", "proc", "run", "sys", "tools", "init", "tools/busybox"]);
 	expect(readFileSync(`${directory}/out/modules/order`, "utf8")).toBe(
 		"virtio.ko\nvirtio_ring.ko\nvirtio_blk.ko\nvirtio_net.ko\n",
 	);
@@ -71,9 +71,19 @@ test("initramfs holds the agent and the modules in load order", async () => {
 	expect(readFileSync(`${directory}/out/modules/virtio_blk.ko`, "utf8")).toBe("virtio_blk");
 });
 
-test("initramfs of a kernel without modules holds only the agent", async () => {
+test("initramfs with ext4 has the checksum that it asks for by name", async () => {
+	const tree = modules();
+	for (const name of ["ext4", "jbd2", "crc32c_generic"]) writeFileSync(`${tree}/kernel/${name}.ko`, name);
+	const dep = "kernel/jbd2.ko:\nkernel/ext4.ko: kernel/jbd2.ko\nkernel/crc32c_generic.ko:\n";
+	writeFileSync(`${tree}/modules.dep`, `${readFileSync(`${tree}/modules.dep`, "utf8")}${dep}`);
+	const kernel = { name: "k", modulesDirectory: tree };
+	await unpack(await initramfs({ kernel, fstypes: ["squashfs", "ext4"], network: false }));
+	expect(readFileSync(`${directory}/out/modules/order`, "utf8")).toMatch(/\ncrc32c_generic\.ko\njbd2\.ko\next4\.ko\n$/);
+});
+
+test("initramfs of a kernel without modules holds only the agent and its tool", async () => {
 	const archive = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
-	expect(await unpack(archive)).toEqual(["dev", "proc", "run", "sys", "init"]);
+	expect(await unpack(archive)).toEqual(["dev", "proc", "run", "sys", "tools", "init", "tools/busybox"]);
 });
 
 test("initramfs is the same file for the same contents, another one for others", async () => {

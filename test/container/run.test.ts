@@ -2,6 +2,8 @@
  * Container with the real agent and no VM: its process, more processes, signals, early ends.
  */
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import type { Readable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
@@ -76,6 +78,20 @@ describe("Container", () => {
 		await using container = await start(["sh", "-c", "echo $$"], { init: true });
 		expect(await text(container.stdout)).toMatch(/^[2-9]\n/);
 		expect(await container.exit).toEqual({ code: 0 });
+	});
+	test("sets the machine up before the container", async () => {
+		const file = mkdtempSync(`${tmpdir()}/tsvmm-run-`);
+		const container = await Container.start(endsWhenRefused(new FakeMachine()), {
+			machineSteps: [["file", `${file}/machine\t644\tfirst`]],
+			steps: [
+				["mount", `\t${file}\t${file}\tbind`],
+				["file", `${file}/container\t644\tsecond`],
+			],
+			process: () => ({ args: ["sh", "-c", `cat ${file}/machine ${file}/container`], env }),
+		});
+		expect(await text(container.stdout)).toBe("firstsecond");
+		await container.ended;
+		rmSync(file, { recursive: true });
 	});
 	test("exec bounds a process as the container's own, unless it is privileged", async () => {
 		const own = { capabilities: 0x20n, groups: ["4242"], rlimits: [{ name: "nofile", soft: 77, hard: 77 }] };

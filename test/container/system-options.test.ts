@@ -2,7 +2,7 @@
  * Flags that shape the system in a container, and the steps that they become.
  */
 import { describe, expect, test } from "vitest";
-import { type ContainerSystem, setupSteps } from "../../src/container/setup-steps.ts";
+import { type ContainerSystem, machineSteps, setupSteps } from "../../src/container/setup-steps.ts";
 import { readExtraHost, readSysctl, readTmpfs } from "../../src/container/system-options.ts";
 
 describe("flags", () => {
@@ -74,6 +74,13 @@ describe("setupSteps", () => {
 		);
 		expect(steps).toContainEqual(["sysctl", "net/a\t1"]);
 		expect(steps).toContainEqual(["sysctl", "net/b.c\t2"]);
+	});
+	test("puts the writable layer on a disk that the agent keeps mounted", () => {
+		expect(machineSteps({})).toEqual([]);
+		expect(all({})).toContainEqual(["mount", "tmpfs\ttmpfs\t/run/writable\tmode=755"]);
+		expect(machineSteps({ writableDisk: "w" })[0]).toEqual(["mount", "ext4\tid:w\t/run/writable\tdiscard"]);
+		const steps = all({ writableDisk: "w" });
+		expect(steps.filter(([, value]) => /\t\/run\/writable\t|^\/run\/writable/.test(value))).toEqual([]);
 	});
 	test("mounts what it is told to, and makes the working directory", () => {
 		const steps = all({ tmpfs: [{ target: "/run", options: "size=1m" }], workdir: "/w" });

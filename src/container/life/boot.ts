@@ -18,6 +18,8 @@ export interface BootedContainer {
 	machine: Pick<Machine, "pause" | "resume">;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
+	/** The same in the agent's own root, before. */
+	machineSteps?: readonly SetupStep[] | undefined;
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */

@@ -192,7 +192,7 @@ class Supervisor implements AsyncDisposable {
 
 	async #start(signal: AbortSignal): Promise<Container> {
 		const { boot = bootContainer } = this.#options;
-		const { guest, machine, steps } = await boot(this.#stored, signal);
+		const { guest, machine, ...plan } = await boot(this.#stored, signal);
 		this.#machine = machine;
 		const { args, env, cwd, user, tty, init, openStdin } = this.#config.process;
 		if (this.#options.awaitAttach) await this.#firstClient(guest, signal);
@@ -203,7 +203,7 @@ class Supervisor implements AsyncDisposable {
 		return await Container.start(
 			{ ...bound(guest), agent: guest.agent.then((stream) => this.#share(stream)) },
 			{
-				steps,
+				...plan,
 				init,
 				process: () => ({ args, env, cwd, user, ...privilegeKeys(this.#config.privileges), ...streams() }),
 				stopSignal: this.#config.stopSignal,
