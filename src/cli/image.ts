@@ -1,15 +1,18 @@
 /*
- * `tsvmm image` imports, lists, inspects and removes images. Its output has Docker's columns.
+ * `tsvmm image` imports, lists, inspects and removes images. Most of its commands are also commands of their own, as
+ * with Docker: `tsvmm images` is `tsvmm image ls`.
  */
 import { Command } from "commander";
 import { ImageStore } from "../container/image/store.ts";
+import { FORMAT_HELP, formatValues } from "./format.ts";
+import { imageListCommand } from "./image-list.ts";
+import { historyCommand, pruneImagesCommand, removeImagesCommand, tagCommand } from "./image-names.ts";
 import { untilInterrupted } from "./interrupt.ts";
-import { printJson } from "./output.ts";
-import { pullCommand } from "./pull.ts";
-import { age, size } from "./units.ts";
+import { pullCommand, pushCommand } from "./pull.ts";
+import { loadCommand, saveCommand } from "./save.ts";
 
 export function imageCommand(): Command {
-	const image = new Command("image").description("import, list and remove container images");
+	const image = new Command("image").description("import, pull, list and remove container images");
 	image.hook("preAction", () => new ImageStore().collectLeftovers());
 	image
 		.command("import")
@@ -18,28 +21,30 @@ export function imageCommand(): Command {
 		.argument("[name]", "NAME[:TAG]; the archive's own names when missing")
 		.action(importAction);
 	image
-		.command("ls")
-		.alias("list")
-		.description("list images")
-		.option("--json", "one JSON array with everything that is known")
-		.action(({ json }: { json?: boolean }) => (json ? printJson(new ImageStore().list()) : print(table())));
-	image
-		.command("rm")
-		.description("remove images by name or ID")
-		.argument("<image...>")
-		.action(async (names: string[]) => print((await new ImageStore().remove(names)).join("\n")));
-	image
 		.command("inspect")
-		.description("print what is known of an image as JSON")
+		.description("print what is known of images as JSON")
 		.argument("<image...>")
-		.action((names: string[]) => {
-			const store = new ImageStore();
-			const digests = names.map((name) => store.find(name).digest);
-			const all = store.list();
-			printJson(digests.map((digest) => all.find((one) => one.digest === digest)!));
-		});
-	image.addCommand(pullCommand());
+		.option("-f, --format <format>", FORMAT_HELP)
+		.action(inspectAction);
+	const others = [
+		imageListCommand("ls"),
+		removeImagesCommand("rm"),
+		pruneImagesCommand(),
+		tagCommand(),
+		historyCommand(),
+	];
+	for (const command of [...others, pullCommand(), pushCommand(), saveCommand(), loadCommand()])
+		image.addCommand(command);
 	return image;
+}
+
+async function inspectAction(names: string[], { format }: { format?: string }): Promise<void> {
+	const { describeImage } = await import("../container/image/describe.ts");
+	const store = new ImageStore();
+	const digests = names.map((name) => store.find(name).digest);
+	const all = store.list();
+	const images = digests.map((digest) => all.find((one) => one.digest === digest)!);
+	process.stdout.write(formatValues(await Promise.all(images.map((image) => describeImage(store, image))), format));
 }
 
 async function importAction(path: string, name: string | undefined): Promise<void> {
@@ -55,30 +60,4 @@ async function importAction(path: string, name: string | undefined): Promise<voi
 
 function print(text: string): void {
 	if (text !== "") process.stdout.write(`${text}\n`);
-}
-
-function table(): string {
-	const rows = new ImageStore().list().flatMap((image) => {
-		const names = image.names.length > 0 ? image.names : ["<none>:<none>"];
-		return names.map((name) => {
-			const colon = name.lastIndexOf(":");
-			return [
-				name.slice(0, colon),
-				name.slice(colon + 1),
-				image.id.slice(7, 19),
-				age(image.created),
-				size(image.sizeBytes),
-			];
-		});
-	});
-	const all = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], ...rows];
-	const widths = all[0]!.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
-	return all
-		.map((row) =>
-			row
-				.map((cell, i) => cell.padEnd(widths[i]!))
-				.join("   ")
-				.trimEnd(),
-		)
-		.join("\n");
 }

@@ -187,3 +187,8 @@ function unknownField(code: string, { what, text, field, known }: Record<string,
 		hint: `Choose from ${known}`,
 	});
 }
+
+/** For an option that may be repeated. */
+export function append(text: string, before: string[]): string[] {
+	return [...before, text];
+}

@@ -41,3 +41,27 @@ async function pullAction(name: string, { quiet, platform, insecure }: TransferF
 	say(`Status: ${pulled.isNewer ? "Downloaded newer image" : "Image is up to date"} for ${name}`);
 	process.stdout.write(`${pulled.name}\n`);
 }
+
+/** `tsvmm push`, also `tsvmm image push`. */
+export function pushCommand(): Command {
+	return new Command("push")
+		.description("send an image to its registry")
+		.argument("<image>", "[HOST/]NAME[:TAG]; `tsvmm tag` gives an image such a name")
+		.option("-q, --quiet", "print the image's name alone")
+		.option("--insecure", "allow plain http and any certificate")
+		.action(pushAction);
+}
+
+async function pushAction(name: string, { quiet, insecure }: TransferFlags): Promise<void> {
+	const { push } = await import("../container/registry/push.ts");
+	const say = (line: string) => quiet || process.stdout.write(`${line}\n`);
+	const store = new ImageStore();
+	const { tag, repository } = parseReference(name);
+	const { registry, path } = locate(repository);
+	if (store.has(name)) say(`The push refers to repository [${registry}/${path}]`);
+	const work = (signal: AbortSignal) =>
+		withBlobProgress(quiet ? undefined : "push", (onProgress) => push(store, name, { insecure, signal, onProgress }));
+	const pushed = await untilInterrupted(`push ${name}`, work);
+	if (quiet) process.stdout.write(`${pushed.name}\n`);
+	else say(`${tag}: digest: ${pushed.digest} size: ${pushed.sizeBytes}`);
+}

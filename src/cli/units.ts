@@ -36,3 +36,10 @@ export function size(bytes: number): string {
 	}
 	return `${Number(value.toPrecision(3))}TB`;
 }
+
+/** "2024-06-15 12:00:00 +0000 UTC"; "N/A" when the image does not say. */
+export function timestamp(created: string | undefined): string {
+	const then = created === undefined ? Number.NaN : Date.parse(created);
+	if (Number.isNaN(then)) return "N/A";
+	return `${new Date(then).toISOString().slice(0, 19).replace("T", " ")} +0000 UTC`;
+}

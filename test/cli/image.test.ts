@@ -40,8 +40,8 @@ async function image(...args: string[]): Promise<string> {
 
 test("image import, ls, inspect and rm tell one story", async () => {
 	expect(await image("import", archive)).toBe("Imported: app:1\nImported: app:2\n");
-	const id = JSON.parse(await image("inspect", "app:1"))[0].id as string;
-	const row = (tag: string) => new RegExp(`^app          ${tag}     ${id.slice(7, 19)}   \\d+ years ago   1.5kB$`);
+	const id = JSON.parse(await image("inspect", "app:1"))[0].Id as string;
+	const row = (tag: string) => new RegExp(`^app          ${tag}         ${id.slice(7, 19)}   \\d+ years ago   1.5kB$`);
 	const lines = (await image("ls")).split("\n");
 	expect(lines[0]).toMatch(/^REPOSITORY +TAG +IMAGE ID +CREATED +SIZE$/);
 	expect(lines[1]).toMatch(row("1"));
@@ -52,7 +52,7 @@ test("image import, ls, inspect and rm tell one story", async () => {
 		config: { cmd: ["sh"] },
 	});
 	expect(await image("rm", "app:1", "app:2")).toBe(`Untagged: app:1\nUntagged: app:2\nDeleted: ${id}\n`);
-	expect(await image("ls")).toBe("REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n");
+	expect(await image("ls")).toBe("REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n");
 });
 
 test("image ls removes what a killed build has left", async () => {

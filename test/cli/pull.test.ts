@@ -1,4 +1,5 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test, vi } from "vitest";
 import { ociLayout, tar } from "../container/image/archives.ts";
@@ -25,6 +26,38 @@ test("pull prints what Docker prints, and -q the name alone", async () => {
 	expect(await tsvmm(["pull", name])).toEqual({ status: 0, stdout: `${lines.join("\n")}\n`, stderr: "", left: [] });
 	const quiet = await tsvmm(["image", "pull", "-q", `${name}:latest`]);
 	expect(quiet).toEqual({ status: 0, stdout: `${name}:latest\n`, stderr: "", left: [] });
+});
+
+test("push sends what pull has brought", async () => {
+	const registry = await registries.start();
+	const digest = registry.add("app", "1", await image());
+	const cache = mkdtempSync(join(tmpdir(), "tsvmm-push-"));
+	const env = { TSVMM_CACHE: cache };
+	try {
+		await tsvmm(["pull", "-q", `${registry.host}/app:1`], { env });
+		await tsvmm(["tag", `${registry.host}/app:1`, `${registry.host}/new:2`], { env });
+		const size = registry.blobs.get(digest)!.length;
+		expect(await tsvmm(["push", `${registry.host}/new:2`], { env })).toEqual({
+			status: 0,
+			stdout: `The push refers to repository [${registry.host}/new]\n2: digest: ${digest} size: ${size}\n`,
+			stderr: "",
+			left: [],
+		});
+		expect(registry.manifests.get("new:2")).toEqual(registry.manifests.get("app:1"));
+	} finally {
+		rmSync(cache, { recursive: true, force: true });
+	}
+});
+
+test.each([
+	["y\n", true],
+	["n\n", false],
+	["", false],
+])("image prune asks, and %j is an answer", async (input, agrees) => {
+	const { status, stdout } = await tsvmm(["image", "prune"], { input });
+	expect(status).toBe(0);
+	expect(stdout).toMatch(/^WARNING! This will remove all dangling images\.\nAre you sure .* \[y\/N\] /);
+	expect(stdout.includes("Total reclaimed space: 0B")).toBe(agrees);
 });
 
 test("pull says what is wrong in one line", async () => {

@@ -10,10 +10,13 @@ import { runCommand } from "../../src/cli/container/run.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
 import { imageCommand } from "../../src/cli/image.ts";
+import { imageListCommand } from "../../src/cli/image-list.ts";
+import { historyCommand, removeImagesCommand, tagCommand } from "../../src/cli/image-names.ts";
 import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
-import { pullCommand } from "../../src/cli/pull.ts";
+import { pullCommand, pushCommand } from "../../src/cli/pull.ts";
+import { loadCommand, saveCommand } from "../../src/cli/save.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
 
 /* Each start of tsvmm takes its time on a busy machine. */
@@ -90,7 +93,9 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 	const none = () => Promise.reject(new Error("not asked for"));
 	const tops = [
 		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
-		...[completionCommand(none), manualCommand(none), pullCommand()],
+		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
+		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
+		...[saveCommand(), loadCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

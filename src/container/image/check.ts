@@ -26,13 +26,24 @@ export async function checkImage(
 	{ manifest, configuration, parsed, layers }: LoadedImage,
 	{ budget, pace, signal }: CheckOptions,
 ): Promise<StoredImage> {
-	const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => ({
-		digest: manifest.digest,
-		id: configuration.digest,
-		created: parsed.created,
-		sizeBytes: (await measureTree(await mergeLayers(open, budget, pace), budget, pace)).sizeBytes,
-		layers: layers.map(({ digest, sizeBytes }, i) => ({ digest, sizeBytes, diffId: open[i]!.diffId })),
-		config: parsed.config,
-	});
+	const check = async (open: readonly UnpackedLayer[]): Promise<StoredImage> => {
+		const contents = open.map(() => 0);
+		const tree = await mergeLayers(open, budget, pace, (source, entry) => {
+			if (entry.type === "file") contents[source]! += entry.size;
+		});
+		return {
+			digest: manifest.digest,
+			id: configuration.digest,
+			created: parsed.created,
+			sizeBytes: (await measureTree(tree, budget, pace)).sizeBytes,
+			layers: layers.map(({ digest, sizeBytes }, i) => ({
+				digest,
+				sizeBytes,
+				diffId: open[i]!.diffId,
+				contentBytes: contents[i]!,
+			})),
+			config: parsed.config,
+		};
+	};
 	return withLayers(staging, layers, check, budget, signal);
 }

@@ -26,7 +26,10 @@ export interface ImageConfig {
 export interface StoredLayer {
 	readonly digest: string;
 	readonly diffId: string;
+	/** Of the blob. */
 	readonly sizeBytes: number;
+	/** Of all files in it; missing in records that older versions have written. */
+	readonly contentBytes?: number;
 }
 
 /** One image in the store. */

@@ -26,6 +26,8 @@ import { looksLikeTar } from "./tar/read.ts";
 export interface ImportOptions {
 	/** NAME[:TAG] for the image. When missing: its names in the archive, or a name made from the file's. */
 	name?: string | undefined;
+	/** Takes an image without a name as it is; otherwise it needs `name` or a file name to make one from. */
+	nameless?: boolean;
 	/** Each replaces the one of IMAGE_LIMITS. */
 	limits?: Partial<ImageLimits>;
 	/** Ends the import. The store is then as before. */
@@ -51,7 +53,7 @@ export async function importImage(
 	options: ImportOptions = {},
 ): Promise<ImportedImage[]> {
 	const wanted = options.name === undefined ? undefined : wantedName(options.name);
-	const { signal } = options;
+	const { signal, nameless = false } = options;
 	signal?.throwIfAborted();
 	const file = typeof source === "string" ? await openSource(source) : undefined;
 	/* A stream may wait for its writer for ever. */
@@ -62,7 +64,7 @@ export async function importImage(
 		try {
 			const label = typeof source === "string" ? source : "standard input";
 			const input = file?.handle ?? (source as AsyncIterable<Uint8Array>);
-			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal };
+			const work: Work = { staging, label, budget: new ImageBudget(options.limits), signal, nameless };
 			const found = await withArchivedImages(work, file?.directory ?? input, (archived) =>
 				loadAll(work, archived, wanted),
 			);
@@ -89,6 +91,7 @@ interface Work {
 	readonly label: string;
 	readonly budget: ImageBudget;
 	readonly signal: AbortSignal | undefined;
+	readonly nameless: boolean;
 }
 
 function wantedName(text: string): Reference {
@@ -196,13 +199,13 @@ function empty(label: string, found: string): ImageError {
 }
 
 async function loadAll(
-	{ staging, label, budget, signal }: Work,
+	{ staging, label, budget, signal, nameless }: Work,
 	archived: readonly ArchivedImage[],
 	wanted: Reference | undefined,
 ): Promise<ImportedImage[]> {
 	const found: ImportedImage[] = [];
 	const pace = new Pace(signal);
-	const picked = pick(archived, wanted, label);
+	const picked = pick(archived, wanted, { label, nameless });
 	budget.checkImages(label, picked.length);
 	for (const { image, names } of picked) {
 		const loaded = await image.load(staging);
@@ -212,13 +215,17 @@ async function loadAll(
 }
 
 /** The images to import, each with its normalised names. */
-function pick(archived: readonly ArchivedImage[], wanted: Reference | undefined, label: string) {
+function pick(
+	archived: readonly ArchivedImage[],
+	wanted: Reference | undefined,
+	{ label, nameless }: Pick<Work, "label" | "nameless">,
+) {
 	const named = archived.map((image) => ({
 		image,
 		names: image.names.map((name) => complete(name, label)).filter((name) => name !== undefined),
 	}));
 	if (wanted === undefined) {
-		if (named.length > 1 || named[0]!.names.length > 0) return named;
+		if (nameless || named.length > 1 || named[0]!.names.length > 0) return named;
 		const name = referenceFromFile(label);
 		if (name !== undefined && label !== "standard input") {
 			return [{ image: named[0]!.image, names: [formatReference(name)] }];

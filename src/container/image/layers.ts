@@ -38,12 +38,14 @@ export interface OpenLayer {
 /**
  * The tree of all layers, lowest first. Inode.source is the position in `layers`.
  *
+ * @param onEntry told each entry of each layer, by the layer's position
  * @throws ImageError ERR_IMAGE_MALFORMED, ERR_IMAGE_PATH, ERR_IMAGE_TOO_LARGE; the reason of the pace's signal
  */
 export async function mergeLayers(
 	layers: readonly OpenLayer[],
 	budget = new ImageBudget(),
 	pace = new Pace(),
+	onEntry?: (source: number, entry: TarEntry) => void,
 ): Promise<Inode> {
 	const root = newDirectory();
 	for (const [source, layer] of layers.entries()) {
@@ -54,6 +56,7 @@ export async function mergeLayers(
 			if (turn !== undefined) await turn;
 			budget.addEntry(layer.name, entry.path.length + entry.target.length);
 			if (entry.xattrs !== undefined) budget.addXattrs(layer.name, entry.xattrs.bytes);
+			onEntry?.(source, entry);
 			const whiteout = whiteoutOf(entry, layer.name);
 			/* Nothing is below the lowest layer, so one pass is enough. */
 			if (source === 0) {

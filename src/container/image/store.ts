@@ -159,7 +159,7 @@ export class ImageStore {
 			const report: string[] = [];
 			for (const { text, image } of wanted) {
 				const names = this.#names().filter((n) => n.digest === image.digest);
-				const one = this.#isName(text) ? formatReference(parseReference(text)) : undefined;
+				const one = this.isName(text) ? formatReference(parseReference(text)) : undefined;
 				const gone = names.map((n) => n.reference).filter((name) => one === undefined || name === one);
 				/* A repository without a tag here has no digest here. */
 				const kept = names.map((n) => n.reference).filter((name) => !gone.includes(name));
@@ -310,7 +310,8 @@ export class ImageStore {
 		return this.#names().some((n) => n.digest === digest && parseReference(n.reference).repository === repository);
 	}
 
-	#isName(text: string): boolean {
+	/** True for a name with a tag, false for an ID or a digest. */
+	isName(text: string): boolean {
 		return this.#findById(text) === undefined && parseReference(text).digest === undefined;
 	}
 

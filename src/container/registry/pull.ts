@@ -12,7 +12,7 @@ import type { StoredImage } from "../image/config.ts";
 import { type Descriptor, MAX_DOCUMENT_BYTES } from "../image/documents.ts";
 import { malformed } from "../image/failure.ts";
 import { digestOf, PLATFORM } from "../image/formats/archived-image.ts";
-import { type ResolvedImage, resolveImage } from "../image/formats/resolve.ts";
+import { type DocumentKind, type ResolvedImage, resolveImage } from "../image/formats/resolve.ts";
 import { Pace } from "../image/pace.ts";
 import { formatReference, parseReference, type Reference } from "../image/reference.ts";
 import type { Staging } from "../image/staging.ts";
@@ -137,8 +137,10 @@ async function pullFrom(work: PullWork): Promise<PulledImage> {
 	const { store, staging, client, reference, platform, options } = work;
 	const top = await client.manifest(reference.digest ?? reference.tag!);
 	const source = {
-		read: async (descriptor: Descriptor) =>
-			descriptor.digest === top.digest ? top.data : readDocument(work, descriptor),
+		read: async (descriptor: Descriptor, kind: DocumentKind) => {
+			if (descriptor.digest === top.digest) return top.data;
+			return kind === "manifest" ? (await client.manifest(descriptor.digest)).data : readConfig(work, descriptor);
+		},
 		nameOf: ({ digest }: Descriptor) => (digest === top.digest ? "the manifest" : `blob ${digest}`),
 	};
 	const rest = { mediaType: undefined, annotations: undefined, platform: undefined };
@@ -153,10 +155,9 @@ async function pullFrom(work: PullWork): Promise<PulledImage> {
 	return { image, name: fullName(reference), digest: top.digest, isNewer: before !== image.digest };
 }
 
-/** A manifest of an index, or a configuration. */
-async function readDocument({ client, staging, attempt }: PullWork, descriptor: Descriptor): Promise<Buffer> {
-	const { digest, size, mediaType } = descriptor;
-	if (mediaType !== undefined && /manifest|index/.test(mediaType)) return (await client.manifest(digest)).data;
+/** A configuration, from the store if it is there. */
+async function readConfig({ client, staging, attempt }: PullWork, descriptor: Descriptor): Promise<Buffer> {
+	const { digest, size } = descriptor;
 	if (size > MAX_DOCUMENT_BYTES) throw malformed(`blob ${digest}`, `${size} bytes are too many for a JSON document`);
 	if (await staging.has({ digest, sizeBytes: size })) {
 		const handle = await staging.open(digest);

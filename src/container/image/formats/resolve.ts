@@ -15,9 +15,11 @@ import {
 import { malformed } from "../failure.ts";
 import { digestOf, wrongPlatform } from "./archived-image.ts";
 
+export type DocumentKind = "manifest" | "configuration";
+
 export interface DocumentSource {
-	/** A JSON blob; it is checked here. */
-	read(descriptor: Descriptor): Promise<Buffer>;
+	/** A manifest (or an index), or a configuration; it is checked here. */
+	read(descriptor: Descriptor, kind: DocumentKind): Promise<Buffer>;
 	/** What to call a blob in messages. */
 	nameOf(descriptor: Descriptor): string;
 }
@@ -46,7 +48,7 @@ export async function resolveImage(
 	const { descriptor, data } = await choose(source, descriptors, platform, 0);
 	const manifest = parseManifest(data, source.nameOf(descriptor));
 	const file = source.nameOf(manifest.config);
-	const configData = await document(source, manifest.config);
+	const configData = await document(source, manifest.config, "configuration");
 	const parsed = parseConfig(configData, file);
 	const found = `${parsed.config.os}/${parsed.config.architecture}`;
 	if (found !== platform.split("/").slice(0, 2).join("/")) throw wrongPlatform([found], platform);
@@ -75,7 +77,7 @@ async function choose(
 		const found = known.map(({ platform: p }) => [p!.os, p!.architecture, p!.variant].filter(Boolean).join("/"));
 		throw wrongPlatform([...new Set(found)], platform);
 	}
-	const data = await document(source, descriptor);
+	const data = await document(source, descriptor, "manifest");
 	if (!isIndex(data)) return { descriptor, data };
 	const file = source.nameOf(descriptor);
 	if (depth === MAX_DEPTH) throw malformed(file, "too many indexes within each other");
@@ -85,9 +87,9 @@ async function choose(
 }
 
 /** A JSON blob, its size and digest checked. */
-async function document(source: DocumentSource, descriptor: Descriptor): Promise<Buffer> {
+async function document(source: DocumentSource, descriptor: Descriptor, kind: DocumentKind): Promise<Buffer> {
 	const file = source.nameOf(descriptor);
-	const data = await source.read(descriptor);
+	const data = await source.read(descriptor, kind);
 	if (data.length !== descriptor.size) {
 		throw malformed(file, `its descriptor's size is ${descriptor.size} bytes, ${data.length} are there`);
 	}
