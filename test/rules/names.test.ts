@@ -78,15 +78,11 @@ const MOST_PARAMETERS = 4;
 
 /**
  * Functions with more of them, with how many. Some have to: a system call, an observer that costs no object for each
- * access, a request of the I/O ring. Those of src/container are older than this rule.
+ * access, a request of the I/O ring. That of a container is older than this rule.
  */
 const KNOWN_LONG: Record<string, number> = {
 	"src/base/observer.ts#Observer.access": 6,
 	"src/container/container.ts#Container.constructor": 7,
-	"src/container/image/layer-file.ts#withLayers": 5,
-	"src/container/image/layer-file.ts#unpack": 6,
-	"src/container/image/rootfs.ts#squash": 5,
-	"src/container/image/tar/read.ts#entryOf": 6,
 	"src/host/io-ring.ts#IoRing.#queue": 6,
 	"src/host/io-ring.ts#IoRing.#put": 8,
 	"src/host/libc.ts#Libc.setsockopt": 5,

@@ -45,5 +45,5 @@ export async function checkImage(
 			config: parsed.config,
 		};
 	};
-	return withLayers(staging, layers, check, budget, signal);
+	return withLayers(staging, layers, check, { budget, signal });
 }

@@ -29,6 +29,13 @@ export interface UnpackedLayer extends OpenLayer {
 	readonly diffId: string;
 }
 
+/** What unpacking layers may cost. */
+export interface LayerLimits {
+	readonly budget: ImageBudget;
+	/** Ends it. */
+	readonly signal: AbortSignal | undefined;
+}
+
 export async function wholeFile(handle: FileHandle): Promise<FileRange> {
 	return { fd: handle.fd, start: 0, size: (await handle.stat()).size };
 }
@@ -43,17 +50,18 @@ export async function withLayers<T>(
 	source: LayerSource,
 	blobs: readonly LayerBlob[],
 	work: (layers: readonly UnpackedLayer[]) => Promise<T>,
-	budget: ImageBudget,
-	signal?: AbortSignal,
+	limits: LayerLimits,
 ): Promise<T> {
 	const handles: FileHandle[] = [];
+	const own = (handle: FileHandle) => {
+		handles.push(handle);
+		return handle;
+	};
 	try {
 		const layers: UnpackedLayer[] = [];
 		for (const blob of blobs) {
-			signal?.throwIfAborted();
-			const packed = await source.open(blob.digest);
-			handles.push(packed);
-			layers.push(await unpack(source, blob, packed, handles, budget, signal));
+			limits.signal?.throwIfAborted();
+			layers.push(await unpack(source, blob, own, limits));
 		}
 		return await work(layers);
 	} finally {
@@ -64,20 +72,17 @@ export async function withLayers<T>(
 async function unpack(
 	source: LayerSource,
 	{ digest, diffId }: LayerBlob,
-	packed: FileHandle,
-	handles: FileHandle[],
-	budget: ImageBudget,
-	signal: AbortSignal | undefined,
+	own: (handle: FileHandle) => FileHandle,
+	{ budget, signal }: LayerLimits,
 ): Promise<UnpackedLayer> {
 	const name = `layer ${digest}`;
-	let range = await wholeFile(packed);
+	let range = await wholeFile(own(await source.open(digest)));
 	if (range.size === 0) throw malformed(name, "it is empty");
 	const compression = layerCompression(readRange(range, 0, 6));
 	let found = digest;
 	if (compression !== "none") {
 		const hash = createHash("sha256");
-		const plain = await source.scratch();
-		handles.push(plain);
+		const plain = own(await source.scratch());
 		for await (const chunk of decompress(chunks(range), compression, name, budget)) {
 			signal?.throwIfAborted();
 			hash.update(chunk);

@@ -156,10 +156,10 @@ async function buildFile(
 		const tree = await mergeLayers(layers, budget, pace);
 		const measure = await measureTree(tree, budget, pace);
 		const tar = writeTree(tree, layers, budget, (done) => onProgress?.(done, measure.sizeBytes));
-		await squash(tree, measure, tar, path, signal);
+		await squash(tar, path, { mode: tree.mode, newest: measure.newest, signal });
 		await finish(tree, measure, path);
 	};
-	await withLayers(layerSource(store), image.layers, build, budget, signal);
+	await withLayers(layerSource(store), image.layers, build, { budget, signal });
 }
 
 function layerSource(store: ImageStore): LayerSource {
@@ -188,16 +188,23 @@ async function finish(root: Inode, { owners }: TreeMeasure, path: string): Promi
 	}
 }
 
+/** What the image is made with, besides its files. */
+interface SquashOptions {
+	/** Permissions of the root directory. */
+	readonly mode: number;
+	/** When the newest file was changed. */
+	readonly newest: number;
+	readonly signal: AbortSignal | undefined;
+}
+
 async function squash(
-	root: Inode,
-	{ newest }: TreeMeasure,
 	tar: AsyncIterable<Buffer>,
 	path: string,
-	signal?: AbortSignal,
+	{ mode, newest, signal }: SquashOptions,
 ): Promise<void> {
 	const tool = findTool("sqfstar");
 	if (tool === undefined) throw toolMissing("sqfstar");
-	const child = spawn(tool, [...SQUASHFS, "-root-mode", root.mode.toString(8), ...LIMITS, path], {
+	const child = spawn(tool, [...SQUASHFS, "-root-mode", mode.toString(8), ...LIMITS, path], {
 		stdio: ["pipe", "ignore", "pipe"],
 		/*
 		 * The superblock's time. No file is newer, so this changes no file's time, and the same image gives the same bytes.

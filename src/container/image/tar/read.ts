@@ -76,19 +76,22 @@ export function* readTar(range: FileRange, file: string): Generator<TarEntry> {
 			else pax.addLocal(content, size);
 			continue;
 		}
-		yield entryOf(header, type, pax, file, content, stored);
+		yield entryOf({ header, type, content, stored }, pax, file);
 		pax.next();
 	}
 }
 
-function entryOf(
-	header: Buffer,
-	typeflag: string,
-	pax: PaxState,
-	file: string,
-	offset: number,
-	size: number,
-): TarEntry {
+/** A member as its header has it. */
+interface Member {
+	readonly header: Buffer;
+	readonly type: string;
+	/** Where its content begins. */
+	readonly content: number;
+	/** Bytes of content in the archive. */
+	readonly stored: number;
+}
+
+function entryOf({ header, type: typeflag, content, stored }: Member, pax: PaxState, file: string): TarEntry {
 	let path = pax.get("path") ?? text(header, 0, 100);
 	if (pax.get("path") === undefined && text(header, 257, 6) === "ustar" && header[345] !== 0) {
 		path = `${text(header, 345, 155)}/${path}`;
@@ -113,8 +116,8 @@ function entryOf(
 		major: device ? number(header, 329, 8) : 0,
 		minor: device ? number(header, 337, 8) : 0,
 		xattrs: pax.xattrs,
-		size: type === "file" ? size : 0,
-		offset,
+		size: type === "file" ? stored : 0,
+		offset: content,
 	};
 	const whole = (value: number, most: number) => Number.isInteger(value) && value >= 0 && value <= most;
 	if (!whole(entry.uid, 0xffff_fffe) || !whole(entry.gid, 0xffff_fffe)) {
