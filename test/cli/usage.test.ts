@@ -27,7 +27,7 @@ beforeAll(bundle, 60_000);
 describe.concurrent("tsvmm", () => {
 	test.each([
 		[["--bogus"], 'unknown option "--bogus"', "See tsvmm --help"],
-		[["bogus"], 'unknown command "bogus"', "See tsvmm --help"],
+		[["xyzzy"], 'unknown command "xyzzy"', "See tsvmm --help"],
 		[["bot"], 'unknown command "bot"', "Try boot, or see tsvmm --help"],
 		[["boot", "--bogus"], 'unknown option "--bogus"', "See tsvmm boot --help"],
 		[["boot", "--menory", "1G"], 'unknown option "--menory"', "Try --memory, or see tsvmm boot --help"],
