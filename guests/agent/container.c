@@ -85,6 +85,8 @@ pid_t container_create(const struct container_plan *plan, int *channel) {
         errno = EINVAL;
         return -1;
     }
+    if (access("/proc/self/ns/cgroup", F_OK) < 0)
+        flags &= ~CLONE_NEWCGROUP; /* this kernel has none, and setns would refuse the flag */
     int ends[2];
     struct container *c = calloc(1, sizeof *c);
     if (c == NULL || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
