@@ -125,7 +125,7 @@ const TOOLS: [tool: string, purpose: string, needed?: Finding["needed"]][] = [
 	["apt-get", "kernels of Debian", "run"],
 	["zstd", "images and kernels that are packed with it"],
 	["qemu-system-x86_64", "the lab", "lab"],
-	["busybox", "the lab and the demo image", "lab"],
+	["busybox", "tools in containers, the lab and the demo image", "lab"],
 	["setpriv", "the lab", "lab"],
 	["passt", "--net user"],
 	["ip", "--net tap"],
