@@ -67,6 +67,8 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["history", "show how an image came to be", async () => (await import("./cli/image-names.ts")).historyCommand()],
 	["save", "write images to a tar archive", async () => (await import("./cli/save.ts")).saveCommand()],
 	["load", "bring in the images of a tar archive", async () => (await import("./cli/save.ts")).loadCommand()],
+	["login", "log in to a registry", async () => (await import("./cli/login.ts")).loginCommand()],
+	["logout", "forget the credentials for a registry", async () => (await import("./cli/login.ts")).logoutCommand()],
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
 	[

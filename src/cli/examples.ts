@@ -46,6 +46,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm image save": ["tsvmm image save -o app.tar app:1.0 app:1.1"],
 	"tsvmm image load": ["tsvmm image load -i app.tar"],
 	"tsvmm image prune": ["tsvmm image prune --force"],
+	"tsvmm login": ["tsvmm login quay.io", "pass show registry | tsvmm login -u me --password-stdin localhost:5000"],
+	"tsvmm logout": ["tsvmm logout quay.io"],
 	"tsvmm kernel": ["tsvmm kernel fetch", "tsvmm kernel ls"],
 	"tsvmm kernel fetch": ["tsvmm kernel fetch", "tsvmm kernel fetch --flavour 6.12-cloud --latest"],
 	"tsvmm kernel build": ['tsvmm boot --kernel "$(tsvmm kernel build)" --initrd initrd.img'],

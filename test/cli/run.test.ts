@@ -38,8 +38,26 @@ const NAME_HINT = "Write NAME[:TAG] in lower case, as in busybox, user/app:1.0 o
 
 describe.concurrent("tsvmm run", () => {
 	test.each<[what: string, args: string[], code: string, message: string, hint?: string]>([
-		["an unknown image", ["nope"], "ERR_IMAGE_NOT_FOUND", "Cannot find image nope:latest"],
-		["an unknown tag", ["app:2"], "ERR_IMAGE_NOT_FOUND", "Cannot find image app:2", "Try app:1"],
+		["an unknown image", ["--pull", "never", "nope"], "ERR_IMAGE_NOT_FOUND", "Cannot find image nope:latest"],
+		["an unknown tag", ["--pull", "never", "app:2"], "ERR_IMAGE_NOT_FOUND", "Cannot find image app:2", "Try app:1"],
+		[
+			"an image of a registry that is not there",
+			["-q", "127.0.0.1:1/nope"],
+			"ERR_REGISTRY_CONNECT",
+			"Cannot pull 127.0.0.1:1/nope:latest: 127.0.0.1:1: connection refused",
+		],
+		[
+			"an image that is to be pulled anew and cannot be",
+			["-q", "--pull", "always", "127.0.0.1:1/nope"],
+			"ERR_REGISTRY_CONNECT",
+			"Cannot pull 127.0.0.1:1/nope:latest: 127.0.0.1:1: connection refused",
+		],
+		[
+			"a pull policy that is none",
+			["--pull", "often", "app:1"],
+			"ERR_RUN_PULL",
+			'Cannot pull "often": missing, always and never are possible',
+		],
 		["an empty name", [""], "ERR_IMAGE_REFERENCE", 'Cannot read image name "": it has no name', NAME_HINT],
 		[
 			"a name with blanks",

@@ -14,6 +14,7 @@ import { imageListCommand } from "../../src/cli/image-list.ts";
 import { historyCommand, removeImagesCommand, tagCommand } from "../../src/cli/image-names.ts";
 import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
+import { loginCommand, logoutCommand } from "../../src/cli/login.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
 import { pullCommand, pushCommand } from "../../src/cli/pull.ts";
 import { loadCommand, saveCommand } from "../../src/cli/save.ts";
@@ -95,7 +96,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
-		...[saveCommand(), loadCommand()],
+		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

@@ -23,6 +23,7 @@ import { findTool } from "../../host/tools.ts";
 import { needsLab } from "../../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../../lab/shares.ts";
 import { validateSize } from "../../machine/config.ts";
+import { obtainForRun } from "../obtain.ts";
 import { parseCpus, parseMemory, parseNet, parsePort, parseSize } from "../options.ts";
 
 export interface ContainerFlags {
@@ -54,8 +55,10 @@ export interface ContainerFlags {
 	name?: string;
 	network?: string;
 	pidsLimit?: string;
+	platform?: string;
 	privileged: boolean;
 	publish: PortForward[];
+	pull: string;
 	quiet: boolean;
 	readOnly: boolean;
 	restart: string;
@@ -120,6 +123,8 @@ export function addContainerFlags(command: Command): Command {
 		.option("--annotation <name[=value]>", "set an annotation; may be repeated", append, [])
 		.option("--log-driver <json-file|none>", "what keeps the output for `logs`", "json-file")
 		.option("--storage-opt <size=SIZE>", "how much the container may write (default: 64G)", append, [])
+		.option("--pull <missing|always|never>", "when to ask the registry for the image", "missing")
+		.option("--platform <os/architecture>", "of an image for several platforms (default: linux/amd64)")
 		.option("--cidfile <file>", "write the container's ID to a file")
 		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
 		.option("--cmdline <text>", "more kernel parameters")
@@ -135,16 +140,16 @@ export interface ContainerRequest {
 }
 
 /**
- * Checks the whole command line.
+ * Checks the whole command line, and brings the image if need be.
  *
  * @param attached whether standard input goes to the container
  */
-export function readContainer(
+export async function readContainer(
 	imageName: string,
 	command: readonly string[],
 	flags: ContainerFlags,
 	{ attached, note }: { attached: boolean; note: (line: string) => void },
-): ContainerRequest {
+): Promise<ContainerRequest> {
 	const { interactive, tty } = flags;
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
@@ -174,7 +179,7 @@ export function readContainer(
 	const chosenStopSignal = flags.stopSignal === undefined ? undefined : readSignal(flags.stopSignal);
 	const hostname = readHostname(flags.hostname ?? randomBytes(6).toString("hex"));
 	const store = new ImageStore();
-	const image = store.find(imageName);
+	const image = await obtainForRun(store, imageName, flags);
 	const process_ = processSpec(image.config, {
 		command,
 		env,

@@ -81,7 +81,7 @@ async function prepare(
 	const note = (line: string) => {
 		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
 	};
-	const request = readContainer(image, command, flags, { attached, note });
+	const request = await readContainer(image, command, flags, { attached, note });
 	await using rootfs = await buildRootfs(request, flags);
 	const kernel = await containerKernel(flags.kernel, { onStep: note });
 	const { network } = request.config;

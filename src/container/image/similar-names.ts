@@ -8,7 +8,7 @@ export function similarNames(name: string, names: readonly string[]): string[] {
 }
 
 function isNear(a: string, b: string): boolean {
-	const [x, y] = [a, b].map((name) => name.replace(/[:@].*$/, "").replace(/^.*\//, "")) as [string, string];
+	const [x, y] = [a, b].map((name) => name.replace(/^.*\//, "").replace(/[:@].*$/, "")) as [string, string];
 	return x === y || (x.length > 2 && y.includes(x)) || (y.length > 2 && x.includes(y)) || distance(x, y) <= 2;
 }
 
