@@ -57,7 +57,7 @@ function ps(flags: PsFlags): string {
 	const all = flags.all || newest !== undefined || filters.some(({ key }) => key === "status" || key === "exited");
 	const shown = new ContainerStore()
 		.list(complain)
-		.filter((container) => all || container.isSupervised())
+		.filter((container) => all || runs(container))
 		.filter((container) => {
 			const groups = new Map<string, boolean>();
 			/* Several of one key: any of them; of different keys: all of them. */
@@ -77,6 +77,14 @@ function ps(flags: PsFlags): string {
 	});
 	if (flags.quiet) return rows.map(({ ID }) => `${ID}\n`).join("");
 	return formatRows(rows, LISTING, flags.format);
+}
+
+function runs(container: StoredContainer): boolean {
+	try {
+		return ["running", "paused", "restarting"].includes(container.state().status);
+	} catch {
+		return true; /* it is told of later */
+	}
 }
 
 function rowOf(container: StoredContainer, trunc: boolean): Row {
@@ -166,7 +174,7 @@ export function portCommand(): Command {
 
 function ports(container: StoredContainer, wanted: string | undefined): string {
 	const device = container.config.network?.device;
-	const published = container.isSupervised() && device?.kind === "user" ? (device.ports ?? []) : [];
+	const published = runs(container) && device?.kind === "user" ? (device.ports ?? []) : [];
 	if (wanted === undefined) {
 		return published.map((port) => `${port.guestPort}/${port.protocol} -> ${hostAddress(port)}\n`).join("");
 	}

@@ -12,6 +12,7 @@ import { CONTAINER_NAME } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { askSupervisor, type DetachedExec } from "./control.ts";
 import { type Launch, type LaunchOptions, launchSupervisor } from "./launch.ts";
+import type { ContainerState } from "./state.ts";
 import type { StoredContainer } from "./store.ts";
 
 const { SIGKILL } = constants.signals;
@@ -29,8 +30,7 @@ const LONG_MS = 2 ** 31 - 1;
 export async function startContainer(container: StoredContainer, options?: LaunchOptions): Promise<Launch | undefined> {
 	return await container.exclusively(async () => {
 		if (container.isSupervised()) {
-			if (container.state().status !== "exited") return undefined;
-			/* Its last output still waits for a slow reader. */
+			if (!isOver(container.state())) return undefined;
 			await end(container);
 		}
 		const launch = launchSupervisor(container, options);
@@ -102,7 +102,7 @@ export async function unpauseContainer(container: StoredContainer): Promise<void
 export async function removeContainer(container: StoredContainer, { force = false } = {}): Promise<void> {
 	await container.exclusively(async () => {
 		if (container.isSupervised()) {
-			if (!force) {
+			if (!force && !isOver(container.state())) {
 				throw new StateError("ERR_CONTAINER_RUNNING", `Cannot remove container ${container.shortId}: it is running`, {
 					hint: "Stop it first, or remove it with -f",
 				});
@@ -111,6 +111,11 @@ export async function removeContainer(container: StoredContainer, { force = fals
 		}
 		await container.erase();
 	});
+}
+
+/** Its process has ended; the supervisor is about to, or waits for a slow reader of the last output. */
+function isOver({ status, error }: ContainerState): boolean {
+	return status === "exited" || (status === "created" && error !== undefined);
 }
 
 /** Kills the process, and the supervisor when it does not answer. */

@@ -253,11 +253,12 @@ describe("a container in the background", () => {
 	test("writes its log, and tells its status to all who ask", async () => {
 		const { container, ended } = await start(["sh", "-c", "echo out; echo err >&2; exit 3"]);
 		expect(await waitForContainer(container)).toBe(3);
-		await ended;
 		expect(await waitForContainer(container)).toBe(3);
 		expect(container.state()).toMatchObject({ status: "exited", exitCode: 3, pid: 0 });
 		expect((await logOf(container)).sort()).toEqual(["err\n", "out\n"]);
 		await removeContainer(container);
+		/* Although its supervisor had still to end when `wait` was answered. */
+		await ended;
 		expect(existsSync(container.paths.directory) || existsSync(container.paths.sockets)).toBe(false);
 	});
 	test("is stopped by its stop signal, and killed when it does not mind", async () => {
