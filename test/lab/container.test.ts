@@ -79,7 +79,8 @@ test("what a container writes is kept on its disk, which is clean after its end"
 		execFileSync("truncate", ["-s", "64M", writable]);
 		execFileSync("mkfs.ext4", ["-q", "-F", writable]);
 		const first = await runContainer({ image, args: sh("echo kept > /kept; rm /etc/shells; cat"), stdin: "pipe", writable });
-		const other = await first.exec({ args: sh("echo too > /other; sleep 100") });
+		const other = await first.exec({ args: sh("echo too > /other; echo written; sleep 100") });
+		await new Promise((resolve) => other.stdout.once("data", resolve));
 		first.stdin.end();
 		say([await first.exit, (await first.ended).reason]);
 		execFileSync("e2fsck", ["-f", "-n", writable], { stdio: "ignore" });
