@@ -24,6 +24,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"run a command in a container that runs",
 		async () => (await import("./cli/container/exec.ts")).execCommand(),
 	],
+	[
+		"events",
+		"tell what happens to containers",
+		async () => (await import("./cli/container/events.ts")).eventsCommand(),
+	],
 	["attach", "attach to a container that runs", async () => (await import("./cli/container/exec.ts")).attachCommand()],
 	["ps", "list containers", async () => (await import("./cli/container/ps.ts")).psCommand()],
 	["logs", "print what a container has written", async () => (await import("./cli/container/logs.ts")).logsCommand()],

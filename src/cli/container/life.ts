@@ -7,6 +7,7 @@ import {
 	killContainer,
 	pauseContainer,
 	removeContainer,
+	restartContainer,
 	startContainer,
 	stopContainer,
 	unpauseContainer,
@@ -82,10 +83,7 @@ export function restartCommand(): Command {
 		.option("-t, --time <seconds>", "how long to wait before it is killed; -1: for ever")
 		.action((names: string[], flags: StopFlags) => {
 			const options = stopOptions(flags);
-			const restart = async (container: StoredContainer) => {
-				await stopContainer(container, options);
-				await (await startContainer(container))?.running;
-			};
+			const restart = (container: StoredContainer) => restartContainer(container, options);
 			return whereContainersAre(() => eachContainer(names, restart), { runs: true });
 		});
 }

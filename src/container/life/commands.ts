@@ -12,6 +12,7 @@ import { CONTAINER_NAME } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { askSupervisor, type DetachedExec } from "./control.ts";
 import { type Launch, type LaunchOptions, launchSupervisor } from "./launch.ts";
+import { recordExec } from "./record-exec.ts";
 import type { ContainerState } from "./state.ts";
 import type { StoredContainer } from "./store.ts";
 
@@ -62,6 +63,16 @@ export async function stopContainer(
 	const answer = await askSupervisor(container.paths, { do: "stop", ...options });
 	await gone(container);
 	return answer !== undefined;
+}
+
+/** Stops a container and starts it again. Resolves when it runs. */
+export async function restartContainer(
+	container: StoredContainer,
+	options: { signal?: number; timeoutMs?: number } = {},
+): Promise<void> {
+	await stopContainer(container, options);
+	await (await startContainer(container))?.running;
+	container.record("restart");
 }
 
 /** Sends a signal to the container's process. @throws StateError ERR_CONTAINER_NOT_RUNNING */
@@ -151,7 +162,8 @@ export async function execInContainer(
 	try {
 		await client.hello();
 		const privileges = privilegeKeys(privileged ? { privileged } : container.config.privileges);
-		const session = await client.exec({ ...privileges, ...spec, container: CONTAINER_NAME });
+		const starting = client.exec({ ...privileges, ...spec, container: CONTAINER_NAME });
+		const session = await (spec.tool === undefined ? recordExec(container, spec.args, starting) : starting);
 		const close = () => client.close();
 		void session.exit.then(close, close);
 		return session;

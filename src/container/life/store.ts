@@ -10,6 +10,7 @@ import { errnoName, HostError, UsageError } from "../../base/errors.ts";
 import { publish, writeDurably } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
 import { ContainerConfig } from "./config.ts";
+import { recordEvent } from "./events.ts";
 import { ContainerPaths, containersDirectory } from "./paths.ts";
 import { randomName } from "./random-name.ts";
 import { type ContainerState, CREATED, damaged, isSupervised, readState } from "./state.ts";
@@ -54,7 +55,9 @@ export class ContainerStore {
 				await rm(temporary, { recursive: true, force: true });
 				throw error;
 			}
-			return new StoredContainer(paths);
+			const container = new StoredContainer(paths);
+			container.record("create");
+			return container;
 		});
 	}
 
@@ -104,8 +107,8 @@ export class ContainerStore {
 			}
 			this.#mustBeFree(name);
 			await writeDurably(container.paths.config, serialise({ ...config, name }));
+			container.record("rename", { oldName: `/${config.name}` });
 		});
-		container.reload();
 	}
 
 	/** Removes what creates and removals that were killed have left. */
@@ -170,11 +173,7 @@ export class StoredContainer {
 
 	/** Its name; undefined when config.json cannot be read. */
 	get nameIfReadable(): string | undefined {
-		try {
-			return this.config.name;
-		} catch {
-			return undefined;
-		}
+		return this.#configIfReadable()?.name;
 	}
 
 	/** How it is now. @throws HostError ERR_CONTAINER_STATE */
@@ -191,6 +190,21 @@ export class StoredContainer {
 	reload(): this {
 		this.#config = undefined;
 		return this;
+	}
+
+	/** Tells `events` what has happened to it. One that is gone or damaged is passed over. */
+	record(action: string, attributes?: Record<string, string>): void {
+		/* Anew: it may have another name by now. */
+		const config = this.reload().#configIfReadable();
+		if (config !== undefined) recordEvent(config, action, attributes);
+	}
+
+	#configIfReadable(): ContainerConfig | undefined {
+		try {
+			return this.config;
+		} catch {
+			return undefined;
+		}
 	}
 
 	/** Runs `work` while no other start or removal of this container is under way. @throws ERR_CONTAINER_NOT_FOUND */
@@ -215,7 +229,9 @@ export class StoredContainer {
 		await rm(sockets, { recursive: true, force: true });
 		/* By rename first: nobody finds half of it. */
 		const doomed = join(containersDirectory(), `.${this.id}.${randomBytes(4).toString("hex")}`);
+		const config = this.#configIfReadable();
 		await rename(directory, doomed);
+		if (config !== undefined) recordEvent(config, "destroy");
 		await rm(doomed, { recursive: true, force: true });
 	}
 }

@@ -28,6 +28,7 @@ import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerConfig } from "./config.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
+import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
 import { type ContainerState, writeState } from "./state.ts";
 import type { StoredContainer } from "./store.ts";
@@ -120,7 +121,7 @@ class Supervisor implements AsyncDisposable {
 				const again =
 					end.started && !this.#stopping && mayRestart(this.#config.restart, exitCode, this.#state.restartCount);
 				await this.#write({
-					status: again ? "restarting" : end.started ? "exited" : "created",
+					status: again ? "restarting" : this.#state.startedAt !== "" ? "exited" : "created",
 					exitCode,
 					error: end.error === undefined ? undefined : failureOf(end.error, "ERR_CONTAINER_FAILED"),
 					finishedAt: end.started ? new Date().toISOString() : this.#state.finishedAt,
@@ -160,6 +161,7 @@ class Supervisor implements AsyncDisposable {
 				const { startTimes } = container;
 				started = true;
 				await this.#write({ status: "running", startedAt: new Date().toISOString(), finishedAt: "", startTimes });
+				this.#stored.record("start");
 				/* After the state: who is told that it runs finds it running. */
 				this.#attach?.started({
 					write: (bytes) => new Promise((resolve) => container.stdin.write(bytes, () => resolve())),
@@ -174,6 +176,7 @@ class Supervisor implements AsyncDisposable {
 				await container.ended;
 				/* Before its clients are told: what they ask next finds it ended. */
 				await this.#write({ status: "exited", exitCode: exitStatus(exit), finishedAt: new Date().toISOString() });
+				this.#recordEnd(exitStatus(exit));
 				await this.#attach?.ended(exit);
 				return { exitCode: exitStatus(exit), started };
 			} finally {
@@ -181,6 +184,7 @@ class Supervisor implements AsyncDisposable {
 			}
 		} catch (error) {
 			const exitCode = error instanceof TsvmmError ? error.exitStatus : 125;
+			if (started) this.#recordEnd(exitCode);
 			return { exitCode, error, started };
 		} finally {
 			this.#container = undefined;
@@ -188,6 +192,11 @@ class Supervisor implements AsyncDisposable {
 			this.#broker?.close();
 			this.#broker = undefined;
 		}
+	}
+
+	#recordEnd(exitCode: number): void {
+		this.#stored.record("die", { exitCode: `${exitCode}` });
+		if (this.#state.stoppedByUser) this.#stored.record("stop");
 	}
 
 	async #start(signal: AbortSignal): Promise<Container> {
@@ -296,6 +305,7 @@ class Supervisor implements AsyncDisposable {
 			this.#interrupt(new InterruptedError("start the container", constants.signals.SIGTERM));
 		else {
 			const container = this.#container;
+			this.#stored.record("kill", { signal: `${signal ?? this.#config.stopSignal}` });
 			/* Of a negative time-out no end is waited for, as Docker has it. */
 			await container.stop({
 				timeoutMs: timeoutMs < 0 ? 2 ** 31 - 1 : timeoutMs,
@@ -313,12 +323,14 @@ class Supervisor implements AsyncDisposable {
 		if (this.#state.status === "paused" && signal === SIGKILL) await this.#unpause();
 		if (signal === SIGKILL || signal === this.#config.stopSignal) this.#stopping = true;
 		this.#container.kill(signal);
+		this.#stored.record("kill", { signal: `${signal}` });
 	}
 
 	async #pause(): Promise<void> {
 		if (this.#machine === undefined || this.#state.status !== "running") throw this.#notRunning("pause");
 		await this.#machine.pause();
 		await this.#write({ status: "paused" });
+		this.#stored.record("pause");
 	}
 
 	async #unpause(): Promise<void> {
@@ -330,12 +342,14 @@ class Supervisor implements AsyncDisposable {
 		}
 		this.#machine.resume();
 		await this.#write({ status: "running" });
+		this.#stored.record("unpause");
 	}
 
 	async #execDetached({ process: { tty, ...process } }: ControlRequest & { do: "exec" }): Promise<void> {
 		if (this.#container === undefined || this.#state.status !== "running") throw this.#notRunning("run a command in");
 		const streams = tty ? { tty: { columns: 80, rows: 24 } } : { stdin: "null" as const };
-		const session = await this.#container.exec({ ...process, ...streams });
+		const starting = this.#container.exec({ ...process, ...streams });
+		const session = await recordExec(this.#stored, process.args, starting);
 		session.stdout.destroy();
 		session.stderr.destroy();
 	}

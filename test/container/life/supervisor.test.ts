@@ -25,8 +25,8 @@ import type { ForegroundStdio } from "../../../src/host/foreground.ts";
 import { buildAgent } from "../../agent/native-agent.ts";
 import { endsWhenRefused, FakeMachine, stopAgents } from "../fake-machine.ts";
 import { containerConfig } from "./container-config.ts";
+import { env, start } from "./started-container.ts";
 
-const env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
 const store = new ContainerStore();
 
 beforeAll(buildAgent);
@@ -213,35 +213,6 @@ describe("a container in the foreground", () => {
 		await expect(run(["true"], made, {}, machine)).rejects.toMatchObject({ exitStatus: 143 });
 	});
 });
-
-/** Starts a container in the background. */
-async function start(
-	args: string[],
-	{
-		process = {},
-		more = {},
-	}: { process?: Partial<ContainerConfig["process"]>; more?: Parameters<typeof containerConfig>[1] } = {},
-) {
-	const container = await store.create(containerConfig({ args, env, ...process }, more));
-	const calls: string[] = [];
-	let ended: Promise<void> | undefined;
-	const running = new Promise<void>((resolve, reject) => {
-		ended = superviseContainer(container, {
-			awaitAttach: false,
-			onReady: (error) => (error === undefined ? resolve() : reject(error)),
-			boot: async () => ({
-				guest: endsWhenRefused(new FakeMachine()),
-				machine: { pause: async () => void calls.push("pause"), resume: () => void calls.push("resume") },
-				steps: [],
-			}),
-		});
-	});
-	await running.catch(async (error: unknown) => {
-		await ended;
-		throw error;
-	});
-	return { container, ended: ended!, calls };
-}
 
 const logOf = async ({ paths }: StoredContainer) => {
 	const texts: string[] = [];
