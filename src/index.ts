@@ -60,7 +60,7 @@ export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.t
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
 export type { DirectoryFsConfig, FsConfig, OwnFsConfig } from "./machine/devices/fs.ts";
-export type { NetConfig } from "./machine/devices/net.ts";
+export type { NetConfig, Uplink } from "./machine/devices/net.ts";
 export type { VsockConfig } from "./machine/devices/vsock.ts";
 export type { MachineEventName, MachineEvents, MachineListener } from "./machine/events.ts";
 export { Machine, type MachineState } from "./machine/machine.ts";
