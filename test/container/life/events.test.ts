@@ -18,6 +18,7 @@ import {
 	type EventSelection,
 	readEvents,
 	recordEvent,
+	timeOf,
 } from "../../../src/container/life/events.ts";
 import { ContainerStore } from "../../../src/container/life/store.ts";
 import { stateDirectory } from "../../../src/host/directories.ts";
