@@ -7,6 +7,7 @@ import { packageRoot } from "../../src/host/native.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { benchBoot } from "./boot.ts";
 import { benchExits } from "./exit.ts";
+import { benchPull } from "./pull.ts";
 import { type BenchRow, table } from "./row.ts";
 
 async function exitsInLab(): Promise<BenchRow[]> {
@@ -29,5 +30,5 @@ async function exitsInLab(): Promise<BenchRow[]> {
 }
 
 const rows = existsSync("/dev/kvm") ? await benchExits() : await exitsInLab();
-if (!process.argv.includes("--exits")) rows.push(...(await benchBoot()));
+if (!process.argv.includes("--exits")) rows.push(...(await benchBoot()), ...(await benchPull()));
 process.stdout.write(process.argv.includes("--json") ? `${JSON.stringify(rows, null, "\t")}\n` : `${table(rows)}\n`);

@@ -60,8 +60,9 @@ export async function push(store: ImageStore, name: string, options: PushOptions
 		credentials: () => find(registry),
 		signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
 	});
-	/* Nobody removes blobs meanwhile. */
-	return store.shared(async () => {
+	/* Holds the store's lock: nobody removes blobs meanwhile. */
+	const staging = await store.stage();
+	try {
 		const image = store.find(formatReference(reference));
 		const data = await readFile(store.blobPath(image.digest)).catch((error: unknown) => {
 			throw new HostError("ERR_STORE_READ", `Cannot ${attempt}: its manifest: ${explain(error)}`, { cause: error });
@@ -69,15 +70,18 @@ export async function push(store: ImageStore, name: string, options: PushOptions
 		const manifest = parseManifest(data, "the manifest");
 		const blobs = new Map([...manifest.layers, manifest.config].map((blob) => [blob.digest, blob]));
 		for (const layer of manifest.layers) tell(options, layer, "waiting", 0);
-		try {
-			await inParallel([...blobs.values()], (blob) => send(client, store, blob, options), stop);
-			await client.putManifest(reference.tag!, data, mediaTypeOf(data));
-		} catch (error) {
-			signal?.throwIfAborted();
-			throw error;
-		}
+		await inParallel([...blobs.values()], (blob) => send(client, store, blob, options), stop);
+		await client.putManifest(reference.tag, data, mediaTypeOf(data));
+		const { repository } = reference;
+		const names = [formatReference({ repository, tag: undefined, digest: image.digest })];
+		await staging.commit([{ image, names }]);
 		return { name: fullName(reference), digest: image.digest, sizeBytes: data.length };
-	});
+	} catch (error) {
+		signal?.throwIfAborted();
+		throw error;
+	} finally {
+		await staging.discard();
+	}
 }
 
 type Tells = Pick<PushOptions, "onProgress">;

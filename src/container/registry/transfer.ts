@@ -3,12 +3,15 @@
  * ends them all.
  */
 
-/** How far a blob is. */
+/** How far a layer is on its way between a registry and the store. */
 export interface BlobProgress {
+	/** Of the layer as it is sent: "sha256:...". */
 	readonly digest: string;
 	/** present: it need not be sent; sent: bytes are still on their way; done: all of it has arrived. */
 	readonly state: "waiting" | "present" | "sent" | "done";
+	/** Bytes that have arrived. */
 	readonly doneBytes: number;
+	/** Bytes in all. */
 	readonly totalBytes: number;
 }
 

@@ -2,71 +2,38 @@
  * Against Debian's docker-registry, with images that skopeo has put there; what we push skopeo brings back. The same
  * bytes everywhere: all digests are equal.
  */
-import { execFile, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ImageStore } from "../../../src/container/image/store.ts";
 import { pull } from "../../../src/container/registry/pull.ts";
 import { push } from "../../../src/container/registry/push.ts";
 import { ociLayout, sha256, tar, writeDirectory } from "../image/archives.ts";
+import { DockerRegistry } from "./docker-registry.ts";
 import { quick } from "./fake-registry.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "tsvmm-registry-"));
-const store = new ImageStore(join(directory, "cache/images"));
-let registry: ReturnType<typeof spawn>;
+let registry: DockerRegistry;
+let store: ImageStore;
+let directory = "";
 let host = "";
-const run = promisify(execFile);
-
-/** Runs skopeo, which believes every image and needs no TLS. */
-async function skopeo(...args: string[]): Promise<string> {
-	const env = {
-		...process.env,
-		HOME: directory,
-		TMPDIR: join(directory, "tmp"),
-		XDG_RUNTIME_DIR: join(directory, "tmp"),
-	};
-	return (await run("skopeo", ["--insecure-policy", "--tmpdir", join(directory, "tmp"), ...args], { env })).stdout;
-}
 
 beforeAll(async () => {
-	mkdirSync(join(directory, "tmp"));
-	const config = join(directory, "config.yml");
-	const storage = `storage: { filesystem: { rootdirectory: ${join(directory, "data")} } }`;
-	writeFileSync(config, `version: 0.1\n${storage}\nhttp: { addr: "127.0.0.1:0" }\n`);
-	registry = spawn("docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
-	host = await new Promise<string>((resolve, reject) => {
-		let log = "";
-		registry.stderr!.on("data", (chunk) => {
-			log += chunk;
-			const found = /listening on (127\.0\.0\.1:\d+)/.exec(log);
-			if (found !== null) resolve(found[1]!);
-		});
-		registry.once("error", reject);
-		registry.once("exit", () => reject(new Error(log)));
-	});
+	registry = await DockerRegistry.start();
+	({ host, directory } = registry);
+	store = new ImageStore(join(directory, "cache/images"));
 }, 30_000);
-
-afterAll(async () => {
-	const ended = registry.exitCode === null && registry.signalCode === null ? once(registry, "exit") : undefined;
-	registry.kill();
-	await ended;
-	rmSync(directory, { recursive: true, force: true });
-});
+afterAll(() => registry.stop());
 
 /** Puts an OCI layout into the registry by skopeo. */
 async function put(name: string, layout: ReturnType<typeof ociLayout>, ...options: string[]): Promise<void> {
 	const from = writeDirectory(layout, directory);
-	await skopeo("copy", "--dest-tls-verify=false", ...options, `oci:${from}`, `docker://${host}/${name}`);
+	await registry.skopeo("copy", "--dest-tls-verify=false", ...options, `oci:${from}`, `docker://${host}/${name}`);
 }
 
 /** The digest of what the registry has under a name, and the bytes of that manifest. */
 async function inRegistry(name: string): Promise<{ digest: string; manifest: string }> {
-	const manifest = await skopeo("inspect", "--raw", "--tls-verify=false", `docker://${host}/${name}`);
+	const manifest = await registry.skopeo("inspect", "--raw", "--tls-verify=false", `docker://${host}/${name}`);
 	return { digest: sha256(manifest), manifest };
 }
 
@@ -94,13 +61,13 @@ test.each([
 	expect(await inRegistry(`${path}/again:2`)).toEqual(before);
 	/* skopeo checks every layer's digest on the way. */
 	const to = join(directory, `back-${kind.length}`);
-	await skopeo("copy", "--src-tls-verify=false", `docker://${host}/${path}/again:2`, `dir:${to}`);
+	await registry.skopeo("copy", "--src-tls-verify=false", `docker://${host}/${path}/again:2`, `dir:${to}`);
 	expect(sha256(readFileSync(join(to, "manifest.json")))).toBe(before.digest);
 });
 
 test("an image of an index: the platform's own manifest", async () => {
 	const amd = writeDirectory(ociLayout(await layers("amd"), { compress: gzipSync }), directory);
-	await skopeo("copy", "--dest-tls-verify=false", `oci:${amd}`, `docker://${host}/multi:amd64`);
+	await registry.skopeo("copy", "--dest-tls-verify=false", `oci:${amd}`, `docker://${host}/multi:amd64`);
 	const { digest, manifest } = await inRegistry("multi:amd64");
 	const entry = { mediaType: JSON.parse(manifest).mediaType, digest, size: manifest.length };
 	const platform = { os: "linux", architecture: "amd64" };

@@ -29,6 +29,7 @@ test("push sends what the registry lacks, and a pull brings back the same", asyn
 	expect(await push(store, name, { ...quick(), onProgress })).toMatchObject({ name, digest });
 	expect(new Set(states)).toEqual(new Set(["waiting", "sent", "done"]));
 	expect(registry.count(/^PUT .*blobs\/uploads/)).toBe(3);
+	expect(store.list()).toMatchObject([{ repoDigests: [`${registry.host}/org/app@${digest}`] }]);
 	await store.remove([name]);
 	expect(await pull(store, name, quick())).toMatchObject({ digest, image: { digest } });
 	states.length = 0;
