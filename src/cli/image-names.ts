@@ -3,9 +3,11 @@
  */
 import { createInterface } from "node:readline";
 import { Command } from "commander";
+import { UsageError } from "../base/errors.ts";
 import { printable } from "../base/log.ts";
 import { historyOf } from "../container/image/describe.ts";
-import { ImageStore } from "../container/image/store.ts";
+import { ImageStore, type NamedImage } from "../container/image/store.ts";
+import { ContainerStore } from "../container/life/store.ts";
 import { FORMAT_HELP, formatRows } from "./format.ts";
 import { age, size, timestamp } from "./units.ts";
 
@@ -23,9 +25,38 @@ export function removeImagesCommand(name: "rmi" | "rm"): Command {
 	return new Command(name)
 		.description("remove images by name or ID")
 		.argument("<image...>")
-		.option("-f, --force", "accepted for Docker's sake: an ID removes all names of its image")
+		.option("-f, --force", "also images of containers, which then cannot start again")
 		.option("--no-prune", "accepted for Docker's sake: there are no parents to keep")
-		.action(async (names: string[]) => print(await new ImageStore().remove(names)));
+		.action(async (names: string[], { force }: { force?: boolean }) => {
+			const store = new ImageStore();
+			if (force !== true) checkUnused(store, names);
+			print(await store.remove(names));
+		});
+}
+
+/** By digest, the names of the containers of each image. */
+function usersOfImages(): Map<string, string[]> {
+	const users = new Map<string, string[]>();
+	for (const { config } of new ContainerStore().list()) {
+		users.set(config.image.digest, [...(users.get(config.image.digest) ?? []), config.name]);
+	}
+	return users;
+}
+
+/** An image of a container may lose a name, but not its last one. */
+function checkUnused(store: ImageStore, texts: readonly string[]): void {
+	const users = usersOfImages();
+	const all = store.list();
+	for (const text of texts) {
+		const { digest } = store.find(text);
+		const [user] = users.get(digest) ?? [];
+		const { names } = all.find((image) => image.digest === digest)!;
+		const going = texts.filter((other) => store.isName(other) && store.find(other).digest === digest);
+		if (user === undefined || (store.isName(text) && names.length > going.length)) continue;
+		throw new UsageError("ERR_IMAGE_IN_USE", `Cannot remove image ${text}: container ${user} is made of it`, {
+			hint: `Remove the container first (tsvmm rm ${user}), or use --force`,
+		});
+	}
 }
 
 interface HistoryFlags {
@@ -84,11 +115,16 @@ function shorten(text: string, most = Number.POSITIVE_INFINITY): string {
 export function pruneImagesCommand(): Command {
 	return new Command("prune")
 		.description("remove images that no name stands for")
+		.option("-a, --all", "all images that no container is made of")
 		.option("-f, --force", "do not ask")
-		.action(async ({ force }: { force?: boolean }) => {
-			const question = "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] ";
+		.action(async ({ all, force }: { all?: boolean; force?: boolean }) => {
+			const what =
+				all === true ? "all images without at least one container associated to them" : "all dangling images";
+			const question = `WARNING! This will remove ${what}.\nAre you sure you want to continue? [y/N] `;
 			if (force !== true && !(await agrees(question))) return;
-			const { report, freedBytes } = await new ImageStore().prune();
+			const users = usersOfImages();
+			const isUnwanted = ({ digest, names }: NamedImage) => !users.has(digest) && (all === true || names.length === 0);
+			const { report, freedBytes } = await new ImageStore().prune(isUnwanted);
 			if (report.length > 0) print(["Deleted Images:", ...report, ""]);
 			print([`Total reclaimed space: ${size(freedBytes)}`]);
 		});

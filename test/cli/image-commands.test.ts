@@ -11,7 +11,9 @@ import { historyCommand, pruneImagesCommand, removeImagesCommand, tagCommand } f
 import { loadCommand, saveCommand } from "../../src/cli/save.ts";
 import { importImage } from "../../src/container/image/import.ts";
 import { ImageStore } from "../../src/container/image/store.ts";
+import { ContainerStore } from "../../src/container/life/store.ts";
 import { ociLayout, packFiles, tar } from "../container/image/archives.ts";
+import { containerConfig } from "../container/life/container-config.ts";
 
 let directory = "";
 let store: ImageStore;
@@ -150,4 +152,27 @@ test("image prune removes what no name stands for", async () => {
 	expect(await output(pruneImagesCommand(), "--force")).toBe("Total reclaimed space: 0B\n");
 	expect(existsSync(store.blobPath(id))).toBe(false);
 	expect(store.list()).toHaveLength(1);
+});
+
+test("rmi and image prune keep the images of containers", async () => {
+	const id = await bringIn("a:1", "2020-01-01T00:00:00Z");
+	await bringIn("b:1", "2021-01-01T00:00:00Z");
+	const { digest } = store.find("a:1");
+	const container = await new ContainerStore().create(
+		containerConfig({}, { image: { name: "a:1", digest, id } }),
+		"rmi-user",
+	);
+	try {
+		const inUse = { code: "ERR_IMAGE_IN_USE", message: "Cannot remove image a:1: container rmi-user is made of it" };
+		await expect(output(removeImagesCommand("rmi"), "a:1")).rejects.toMatchObject(inUse);
+		await store.tag("a:1", "a:2");
+		await expect(output(removeImagesCommand("rmi"), id)).rejects.toMatchObject({ code: "ERR_IMAGE_IN_USE" });
+		await expect(output(removeImagesCommand("rmi"), "a:1", "a:2")).rejects.toMatchObject(inUse);
+		expect(await output(removeImagesCommand("rmi"), "a:2")).toBe("Untagged: a:2\n");
+		expect(await output(pruneImagesCommand(), "--all", "--force")).toContain("Untagged: b:1");
+		expect(store.list()).toMatchObject([{ id, names: ["a:1"] }]);
+		expect(await output(removeImagesCommand("rmi"), "--force", "a:1")).toBe(`Untagged: a:1\nDeleted: ${id}\n`);
+	} finally {
+		await container.erase();
+	}
 });

@@ -198,14 +198,16 @@ export class ImageStore {
 	}
 
 	/**
-	 * Removes images that no name with a tag stands for.
+	 * Removes images with all their names.
 	 *
-	 * @param more also those for which this is true, with their names
+	 * @param isUnwanted which; those that no name with a tag stands for when missing
 	 * @returns what was done, as `remove`, and the bytes of blobs and root file systems that are free again
 	 */
-	async prune(more: (image: NamedImage) => boolean = () => false): Promise<{ report: string[]; freedBytes: number }> {
+	async prune(
+		isUnwanted: (image: NamedImage) => boolean = ({ names }) => names.length === 0,
+	): Promise<{ report: string[]; freedBytes: number }> {
 		const before = await this.#usedBytes();
-		const unwanted = this.list().filter((image) => image.names.length === 0 || more(image));
+		const unwanted = this.list().filter(isUnwanted);
 		const report = await this.remove(unwanted.map((image) => image.digest));
 		return { report, freedBytes: Math.max(0, before - (await this.#usedBytes())) };
 	}
