@@ -56,6 +56,7 @@ export type { Privileges } from "./container/privileges.ts";
 export type { BlobProgress } from "./container/registry/transfer.ts";
 export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
 export type { ExtraHost, GuestNetwork, SystemOptions, TmpfsMount } from "./container/setup-steps.ts";
+export type { ContainerShare } from "./container/shares.ts";
 export { pullImage, pushImage, type TransferOptions, type TransferredImage } from "./container/transfer.ts";
 export type { GuestKernel } from "./kernel/store.ts";
 export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";

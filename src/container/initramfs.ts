@@ -24,11 +24,15 @@ const RECIPE = "4";
 /** The modules that every container needs, without those of its root file system and network. */
 const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
 
+const SHARE_MODULES = ["fuse", "virtiofs"];
+
 export interface InitramfsContents {
 	kernel: Pick<GuestKernel, "name" | "modulesDirectory">;
 	/** The file systems of its disks. */
 	fstypes: readonly string[];
 	network: boolean;
+	/** Directories of the host by virtio-fs; false when missing. */
+	shares?: boolean;
 }
 
 /** The agent's binary. @throws HostError ERR_AGENT_MISSING when it was not built */
@@ -46,9 +50,14 @@ export function agentPath(): string {
  * @throws HostError ERR_AGENT_MISSING, ERR_INITRAMFS
  */
 export async function initramfs(contents: InitramfsContents): Promise<string> {
-	const { kernel, fstypes, network } = contents;
+	const { kernel, fstypes, network, shares = false } = contents;
 	const programs = { init: agentPath(), "tools/busybox": await busyboxPath() };
-	const names = [...MODULES, ...fstypes.flatMap(modulesOf), ...(network ? ["virtio_net"] : [])];
+	const names = [
+		...MODULES,
+		...fstypes.flatMap(modulesOf),
+		...(network ? ["virtio_net"] : []),
+		...(shares ? SHARE_MODULES : []),
+	];
 	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, names);
 	const key = createHash("sha256").update(`${RECIPE}\0${kernel.name}\0${modules.map((m) => basename(m)).join("\0")}\0`);
 	for (const program of Object.values(programs)) key.update(await readFile(program));

@@ -27,6 +27,7 @@ import {
 	type SystemOptions,
 	setupSteps,
 } from "./setup-steps.ts";
+import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
 
 /** The network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
@@ -50,6 +51,8 @@ export interface ContainerMachine extends SystemOptions {
 	memoryMiB: number;
 	/** Its interface eth0; only loopback when missing. */
 	network?: ContainerNetwork;
+	/** Directories and files of the host that it sees; none when missing. */
+	shares?: readonly ContainerShare[];
 	/** Where the guest's console is written to as well. */
 	consoleFile?: string;
 	/** More kernel parameters. */
@@ -170,7 +173,7 @@ export function signalNumber(text: string | undefined): number | undefined {
 
 /** The machine of a container, as configuration. */
 export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
-	const { kernel, rootfs, writable, cpus, memoryMiB, network, cmdline } = options;
+	const { kernel, rootfs, writable, cpus, memoryMiB, network, shares = [], cmdline } = options;
 	return {
 		kernel: kernel.vmlinux,
 		initrd,
@@ -183,6 +186,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		],
 		nets: network === undefined ? [] : [network.device],
 		vsock: { cid: 3 },
+		fs: fsConfigs(shares),
 		rng: true,
 		console: { kind: "file", path: options.consoleFile ?? "/dev/null" },
 	};
@@ -201,11 +205,12 @@ export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
 ): Promise<Pick<ContainerPlan, "steps" | "machineSteps"> & { machine: Machine; guest: GuestMachine }> {
-	const { rootfs, writable, network, kernel, consoleFile, ...rest } = options;
+	const { rootfs, writable, network, kernel, consoleFile, shares = [], ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
-	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined });
+	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined, shares: shares.length > 0 });
 	const system: ContainerSystem = {
 		...rest,
+		mounts: shareSteps(shares),
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),

@@ -9,6 +9,8 @@
  *
  * What may wait for a disk happens on threads (host/syscalls.ts) or in the kernel (host/io-ring.ts).
  */
+import { realpathSync, statSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { ErrnoError } from "../../base/errno-error.ts";
 import { errnoName, explain, HostError } from "../../base/errors.ts";
@@ -36,6 +38,7 @@ import { type HostNode, HostNodes } from "./host-nodes.ts";
 import { checkXattr, isShared } from "./xattrs.ts";
 
 const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
 const S_IFCHR = 0o020000;
 const S_IFBLK = 0o060000;
 const S_ISUID = 0o4000;
@@ -61,6 +64,14 @@ export class HostFile {
 	}
 }
 
+/** What a HostDirectory is made of. */
+interface Parts {
+	readonly calls: FileCalls;
+	readonly nodes: HostNodes;
+	readonly rootFd: number;
+	readonly only: string | undefined;
+}
+
 type Open = OpenFile<HostNode, HostFile>;
 
 /** How a directory is shared. */
@@ -73,11 +84,13 @@ export interface HostDirectoryOptions {
 	enter?: Enter;
 }
 
-/** A directory of the host as a guest's file system. */
+/** A directory of the host, or a single file in a directory of its own, as a guest's file system. */
 export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	readonly readOnly: boolean;
-	/** Of the directory. */
+	/** Of the directory or file. */
 	readonly path: string;
+	/** The only name in the root, where a single file is shared; what else is in the file's directory is not there. */
+	readonly #only: string | undefined;
 	readonly #calls: FileCalls;
 	readonly #nodes: HostNodes;
 	readonly #data: FileData;
@@ -87,14 +100,11 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	readonly #isRoot = process.geteuid?.() === 0;
 	#closed: Promise<void> | undefined;
 
-	private constructor(
-		path: string,
-		parts: { calls: FileCalls; nodes: HostNodes; rootFd: number },
-		options: HostDirectoryOptions,
-	) {
+	private constructor(path: string, parts: Parts, options: HostDirectoryOptions) {
 		const { readOnly = false, forceThreads = false, enter = enterDirectly } = options;
 		this.path = path;
 		this.readOnly = readOnly;
+		this.#only = parts.only;
 		this.#calls = parts.calls;
 		this.#nodes = parts.nodes;
 		this.#rootFd = parts.rootFd;
@@ -102,14 +112,15 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	}
 
 	/**
-	 * Opens a directory to share it.
+	 * Opens a directory to share it, or a file, which is then the only one in a directory that does not change.
 	 *
 	 * @throws HostError ERR_FS_OPEN
 	 */
 	static async open(path: string, options: HostDirectoryOptions = {}): Promise<HostDirectory> {
 		const undo: (() => void)[] = [];
 		try {
-			const rootFd = checked(open(path, sys.O_DIRECTORY));
+			const only = statSync(path).isFile() ? basename(realpathSync(path)) : undefined;
+			const rootFd = checked(open(only === undefined ? path : dirname(realpathSync(path)), sys.O_DIRECTORY));
 			undo.push(() => close(rootFd));
 			const calls = new FileCalls();
 			undo.push(() => calls.close());
@@ -119,11 +130,11 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 			const nodes = new HostNodes(calls, fd, await calls.stat(fd), fsType);
 			/* Tells whether there is openat2. */
 			close(await calls.openPath({ fd, name: "." }));
-			return new HostDirectory(path, { calls, nodes, rootFd }, options);
+			return new HostDirectory(path, { calls, nodes, rootFd, only }, options);
 		} catch (cause) {
 			for (const back of undo.reverse()) back();
 			const hint = errnoName(cause) === "ENOSYS" ? "Use Linux 5.6 or newer, which has openat2" : undefined;
-			throw new HostError("ERR_FS_OPEN", `Cannot share directory ${path}: ${explain(cause)}`, { cause, hint });
+			throw new HostError("ERR_FS_OPEN", `Cannot share ${path} with a guest: ${explain(cause)}`, { cause, hint });
 		}
 	}
 
@@ -137,6 +148,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	}
 
 	async lookup(parent: HostNode, name: string): Promise<HostNode> {
+		if (this.#isSingle(parent) && name !== this.#only) throw ErrnoError.of("ENOENT");
 		return await this.#nodes.lookup(parent, name);
 	}
 
@@ -150,6 +162,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async setattr(node: HostNode, changes: AttributeChanges, file?: HostFile): Promise<void> {
 		const { mode, uid, gid, size, atime, mtime, killSuidGid = false } = changes;
+		if (this.#isSingle(node)) throw ErrnoError.of("EPERM");
 		if (mode !== undefined) await this.#calls.fchmodat(node.fd, mode);
 		if (uid !== undefined || gid !== undefined) await this.#chown(node, uid, gid);
 		if (size !== undefined) {
@@ -167,7 +180,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	}
 
 	async symlink(parent: HostNode, name: string, target: string, how: NewNode): Promise<HostNode> {
-		await this.#calls.symlinkat(target, at(parent, name), this.#caller(how));
+		await this.#calls.symlinkat(target, this.#at(parent, name), this.#caller(how));
 		return await this.lookup(parent, name);
 	}
 
@@ -175,29 +188,29 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	async mknod(parent: HostNode, name: string, how: NewNode): Promise<HostNode> {
 		const type = how.mode & S_IFMT;
 		if (type === S_IFBLK || (type === S_IFCHR && how.rdev !== 0)) throw ErrnoError.of("EPERM");
-		await this.#calls.mknodat(at(parent, name), { mode: how.mode, rdev: how.rdev, as: this.#caller(how) });
+		await this.#calls.mknodat(this.#at(parent, name), { mode: how.mode, rdev: how.rdev, as: this.#caller(how) });
 		return await this.lookup(parent, name);
 	}
 
 	async mkdir(parent: HostNode, name: string, how: NewNode): Promise<HostNode> {
-		await this.#calls.mkdirat(at(parent, name), { mode: how.mode & PERMISSIONS, as: this.#caller(how) });
+		await this.#calls.mkdirat(this.#at(parent, name), { mode: how.mode & PERMISSIONS, as: this.#caller(how) });
 		return await this.lookup(parent, name);
 	}
 
 	async unlink(parent: HostNode, name: string): Promise<void> {
-		await this.#calls.unlinkat(at(parent, name));
+		await this.#calls.unlinkat(this.#at(parent, name));
 	}
 
 	async rmdir(parent: HostNode, name: string): Promise<void> {
-		await this.#calls.unlinkat(at(parent, name), sys.AT_REMOVEDIR);
+		await this.#calls.unlinkat(this.#at(parent, name), sys.AT_REMOVEDIR);
 	}
 
 	async rename(from: Place<HostNode>, to: Place<HostNode>, flags: number): Promise<void> {
-		await this.#calls.renameat2(at(from.parent, from.name), at(to.parent, to.name), flags);
+		await this.#calls.renameat2(this.#at(from.parent, from.name), this.#at(to.parent, to.name), flags);
 	}
 
 	async link(node: HostNode, { parent, name }: Place<HostNode>): Promise<void> {
-		await this.#calls.linkat(node.fd, at(parent, name));
+		await this.#calls.linkat(node.fd, this.#at(parent, name));
 	}
 
 	async open(node: HostNode, flags: number, killSuidGid: boolean): Promise<HostFile> {
@@ -211,7 +224,9 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	async create(parent: HostNode, name: string, flags: number, how: NewNode): Promise<Made> {
 		const options = { mode: how.mode & PERMISSIONS, as: this.#caller(how) };
 		for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-			const fd = await this.#calls.create(at(parent, name), flags & OPEN_FLAGS, options).catch(unless("EEXIST", flags));
+			const fd = await this.#calls
+				.create(this.#at(parent, name), flags & OPEN_FLAGS, options)
+				.catch(unless("EEXIST", flags));
 			if (fd !== undefined) return await this.#made(fd, flags);
 			const node = await this.lookup(parent, name).catch(unless("ENOENT"));
 			if (node !== undefined) return { node, file: await this.open(node, flags, false) };
@@ -221,7 +236,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async tmpfile(directory: HostNode, flags: number, how: NewNode): Promise<Made> {
 		const options = { mode: how.mode & PERMISSIONS, as: this.#caller(how) };
-		return await this.#made(await this.#calls.tmpfile(directory.fd, flags & OPEN_FLAGS, options), flags);
+		return await this.#made(await this.#calls.tmpfile(this.#at(directory, "").fd, flags & OPEN_FLAGS, options), flags);
 	}
 
 	async opendir(node: HostNode): Promise<HostFile> {
@@ -244,7 +259,8 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		return count;
 	}
 
-	async readdir({ file }: Open, position: bigint): Promise<readonly DirectoryEntry[]> {
+	async readdir({ node, file }: Open, position: bigint): Promise<readonly DirectoryEntry[]> {
+		if (this.#isSingle(node)) return position === 0n ? [{ name: this.#only!, mode: S_IFREG, position: 1n }] : [];
 		return await file!.reader!.read(position);
 	}
 
@@ -276,6 +292,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async setxattr(node: HostNode, name: string, value: Uint8Array, flags: number): Promise<void> {
 		checkXattr(name);
+		if (this.#isSingle(node)) throw ErrnoError.of("EPERM");
 		await this.#calls.setxattr(node.fd, { name, value, flags });
 	}
 
@@ -286,6 +303,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async removexattr(node: HostNode, name: string): Promise<void> {
 		checkXattr(name);
+		if (this.#isSingle(node)) throw ErrnoError.of("EPERM");
 		await this.#calls.removexattr(node.fd, name);
 	}
 
@@ -315,6 +333,17 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		this.#calls.close();
 		this.#nodes.close();
 		close(this.#rootFd);
+	}
+
+	/** Whether this is the root of a single file, of whose directory the guest sees nothing else. */
+	#isSingle(node: HostNode): boolean {
+		return this.#only !== undefined && node === this.root;
+	}
+
+	/** A name that may come or go. @throws ErrnoError EBUSY where a single file is shared */
+	#at(parent: HostNode, name: string): At {
+		if (this.#isSingle(parent)) throw ErrnoError.of("EBUSY");
+		return { fd: parent.fd, name };
 	}
 
 	/** The node of a file that was just made. */
@@ -350,10 +379,6 @@ type Made = { node: HostNode; file: HostFile };
 
 function fileOf(fd: number, flags: number): HostFile {
 	return new HostFile(fd, (flags & sys.O_ACCMODE) !== sys.O_RDONLY);
-}
-
-function at({ fd }: HostNode, name: string): At {
-	return { fd, name };
 }
 
 function timeOf(time: NewTime | undefined) {

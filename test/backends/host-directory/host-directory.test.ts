@@ -19,8 +19,9 @@ import { expect, test } from "vitest";
 import { HostDirectory } from "../../../src/backends/host-directory/host-directory.ts";
 import { setLogLevel } from "../../../src/base/log.ts";
 import * as fuse from "../../../src/virtio/fs/constants.ts";
+import { FsDevice } from "../../../src/virtio/fs/device.ts";
 import * as structs from "../../../src/virtio/fs/structs.ts";
-import { entryOf, fields, names } from "../../virtio/fs/fuse-driver.ts";
+import { entryOf, FuseDriver, fields, names } from "../../virtio/fs/fuse-driver.ts";
 import { Shared } from "./shared.ts";
 
 const { errno } = constants;
@@ -290,12 +291,42 @@ test("what the guest forgets the host lets go of", async () => {
 	expect(directory.nodeCount).toBe(before);
 });
 
+test("a single file is alone in its directory, which does not change", async () => {
+	await using shared = await Shared.make();
+	const { path } = shared;
+	writeFileSync(join(path, "file"), "text");
+	writeFileSync(join(path, "other"), "not shared");
+	symlinkSync("file", join(path, "link"));
+	const directory = await HostDirectory.open(join(path, "link"));
+	const guest = await FuseDriver.mount(new FsDevice("file", directory, { cache: "none" }));
+	try {
+		expect((await guest.readdir(ROOT, 4096, true)).map(({ name }) => name)).toEqual(["file"]);
+		const { nodeid } = await guest.lookup(ROOT, "file");
+		expect((await guest.setattr(nodeid, fuse.FATTR_SIZE, { size: 2 })).size).toBe(2);
+		expect(readFileSync(join(path, "file"), "utf8")).toBe("te");
+		const rename = fields(structs.fuse_rename_in, { newdir: ROOT });
+		const create = fields(structs.fuse_create_in, { flags: O_RDWR, mode: 0o600 });
+		const refused = [
+			await guest.request(fuse.FUSE_LOOKUP, ROOT, names("other")),
+			await guest.request(fuse.FUSE_UNLINK, ROOT, names("file")),
+			await guest.request(fuse.FUSE_RENAME, ROOT, rename, names("file", "new")),
+			await guest.request(fuse.FUSE_CREATE, ROOT, create, names("other")),
+			await guest.request(fuse.FUSE_TMPFILE, ROOT, create),
+			await guest.request(fuse.FUSE_SETATTR, ROOT, fields(structs.fuse_setattr_in, { valid: 1 })),
+		];
+		const { ENOENT, EBUSY, EPERM } = errno;
+		expect(refused.map(({ error }) => error)).toEqual([ENOENT, EBUSY, EBUSY, EBUSY, EBUSY, EPERM]);
+	} finally {
+		await directory.close();
+	}
+});
+
 test("HostDirectory.open says what it cannot share", async () => {
 	await using shared = await Shared.make();
-	writeFileSync(join(shared.path, "file"), "");
+	execFileSync("mkfifo", [join(shared.path, "fifo")]);
 	for (const [path, why] of [
 		["nowhere", "no such file or directory"],
-		["file", "not a directory"],
+		["fifo", "not a directory"],
 	] as const) {
 		const opening = HostDirectory.open(join(shared.path, path));
 		await expect(opening).rejects.toMatchObject({ code: "ERR_FS_OPEN", message: expect.stringContaining(why) });
