@@ -29,6 +29,18 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"tell what happens to containers",
 		async () => (await import("./cli/container/events.ts")).eventsCommand(),
 	],
+	["stats", "show what containers use", async () => (await import("./cli/container/stats.ts")).statsCommand()],
+	["top", "list the processes of a container", async () => (await import("./cli/container/stats.ts")).topCommand()],
+	[
+		"cp",
+		"copy files between a container and this host",
+		async () => (await import("./cli/container/copy.ts")).copyCommand(),
+	],
+	[
+		"export",
+		"write a container's files as a tar archive",
+		async () => (await import("./cli/container/copy.ts")).exportCommand(),
+	],
 	["attach", "attach to a container that runs", async () => (await import("./cli/container/exec.ts")).attachCommand()],
 	["ps", "list containers", async () => (await import("./cli/container/ps.ts")).psCommand()],
 	["logs", "print what a container has written", async () => (await import("./cli/container/logs.ts")).logsCommand()],
@@ -93,7 +105,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 ];
 
-const STREAMS: ReadonlySet<string> = new Set(["run", "boot", "start", "exec", "attach", "container"]);
+const STREAMS: ReadonlySet<string> = new Set(["run", "boot", "start", "exec", "attach", "container", "cp", "export"]);
 
 /** The commander tree. Other commands than `wanted` have only a name and a summary. */
 async function program(wanted: (name: string) => boolean): Promise<Command> {

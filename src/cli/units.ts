@@ -37,6 +37,16 @@ export function size(bytes: number): string {
 	return `${Number(value.toPrecision(3))}TB`;
 }
 
+/** Four digits and a binary unit, as `docker stats` has memory: "1.5MiB", "512MiB". */
+export function binarySize(bytes: number): string {
+	let value = bytes;
+	for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+		if (value < 1024) return `${Number(value.toPrecision(4))}${unit}`;
+		value /= 1024;
+	}
+	return `${Number(value.toPrecision(4))}TiB`;
+}
+
 /** "2024-06-15 12:00:00 +0000 UTC"; "N/A" when the image does not say. */
 export function timestamp(created: string | undefined): string {
 	const then = created === undefined ? Number.NaN : Date.parse(created);

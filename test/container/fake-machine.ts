@@ -23,7 +23,8 @@ export class FakeMachine implements GuestMachine {
 	#begin!: () => void;
 	#socket: Socket | undefined;
 
-	constructor() {
+	/** @param tools the directory of the agent's tools */
+	constructor(tools?: string) {
 		this.ended = new Promise((resolve) => {
 			this.end = (end) => {
 				this.#socket?.destroy();
@@ -32,7 +33,7 @@ export class FakeMachine implements GuestMachine {
 		});
 		this.agent = new Promise((resolve, reject) => {
 			this.#begin = () => {
-				const agent = new NativeAgent();
+				const agent = new NativeAgent([], tools === undefined ? [] : ["--tools", tools]);
 				agents.push(agent);
 				agent.connect().then((socket) => {
 					this.#socket = socket;

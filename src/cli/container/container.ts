@@ -2,6 +2,7 @@
  * `tsvmm container ...`: every command on containers once more under its group, as Docker has it.
  */
 import { Command } from "commander";
+import { copyCommand, exportCommand } from "./copy.ts";
 import { attachCommand, execCommand } from "./exec.ts";
 import { inspectCommand } from "./inspect.ts";
 import {
@@ -19,14 +20,17 @@ import {
 import { logsCommand } from "./logs.ts";
 import { portCommand, psCommand } from "./ps.ts";
 import { createCommand, runCommand } from "./run.ts";
+import { statsCommand, topCommand } from "./stats.ts";
 import { superviseCommand } from "./supervise.ts";
 
 export function containerCommand(): Command {
 	const container = new Command("container").description("commands on containers").enablePositionalOptions();
 	const commands = [
 		attachCommand(),
+		copyCommand(),
 		createCommand(),
 		execCommand(),
+		exportCommand(),
 		inspectCommand(),
 		killCommand(),
 		logsCommand(),
@@ -39,7 +43,9 @@ export function containerCommand(): Command {
 		rmCommand(),
 		runCommand(),
 		startCommand(),
+		statsCommand(),
 		stopCommand(),
+		topCommand(),
 		unpauseCommand(),
 		waitCommand(),
 	];

@@ -4,6 +4,7 @@
  */
 import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { Lab } from "../../lab/lab.ts";
+import type { Share } from "../../lab/shares.ts";
 import { watchOutput } from "../output.ts";
 
 /**
@@ -11,10 +12,13 @@ import { watchOutput } from "../output.ts";
  *
  * @param runs the command starts machines, so it needs the lab even when that is down
  */
-export async function whereContainersAre(work: () => Promise<number>, { runs = false } = {}): Promise<void> {
+export async function whereContainersAre(
+	work: () => Promise<number>,
+	{ runs = false, shares = [] }: { runs?: boolean; shares?: readonly Share[] } = {},
+): Promise<void> {
 	if (needsLab() && (runs || (await isLabUp()))) {
 		watchOutput();
-		process.exitCode = await reexecInLab(process.argv.slice(2), { quiet: true });
+		process.exitCode = await reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	} else process.exitCode = await work();
 }
 

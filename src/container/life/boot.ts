@@ -23,7 +23,10 @@ export interface BootedContainer {
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
-export async function bootContainer({ config, paths }: StoredContainer, signal: AbortSignal): Promise<BootedContainer> {
+export async function bootContainer(
+	{ config, paths }: Pick<StoredContainer, "config" | "paths">,
+	signal: AbortSignal,
+): Promise<BootedContainer> {
 	const store = new ImageStore();
 	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
 	await prepareWritableLayer(paths.writable, config.writableBytes);

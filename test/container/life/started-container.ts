@@ -16,7 +16,12 @@ export async function start(
 	{
 		process = {},
 		more = {},
-	}: { process?: Partial<ContainerConfig["process"]>; more?: Parameters<typeof containerConfig>[1] } = {},
+		tools,
+	}: {
+		tools?: string;
+		process?: Partial<ContainerConfig["process"]>;
+		more?: Parameters<typeof containerConfig>[1];
+	} = {},
 ) {
 	const container = await store.create(containerConfig({ args, env, ...process }, more));
 	const calls: string[] = [];
@@ -26,7 +31,7 @@ export async function start(
 			awaitAttach: false,
 			onReady: (error) => (error === undefined ? resolve() : reject(error)),
 			boot: async () => ({
-				guest: endsWhenRefused(new FakeMachine()),
+				guest: endsWhenRefused(new FakeMachine(tools)),
 				machine: { pause: async () => void calls.push("pause"), resume: () => void calls.push("resume") },
 				steps: [],
 			}),

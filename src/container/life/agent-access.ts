@@ -1,0 +1,114 @@
+/*
+ * A way to the agent of a container's machine, for what needs no process of the container's: cp, export, stats. A machine
+ * that does not run is booted for it, without the container's process, and ends afterwards.
+ */
+import { AgentClient } from "../../agent/client.ts";
+import type { Session } from "../../agent/session.ts";
+import { StateError } from "../../base/errors.ts";
+import { connectTo } from "../../host/request-socket.ts";
+import { CONTAINER_NAME } from "../container.ts";
+import { type BootedContainer, bootContainer } from "./boot.ts";
+import type { StoredContainer } from "./store.ts";
+
+/** An agent whose container is set up. */
+export interface ContainerAgent {
+	/** Runs busybox in the container's root. Its stderr is the caller's, too. */
+	busybox(args: readonly string[], options?: { stdin?: boolean }): Promise<Session>;
+	readonly client: AgentClient;
+}
+
+export interface AccessOptions {
+	signal?: AbortSignal;
+	/** Makes the machine of a container that does not run. Tests have machines of their own. */
+	boot?: (container: Pick<StoredContainer, "config" | "paths">, signal: AbortSignal) => Promise<BootedContainer>;
+}
+
+/** Gives `work` the agent of a container, running or not. @throws what bootContainer and the agent throw */
+export async function withContainerAgent<T>(
+	container: StoredContainer,
+	work: (agent: ContainerAgent) => Promise<T>,
+	options: AccessOptions = {},
+): Promise<T> {
+	const running = await connectTo(container.paths.agent);
+	if (running !== undefined) return await withClient(new AgentClient(running), work);
+	/* Nobody starts or removes it meanwhile. */
+	return await container.exclusively(async () => {
+		const started = await connectTo(container.paths.agent);
+		if (started !== undefined) return await withClient(new AgentClient(started), work);
+		if (container.isSupervised()) throw notReachable(container);
+		return await withMaintenance(container, work, options);
+	});
+}
+
+/** As withContainerAgent, for a container that runs. @throws StateError ERR_CONTAINER_NOT_RUNNING */
+export async function withRunningAgent<T>(
+	container: StoredContainer,
+	work: (agent: ContainerAgent) => Promise<T>,
+): Promise<T> {
+	const socket = container.state().status === "running" ? await connectTo(container.paths.agent) : undefined;
+	if (socket === undefined) throw notReachable(container);
+	return await withClient(new AgentClient(socket), work);
+}
+
+async function withClient<T>(client: AgentClient, work: (agent: ContainerAgent) => Promise<T>): Promise<T> {
+	try {
+		await client.hello();
+		return await work(agentOf(client));
+	} finally {
+		client.close();
+	}
+}
+
+async function withMaintenance<T>(
+	{ config, paths }: StoredContainer,
+	work: (agent: ContainerAgent) => Promise<T>,
+	{ signal = new AbortController().signal, boot = bootContainer }: AccessOptions,
+): Promise<T> {
+	/* Without its network: its ports may be another's now. */
+	const { network: _, ...rest } = config;
+	const { guest, steps, machineSteps = [] } = await boot({ config: rest, paths }, signal);
+	const failed = guest.ended.then(() => {
+		throw new StateError(
+			"ERR_CONTAINER_FAILED",
+			`Cannot reach the files of container ${config.id.slice(0, 12)}: its machine has ended
+${guest.consoleTail()}`,
+		);
+	});
+	failed.catch(() => undefined);
+	try {
+		guest.start();
+		const client = new AgentClient(await Promise.race([guest.agent, failed]));
+		try {
+			await Promise.race([client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), failed]);
+			if (machineSteps.length > 0) await client.setup(machineSteps);
+			await client.setup(steps, CONTAINER_NAME);
+			const result = await Promise.race([work(agentOf(client)), failed]);
+			/* In order: what was written is on the disk then. */
+			await Promise.race([client.powerOff().then(() => guest.ended), guest.ended]);
+			return result;
+		} finally {
+			client.close();
+		}
+	} finally {
+		await guest.stop();
+	}
+}
+
+const BOOT_TIMEOUT_MS = 120_000;
+
+function agentOf(client: AgentClient): ContainerAgent {
+	return {
+		client,
+		busybox: (args, { stdin = false } = {}) =>
+			client.exec({ tool: "busybox", args, container: CONTAINER_NAME, ...(stdin ? {} : { stdin: "null" }) }),
+	};
+}
+
+function notReachable(container: StoredContainer): StateError {
+	const { status } = container.state();
+	return new StateError(
+		"ERR_CONTAINER_NOT_RUNNING",
+		`Cannot look into container ${container.shortId}: it is ${status}`,
+		{ hint: status === "paused" ? `Run tsvmm unpause ${container.shortId}` : `Run tsvmm start ${container.shortId}` },
+	);
+}
