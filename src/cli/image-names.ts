@@ -35,7 +35,7 @@ export function removeImagesCommand(name: "rmi" | "rm"): Command {
 }
 
 /** By digest, the names of the containers of each image. */
-function usersOfImages(): Map<string, string[]> {
+export function usersOfImages(): Map<string, string[]> {
 	const users = new Map<string, string[]>();
 	for (const { config } of new ContainerStore().list()) {
 		users.set(config.image.digest, [...(users.get(config.image.digest) ?? []), config.name]);
