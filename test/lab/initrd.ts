@@ -16,7 +16,7 @@ import type { GuestKernel } from "../../src/kernel/store.ts";
 
 const MODULES = [
 	...["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"],
-	...["af_packet", "ext4", "crc32c_generic", "squashfs", "overlay", "loop"],
+	...["af_packet", "ext4", "crc32c_generic", "squashfs", "overlay", "loop", "fuse", "virtiofs"],
 ];
 const DIRECTORIES = ["bin", "dev", "mnt", "proc", "root", "run", "sys", "tmp"];
 
