@@ -52,6 +52,19 @@ export interface StartTimes {
 	init: number;
 }
 
+/** What `start` has brought about. */
+interface Started {
+	machine: GuestMachine;
+	client: AgentClient;
+	/** The container's process. */
+	session: Session;
+	plan: ContainerPlan;
+	spec: ExecSpec;
+	/** Rejects when the machine has ended. */
+	early: Promise<never>;
+	startTimes: StartTimes;
+}
+
 /** A process to run in a running container. A missing field is as in the container's own process. */
 export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "user" | "tty" | "stdin" | "tool"> {
 	/** With all capabilities, also if the container's process has fewer. */
@@ -127,7 +140,7 @@ export class Container implements AsyncDisposable {
 				kernel: greeted - starting - inAgent,
 				init: performance.now() - greeted + inAgent,
 			};
-			return new Container(machine, client, session, plan, spec, early, times);
+			return new Container({ machine, client, session, plan, spec, early, startTimes: times });
 		} catch (error) {
 			client?.close();
 			await machine.stop();
@@ -135,22 +148,14 @@ export class Container implements AsyncDisposable {
 		}
 	}
 
-	private constructor(
-		machine: GuestMachine,
-		client: AgentClient,
-		session: Session,
-		plan: ContainerPlan,
-		spec: ExecSpec,
-		early: Promise<never>,
-		times: StartTimes,
-	) {
+	private constructor({ machine, client, session, plan, spec, early, startTimes }: Started) {
 		this.#machine = machine;
 		this.#client = client;
 		this.#session = session;
 		this.#plan = plan;
 		this.#spec = spec;
 		this.#early = early;
-		this.startTimes = times;
+		this.startTimes = startTimes;
 		this.exit = orEarly(session.exit, early, machine);
 		this.exit.catch(() => undefined); /* a caller that awaits it gets the error */
 		this.ended = machine.ended;

@@ -82,7 +82,6 @@ const MOST_PARAMETERS = 4;
  */
 const KNOWN_LONG: Record<string, number> = {
 	"src/base/observer.ts#Observer.access": 6,
-	"src/container/container.ts#Container.constructor": 7,
 	"src/host/io-ring.ts#IoRing.#queue": 6,
 	"src/host/io-ring.ts#IoRing.#put": 8,
 	"src/host/libc.ts#Libc.setsockopt": 5,

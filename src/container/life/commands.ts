@@ -161,7 +161,7 @@ export async function execInContainer(
 	const client = new AgentClient(socket);
 	try {
 		await client.hello();
-		const privileges = privilegeKeys(privileged ? { privileged } : container.config.privileges);
+		const privileges = privilegeKeys({ ...container.config.privileges, ...(privileged ? { privileged } : {}) });
 		const starting = client.exec({ ...privileges, ...spec, container: CONTAINER_NAME });
 		const session = await (spec.tool === undefined ? recordExec(container, spec.args, starting) : starting);
 		const close = () => client.close();
