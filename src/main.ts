@@ -67,6 +67,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"list the published ports of a container",
 		async () => (await import("./cli/container/ps.ts")).portCommand(),
 	],
+	["volume", "directories that containers share", async () => (await import("./cli/volume.ts")).volumeCommand()],
 	[
 		"container",
 		"commands on containers",

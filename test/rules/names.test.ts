@@ -78,7 +78,7 @@ const MOST_PARAMETERS = 4;
 
 /**
  * Functions with more of them, with how many. Some have to: a system call, an observer that costs no object for each
- * access, a request of the I/O ring. That of a container is older than this rule.
+ * access, a request of the I/O ring.
  */
 const KNOWN_LONG: Record<string, number> = {
 	"src/base/observer.ts#Observer.access": 6,

@@ -35,8 +35,11 @@ export function describeState(state: ContainerState, nowMs = Date.now()): string
 	switch (state.status) {
 		case "created":
 			return "Created";
-		case "running":
-			return `Up ${since(state.startedAt)}`;
+		case "running": {
+			const health = state.health?.status;
+			const note = health === undefined ? "" : health === "starting" ? " (health: starting)" : ` (${health})`;
+			return `Up ${since(state.startedAt)}${note}`;
+		}
 		case "paused":
 			return `Up ${since(state.startedAt)} (Paused)`;
 		case "restarting":

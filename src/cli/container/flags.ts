@@ -13,20 +13,23 @@ import type { StoredImage } from "../../container/image/config.ts";
 import { ImageStore } from "../../container/image/store.ts";
 import type { ContainerConfig } from "../../container/life/config.ts";
 import { parseRestartPolicy } from "../../container/life/restart-policy.ts";
+import type { ContainerStore } from "../../container/life/store.ts";
 import { DEFAULT_WRITABLE_BYTES, LEAST_WRITABLE_BYTES } from "../../container/life/writable-layer.ts";
 import { privilegeKeys, readUlimit } from "../../container/privileges.ts";
 import { processSpec, readEnvFile, readVariable } from "../../container/process-spec.ts";
 import { type ContainerNetwork, signalNumber } from "../../container/run.ts";
 import type { ExtraHost, TmpfsMount } from "../../container/setup-steps.ts";
 import { readExtraHost, readSysctl, readTmpfs } from "../../container/system-options.ts";
+import { type MountRequest, readMountFlag, readVolumeFlag } from "../../container/volume/mount.ts";
 import { findTool } from "../../host/tools.ts";
 import { needsLab } from "../../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../../lab/shares.ts";
 import { validateSize } from "../../machine/config.ts";
 import { obtainForRun } from "../obtain.ts";
 import { parseCpus, parseMemory, parseNet, parsePort, parseSize } from "../options.ts";
+import { type HealthFlags, readHealth } from "./health-flags.ts";
 
-export interface ContainerFlags {
+export interface ContainerFlags extends HealthFlags {
 	addHost: ExtraHost[];
 	annotation: string[];
 	capAdd: string[];
@@ -52,6 +55,7 @@ export interface ContainerFlags {
 	labelFile: string[];
 	logDriver: string;
 	memory: string;
+	mount: (MountRequest | TmpfsMount)[];
 	name?: string;
 	network?: string;
 	pidsLimit?: string;
@@ -73,6 +77,7 @@ export interface ContainerFlags {
 	tty: boolean;
 	ulimit: Rlimit[];
 	user?: string;
+	volume: MountRequest[];
 	workdir?: string;
 }
 
@@ -109,6 +114,8 @@ export function addContainerFlags(command: Command): Command {
 		.option("--group-add <group>", "a supplementary group; may be repeated", append, [])
 		.option("--ulimit <name=soft[:hard]>", "a resource limit; may be repeated", appendUlimit, [])
 		.option("--init", "an init as process 1, which reaps orphans", false)
+		.option("-v, --volume <[source:]target[:ro]>", "a directory, file or volume; may be repeated", appendVolume, [])
+		.option("--mount <type=..,source=..,target=..>", "bind, volume or tmpfs; may be repeated", appendMount, [])
 		.option("--read-only", "nothing but what is mounted can be written", false)
 		.option("--tmpfs <path[:options]>", "an empty file system in RAM; may be repeated", appendTmpfs, [])
 		.option("--shm-size <size>", "of /dev/shm (default: 64M)")
@@ -116,6 +123,12 @@ export function addContainerFlags(command: Command): Command {
 		.option("--pids-limit <n>", "processes and threads at once; -1: no limit")
 		.option("--add-host <name:address>", "a line of /etc/hosts; may be repeated", appendHost, [])
 		.option("--restart <policy>", "no, on-failure[:TIMES], always or unless-stopped", "no")
+		.option("--health-cmd <command>", "a shell command that tells whether the container is well")
+		.option("--health-interval <time>", "from one check to the next", "30s")
+		.option("--health-timeout <time>", "how long a check may take", "30s")
+		.option("--health-retries <n>", "failures in a row that make it unhealthy", "3")
+		.option("--health-start-period <time>", "how long after the start failures do not count", "0s")
+		.option("--no-healthcheck", "no checks, whatever --health-cmd says")
 		.option("--stop-signal <signal>", "what `stop` sends (default: the image's, or SIGTERM)")
 		.option("--stop-timeout <seconds>", "how long `stop` waits before it kills; -1: for ever", "10")
 		.option("-l, --label <name[=value]>", "set a label; may be repeated", append, [])
@@ -136,7 +149,9 @@ export function addContainerFlags(command: Command): Command {
 export interface ContainerRequest {
 	store: ImageStore;
 	image: StoredImage;
-	config: Parameters<import("../../container/life/store.ts").ContainerStore["create"]>[0];
+	config: Omit<Parameters<ContainerStore["create"]>[0], "mounts">;
+	/** What `create` makes mounts of. */
+	mounts: readonly MountRequest[];
 }
 
 /**
@@ -171,6 +186,7 @@ export async function readContainer(
 			hint: "Leave --rm or --restart out",
 		});
 	}
+	const health = readHealth(flags);
 	const labels = readPairs([...flags.labelFile.flatMap(readLines), ...flags.label], "label");
 	const annotations = readPairs(flags.annotation, "annotation");
 	const writableBytes = readStorage(flags.storageOpt);
@@ -206,6 +222,7 @@ export async function readContainer(
 		annotations,
 		logDriver,
 		exposedPorts: [...image.config.exposedPorts],
+		...(health === undefined ? {} : { health }),
 		...(network === undefined ? {} : { network }),
 		...(flags.kernel === undefined
 			? {}
@@ -213,13 +230,16 @@ export async function readContainer(
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
 	};
-	return { store, image, config };
+	return { store, image, config, mounts: readMounts(flags) };
 }
 
 /** The files that the flags name. The lab needs them, too. */
-export function namedFiles({ kernel, envFile, labelFile, console, cidfile }: ContainerFlags): Share[] {
+export function namedFiles(flags: ContainerFlags): Share[] {
+	const { kernel, envFile, labelFile, console, cidfile } = flags;
 	const output = readConsole(console);
+	const binds = readMounts(flags).filter(({ type }) => type === "bind");
 	return [
+		...binds.map(({ source, readOnly }) => fileShare(source!, readOnly ? "ro" : "rw")),
 		...[...envFile, ...labelFile, ...(kernel?.includes("/") === true ? [kernel] : [])].map((path) =>
 			fileShare(path, "ro"),
 		),
@@ -256,15 +276,24 @@ function readPrivileges(flags: ContainerFlags): ContainerConfig["privileges"] {
 }
 
 function readSystem(flags: ContainerFlags): ContainerConfig["system"] {
-	const { readOnly, tmpfs, shmSize, sysctl, addHost, pidsLimit } = flags;
+	const { readOnly, tmpfs, mount, shmSize, sysctl, addHost, pidsLimit } = flags;
 	return {
 		readOnlyRoot: readOnly,
-		tmpfs,
+		tmpfs: [...tmpfs, ...mount.filter((one) => !("type" in one))],
 		...(shmSize === undefined ? {} : { shmSizeBytes: parseSize(shmSize) }),
 		sysctls: sysctl,
 		extraHosts: addHost,
 		cgroupLimits: pidsLimit === undefined ? {} : { "pids.max": readPidsLimit(pidsLimit) },
 	};
+}
+
+/** One of each target. */
+function readMounts({ volume, mount }: ContainerFlags): MountRequest[] {
+	const mounts = [...volume, ...mount.filter((one) => "type" in one)];
+	const targets = mounts.map(({ target }) => target);
+	const twice = targets.find((target, i) => targets.indexOf(target) !== i);
+	if (twice === undefined) return mounts;
+	throw new UsageError("ERR_RUN_VOLUME", `Cannot mount two things at ${twice}`, { hint: "Leave one of them out" });
 }
 
 /** 0 and -1: no limit, as in Docker. */
@@ -380,6 +409,14 @@ function appendHost(text: string, before: ExtraHost[]): ExtraHost[] {
 function appendSysctl(text: string, before: Record<string, string>): Record<string, string> {
 	const [name, value] = readSysctl(text);
 	return { ...before, [name]: value };
+}
+
+function appendVolume(text: string, before: MountRequest[]): MountRequest[] {
+	return [...before, readVolumeFlag(text)];
+}
+
+function appendMount(text: string, before: ContainerFlags["mount"]): ContainerFlags["mount"] {
+	return [...before, readMountFlag(text)];
 }
 
 function appendUlimit(text: string, before: Rlimit[]): Rlimit[] {

@@ -58,6 +58,9 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			Error: state.error?.message ?? "",
 			StartedAt: state.startedAt || never,
 			FinishedAt: state.finishedAt || never,
+			...(state.health === undefined
+				? {}
+				: { Health: { Status: state.health.status, FailingStreak: state.health.failingStreak } }),
 		},
 		Image: config.image.id,
 		LogPath: config.logDriver === "none" ? "" : paths.log,
@@ -77,7 +80,15 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			Annotations: config.annotations,
 		},
 		GraphDriver: { Name: "ext4", Data: { UpperImage: paths.writable } },
-		Mounts: [],
+		Mounts: config.mounts.map(({ type, source, target, readOnly, volume }) => ({
+			Type: type,
+			...(volume === undefined ? {} : { Name: volume, Driver: "local" }),
+			Source: source,
+			Destination: target,
+			Mode: "",
+			RW: !readOnly,
+			Propagation: "",
+		})),
 		Config: {
 			Hostname: config.hostname,
 			User: user,

@@ -128,11 +128,11 @@ export function rmCommand(): Command {
 		.argument("<container...>")
 		.option("-f, --force", "kill those that run first; one that is not there is no error", false)
 		.option("-v, --volumes", "remove their anonymous volumes, too", false)
-		.action((names: string[], { force }: { force: boolean }) =>
+		.action((names: string[], { force, volumes }: { force: boolean; volumes: boolean }) =>
 			whereContainersAre(() => {
 				const store = new ContainerStore();
 				const present = force ? names.filter((name) => isThere(store, name)) : names;
-				return eachContainer(present, (container) => removeContainer(container, { force }));
+				return eachContainer(present, (container) => removeContainer(container, { force, volumes }));
 			}),
 		);
 }

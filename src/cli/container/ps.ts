@@ -108,7 +108,7 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 			.map(([name, value]) => `${name}=${value}`)
 			.join(","),
 		Networks: device?.kind ?? "none",
-		Mounts: "",
+		Mounts: config.mounts.map(({ volume, source }) => volume ?? source).join(","),
 		Label: (name: string) => config.labels[name] ?? "",
 	};
 }
@@ -123,10 +123,13 @@ const FILTERS: Record<string, (container: StoredContainer, value: string) => boo
 		return found !== undefined && (at < 0 || found === value.slice(at + 1));
 	},
 	status: (container, value) => container.state().status === value,
+	health: (container, value) => (container.state().health?.status ?? "none") === value,
 	exited: (container, value) => {
 		const { status, exitCode } = container.state();
 		return status === "exited" && exitCode === Number(value);
 	},
+	volume: ({ config }, value) =>
+		config.mounts.some(({ volume, source, target }) => [volume, source, target].includes(value)),
 	ancestor: ({ config: { image } }, value) =>
 		[image.name, image.name.replace(/:latest$/, "")].includes(value.replace(/:latest$/, "")) ||
 		image.id.replace("sha256:", "").startsWith(value.replace("sha256:", "")),

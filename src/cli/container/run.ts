@@ -11,6 +11,8 @@ import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
 import { containerKernel } from "../../container/life/kernel.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
+import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { watchOutput } from "../output.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
@@ -88,6 +90,8 @@ async function prepare(
 	await initramfs({ kernel, fstypes: [rootfs.fstype, "ext4"], network: network !== undefined });
 	if (!needsLab()) return { request, inLab: undefined };
 	watchOutput();
+	/* Sources that are not there are made here: the lab is only given what is. */
+	makeSources(request.mounts);
 	const device = network?.device;
 	const ports = attached && device?.kind === "user" ? (device.ports ?? []) : [];
 	const inLab = await reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(flags) });
@@ -101,12 +105,15 @@ async function buildRootfs({ store, image }: ContainerRequest, { quiet }: Contai
 	return quiet ? build({}) : withProgress("building the root file system", build);
 }
 
-async function create({ config }: ContainerRequest, { name, cidfile }: ContainerFlags): Promise<StoredContainer> {
+async function create(
+	{ config, mounts }: ContainerRequest,
+	{ name, cidfile }: ContainerFlags,
+): Promise<StoredContainer> {
 	const file = cidfile === undefined ? undefined : openCidFile(cidfile);
 	try {
 		const store = new ContainerStore();
 		await store.collectLeftovers();
-		const container = await store.create(config, name);
+		const container = await store.create({ ...config, mounts: await prepareMounts(mounts, new VolumeStore()) }, name);
 		try {
 			if (file !== undefined) writeSync(file, container.id);
 		} catch (error) {

@@ -37,6 +37,7 @@ export async function bootContainer(
 			...(system as SystemOptions),
 			privileged: privileges.privileged,
 			workdir: config.process.cwd,
+			shares: config.mounts.map(({ source, target, readOnly }) => ({ source, target, readOnly })),
 			rootfs,
 			kernel,
 			writable: paths.writable,

@@ -107,10 +107,14 @@ export async function unpauseContainer(container: StoredContainer): Promise<void
 /**
  * Removes a container.
  *
- * @param force kills it first when it runs
+ * @param options.force kills it first when it runs
+ * @param options.volumes removes its anonymous volumes, too
  * @throws StateError ERR_CONTAINER_RUNNING
  */
-export async function removeContainer(container: StoredContainer, { force = false } = {}): Promise<void> {
+export async function removeContainer(
+	container: StoredContainer,
+	{ force = false, volumes = false }: { force?: boolean; volumes?: boolean } = {},
+): Promise<void> {
 	await container.exclusively(async () => {
 		if (container.isSupervised()) {
 			if (!force && !isOver(container.state())) {
@@ -120,7 +124,7 @@ export async function removeContainer(container: StoredContainer, { force = fals
 			}
 			await end(container);
 		}
-		await container.erase();
+		await container.erase({ volumes });
 	});
 }
 

@@ -31,6 +31,18 @@ const Network = z
 	})
 	.transform((network) => network as ContainerNetwork);
 
+/** A command that tells whether the container is well. */
+const HealthCheck = z.object({
+	args: z.array(z.string()),
+	intervalMs: z.number(),
+	timeoutMs: z.number(),
+	/** Failures in a row that make it unhealthy. */
+	retries: z.number(),
+	/** So long after the start failures do not count. */
+	startPeriodMs: z.number(),
+});
+export type HealthCheck = z.infer<typeof HealthCheck>;
+
 const Limit = z.union([z.number(), z.literal("unlimited")]);
 
 const Privileges = z.object({
@@ -40,6 +52,14 @@ const Privileges = z.object({
 	noNewPrivileges: z.boolean(),
 	groupAdd: z.array(z.string()),
 	ulimits: z.array(z.object({ name: z.string(), soft: Limit, hard: Limit })),
+});
+
+const Mount = z.object({
+	type: z.enum(["bind", "volume"]),
+	source: z.string(),
+	target: z.string(),
+	readOnly: z.boolean(),
+	volume: z.string().optional(),
 });
 
 const System = z.object({
@@ -92,6 +112,8 @@ export const ContainerConfig = z.object({
 	privileges: Privileges,
 	/** What they find. */
 	system: System,
+	/** Directories and files of the host that it has. */
+	mounts: z.array(Mount),
 	hostname: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),
@@ -103,6 +125,7 @@ export const ContainerConfig = z.object({
 	/** Bytes that it may write to its file system; the file on the host is as large as what was written. */
 	writableBytes: z.number(),
 	restart: RestartPolicy,
+	health: HealthCheck.optional(),
 	/** Number; the image's or SIGTERM. */
 	stopSignal: z.number(),
 	stopTimeoutMs: z.number(),

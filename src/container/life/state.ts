@@ -12,6 +12,13 @@ import type { ContainerPaths } from "./paths.ts";
 export const ContainerStatus = z.enum(["created", "running", "paused", "restarting", "exited"]);
 export type ContainerStatus = z.infer<typeof ContainerStatus>;
 
+const Health = z.object({
+	status: z.enum(["starting", "healthy", "unhealthy"]),
+	/** Failures in a row. */
+	failingStreak: z.number(),
+});
+export type Health = z.infer<typeof Health>;
+
 const ContainerState = z.object({
 	status: ContainerStatus,
 	/** The supervisor's, while there is one; 0 otherwise. */
@@ -34,6 +41,8 @@ const ContainerState = z.object({
 	restartCount: z.number(),
 	/** Somebody stopped it: unless-stopped then leaves it. */
 	stoppedByUser: z.boolean(),
+	/** Of a container with a health check, while it runs. */
+	health: Health.optional(),
 	/** How long the phases of its last start took, in ms. */
 	startTimes: z.object({ host: z.number(), kernel: z.number(), init: z.number() }).optional(),
 });

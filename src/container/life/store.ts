@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { errnoName, HostError, UsageError } from "../../base/errors.ts";
 import { publish, writeDurably } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
+import { VolumeStore } from "../volume/store.ts";
 import { ContainerConfig } from "./config.ts";
 import { recordEvent } from "./events.ts";
 import { ContainerPaths, containersDirectory } from "./paths.ts";
@@ -223,9 +224,14 @@ export class StoredContainer {
 		});
 	}
 
-	/** Removes its files. For a holder of the lock, once its supervisor has ended. */
-	async erase(): Promise<void> {
+	/**
+	 * Removes its files. For a holder of the lock, once its supervisor has ended.
+	 *
+	 * @param options.volumes removes its anonymous volumes, too
+	 */
+	async erase({ volumes = false } = {}): Promise<void> {
 		const { directory, sockets } = this.paths;
+		const mounts = volumes && this.nameIfReadable !== undefined ? this.config.mounts : [];
 		await rm(sockets, { recursive: true, force: true });
 		/* By rename first: nobody finds half of it. */
 		const doomed = join(containersDirectory(), `.${this.id}.${randomBytes(4).toString("hex")}`);
@@ -233,6 +239,8 @@ export class StoredContainer {
 		await rename(directory, doomed);
 		if (config !== undefined) recordEvent(config, "destroy");
 		await rm(doomed, { recursive: true, force: true });
+		const store = new VolumeStore();
+		for (const { volume } of mounts) if (volume !== undefined) await store.removeAnonymous(volume);
 	}
 }
 

@@ -27,6 +27,7 @@ import { AttachServer } from "./attach-server.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerConfig } from "./config.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
+import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
 import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
@@ -144,7 +145,7 @@ class Supervisor implements AsyncDisposable {
 			this.#options.onReady(error);
 			throw error;
 		} finally {
-			if (this.#config.autoRemove) await this.#stored.erase();
+			if (this.#config.autoRemove) await this.#stored.erase({ volumes: true });
 			else await this.#write({ pid: 0 });
 			this.#end(exitCode);
 		}
@@ -170,8 +171,10 @@ class Supervisor implements AsyncDisposable {
 					resize: (columns, rows) => container.resize(columns, rows),
 				});
 				this.#options.onReady();
+				const checks = new AbortController();
+				void this.#watchHealth(container, checks.signal);
 				const pumps = [this.#pump("stdout", container.stdout, log), this.#pump("stderr", container.stderr, log)];
-				const exit = await container.exit;
+				const exit = await container.exit.finally(() => checks.abort());
 				await Promise.all(pumps);
 				await container.ended;
 				/* Before its clients are told: what they ask next finds it ended. */
@@ -241,6 +244,17 @@ class Supervisor implements AsyncDisposable {
 			await guest.stop();
 			throw error;
 		}
+	}
+
+	async #watchHealth(container: Container, signal: AbortSignal): Promise<void> {
+		const { health: check } = this.#config;
+		if (check === undefined) return;
+		await this.#write({ health: { status: "starting", failingStreak: 0 } });
+		await watchHealth(container, check, {
+			isPaused: () => this.#state.status === "paused",
+			onChange: (health) => void this.#write({ health }),
+			signal,
+		});
 	}
 
 	async #pump(name: OutputStream, from: Readable, log: LogFile | undefined): Promise<void> {

@@ -21,6 +21,7 @@ export function containerConfig(process: Partial<ContainerConfig["process"]> = {
 		},
 		privileges: { privileged: true, capAdd: [], capDrop: [], noNewPrivileges: false, groupAdd: [], ulimits: [] },
 		system: { readOnlyRoot: false, tmpfs: [], sysctls: {}, extraHosts: [], cgroupLimits: {} },
+		mounts: [],
 		hostname: "test",
 		cpus: 1,
 		memoryMiB: 64,

@@ -2,7 +2,7 @@
  * A container from its directory to its end, with the real agent and no VM: the supervisor, attached clients, stdio,
  * signals, exit statuses, early ends.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -308,6 +308,30 @@ describe("a container in the background", () => {
 		await always.ended;
 		expect(always.container.state().status).toBe("exited");
 	}, 30_000);
+	test("is checked by its health command, and what that says is its state", async () => {
+		const directory = mkdtempSync(`${tmpdir()}/tsvmm-health-`);
+		const health = {
+			args: ["sh", "-c", `test -e ${directory}/well`],
+			intervalMs: 30,
+			timeoutMs: 5000,
+			retries: 2,
+			startPeriodMs: 0,
+		};
+		const { container } = await start(["sleep", "100"], { more: { health } });
+		const status = () => container.state().health?.status;
+		await expect.poll(status, { timeout: 10_000 }).toBe("unhealthy");
+		writeFileSync(`${directory}/well`, "");
+		await expect.poll(status, { timeout: 10_000 }).toBe("healthy");
+		rmSync(directory, { recursive: true });
+		await expect.poll(status, { timeout: 10_000 }).toBe("unhealthy");
+		await stopContainer(container, { timeoutMs: 0 });
+	}, 40_000);
+	test("whose health command takes too long is unhealthy", async () => {
+		const health = { args: ["sleep", "100"], intervalMs: 10, timeoutMs: 50, retries: 1, startPeriodMs: 0 };
+		const { container } = await start(["sleep", "100"], { more: { health } });
+		await expect.poll(() => container.state().health?.status, { timeout: 10_000 }).toBe("unhealthy");
+		await stopContainer(container, { timeoutMs: 0 });
+	});
 	test("is removed at its end when it is to be", async () => {
 		const { container, ended } = await start(["true"], { more: { autoRemove: true } });
 		await ended;

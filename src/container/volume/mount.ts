@@ -1,0 +1,153 @@
+/*
+ * What `-v` and `--mount` say: a directory or file of the host (bind), a volume, or a tmpfs at a path of the container.
+ */
+import { existsSync, mkdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { explain, HostError, UsageError } from "../../base/errors.ts";
+import type { TmpfsMount } from "../setup-steps.ts";
+import { checkVolumeName, type VolumeStore } from "./store.ts";
+
+/** A directory or file of the host that a container has, as config.json keeps it. */
+export interface ContainerMount {
+	type: "bind" | "volume";
+	/** Absolute path on the host. */
+	source: string;
+	/** Absolute path in the container. */
+	target: string;
+	readOnly: boolean;
+	/** Of a volume. */
+	volume?: string | undefined;
+}
+
+/** What the user asked for, before anything is made. */
+export interface MountRequest {
+	type: "bind" | "volume";
+	/** A path of the host, or a volume's name; an anonymous volume when missing. */
+	source?: string;
+	target: string;
+	readOnly: boolean;
+	/** A directory of the host that is not there is made. */
+	makeSource: boolean;
+}
+
+const OPTIONS = /^(?:ro|rw|z|Z|cached|delegated|consistent|nocopy|r?private|r?shared|r?slave)$/;
+
+/**
+ * Reads a `-v`: "/data", "name:/data", "/host:/data", "./here:/data:ro".
+ *
+ * @throws UsageError ERR_RUN_VOLUME, ERR_VOLUME_NAME
+ */
+export function readVolumeFlag(text: string): MountRequest {
+	const parts = text.split(":");
+	const [source, target, options = ""] = parts.length === 1 ? [undefined, parts[0]!] : parts;
+	const words = options === "" ? [] : options.split(",");
+	if (parts.length > 3 || source === "" || !isTarget(target) || words.some((word) => !OPTIONS.test(word))) {
+		throw invalid(text, "Write [SOURCE:]TARGET[:ro], with a directory or a volume's name as the source");
+	}
+	const readOnly = words.includes("ro");
+	if (source === undefined) return { type: "volume", target: target!, readOnly, makeSource: false };
+	if (!/^(?:[./]|~\/)/.test(source)) {
+		checkVolumeName(source);
+		return { type: "volume", source, target: target!, readOnly, makeSource: false };
+	}
+	return { type: "bind", source: resolve(source), target: target!, readOnly, makeSource: true };
+}
+
+/**
+ * Reads a `--mount`: "type=bind,source=/host,target=/data,readonly", "type=tmpfs,target=/run,tmpfs-size=64m".
+ *
+ * @throws UsageError ERR_RUN_VOLUME, ERR_VOLUME_NAME
+ */
+export function readMountFlag(text: string): MountRequest | TmpfsMount {
+	const fields = new Map<string, string>();
+	for (const field of text.split(",")) {
+		const at = field.indexOf("=");
+		const key = MOUNT_KEYS[at < 0 ? field : field.slice(0, at)];
+		if (key === undefined) throw invalid(text, `Use the fields ${Object.keys(MOUNT_KEYS).join(", ")}`);
+		fields.set(key, at < 0 ? "true" : field.slice(at + 1));
+	}
+	const type = fields.get("type") ?? "volume";
+	const target = fields.get("target");
+	const source = fields.get("source");
+	if (!isTarget(target)) throw invalid(text, "Give an absolute path as its target");
+	if (type === "tmpfs" && source === undefined) {
+		const options = [...fields].flatMap(([key, value]) =>
+			key === "size" || key === "mode" ? [`${key}=${value}`] : [],
+		);
+		return { target, ...(options.length === 0 ? {} : { options: options.join(",") }) };
+	}
+	const readOnly = ["true", "1", ""].includes(fields.get("readonly") ?? "false");
+	if (type === "volume") {
+		if (source !== undefined) checkVolumeName(source);
+		return { type, target, readOnly, makeSource: false, ...(source === undefined ? {} : { source }) };
+	}
+	if (type === "bind" && source !== undefined) {
+		return { type, source: resolve(source), target, readOnly, makeSource: false };
+	}
+	throw invalid(text, "Use type=bind with a source, type=volume or type=tmpfs");
+}
+
+const MOUNT_KEYS: Readonly<Record<string, string>> = {
+	type: "type",
+	source: "source",
+	src: "source",
+	target: "target",
+	destination: "target",
+	dst: "target",
+	readonly: "readonly",
+	ro: "readonly",
+	"tmpfs-size": "size",
+	"tmpfs-mode": "mode",
+	"bind-propagation": "propagation",
+	"volume-nocopy": "nocopy",
+};
+
+/**
+ * Makes what is missing of the sources: volumes, and directories of `-v`.
+ *
+ * @throws HostError ERR_RUN_VOLUME_SOURCE when a source is not there and is not to be made, or cannot be
+ */
+export async function prepareMounts(
+	requests: readonly MountRequest[],
+	volumes: VolumeStore,
+): Promise<ContainerMount[]> {
+	const mounts: ContainerMount[] = [];
+	makeSources(requests);
+	for (const { type, source, target, readOnly } of requests) {
+		if (type === "bind") {
+			if (!existsSync(source!)) throw missing(source!, "no such file or directory");
+			mounts.push({ type, source: source!, target, readOnly });
+			continue;
+		}
+		const { name, mountpoint } = await volumes.create(source);
+		mounts.push({ type, source: mountpoint, target, readOnly, volume: name });
+	}
+	return mounts;
+}
+
+/** Makes the directories of the host that `-v` names and that are not there. @throws HostError ERR_RUN_VOLUME_SOURCE */
+export function makeSources(requests: readonly MountRequest[]): void {
+	for (const { type, source, makeSource } of requests) {
+		if (type === "bind" && makeSource && !existsSync(source!)) makeDirectory(source!);
+	}
+}
+
+function makeDirectory(path: string): void {
+	try {
+		mkdirSync(path, { recursive: true });
+	} catch (error) {
+		throw missing(path, explain(error), error);
+	}
+}
+
+function missing(path: string, found: string, cause?: unknown): HostError {
+	return new HostError("ERR_RUN_VOLUME_SOURCE", `Cannot mount ${path}: ${found}`, { cause });
+}
+
+function isTarget(path: string | undefined): path is string {
+	return path?.startsWith("/") === true && path !== "/" && !/[\t\n\0]/.test(path);
+}
+
+function invalid(text: string, hint: string): UsageError {
+	return new UsageError("ERR_RUN_VOLUME", `Cannot read mount "${text}"`, { hint });
+}
