@@ -46,7 +46,7 @@ describe.concurrent("tsvmm", () => {
 			stdout: "",
 			stderr:
 				"tsvmm: error: Cannot make /proc/tsvmm: no such file or directory [ERR_DIRECTORY]\n" +
-				"  hint: Set TSVMM_CACHE and TSVMM_RUNTIME to directories that you can write\n",
+				"  hint: Set TSVMM_CACHE, TSVMM_STATE and TSVMM_RUNTIME to directories that you can write\n",
 			left: [],
 		});
 	});
