@@ -56,7 +56,7 @@ test("a container has process 1, capabilities, paths and a control group as Dock
 		"echo $$",
 		"sed -n 's/^CapEff:.0*//p' /proc/self/status",
 		"cat /proc/self/cgroup",
-		"wc -c < /proc/kcore",
+		"cat /proc/kcore 2>/dev/null | wc -c",
 		"ls /sys/firmware | wc -l",
 		"for path in /proc/sys/kernel/hostname /sys/new /sys/fs/cgroup/cgroup.freeze; do echo x > $path || echo no; done",
 		"grep -c ' ro,' /proc/mounts",

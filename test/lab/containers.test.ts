@@ -3,7 +3,7 @@
  * KVM the commands run in the lab, one lab for all.
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -12,7 +12,7 @@ import { packageRoot } from "../../src/host/native.ts";
 import { buildAgent } from "../agent/native-agent.ts";
 
 /* Each command starts Node in an emulated machine. */
-vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 const program = join(packageRoot(), "dist/tsvmm.js");
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-life-"));
@@ -131,4 +131,21 @@ test("attach follows a container to its end, with its status", async () => {
 	expect(await new Promise((resolve) => child.once("close", resolve))).toBe(4);
 	expect(output).toBe("got a line\n");
 	must("rm", "five");
+});
+
+test("directories and files of the host and volumes are in a container, and what it writes there stays", () => {
+	mkdirSync(join(directory, "shared/sub"), { recursive: true });
+	writeFileSync(join(directory, "shared/file"), "from the host\n");
+	writeFileSync(join(directory, "single"), "alone\n");
+	const script = "cat /data/file /etc/single; echo new >/data/sub/made; echo kept >/vol/y; touch /ro/x || echo refused";
+	const mounts = [
+		...["-v", `${join(directory, "shared")}:/data`, "-v", `${join(directory, "single")}:/etc/single:ro`],
+		...["-v", "things:/vol", "--mount", `type=bind,src=${join(directory, "shared")},dst=/ro,readonly`],
+	];
+	const first = tsvmm(["run", "-q", "--rm", ...mounts, image, "sh", "-c", script]);
+	expect(first.stdout).toBe("from the host\nalone\nrefused\n");
+	expect(readFileSync(join(directory, "shared/sub/made"), "utf8")).toBe("new\n");
+	expect(must("run", "-q", "--rm", "-v", "things:/vol:ro", image, "cat", "/vol/y")).toBe("kept\n");
+	expect(must("volume", "ls", "-q")).toBe("things\n");
+	expect(must("volume", "rm", "things")).toBe("things\n");
 });

@@ -143,10 +143,15 @@ export async function writeGuestTar(agent: ContainerAgent, directory: string, ta
 	if (written.status === "rejected") throw written.reason;
 }
 
-/** A tar of a container's whole root, without what is mounted in it. */
+/**
+ * A tar of a container's root, without what is mounted at its top: busybox's tar excludes nothing, so it is given the
+ * names that are left.
+ */
 export async function exportRoot(agent: ContainerAgent, mounts: readonly string[]): Promise<Session> {
-	const excluded = ["/dev", "/proc", "/sys", ...mounts].flatMap((path) => ["--exclude", `.${path}/*`]);
-	return await agent.busybox(["tar", "-c", "-f", "-", "-C", "/", ...excluded, "."]);
+	const mounted = new Set(["/dev", "/proc", "/sys", ...mounts]);
+	const names = ((await output(agent, ["ls", "-1A", "/"])) ?? "").split("\n");
+	const kept = names.filter((name) => name !== "" && !mounted.has(`/${name}`)).map((name) => `./${name}`);
+	return await agent.busybox(["tar", "-c", "-f", "-", "-C", "/", ...kept]);
 }
 
 /** @throws HostError ERR_CP with what the tool has said */
