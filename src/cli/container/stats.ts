@@ -128,7 +128,7 @@ export function topCommand(): Command {
 		.argument("<container>")
 		.argument(
 			"[ps-options...]",
-			"-o COLUMNS: of user, pid, ppid, pgid, tty, vsz, rss, stat, nice, time, etime, comm, args",
+			"-o COLUMNS: of user, group, pid, ppid, pgid, tty, vsz, sid, stat, rss, nice, comm, args",
 		)
 		.passThroughOptions()
 		.allowUnknownOption()
@@ -141,7 +141,7 @@ export function topCommand(): Command {
 		);
 }
 
-const COLUMNS = "user,pid,ppid,etime,tty,time,args";
+const COLUMNS = "user,pid,ppid,stat,tty,args";
 
 /** The output of ps, without the line of ps itself. The choices of a host's ps (-ef, aux) mean all processes. */
 export async function processesOf(container: StoredContainer, options: readonly string[] = []): Promise<string> {
