@@ -22,9 +22,9 @@ export class ShellConsole implements ConsoleBackend {
 		/* Nothing was opened. */
 	}
 
-	/** Waits until the console shows `what`. @throws Error after a minute */
+	/** Waits until the console shows `what`. @throws Error after three minutes: an emulated machine is slow */
 	async shows(what: string | RegExp): Promise<void> {
-		for (let i = 0; i < 600; i++) {
+		for (let i = 0; i < 1800; i++) {
 			if (typeof what === "string" ? this.text.includes(what) : what.test(this.text)) return;
 			await sleep(100);
 		}
