@@ -5,16 +5,14 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { pathToFileURL } from "node:url";
 import { AgentClient } from "../agent/client.ts";
 import type { Session } from "../agent/session.ts";
 import { HostError, TsvmmError } from "../base/errors.ts";
-import { packageRoot } from "../host/native.ts";
+import { ownProgram } from "../host/own-program.ts";
+import { connectTo } from "../host/request-socket.ts";
 import { collect, type ExecResult } from "./collect.ts";
-import { askSupervisor, CONTROL_PROTOCOL, connectTo } from "./control.ts";
+import { askSupervisor, CONTROL_PROTOCOL } from "./control.ts";
 import { labEnvironment } from "./environment.ts";
 import { LAB_ROOT } from "./lab-vm.ts";
 import { isLocked, takeLock } from "./lock.ts";
@@ -260,13 +258,6 @@ function sendSignal(pid: number, signal: NodeJS.Signals): void {
 	}
 }
 
-/** node's arguments that start this tsvmm: the bundle, or the sources through tsx. */
-function ownCommand(): string[] {
-	if (!import.meta.url.endsWith(".ts")) return [join(packageRoot(), "dist/tsvmm.js")];
-	const tsx = createRequire(import.meta.url).resolve("tsx");
-	return ["--import", pathToFileURL(tsx).href, join(packageRoot(), "src/main.ts")];
-}
-
 /**
  * Starts a supervisor, which outlives this process.
  *
@@ -276,7 +267,7 @@ function startSupervisor(paths: LabPaths, lock: number, { memoryMiB, cpus }: Qem
 	let log: number | undefined;
 	try {
 		log = openSync(paths.supervisorLog, "a", 0o600);
-		const supervise = [...ownCommand(), "lab", "supervise", "--name", paths.name];
+		const supervise = [...ownProgram(), "lab", "supervise", "--name", paths.name];
 		const size = ["--memory-mib", `${memoryMiB}`, "--cpus", `${cpus}`];
 		const child = spawn(process.execPath, [...supervise, ...size], {
 			cwd: "/",

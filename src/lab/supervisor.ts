@@ -16,7 +16,7 @@ import { createServer, type Socket } from "node:net";
 import { exitStatus } from "../agent/session.ts";
 import { errnoName, explain, HostError, TsvmmError } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
-import { answerRequests, CONTROL_PROTOCOL, type LabAnswer, type LabRequest } from "./control.ts";
+import { answerLabRequests, CONTROL_PROTOCOL, type LabAnswer, type LabRequest } from "./control.ts";
 import { FileTree } from "./file-tree.ts";
 import { LabVm } from "./lab-vm.ts";
 import { isOpenFile } from "./lock.ts";
@@ -134,7 +134,7 @@ class Supervisor {
 		});
 		await vm.run(["/bin/sh", "/enter", ...enterArguments()], RESTORE_TIMEOUT_MS);
 		this.#teardown.add(() => vm.run(["/bin/busybox", "sync"], TOOL_TIMEOUT_MS).catch(() => undefined));
-		this.#teardown.add(await answerRequests(paths.control, (request) => this.#answer(vm, request)));
+		this.#teardown.add(await answerLabRequests(paths.control, (request) => this.#answer(vm, request)));
 		await this.#listen(vm);
 		const watchdog = setInterval(() => {
 			if (vm.silentMs > SILENCE_MS) this.#break("answer", `silence for ${SILENCE_MS / 1000} s`);
