@@ -264,7 +264,8 @@ function inherited(spec: ExecSpec, privileged: boolean): Partial<ExecSpec> {
 async function within(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
 	let timer: NodeJS.Timeout | undefined;
 	const late = new Promise<false>((resolve) => {
-		timer = setTimeout(() => resolve(false), timeoutMs);
+		/* A timer that is given more than it can wait does not wait at all. */
+		timer = setTimeout(() => resolve(false), Math.min(timeoutMs, 2 ** 31 - 1));
 	});
 	const settled = work.then(
 		() => true,

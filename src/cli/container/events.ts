@@ -8,7 +8,7 @@ import { type ContainerEvent, readEvents, timeOf } from "../../container/life/ev
 import { FORMAT_HELP, formatRows, type Listing } from "../format.ts";
 import { append } from "../options.ts";
 import { watchOutput } from "../output.ts";
-import { readTime } from "./logs.ts";
+import { readTime } from "../time.ts";
 import { whereContainersAre } from "./where.ts";
 
 interface EventsFlags {

@@ -3,6 +3,7 @@
  */
 import { UsageError } from "../../base/errors.ts";
 import type { ContainerConfig } from "../../container/life/config.ts";
+import { parseDuration } from "../time.ts";
 
 export interface HealthFlags {
 	healthCmd?: string;
@@ -29,17 +30,18 @@ export function readHealth(flags: HealthFlags): ContainerConfig["health"] {
 		intervalMs: readDuration(flags.healthInterval),
 		timeoutMs: readDuration(flags.healthTimeout),
 		retries: Number(healthRetries),
-		startPeriodMs: readDuration(flags.healthStartPeriod),
+		startPeriodMs: readDuration(flags.healthStartPeriod, 0),
 	};
 }
 
-const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+/** The longest that a timer can wait. */
+const LONGEST_MS = 2 ** 31 - 1;
 
-/** "30s", "1m30s", "500ms". */
-function readDuration(text: string): number {
-	if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
-		const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
-		return parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS_MS[unit!]!, 0);
-	}
-	throw new UsageError("ERR_RUN_HEALTH", `Cannot read time "${text}"`, { hint: "Write it as in 30s, 1m30s or 500ms" });
+/** @param leastMs a check that follows at once, or has no time, would be none */
+function readDuration(text: string, leastMs = 1): number {
+	const ms = parseDuration(text);
+	if (ms !== undefined && ms >= leastMs && ms <= LONGEST_MS) return ms;
+	throw new UsageError("ERR_RUN_HEALTH", `Cannot use time "${text}" for a health check`, {
+		hint: "Write it as in 30s, 1m30s or 500ms; from 1ms to 24 days",
+	});
 }

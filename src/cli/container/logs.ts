@@ -7,6 +7,7 @@ import { HostError, UsageError } from "../../base/errors.ts";
 import { readLog } from "../../container/life/log-reader.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { watchOutput } from "../output.ts";
+import { readTime } from "../time.ts";
 import { whereContainersAre } from "./where.ts";
 
 interface LogsFlags {
@@ -52,20 +53,4 @@ function noLog({ shortId }: StoredContainer): HostError {
 function readTail(text: string): number {
 	if (/^\d{1,9}$/.test(text)) return Number(text);
 	throw new UsageError("ERR_LOGS", `Cannot print the last "${text}" lines: a number or all is wanted`);
-}
-
-const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-
-/** "2026-01-02T03:04:05Z", "1767323045.5", "1h30m": in ms since 1970. @throws UsageError ERR_LOGS */
-export function readTime(text: string, nowMs = Date.now()): number {
-	if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-	if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
-		const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
-		return nowMs - parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS_MS[unit!]!, 0);
-	}
-	const time = Date.parse(text);
-	if (!Number.isNaN(time)) return time;
-	throw new UsageError("ERR_LOGS", `Cannot read time "${text}"`, {
-		hint: "Write 2026-01-02T03:04:05Z, seconds since 1970, or a time ago such as 10m or 1h30m",
-	});
 }

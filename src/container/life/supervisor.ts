@@ -320,9 +320,9 @@ class Supervisor implements AsyncDisposable {
 		else {
 			const container = this.#container;
 			this.#stored.record("kill", { signal: `${signal ?? this.#config.stopSignal}` });
-			/* Of a negative time-out no end is waited for, as Docker has it. */
+			/* A negative time-out has no end, as in Docker. */
 			await container.stop({
-				timeoutMs: timeoutMs < 0 ? 2 ** 31 - 1 : timeoutMs,
+				timeoutMs: timeoutMs < 0 ? Number.POSITIVE_INFINITY : timeoutMs,
 				...(signal === undefined ? {} : { signal }),
 			});
 		}

@@ -243,6 +243,15 @@ describe("a container in the background", () => {
 		await stopContainer(stubborn.container, { timeoutMs: 50 });
 		expect(stubborn.container.state()).toMatchObject({ status: "exited", exitCode: 137 });
 	});
+	test("has as long to end as its time-out says, however long or without end that is", async () => {
+		for (const timeoutMs of [1e10, -1000]) {
+			const script = "trap 'sleep 0.3; exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+			const { container } = await start(["sh", "-c", script]);
+			await expect.poll(() => logOf(container)).toEqual(["ready\n"]);
+			await stopContainer(container, { timeoutMs });
+			expect(container.state()).toMatchObject({ status: "exited", exitCode: 9 });
+		}
+	});
 	test("hears signals, and answers more commands with its environment while it runs and is not paused", async () => {
 		const script = "trap 'echo heard' USR1; echo ready; while :; do sleep 0.02; done";
 		const { container, calls } = await start(["sh", "-c", script], { process: { env: [...env, "COLOUR=green"] } });
