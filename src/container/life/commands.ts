@@ -59,10 +59,17 @@ export async function stopContainer(
 	container: StoredContainer,
 	options: { signal?: number; timeoutMs?: number } = {},
 ): Promise<boolean> {
-	if (!container.isSupervised()) return false;
-	const answer = await askSupervisor(container.paths, { do: "stop", ...options });
-	await gone(container);
-	return answer !== undefined;
+	const deadline = performance.now() + PATIENCE_MS;
+	while (container.isSupervised()) {
+		const answer = await askSupervisor(container.paths, { do: "stop", ...options });
+		if (answer !== undefined || performance.now() > deadline) {
+			await gone(container);
+			return true;
+		}
+		/* It does not listen yet, or was killed. */
+		await pause();
+	}
+	return false;
 }
 
 /** Stops a container and starts it again. Resolves when it runs. */

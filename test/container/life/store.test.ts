@@ -1,13 +1,14 @@
 /*
  * The containers' directories: names, IDs, damaged files, locks, and the truth after a supervisor was killed.
  */
-import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { removeContainer } from "../../../src/container/life/commands.ts";
+import { removeContainer, stopContainer } from "../../../src/container/life/commands.ts";
 import { writeState } from "../../../src/container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../../src/container/life/store.ts";
 import { tryLockFile } from "../../../src/host/file-lock.ts";
+import { answerRequests } from "../../../src/host/request-socket.ts";
 import { containerConfig } from "./container-config.ts";
 
 const store = new ContainerStore();
@@ -120,6 +121,29 @@ test("a container whose configuration is damaged is told of, left out of lists, 
 	expect(errors).toMatchObject([{ code: "ERR_CONTAINER_STATE" }]);
 	await removeContainer(fresh.find(bad.id), { force: true });
 	expect(existsSync(bad.paths.directory)).toBe(false);
+});
+
+test("stopContainer waits for a supervisor that does not listen yet", async () => {
+	const container = await create();
+	const lock = supervise(container);
+	const stopping = stopContainer(container);
+	await new Promise((resolve) => setTimeout(resolve, 100));
+	mkdirSync(container.paths.sockets, { recursive: true });
+	const asked = new Promise<unknown>((resolve) => {
+		void answerRequests(container.paths.control, async (request) => {
+			resolve(request);
+			closeSync(lock);
+			return { exitCode: 0 };
+		}).then(async (close) => {
+			await stopping;
+			await close();
+			rmSync(container.paths.sockets, { recursive: true });
+		});
+	});
+	expect(await asked).toEqual({ do: "stop" });
+	expect(await stopping).toBe(true);
+	expect(await stopContainer(container)).toBe(false);
+	await expect.poll(() => existsSync(container.paths.sockets)).toBe(false);
 });
 
 test("removeContainer refuses one that runs; of two at once the second finds none", async () => {
