@@ -1,10 +1,12 @@
 /*
- * Bundles the command line into dist/tsvmm.js, with its manual page beside it: one file starts much faster than a hundred, above all in the lab. The
- * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library,
- * which is as long as all of tsvmm and which only registries need: dist/undici.js. Does nothing when no
- * source and no commit has changed: version and commit go in as words for `tsvmm --version`.
+ * Bundles the command line, with its manual page beside it: one file starts much faster than a hundred, above all in the
+ * lab. dist/tsvmm.js (src/bin.ts) runs dist/main.cjs (src/main.ts) with V8's code cache, dist/main.cache. The native
+ * helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library, which
+ * is as long as all of tsvmm and which only registries need: dist/undici.cjs. Does nothing when no source and no commit
+ * has changed: version and commit go in as words for `tsvmm --version`.
  */
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { appendFileSync, chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
 import { execute, main, must, root, StepError, say } from "./steps.mjs";
@@ -20,41 +22,53 @@ async function readCommit() {
 	return status === 0 ? output.trim() : "unknown";
 }
 
+/** What all parts have in common. */
+const COMMON = { absWorkingDir: root, bundle: true, platform: "node", target: "node20", logLevel: "warning" };
+
+/** The command line as one function, which src/bin.ts calls. Its last line names it: a code cache belongs to one bundle. */
+async function bundleMain(directory, commit) {
+	const { build } = await import("esbuild");
+	const outfile = join(directory, "main.cjs");
+	await build({
+		...COMMON,
+		entryPoints: ["src/main.ts"],
+		outfile,
+		format: "cjs",
+		external: ["koffi", "node-gyp-build", "*.node", "./undici.cjs"],
+		alias: { undici: "./undici.cjs" },
+		/* The HTTP library is loaded by require(). */
+		supported: { "dynamic-import": false },
+		sourcemap: "linked",
+		define: {
+			TSVMM_VERSION: JSON.stringify(version),
+			TSVMM_COMMIT: JSON.stringify(commit),
+			"import.meta.url": "bundleUrl",
+		},
+		banner: { js: "(function (require, bundleUrl) { const module = { exports: {} };" },
+		footer: { js: "})" },
+	});
+	const name = createHash("sha256").update(readFileSync(outfile)).digest("hex");
+	appendFileSync(outfile, `// ${name}`);
+	return name;
+}
+
 async function bundle(commit) {
 	const { build } = await import("esbuild");
 	mkdirSync(dist, { recursive: true });
 	/* Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one. */
 	const directory = join(dist, `.new-${process.pid}`);
-	const options = {
-		bundle: true,
-		platform: "node",
-		format: "esm",
-		target: "node20",
-		/* CommonJS packages in an ES module bundle ask for require(); a name that no source uses. */
-		banner: {
-			js: 'import { createRequire as bundleRequire } from "node:module";\nvar require = bundleRequire(import.meta.url);',
-		},
-		logLevel: "warning",
-	};
 	try {
-		await build({
-			absWorkingDir: root,
-			entryPoints: ["src/main.ts"],
-			outfile: join(directory, "tsvmm.js"),
-			external: ["koffi", "node-gyp-build", "*.node", "./undici.js"],
-			alias: { undici: "./undici.js" },
-			sourcemap: "linked",
-			define: { TSVMM_VERSION: JSON.stringify(version), TSVMM_COMMIT: JSON.stringify(commit) },
-			...options,
-		});
+		const name = await bundleMain(directory, commit);
+		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "esm" });
 		const contents = 'export { Agent, ProxyAgent, request } from "undici";';
-		const outfile = join(directory, "undici.js");
-		await build({ absWorkingDir: root, stdin: { contents, resolveDir: root }, outfile, minify: true, ...options });
+		const outfile = join(directory, "undici.cjs");
+		await build({ ...COMMON, stdin: { contents, resolveDir: root }, outfile, minify: true, format: "cjs" });
 		chmodSync(join(directory, "tsvmm.js"), 0o755);
 		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
 		writeFileSync(join(directory, "tsvmm.1"), manual);
-		for (const name of ["tsvmm.1", "undici.js", "tsvmm.js.map", "tsvmm.js"])
-			renameSync(join(directory, name), join(dist, name));
+		await must(process.execPath, ["scripts/code-cache.mjs", directory, name], { quiet: true });
+		for (const file of ["tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", "tsvmm.js"])
+			renameSync(join(directory, file), join(dist, file));
 	} catch (error) {
 		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
 	} finally {
@@ -65,7 +79,13 @@ async function bundle(commit) {
 
 await main("bundle", async () => {
 	const commit = await readCommit();
-	const sources = ["scripts/bundle.mjs", "package.json", "package-lock.json", ...filesBelow("src", /\.ts$/)];
+	const sources = [
+		"scripts/bundle.mjs",
+		"scripts/code-cache.mjs",
+		"package.json",
+		"package-lock.json",
+		...filesBelow("src", /\.ts$/),
+	];
 	const files = { stamp: "dist/sources.sha256", output: "dist/tsvmm.js", sources };
 	await buildWhenChanged({ ...files, more: commit }, () => bundle(commit));
 });

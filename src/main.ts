@@ -1,7 +1,5 @@
-#!/usr/bin/env -S node --
 /*
- * tsvmm: argv -> command -> process.exitCode. Each command is a file in cli/ and is loaded only when it runs. (The "--"
- * above keeps Node from reading options for a container, such as --env-file.)
+ * tsvmm: argv -> command -> process.exitCode. Each command is a file in cli/ and is loaded only when it runs.
  */
 import { Command, CommanderError } from "commander";
 import { watchOutput, withOutput } from "./cli/output.ts";
@@ -139,4 +137,12 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 watchDefects();
-process.exitCode = withOutput(await main(process.argv.slice(2)));
+/* If Node ends because nothing is left that could settle the promise, the command has failed. */
+const unsettled = () => {
+	process.exitCode = 125;
+};
+process.once("exit", unsettled);
+void main(process.argv.slice(2)).then((status) => {
+	process.off("exit", unsettled);
+	process.exitCode = withOutput(status);
+});
