@@ -54,7 +54,7 @@ export interface BootResult {
 	scriptStatus: number | undefined;
 }
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 
 /** The kernel of that name, fetched or built if need be. */
 export async function testKernel(choice: KernelChoice): Promise<GuestKernel> {
