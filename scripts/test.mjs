@@ -17,22 +17,26 @@ import { execute, formatMs, main, must, root, StepError, say, step } from "./ste
 const PHASES = ["check", "unit", "guest", "lab"];
 const FLAVOURS = ["6.1-amd64", "6.1-cloud", "6.12-cloud"];
 
-/** What the lab's tests boot: kernels, then images. All of it is cached. */
+/**
+ * What the lab's tests boot: kernels, then images. All of it is cached. It takes only the time of the processors that
+ * nothing else wants, because other phases run meanwhile.
+ */
 async function prepareLab() {
 	const tsvmm = join(root, "dist/tsvmm.js");
+	const idly = (...words) => must("nice", ["-n", "19", process.execPath, ...words], { quiet: true });
 	for (const flavour of FLAVOURS) {
 		await step("test", async () => {
-			const said = await must(process.execPath, [tsvmm, "kernel", "fetch", "--flavour", flavour], { quiet: true });
-			return said.trim().includes("\n") ? `fetched kernel ${flavour}` : undefined;
+			const output = await idly(tsvmm, "kernel", "fetch", "--flavour", flavour);
+			return output.trim().includes("\n") ? `fetched kernel ${flavour}` : undefined;
 		});
 	}
 	await step("test", async () => {
-		const said = await must(process.execPath, [tsvmm, "kernel", "build"], { quiet: true });
-		return said.trim().includes("\n") ? "built the minimal kernel" : undefined;
+		const output = await idly(tsvmm, "kernel", "build");
+		return output.trim().includes("\n") ? "built the minimal kernel" : undefined;
 	});
 	await step("test", async () => {
-		const said = await must(process.execPath, ["scripts/build-images.mjs"], { quiet: true });
-		return said.trim() === "" ? undefined : "built the test images";
+		const output = await idly("scripts/build-images.mjs");
+		return output.trim() === "" ? undefined : "built the test images";
 	});
 }
 
@@ -81,13 +85,16 @@ async function test(args) {
 	if (unknown.length > 0) throw new StepError(`no such phase: ${unknown.join(", ")}; known are ${PHASES.join(", ")}`);
 	const phases = PHASES.filter((phase) => named.length === 0 || named.includes(phase));
 	await setup();
+	const labIsReady = phases.includes("lab") ? prepareLab() : undefined;
+	/* Its failure is the lab phase's. */
+	labIsReady?.catch(() => undefined);
 	const failed = [];
 	for (const phase of phases) {
 		const start = performance.now();
 		try {
 			if (phase === "check") await check();
 			else {
-				if (phase === "lab") await prepareLab();
+				if (phase === "lab") await labIsReady;
 				await runTests(phase, extra);
 			}
 		} catch (error) {
