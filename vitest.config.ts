@@ -25,6 +25,7 @@ export default defineConfig({
 	},
 	test: {
 		globalSetup: ["test/leftovers.ts"],
+		setupFiles: ["test/own-directories.ts"],
 		/* One process per test file: native handles, signals and environment variables stay where they belong. */
 		pool: "forks",
 		allowOnly: false,

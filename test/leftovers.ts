@@ -51,7 +51,7 @@ export default function setup(): () => Promise<void> {
 	mkdirSync(runtime, { mode: 0o700 });
 	mkdirSync(join(directory, "tmp"));
 	process.env.TMPDIR = join(directory, "tmp");
-	process.env.TSVMM_RUNTIME = runtime;
+	process.env.TSVMM_RUNTIME = runtime; /* test/own-directories.ts gives each worker one in it */
 	process.env.TSVMM_STATE = join(directory, "state");
 	process.env[MARK] = directory;
 	const before = new Set(interfaces());

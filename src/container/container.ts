@@ -4,7 +4,7 @@
  * GuestMachine, so tests run it with the real agent and no VM.
  *
  *     start: machine boots -> agent connects -> SETUP -> EXEC      then: streams, exec, kill, stop
- *     the process's EXIT -> power off -> the machine ends: `ended`
+ *     the process's EXIT -> power off, or stop -> the machine ends: `ended`
  */
 import { constants } from "node:os";
 import type { Duplex, Readable, Writable } from "node:stream";
@@ -38,6 +38,11 @@ export interface ContainerPlan {
 	init?: boolean | undefined;
 	/** What `stop` sends; SIGTERM when missing. */
 	stopSignal?: number | undefined;
+	/**
+	 * Somebody wants what it has written to its disk and to directories of the host: the guest brings it there and powers
+	 * off. When missing, the machine is ended as soon as the process has ended.
+	 */
+	keeps?: boolean | undefined;
 	/** Ends the machine at once. */
 	signal?: AbortSignal | undefined;
 }
@@ -76,7 +81,10 @@ export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "
 /** What the agent calls the machine's one container. */
 export const CONTAINER_NAME = "container";
 const BOOT_TIMEOUT_MS = 120_000;
-const POWER_OFF_TIMEOUT_MS = 10_000;
+/** How long the kernel may take to end a process that was killed. */
+const KILL_TIMEOUT_MS = 10_000;
+/** The guest writes all that it holds in RAM to its disk before, which may be gigabytes. */
+const POWER_OFF_TIMEOUT_MS = 300_000;
 /** As docker stop. */
 const STOP_TIMEOUT_MS = 10_000;
 
@@ -161,7 +169,7 @@ export class Container implements AsyncDisposable {
 		this.ended = machine.ended;
 		session.stdin.on("error", () => undefined);
 		void this.exit.then(
-			() => this.#powerOff(),
+			() => this.#endMachine(),
 			() => this.#client.close(),
 		);
 	}
@@ -234,7 +242,7 @@ export class Container implements AsyncDisposable {
 		this.kill(signal);
 		if (await within(this.exit, timeoutMs)) return this.ended;
 		this.kill("SIGKILL");
-		if (!(await within(this.exit, POWER_OFF_TIMEOUT_MS))) await this.#machine.stop();
+		if (!(await within(this.exit, KILL_TIMEOUT_MS))) await this.#machine.stop();
 		return this.ended;
 	}
 
@@ -244,10 +252,12 @@ export class Container implements AsyncDisposable {
 		await this.#machine.stop();
 	}
 
-	/** The process has ended, so the machine powers off. It is stopped if that takes too long. */
-	async #powerOff(): Promise<void> {
-		const off = this.#client.powerOff().then(() => this.ended);
-		await within(off, POWER_OFF_TIMEOUT_MS);
+	/** The process has ended. */
+	async #endMachine(): Promise<void> {
+		if (this.#plan.keeps === true) {
+			const off = this.#client.powerOff().then(() => this.ended);
+			await within(off, POWER_OFF_TIMEOUT_MS);
+		}
 		this.#client.close();
 		await this.#machine.stop();
 	}

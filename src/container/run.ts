@@ -204,7 +204,7 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
-): Promise<Pick<ContainerPlan, "steps" | "machineSteps"> & { machine: Machine; guest: GuestMachine }> {
+): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & { machine: Machine; guest: GuestMachine }> {
 	const { rootfs, writable, network, kernel, consoleFile, shares = [], ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
 	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined, shares: shares.length > 0 });
@@ -230,7 +230,8 @@ export async function createMachine(
 		agent,
 		consoleTail: () => console.tail(),
 	};
-	return { machine, guest, steps: setupSteps(system), machineSteps: machineSteps(system) };
+	const keeps = writable !== undefined || shares.length > 0;
+	return { machine, guest, steps: setupSteps(system), machineSteps: machineSteps(system), keeps };
 }
 
 /** The first stream that the guest opens to `port`. Later ones are refused. */

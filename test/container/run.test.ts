@@ -8,7 +8,7 @@ import type { Readable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { TsvmmError } from "../../src/base/errors.ts";
-import { Container } from "../../src/container/container.ts";
+import { Container, type ContainerPlan } from "../../src/container/container.ts";
 import { firstConnection, runContainer, signalNumber } from "../../src/container/run.ts";
 import { buildAgent } from "../agent/native-agent.ts";
 import { endsWhenRefused, FakeMachine, stopAgents } from "./fake-machine.ts";
@@ -32,7 +32,7 @@ test("firstConnection takes one connection of the guest; the port is closed to t
 });
 
 describe("Container", () => {
-	const start = (args: string[], more: { signal?: AbortSignal; stopSignal?: number; init?: boolean } = {}) =>
+	const start = (args: string[], more: Partial<ContainerPlan> = {}) =>
 		Container.start(endsWhenRefused(new FakeMachine()), { steps: [], process: () => ({ args, env }), ...more });
 	const text = async (stream: Readable) => Buffer.concat(await stream.toArray()).toString();
 
@@ -41,6 +41,11 @@ describe("Container", () => {
 		container.stdin.end("in");
 		expect(await Promise.all([text(container.stdout), text(container.stderr)])).toEqual(["in", "err\n"]);
 		expect(await container.exit).toEqual({ code: 3 });
+		expect(await container.ended).toEqual({ reason: "stopped" });
+	});
+	test("powers its machine off when somebody keeps what it has written", async () => {
+		const container = await start(["true"], { keeps: true });
+		expect(await container.exit).toEqual({ code: 0 });
 		expect(await container.ended).toEqual({ reason: "power-off" });
 	});
 	test("runs more processes, in its own namespaces and with its environment", async () => {

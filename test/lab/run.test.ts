@@ -174,5 +174,5 @@ test("runContainer gives streams, more processes and an end", async () => {
 		.split("\n")
 		.map((line) => JSON.parse(line) as unknown[]);
 	expect(exec).toEqual([expect.stringMatching(/^1\n[3-8]\n$/), { code: 4 }]);
-	expect(main).toEqual(["through", { code: 0 }, "power-off"]);
+	expect(main).toEqual(["through", { code: 0 }, "stopped"]);
 });

@@ -20,6 +20,8 @@ export interface BootedContainer {
 	steps: readonly SetupStep[];
 	/** The same in the agent's own root, before. */
 	machineSteps?: readonly SetupStep[] | undefined;
+	/** What the container has written lives on. */
+	keeps?: boolean | undefined;
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */

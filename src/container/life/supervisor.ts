@@ -207,6 +207,8 @@ class Supervisor implements AsyncDisposable {
 		const { guest, machine, ...plan } = await boot(this.#stored, signal);
 		this.#machine = machine;
 		const { args, env, cwd, user, tty, init, openStdin } = this.#config.process;
+		/* Its disk goes with it. */
+		const isDiscarded = this.#config.autoRemove && this.#config.mounts.length === 0;
 		if (this.#options.awaitAttach) await this.#firstClient(guest, signal);
 		const streams = () => {
 			if (tty) return { tty: this.#attach?.terminalSize ?? { columns: 80, rows: 24 } };
@@ -216,6 +218,7 @@ class Supervisor implements AsyncDisposable {
 			{ ...bound(guest), agent: guest.agent.then((stream) => this.#share(stream)) },
 			{
 				...plan,
+				keeps: plan.keeps === true && !isDiscarded,
 				init,
 				process: () => ({ args, env, cwd, user, ...privilegeKeys(this.#config.privileges), ...streams() }),
 				stopSignal: this.#config.stopSignal,
