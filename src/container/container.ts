@@ -7,43 +7,47 @@
  *     the process's EXIT -> power off, or stop -> the machine ends: `ended`
  */
 import { constants } from "node:os";
-import type { Duplex, Readable, Writable } from "node:stream";
-import { AgentClient } from "../agent/client.ts";
+import type { Readable, Writable } from "node:stream";
 import type { ExecSpec } from "../agent/exec-spec.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
-import { GuestError, TsvmmError } from "../base/errors.ts";
-import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
+import type { ShutdownReason } from "../machine/shutdown-reason.ts";
+import { type GuestMachine, RunningMachine, within } from "./running-machine.ts";
 import type { SetupStep } from "./setup-steps.ts";
 
-/** A machine as a container sees it. */
-export interface GuestMachine {
-	start(): void;
-	stop(): Promise<ShutdownReason>;
-	/** Never rejects. */
-	readonly ended: Promise<ShutdownReason>;
-	/** The agent's connection. */
-	readonly agent: Promise<Duplex>;
-	/** The last lines of the guest's console. */
-	consoleTail(): string;
-}
-
 /** What a container runs, and how. */
-export interface ContainerPlan {
-	steps: readonly SetupStep[];
+export interface ContainerPlan extends ProcessPlan {
 	/** Steps in the agent's own root, before the others. */
 	machineSteps?: readonly SetupStep[] | undefined;
+	/**
+	 * Somebody wants what it has written to its disk and to directories of the host: the guest brings it there and powers
+	 * off. When missing, the machine is ended as soon as the process has ended.
+	 */
+	keeps?: boolean | undefined;
+}
+
+/** A container's process in a machine that may have others. */
+export interface JoinPlan extends ProcessPlan {
+	/** What the agent calls the container. */
+	name: string;
+	/**
+	 * Gives back what the container has of the machine: called when the process has ended or could not be started, and
+	 * once more when that has to end at once. Never rejects.
+	 *
+	 * @param failed at once: nothing of what was written need be kept
+	 */
+	release: (failed: boolean) => Promise<ShutdownReason>;
+}
+
+/** A container's process. */
+interface ProcessPlan {
+	steps: readonly SetupStep[];
 	/** Called when everything is ready for the process. */
 	process: () => ExecSpec;
 	/** As `docker run --init`: process 1 only reaps; the container's process is another one. It is process 1 itself when missing. */
 	init?: boolean | undefined;
 	/** What `stop` sends; SIGTERM when missing. */
 	stopSignal?: number | undefined;
-	/**
-	 * Somebody wants what it has written to its disk and to directories of the host: the guest brings it there and powers
-	 * off. When missing, the machine is ended as soon as the process has ended.
-	 */
-	keeps?: boolean | undefined;
-	/** Ends the machine at once. */
+	/** Ends the container at once. */
 	signal?: AbortSignal | undefined;
 }
 
@@ -57,16 +61,13 @@ export interface StartTimes {
 	init: number;
 }
 
-/** What `start` has brought about. */
-interface Started {
-	machine: GuestMachine;
-	client: AgentClient;
+/** What `join` has brought about. */
+interface Joined {
+	machine: RunningMachine;
 	/** The container's process. */
 	session: Session;
-	plan: ContainerPlan;
+	plan: JoinPlan;
 	spec: ExecSpec;
-	/** Rejects when the machine has ended. */
-	early: Promise<never>;
 	startTimes: StartTimes;
 }
 
@@ -78,18 +79,16 @@ export interface ContainerExec extends Pick<ExecSpec, "args" | "env" | "cwd" | "
 	signal?: AbortSignal;
 }
 
-/** What the agent calls the machine's one container. */
+/** What the agent calls the container that its machine was booted for. */
 export const CONTAINER_NAME = "container";
-const BOOT_TIMEOUT_MS = 120_000;
 /** How long the kernel may take to end a process that was killed. */
 const KILL_TIMEOUT_MS = 10_000;
-/** The guest writes all that it holds in RAM to its disk before, which may be gigabytes. */
-const POWER_OFF_TIMEOUT_MS = 300_000;
 /** As docker stop. */
 const STOP_TIMEOUT_MS = 10_000;
 
 /**
- * A running container. It owns its machine, which ends when the container's process does.
+ * A running container. Unless it has joined another's machine, it owns its machine, which ends when the container's
+ * process does.
  *
  * @example
  * await using container = await runContainer({ image: "alpine", args: ["cat"], stdin: "pipe" });
@@ -100,16 +99,17 @@ const STOP_TIMEOUT_MS = 10_000;
 export class Container implements AsyncDisposable {
 	/** How the container's process ended. Rejects with GuestError or the signal's reason when the machine ended first. */
 	readonly exit: Promise<ExitStatus>;
-	/** Resolves when the machine has ended, for any reason. Never rejects. */
+	/**
+	 * Resolves when the container is over, for any reason: its machine has ended, or has been given back what the
+	 * container had of it. Never rejects.
+	 */
 	readonly ended: Promise<ShutdownReason>;
 	/** How long the phases of its start took. */
 	readonly startTimes: StartTimes;
-	readonly #machine: GuestMachine;
-	readonly #client: AgentClient;
+	readonly #machine: RunningMachine;
 	readonly #session: Session;
-	readonly #plan: ContainerPlan;
+	readonly #plan: JoinPlan;
 	readonly #spec: ExecSpec;
-	readonly #early: Promise<never>;
 
 	/**
 	 * Boots `machine` and starts the process in it. The container owns the machine from now on.
@@ -119,58 +119,54 @@ export class Container implements AsyncDisposable {
 	 * @internal `runContainer` calls it
 	 */
 	static async start(machine: GuestMachine, plan: ContainerPlan): Promise<Container> {
+		const { machineSteps: steps = [], keeps = false, signal } = plan;
+		const running = await RunningMachine.boot(machine, { steps, signal });
+		const release = (failed: boolean) => (keeps && !failed ? running.powerOff() : running.stop());
+		return await Container.join(running, { ...plan, name: CONTAINER_NAME, release });
+	}
+
+	/**
+	 * Starts a container's process in a machine that runs.
+	 *
+	 * @throws as start; `release` was called then
+	 * @internal
+	 */
+	static async join(machine: RunningMachine, plan: JoinPlan): Promise<Container> {
+		const { client, times } = machine;
 		const starting = performance.now();
 		const { signal } = plan;
-		let client: AgentClient | undefined;
-		const abort = () => void machine.stop();
-		/* Every wait for the agent ends when the machine ends: the agent cannot answer then. */
-		const early = machine.ended.then((end): never => {
-			signal?.removeEventListener("abort", abort);
-			throw signal?.aborted ? signal.reason : endedEarly(end, machine);
+		const aborted = new Promise<never>((_, reject) => {
+			signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
 		});
-		early.catch(() => undefined);
+		aborted.catch(() => undefined);
+		const settled = <T>(work: Promise<T>) => machine.orEarly(Promise.race([work, aborted]));
 		try {
 			signal?.throwIfAborted();
-			signal?.addEventListener("abort", abort, { once: true });
-			machine.start();
-			client = new AgentClient(await Promise.race([agentStream(machine), early]));
-			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
-			const greeted = performance.now();
-			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
-			const { machineSteps = [] } = plan;
-			if (machineSteps.length > 0) await orEarly(client.setup(machineSteps), early, machine);
-			await orEarly(client.setup(plan.steps, CONTAINER_NAME), early, machine);
-			const spec = { ...plan.process(), container: CONTAINER_NAME, init: plan.init !== true };
-			const session = await orEarly(client.exec(spec), early, machine);
-			const inAgent = hello.nowMs - hello.startMs;
-			const times = {
-				host: starting,
-				kernel: greeted - starting - inAgent,
-				init: performance.now() - greeted + inAgent,
-			};
-			return new Container({ machine, client, session, plan, spec, early, startTimes: times });
+			await settled(client.setup(plan.steps, plan.name));
+			const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
+			const session = await settled(client.exec(spec));
+			const boots = plan.name === CONTAINER_NAME;
+			const startTimes = boots
+				? { host: times.host, kernel: times.kernel, init: performance.now() - times.greeted + times.agent }
+				: { host: 0, kernel: 0, init: performance.now() - starting };
+			return new Container({ machine, session, plan, spec, startTimes });
 		} catch (error) {
-			client?.close();
-			await machine.stop();
+			await plan.release(true);
 			throw error;
 		}
 	}
 
-	private constructor({ machine, client, session, plan, spec, early, startTimes }: Started) {
+	private constructor({ machine, session, plan, spec, startTimes }: Joined) {
 		this.#machine = machine;
-		this.#client = client;
 		this.#session = session;
 		this.#plan = plan;
 		this.#spec = spec;
-		this.#early = early;
 		this.startTimes = startTimes;
-		this.exit = orEarly(session.exit, early, machine);
-		this.exit.catch(() => undefined); /* a caller that awaits it gets the error */
-		this.ended = machine.ended;
+		this.exit = machine.orEarly(session.exit);
 		session.stdin.on("error", () => undefined);
-		void this.exit.then(
-			() => this.#endMachine(),
-			() => this.#client.close(),
+		this.ended = this.exit.then(
+			() => plan.release(false),
+			() => plan.release(true),
 		);
 	}
 
@@ -198,8 +194,8 @@ export class Container implements AsyncDisposable {
 	async exec({ signal, privileged = false, ...spec }: ContainerExec): Promise<Session> {
 		signal?.throwIfAborted();
 		const own = inherited(this.#spec, privileged);
-		const starting = this.#client.exec({ ...own, ...spec, container: CONTAINER_NAME });
-		const session = await orEarly(starting, this.#early, this.#machine);
+		const starting = this.#machine.client.exec({ ...own, ...spec, container: this.#plan.name });
+		const session = await this.#machine.orEarly(starting);
 		if (signal === undefined) return session;
 		const close = () => session.close();
 		if (signal.aborted) close();
@@ -227,7 +223,7 @@ export class Container implements AsyncDisposable {
 
 	/**
 	 * Asks the process to end, with the image's stop signal or SIGTERM. Kills it if it takes too long. Resolves when the
-	 * machine has ended.
+	 * container is over.
 	 *
 	 * @param options.timeoutMs how long it may take (default 10000)
 	 * @param options.signal sent in place of the image's
@@ -242,24 +238,13 @@ export class Container implements AsyncDisposable {
 		this.kill(signal);
 		if (await within(this.exit, timeoutMs)) return this.ended;
 		this.kill("SIGKILL");
-		if (!(await within(this.exit, KILL_TIMEOUT_MS))) await this.#machine.stop();
+		if (!(await within(this.exit, KILL_TIMEOUT_MS))) return await this.#plan.release(true);
 		return this.ended;
 	}
 
-	/** Ends the machine at once, with all processes in it. */
+	/** Ends the container at once, with all processes in it. */
 	async [Symbol.asyncDispose](): Promise<void> {
-		this.#client.close();
-		await this.#machine.stop();
-	}
-
-	/** The process has ended. */
-	async #endMachine(): Promise<void> {
-		if (this.#plan.keeps === true) {
-			const off = this.#client.powerOff().then(() => this.ended);
-			await within(off, POWER_OFF_TIMEOUT_MS);
-		}
-		this.#client.close();
-		await this.#machine.stop();
+		await this.#plan.release(true);
 	}
 }
 
@@ -268,53 +253,4 @@ function inherited(spec: ExecSpec, privileged: boolean): Partial<ExecSpec> {
 	const { args: _args, tty: _tty, stdin: _stdin, init: _init, ...own } = spec;
 	const { capabilities: _capabilities, noNewPrivileges: _nnp, ...unbound } = own;
 	return privileged ? unbound : own;
-}
-
-/** True when `work` settled within `timeoutMs`, by success or by failure. */
-async function within(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-	let timer: NodeJS.Timeout | undefined;
-	const late = new Promise<false>((resolve) => {
-		/* A timer that is given more than it can wait does not wait at all. */
-		timer = setTimeout(() => resolve(false), Math.min(timeoutMs, 2 ** 31 - 1));
-	});
-	const settled = work.then(
-		() => true,
-		() => true,
-	);
-	try {
-		return await Promise.race([settled, late]);
-	} finally {
-		clearTimeout(timer);
-	}
-}
-
-async function agentStream(machine: GuestMachine): Promise<Duplex> {
-	const stream = machine.agent;
-	if (await within(Promise.race([stream, machine.ended]), BOOT_TIMEOUT_MS)) return await stream;
-	const message = `Cannot reach the guest agent: it did not connect within ${BOOT_TIMEOUT_MS / 1000} s`;
-	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));
-}
-
-/** The agent was lost because the machine ends. The machine's end explains more. */
-async function orEarly<T>(work: Promise<T>, early: Promise<never>, machine: GuestMachine): Promise<T> {
-	try {
-		return await Promise.race([work, early]);
-	} catch (error) {
-		if (!(error instanceof TsvmmError) || error.code !== "ERR_AGENT_LOST") throw error;
-		const grace = new Promise<void>((resolve) => setTimeout(resolve, 2000).unref());
-		await Promise.race([machine.ended, grace]);
-		await Promise.race([early, Promise.resolve()]);
-		throw new GuestError("ERR_AGENT_LOST", withConsole(error.message, machine), { cause: error });
-	}
-}
-
-function endedEarly(end: ShutdownReason, machine: GuestMachine): TsvmmError {
-	const known = shutdownError(end);
-	const message = `Cannot run the container to its end: ${describeShutdown(end)}`;
-	return new GuestError(known?.code ?? "ERR_GUEST_ENDED", withConsole(message, machine));
-}
-
-function withConsole(message: string, machine: GuestMachine): string {
-	const tail = machine.consoleTail();
-	return tail === "" ? message : `${message}\n  last lines of the guest's console:\n${tail.replace(/^/gm, "  | ")}`;
 }

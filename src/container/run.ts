@@ -15,11 +15,12 @@ import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, validateSize } from "../machine/config.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
-import { Container, type ContainerPlan, type GuestMachine } from "./container.ts";
+import { Container, type ContainerPlan } from "./container.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, processSpec } from "./process-spec.ts";
+import type { GuestMachine } from "./running-machine.ts";
 import {
 	type ContainerSystem,
 	type GuestNetwork,

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { GuestMachine } from "../../src/container/container.ts";
+import type { GuestMachine } from "../../src/container/running-machine.ts";
 import type { ShutdownReason } from "../../src/machine/shutdown-reason.ts";
 import { NativeAgent } from "../agent/native-agent.ts";
 

@@ -2,10 +2,10 @@
  * The machine of a stored container: its image, its writable layer and its kernel, as config.json names them.
  */
 import type { Machine } from "../../machine/machine.ts";
-import type { GuestMachine } from "../container.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
 import { createMachine } from "../run.ts";
+import type { GuestMachine } from "../running-machine.ts";
 import type { SetupStep, SystemOptions } from "../setup-steps.ts";
 import { containerKernel } from "./kernel.ts";
 import type { StoredContainer } from "./store.ts";

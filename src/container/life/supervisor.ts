@@ -4,48 +4,21 @@
  * requests, and writes state.json after each change. It ends with the container, or starts it again by its policy.
  *
  *     exec, cp --agent socket--> broker --vsock--> agent            attach --> attach server <-- process's streams
- *     stop, kill, wait --control socket--> supervisor
+ *     stop, kill, wait --control socket--> supervised container
  */
 
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { createServer, type Server } from "node:net";
-import { constants } from "node:os";
-import type { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
-import { AgentBroker } from "../../agent/broker.ts";
-import { exitStatus } from "../../agent/session.ts";
-import { duplexPair } from "../../backends/duplex-pair.ts";
-import { HostError, StateError, TsvmmError } from "../../base/errors.ts";
-import { InterruptedError } from "../../base/signals.ts";
+import { HostError } from "../../base/errors.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { tryLockFile } from "../../host/file-lock.ts";
-import { answerRequests, failureOf } from "../../host/request-socket.ts";
-import { Container, type GuestMachine } from "../container.ts";
-import { privilegeKeys } from "../privileges.ts";
-import { AttachServer } from "./attach-server.ts";
-import { type BootedContainer, bootContainer } from "./boot.ts";
-import type { ContainerConfig } from "./config.ts";
-import type { ControlAnswer, ControlRequest } from "./control.ts";
-import { watchHealth } from "./health.ts";
-import { LogFile, type OutputStream } from "./log-file.ts";
-import { recordExec } from "./record-exec.ts";
-import { mayRestart, RestartDelay } from "./restart-policy.ts";
-import { type ContainerState, writeState } from "./state.ts";
+import { type BootContainer, OwnMachine } from "./own-machine.ts";
 import type { StoredContainer } from "./store.ts";
+import { SupervisedContainer, type WatchOptions } from "./supervised-container.ts";
 
-export interface SuperviseOptions {
-	/** The process is started only when somebody has attached, so that nobody misses its first output. */
-	awaitAttach: boolean;
-	/** Called when the container runs, or with why it does not; the first call counts. */
-	onReady: (error?: unknown) => void;
+export interface SuperviseOptions extends WatchOptions {
 	/** Makes the container's machine. Tests have machines of their own. */
-	boot?: (container: StoredContainer, signal: AbortSignal) => Promise<BootedContainer>;
+	boot?: BootContainer;
 }
-
-const { SIGKILL } = constants.signals;
-/** How long a client that is attached may take for the last output of a container that was stopped. */
-const SLOW_CLIENT_MS = 1000;
 
 /**
  * Owns a container until it has ended.
@@ -53,6 +26,15 @@ const SLOW_CLIENT_MS = 1000;
  * @throws HostError ERR_CONTAINER_RUNNING when another process does
  */
 export async function superviseContainer(container: StoredContainer, options: SuperviseOptions): Promise<void> {
+	await withContainerLock(container, async () => {
+		await using supervised = new SupervisedContainer(container, new OwnMachine(options.boot), options);
+		await using _signals = onSignals(() => supervised.stop());
+		await supervised.run();
+	});
+}
+
+/** Runs `work` as the one that supervises the container. @throws HostError ERR_CONTAINER_RUNNING when another one does */
+export async function withContainerLock(container: StoredContainer, work: () => Promise<void>): Promise<void> {
 	const { lock: path } = container.paths;
 	const lock = await open(path, "r+");
 	try {
@@ -62,362 +44,19 @@ export async function superviseContainer(container: StoredContainer, options: Su
 				`Cannot start container ${container.shortId}: it is running already`,
 			);
 		}
-		await using supervisor = new Supervisor(container, options);
-		await supervisor.run();
+		await work();
 	} finally {
 		await lock.close();
 	}
 }
 
-/** How one run of the process ended. */
-interface RunEnd {
-	exitCode: number;
-	error?: unknown;
-	/** Whether the process ran at all. */
-	started: boolean;
-}
-
-class Supervisor implements AsyncDisposable {
-	readonly #stored: StoredContainer;
-	readonly #config: ContainerConfig;
-	readonly #options: SuperviseOptions;
-	readonly #teardown = new Teardown();
-	readonly #ended: Promise<number>;
-	#end!: (exitCode: number) => void;
-	#state: ContainerState;
-	/** Ends a start that is under way, and the pause before the next one. */
-	#abort = new AbortController();
-	#attach: AttachServer | undefined;
-	#container: Container | undefined;
-	#broker: AgentBroker | undefined;
-	#machine: BootedContainer["machine"] | undefined;
-	#stopping = false;
-
-	constructor(stored: StoredContainer, options: SuperviseOptions) {
-		this.#stored = stored;
-		this.#config = stored.reload().config;
-		this.#options = options;
-		this.#state = { ...stored.state(), pid: process.pid, restartCount: 0, stoppedByUser: false };
-		this.#ended = new Promise((resolve) => {
-			this.#end = resolve;
-		});
+/** Calls `stop` when this process is told to end, as by a shutdown of the host. */
+export function onSignals(stop: () => Promise<void>): AsyncDisposable {
+	const teardown = new Teardown();
+	for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+		const handler = () => void stop();
+		process.on(name, handler);
+		teardown.add(() => void process.off(name, handler));
 	}
-
-	async [Symbol.asyncDispose](): Promise<void> {
-		await this.#teardown.run();
-	}
-
-	/** Runs the container to its end, however often its policy starts it again. */
-	async run(): Promise<void> {
-		const delay = new RestartDelay();
-		let exitCode = 125;
-		try {
-			await this.#write({ error: undefined });
-			await this.#listen();
-			this.#forwardSignals();
-			for (;;) {
-				const startedMs = Date.now();
-				const end = await this.#runOnce();
-				exitCode = end.exitCode;
-				const again =
-					end.started && !this.#stopping && mayRestart(this.#config.restart, exitCode, this.#state.restartCount);
-				await this.#write({
-					status: again ? "restarting" : this.#state.startedAt !== "" ? "exited" : "created",
-					exitCode,
-					error: end.error === undefined ? undefined : failureOf(end.error, "ERR_CONTAINER_FAILED"),
-					finishedAt: end.started ? new Date().toISOString() : this.#state.finishedAt,
-				});
-				if (!again) {
-					await this.#attach?.failed(end.error);
-					this.#options.onReady(end.error);
-					break;
-				}
-				await sleep(delay.next(Date.now() - startedMs), undefined, { signal: this.#abort.signal }).catch(
-					() => undefined,
-				);
-				if (this.#stopping) {
-					await this.#write({ status: "exited" });
-					break;
-				}
-				await this.#write({ restartCount: this.#state.restartCount + 1 });
-			}
-		} catch (error) {
-			this.#options.onReady(error);
-			throw error;
-		} finally {
-			if (this.#config.autoRemove) await this.#stored.erase({ volumes: true });
-			else await this.#write({ pid: 0 });
-			this.#end(exitCode);
-		}
-	}
-
-	async #runOnce(): Promise<RunEnd> {
-		let started = false;
-		try {
-			const { signal } = this.#abort;
-			const container = await this.#start(signal);
-			this.#container = container;
-			const log = this.#config.logDriver === "none" ? undefined : await LogFile.open(this.#stored.paths.log);
-			try {
-				const { startTimes } = container;
-				started = true;
-				await this.#write({ status: "running", startedAt: new Date().toISOString(), finishedAt: "", startTimes });
-				this.#stored.record("start");
-				/* After the state: who is told that it runs finds it running. */
-				this.#attach?.started({
-					write: (bytes) => new Promise((resolve) => container.stdin.write(bytes, () => resolve())),
-					endInput: () => container.stdin.end(),
-					signal: (number, group) => container.kill(number, { group }),
-					resize: (columns, rows) => container.resize(columns, rows),
-				});
-				this.#options.onReady();
-				const checks = new AbortController();
-				void this.#watchHealth(container, checks.signal);
-				const pumps = [this.#pump("stdout", container.stdout, log), this.#pump("stderr", container.stderr, log)];
-				const exit = await container.exit.finally(() => checks.abort());
-				await Promise.all(pumps);
-				await container.ended;
-				/* Before its clients are told: what they ask next finds it ended. */
-				await this.#write({ status: "exited", exitCode: exitStatus(exit), finishedAt: new Date().toISOString() });
-				this.#recordEnd(exitStatus(exit));
-				await this.#attach?.ended(exit);
-				return { exitCode: exitStatus(exit), started };
-			} finally {
-				await log?.close();
-			}
-		} catch (error) {
-			const exitCode = error instanceof TsvmmError ? error.exitStatus : 125;
-			if (started) this.#recordEnd(exitCode);
-			return { exitCode, error, started };
-		} finally {
-			this.#container = undefined;
-			this.#machine = undefined;
-			this.#broker?.close();
-			this.#broker = undefined;
-		}
-	}
-
-	#recordEnd(exitCode: number): void {
-		this.#stored.record("die", { exitCode: `${exitCode}` });
-		if (this.#state.stoppedByUser) this.#stored.record("stop");
-	}
-
-	async #start(signal: AbortSignal): Promise<Container> {
-		const { boot = bootContainer } = this.#options;
-		const { guest, machine, ...plan } = await boot(this.#stored, signal);
-		this.#machine = machine;
-		const { args, env, cwd, user, tty, init, openStdin } = this.#config.process;
-		/* Its disk goes with it. */
-		const isDiscarded = this.#config.autoRemove && this.#config.mounts.length === 0;
-		if (this.#options.awaitAttach) await this.#firstClient(guest, signal);
-		const streams = () => {
-			if (tty) return { tty: this.#attach?.terminalSize ?? { columns: 80, rows: 24 } };
-			return openStdin ? {} : { stdin: "null" as const };
-		};
-		return await Container.start(
-			{ ...bound(guest), agent: guest.agent.then((stream) => this.#share(stream)) },
-			{
-				...plan,
-				keeps: plan.keeps === true && !isDiscarded,
-				init,
-				process: () => ({ args, env, cwd, user, ...privilegeKeys(this.#config.privileges), ...streams() }),
-				stopSignal: this.#config.stopSignal,
-				signal,
-			},
-		);
-	}
-
-	/** The agent's stream for many: this process is one of the broker's clients. */
-	#share(stream: Parameters<AgentBroker["attach"]>[0]): Parameters<AgentBroker["attach"]>[0] {
-		this.#broker = new AgentBroker(stream);
-		const [ours, brokers] = duplexPair();
-		this.#broker.attach(brokers);
-		return ours;
-	}
-
-	/** Waits for somebody to attach. The machine ends when the wait does. */
-	async #firstClient(guest: GuestMachine, signal: AbortSignal): Promise<void> {
-		const aborted = new Promise<never>((_, reject) => {
-			signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-		});
-		aborted.catch(() => undefined);
-		try {
-			await Promise.race([this.#attach?.firstClient, aborted]);
-		} catch (error) {
-			await guest.stop();
-			throw error;
-		}
-	}
-
-	async #watchHealth(container: Container, signal: AbortSignal): Promise<void> {
-		const { health: check } = this.#config;
-		if (check === undefined) return;
-		await this.#write({ health: { status: "starting", failingStreak: 0 } });
-		await watchHealth(container, check, {
-			isPaused: () => this.#state.status === "paused",
-			onChange: (health) => void this.#write({ health }),
-			signal,
-		});
-	}
-
-	async #pump(name: OutputStream, from: Readable, log: LogFile | undefined): Promise<void> {
-		for await (const chunk of from) {
-			await Promise.all([log?.write(name, chunk as Buffer), this.#attach?.write(name, chunk as Buffer)]);
-		}
-	}
-
-	async #listen(): Promise<void> {
-		const { paths } = this.#stored;
-		/* What a supervisor that was killed has left. */
-		rmSync(paths.sockets, { recursive: true, force: true });
-		mkdirSync(paths.sockets, { recursive: true, mode: 0o700 });
-		chmodSync(paths.sockets, 0o700);
-		this.#teardown.add(() => rmSync(paths.sockets, { recursive: true, force: true }));
-		this.#teardown.add(await answerRequests(paths.control, (request) => this.#answer(request as ControlRequest)));
-		const { openStdin, stdinOnce } = this.#config.process;
-		this.#attach = await AttachServer.open(paths.attach, { openStdin, stdinOnce });
-		this.#teardown.owns(this.#attach);
-		this.#teardown.add(await serveAgent(paths.agent, () => this.#broker));
-	}
-
-	/** This process is told to end: the container is stopped, as by a shutdown of the host. */
-	#forwardSignals(): void {
-		for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-			const stop = () => void this.#stop({ do: "stop" });
-			process.on(name, stop);
-			this.#teardown.add(() => void process.off(name, stop));
-		}
-	}
-
-	async #answer(request: ControlRequest): Promise<ControlAnswer> {
-		try {
-			switch (request.do) {
-				case "stop":
-					return { exitCode: await this.#stop(request) };
-				case "kill":
-					await this.#kill(request.signal);
-					return {};
-				case "wait":
-					return { exitCode: await this.#ended };
-				case "pause":
-					await this.#pause();
-					return {};
-				case "unpause":
-					await this.#unpause();
-					return {};
-				case "exec":
-					await this.#execDetached(request);
-					return {};
-			}
-		} catch (error) {
-			return { failure: failureOf(error, "ERR_CONTAINER_FAILED") };
-		}
-	}
-
-	async #stop({ signal, timeoutMs = this.#config.stopTimeoutMs }: ControlRequest & { do: "stop" }): Promise<number> {
-		this.#stopping = true;
-		await this.#write({ stoppedByUser: true });
-		if (this.#state.status === "paused") await this.#unpause();
-		if (this.#container === undefined)
-			this.#interrupt(new InterruptedError("start the container", constants.signals.SIGTERM));
-		else {
-			const container = this.#container;
-			this.#stored.record("kill", { signal: `${signal ?? this.#config.stopSignal}` });
-			/* A negative time-out has no end, as in Docker. */
-			await container.stop({
-				timeoutMs: timeoutMs < 0 ? Number.POSITIVE_INFINITY : timeoutMs,
-				...(signal === undefined ? {} : { signal }),
-			});
-		}
-		const drop = setTimeout(() => this.#attach?.dropClients(), SLOW_CLIENT_MS);
-		const exitCode = await this.#ended;
-		clearTimeout(drop);
-		return exitCode;
-	}
-
-	async #kill(signal: number): Promise<void> {
-		if (this.#container === undefined) throw this.#notRunning("kill");
-		if (this.#state.status === "paused" && signal === SIGKILL) await this.#unpause();
-		if (signal === SIGKILL || signal === this.#config.stopSignal) this.#stopping = true;
-		this.#container.kill(signal);
-		this.#stored.record("kill", { signal: `${signal}` });
-	}
-
-	async #pause(): Promise<void> {
-		if (this.#machine === undefined || this.#state.status !== "running") throw this.#notRunning("pause");
-		await this.#machine.pause();
-		await this.#write({ status: "paused" });
-		this.#stored.record("pause");
-	}
-
-	async #unpause(): Promise<void> {
-		if (this.#machine === undefined || this.#state.status !== "paused") {
-			throw new StateError(
-				"ERR_CONTAINER_NOT_PAUSED",
-				`Cannot unpause container ${this.#stored.shortId}: it is not paused`,
-			);
-		}
-		this.#machine.resume();
-		await this.#write({ status: "running" });
-		this.#stored.record("unpause");
-	}
-
-	async #execDetached({ process: { tty, ...process } }: ControlRequest & { do: "exec" }): Promise<void> {
-		if (this.#container === undefined || this.#state.status !== "running") throw this.#notRunning("run a command in");
-		const streams = tty ? { tty: { columns: 80, rows: 24 } } : { stdin: "null" as const };
-		const starting = this.#container.exec({ ...process, ...streams });
-		const session = await recordExec(this.#stored, process.args, starting);
-		session.stdout.destroy();
-		session.stderr.destroy();
-	}
-
-	#notRunning(attempt: string): StateError {
-		const { status } = this.#state;
-		return new StateError(
-			"ERR_CONTAINER_NOT_RUNNING",
-			`Cannot ${attempt} container ${this.#stored.shortId}: it is ${status}`,
-		);
-	}
-
-	#interrupt(reason: Error): void {
-		this.#stopping = true;
-		this.#abort.abort(reason);
-	}
-
-	/** Writes what has changed; in order, each change once. */
-	async #write(change: Partial<ContainerState>): Promise<void> {
-		this.#state = { ...this.#state, ...change };
-		const { error, ...rest } = this.#state;
-		const state = error === undefined ? rest : { ...rest, error };
-		this.#writing = this.#writing.then(() => writeState(this.#stored.paths, state));
-		await this.#writing;
-	}
-
-	#writing: Promise<void> = Promise.resolve();
-}
-
-/** A machine whose methods work apart from it. */
-function bound(guest: GuestMachine): GuestMachine {
-	return {
-		start: () => guest.start(),
-		stop: () => guest.stop(),
-		ended: guest.ended,
-		agent: guest.agent,
-		consoleTail: () => guest.consoleTail(),
-	};
-}
-
-/** Clients of the agent come and go at `path`. They are cut off while there is none. */
-async function serveAgent(path: string, broker: () => AgentBroker | undefined): Promise<() => Promise<void>> {
-	const server: Server = createServer((socket) => {
-		socket.on("error", () => undefined);
-		const agent = broker();
-		if (agent === undefined) socket.destroy();
-		else agent.attach(socket);
-	});
-	await new Promise<void>((resolve, reject) => {
-		server.once("error", reject);
-		server.listen(path, () => resolve());
-	});
-	return () => new Promise((resolve) => server.close(() => resolve()));
+	return { [Symbol.asyncDispose]: () => teardown.run() };
 }

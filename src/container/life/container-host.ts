@@ -1,0 +1,34 @@
+/*
+ * Where a container's process runs: a machine of its own (own-machine.ts), or one that it joins (shared-machine.ts). One
+ * contract for both, so that what watches a container need not know.
+ */
+
+import type { AgentBroker } from "../../agent/broker.ts";
+import type { ExecSpec } from "../../agent/exec-spec.ts";
+import type { Container } from "../container.ts";
+import type { StoredContainer } from "./store.ts";
+
+/** One start of a container's process. */
+export interface ProcessStart {
+	/** Called when everything is ready for the process. */
+	process: () => ExecSpec;
+	/** Resolves when the process may start: somebody has attached, if one has to. */
+	awaited: Promise<void>;
+	/** Ends the start, and the container. */
+	signal: AbortSignal;
+}
+
+export interface ContainerHost {
+	/** Clients of the machine's agent; undefined while there is no machine. */
+	readonly broker: AgentBroker | undefined;
+	/**
+	 * Starts the process of a container, as its configuration says. Nothing is left when that fails.
+	 *
+	 * @throws what bootContainer and Container.start throw
+	 */
+	start(container: StoredContainer, start: ProcessStart): Promise<Container>;
+	/** Stops all processes of a container that runs. */
+	pause(container: StoredContainer): Promise<void>;
+	/** Lets them go on. */
+	unpause(container: StoredContainer): Promise<void>;
+}

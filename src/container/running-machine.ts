@@ -1,0 +1,167 @@
+/*
+ * A machine whose agent answers, so that containers can join it: the one container of `run`, or the members of a pod.
+ *
+ *     boot: machine boots -> agent connects -> HELLO -> SETUP of the machine      then: Container.join, any number
+ */
+import type { Duplex } from "node:stream";
+import { AgentClient } from "../agent/client.ts";
+import { GuestError, TsvmmError } from "../base/errors.ts";
+import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
+import type { SetupStep } from "./setup-steps.ts";
+
+/** A machine as a container sees it. */
+export interface GuestMachine {
+	start(): void;
+	stop(): Promise<ShutdownReason>;
+	/** Never rejects. */
+	readonly ended: Promise<ShutdownReason>;
+	/** The agent's connection. */
+	readonly agent: Promise<Duplex>;
+	/** The last lines of the guest's console. */
+	consoleTail(): string;
+}
+
+/** How long the phases of a machine's start took, in ms. */
+export interface BootTimes {
+	/** This process, from its start to the first instruction of the guest. */
+	host: number;
+	/** To the first instruction of the agent. */
+	kernel: number;
+	/** The agent, until it was greeted. */
+	agent: number;
+	/** When it was greeted, on performance's clock. */
+	greeted: number;
+}
+
+const BOOT_TIMEOUT_MS = 120_000;
+/** The guest writes all that it holds in RAM to its disk before, which may be gigabytes. */
+const POWER_OFF_TIMEOUT_MS = 300_000;
+
+export class RunningMachine {
+	readonly client: AgentClient;
+	readonly times: BootTimes;
+	readonly #machine: GuestMachine;
+	/** Rejects when the machine has ended. */
+	readonly #early: Promise<never>;
+
+	/**
+	 * Boots `machine`, which belongs to the object from then on.
+	 *
+	 * @param options.steps in the agent's own root, before any container
+	 * @param options.signal ends the machine, also later
+	 * @throws GuestError when the machine ends before, TsvmmError ERR_AGENT_TIMEOUT when the agent does not answer, the
+	 * signal's reason. The machine has ended then.
+	 */
+	static async boot(
+		machine: GuestMachine,
+		{ steps = [], signal }: { steps?: readonly SetupStep[]; signal?: AbortSignal | undefined } = {},
+	): Promise<RunningMachine> {
+		const host = performance.now();
+		let client: AgentClient | undefined;
+		const abort = () => void machine.stop();
+		/* Every wait for the agent ends when the machine ends: the agent cannot answer then. */
+		const early = machine.ended.then((end): never => {
+			signal?.removeEventListener("abort", abort);
+			throw signal?.aborted ? signal.reason : endedEarly(end, machine);
+		});
+		early.catch(() => undefined);
+		try {
+			signal?.throwIfAborted();
+			signal?.addEventListener("abort", abort, { once: true });
+			machine.start();
+			client = new AgentClient(await Promise.race([agentStream(machine), early]));
+			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
+			const greeted = performance.now();
+			const agent = hello.nowMs - hello.startMs;
+			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
+			if (steps.length > 0) await orEarly(client.setup(steps), early, machine);
+			const times = { host, kernel: greeted - host - agent, agent, greeted };
+			return new RunningMachine(machine, client, early, times);
+		} catch (error) {
+			client?.close();
+			await machine.stop();
+			throw error;
+		}
+	}
+
+	private constructor(machine: GuestMachine, client: AgentClient, early: Promise<never>, times: BootTimes) {
+		this.#machine = machine;
+		this.client = client;
+		this.#early = early;
+		this.times = times;
+	}
+
+	/** Resolves when the machine has ended, for any reason. Never rejects. */
+	get ended(): Promise<ShutdownReason> {
+		return this.#machine.ended;
+	}
+
+	/** What the agent was asked for. When the machine ends before, fails with that. */
+	async orEarly<T>(work: Promise<T>): Promise<T> {
+		return await orEarly(work, this.#early, this.#machine);
+	}
+
+	/** Lets the guest bring all that was written to its disks, and ends the machine. */
+	async powerOff(): Promise<ShutdownReason> {
+		await within(
+			this.client.powerOff().then(() => this.ended),
+			POWER_OFF_TIMEOUT_MS,
+		);
+		return await this.stop();
+	}
+
+	/** Ends the machine at once, with all processes in it. */
+	async stop(): Promise<ShutdownReason> {
+		this.client.close();
+		return await this.#machine.stop();
+	}
+}
+
+/** True when `work` settled within `timeoutMs`, by success or by failure. */
+export async function within(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+	let timer: NodeJS.Timeout | undefined;
+	const late = new Promise<false>((resolve) => {
+		/* A timer that is given more than it can wait does not wait at all. */
+		timer = setTimeout(() => resolve(false), Math.min(timeoutMs, 2 ** 31 - 1));
+	});
+	const settled = work.then(
+		() => true,
+		() => true,
+	);
+	try {
+		return await Promise.race([settled, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+async function agentStream(machine: GuestMachine): Promise<Duplex> {
+	const stream = machine.agent;
+	if (await within(Promise.race([stream, machine.ended]), BOOT_TIMEOUT_MS)) return await stream;
+	const message = `Cannot reach the guest agent: it did not connect within ${BOOT_TIMEOUT_MS / 1000} s`;
+	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));
+}
+
+/** The agent was lost because the machine ends. The machine's end explains more. */
+async function orEarly<T>(work: Promise<T>, early: Promise<never>, machine: GuestMachine): Promise<T> {
+	try {
+		return await Promise.race([work, early]);
+	} catch (error) {
+		if (!(error instanceof TsvmmError) || error.code !== "ERR_AGENT_LOST") throw error;
+		const grace = new Promise<void>((resolve) => setTimeout(resolve, 2000).unref());
+		await Promise.race([machine.ended, grace]);
+		await Promise.race([early, Promise.resolve()]);
+		throw new GuestError("ERR_AGENT_LOST", withConsole(error.message, machine), { cause: error });
+	}
+}
+
+function endedEarly(end: ShutdownReason, machine: GuestMachine): TsvmmError {
+	const known = shutdownError(end);
+	const message = `Cannot run the container to its end: ${describeShutdown(end)}`;
+	return new GuestError(known?.code ?? "ERR_GUEST_ENDED", withConsole(message, machine));
+}
+
+function withConsole(message: string, machine: GuestMachine): string {
+	const tail = machine.consoleTail();
+	return tail === "" ? message : `${message}\n  last lines of the guest's console:\n${tail.replace(/^/gm, "  | ")}`;
+}
