@@ -9,15 +9,20 @@ import { ImageStore } from "../../src/container/image/store.ts";
 import { cacheDirectory } from "../../src/host/directories.ts";
 import { withFileLock } from "../../src/host/file-lock.ts";
 import { buildBusybox } from "./busybox.ts";
+import { buildDebianServers } from "./debian-servers.ts";
 import { buildDebianTools } from "./debian-tools.ts";
 
-export type DemoImage = "busybox" | "debian-tools";
+export type DemoImage = "busybox" | "debian-tools" | "debian-servers";
 
 const RECIPES: Record<DemoImage, (directory: string, scratch: string, say?: (line: string) => void) => Promise<void>> =
 	{
 		busybox: buildBusybox,
 		"debian-tools": buildDebianTools,
+		"debian-servers": buildDebianServers,
 	};
+
+/** The images that there is a recipe for. */
+export const DEMO_IMAGES = Object.keys(RECIPES) as DemoImage[];
 
 export interface DemoOptions {
 	store?: ImageStore;
