@@ -303,6 +303,33 @@ def git():
     run("git", "-C", "clone", "fsck", "--strict", env=environment)
 
 
+@check
+def npm():
+    os.makedirs("packed/package")
+    write("packed/package/package.json", b'{"name": "forty", "version": "1.0.0", "bin": {"forty": "run.js"}}')
+    write("packed/package/index.js", b"module.exports = 42;\n")
+    write("packed/package/run.js", b'#!/usr/bin/env node\nconsole.log(require("forty") + 1);\n')
+    run("tar", "-czf", "forty.tgz", "-C", "packed", "package")
+    os.makedirs("application/local")
+    write("application/package.json", b'{"name": "application", "version": "1.0.0"}')
+    write("application/local/package.json", b'{"name": "local", "version": "2.0.0"}')
+    environment = {**os.environ, "HOME": os.getcwd()}
+    install = ["npm", "install", "--offline", "--no-audit", "--no-fund", "--no-update-notifier"]
+    run(*install, "../forty.tgz", "file:./local", cwd="application", env=environment)
+    assert run("node_modules/.bin/forty", cwd="application") == "43\n"
+    assert os.readlink("application/node_modules/local") == "../local"
+
+
+@check
+def thousands():
+    # Made by the host: more than a process may usually have open.
+    found = 0
+    for entry in os.scandir(f"{top}/../thousands"):
+        assert entry.stat().st_size == 0
+        found += 1
+    assert found == 20000, found
+
+
 chosen = sys.argv[2:]
 for function in checks:
     name = function.__name__

@@ -16,6 +16,7 @@ interface Libc {
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
 	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
+	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
@@ -36,6 +37,7 @@ function libc(): Libc {
 		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
 		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
+		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
 		addressOf: (buffer: Uint8Array) => koffi.address(buffer),
 		errno: () => koffi.errno(),
 	} as Libc;
@@ -126,4 +128,17 @@ export function setSendBuffer(fd: number, bytes: number): void {
 	const value = Int32Array.of(bytes);
 	if (libc().setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, value, value.byteLength) < 0)
 		libc().setsockopt(fd, SOL_SOCKET, SO_SNDBUF, value, value.byteLength);
+}
+
+/** getrlimit(2) of this process: soft and hard. */
+export function getResourceLimit(resource: number): [soft: bigint, hard: bigint] | number {
+	const limits = new BigUint64Array(2);
+	const result = libc().prlimit(0, resource, null, limits);
+	return result < 0 ? -libc().errno() : [limits[0]!, limits[1]!];
+}
+
+/** setrlimit(2) of this process. 0, or a negative errno. */
+export function setResourceLimit(resource: number, soft: bigint, hard: bigint): number {
+	const result = libc().prlimit(0, resource, BigUint64Array.of(soft, hard), null);
+	return result < 0 ? -libc().errno() : result;
 }

@@ -26,7 +26,7 @@ beforeAll(async () => {
 	await linux.sh(`
 		set -e
 		modprobe loop 2>/dev/null || true
-		truncate -s 400M ${image}; mkfs.ext4 -q -b 4096 ${image}
+		truncate -s 400M ${image}; mkfs.ext4 -q -b 4096 -N 50000 ${image}
 		mkdir -p ${SHARE}; mount -o loop ${image} ${SHARE}`);
 });
 afterAll(async () => {
@@ -37,13 +37,16 @@ afterAll(async () => {
 /** Names of the checks in guests/test/fs-checks.py. */
 const CHECKS = [
 	...["names", "rename_over_and_unlink_while_open", "tmpfile", "exchange", "mapped", "execute", "append", "locks"],
-	...["sqlite", "sparse", "xattrs", "tar", "permissions", "large"],
+	...["sqlite", "sparse", "xattrs", "tar", "permissions", "large", "git", "npm", "thousands"],
 ];
 
 describe("a directory of the host in a guest", () => {
 	let output = "";
 	beforeAll(async () => {
-		await linux.sh(`cp ${FS_CHECKS} ${SHARE}/checks.py`);
+		await linux.sh(`
+			set -e
+			cp ${FS_CHECKS} ${SHARE}/checks.py
+			mkdir ${SHARE}/thousands; cd ${SHARE}/thousands; seq 20000 | xargs touch`);
 		const script = `${PROGRAMS}
 mount -t virtiofs share /share || exit 1
 mkdir /share/checks

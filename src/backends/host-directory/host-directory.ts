@@ -16,6 +16,7 @@ import { ErrnoError } from "../../base/errno-error.ts";
 import { errnoName, explain, HostError } from "../../base/errors.ts";
 import { decodeName } from "../../base/file-name.ts";
 import type { Segments } from "../../base/segments.ts";
+import { guestDescriptors } from "../../host/descriptor-budget.ts";
 import { type At, FileCalls, statfs } from "../../host/file-calls.ts";
 import { close, open } from "../../host/libc.ts";
 import * as sys from "../../host/syscall-numbers.ts";
@@ -216,8 +217,15 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	async open(node: HostNode, flags: number, killSuidGid: boolean): Promise<HostFile> {
 		if (!node.isFile) throw ErrnoError.of(node.isDirectory ? "EISDIR" : "ENXIO");
 		const fd = await this.#calls.reopen(node.fd, flags & OPEN_FLAGS);
-		if (killSuidGid) await this.#killSuidGid(node);
-		return fileOf(fd, flags);
+		guestDescriptors().hold(fd);
+		const file = fileOf(fd, flags);
+		try {
+			if (killSuidGid) await this.#killSuidGid(node);
+			return file;
+		} catch (error) {
+			this.release({ node, file });
+			throw error;
+		}
 	}
 
 	/** A name that is taken is opened as the node that it is: never a FIFO or a device that has come in between. */
@@ -242,11 +250,14 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	async opendir(node: HostNode): Promise<HostFile> {
 		if (!node.isDirectory) throw ErrnoError.of("ENOTDIR");
 		const fd = await this.#calls.reopenDirectory(node.fd);
+		guestDescriptors().hold(fd);
 		return new HostFile(fd, false, new DirectoryReader(this.#calls, fd));
 	}
 
 	release({ file }: Open): void {
-		if (file !== undefined) this.#calls.closeLater(file.fd);
+		if (file === undefined) return;
+		this.#calls.closeLater(file.fd);
+		guestDescriptors().give();
 	}
 
 	async read({ file }: Open, offset: number, into: Segments): Promise<number> {
@@ -348,10 +359,12 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	/** The node of a file that was just made. */
 	async #made(fd: number, flags: number): Promise<Made> {
+		guestDescriptors().hold(fd);
 		try {
 			return { node: await this.#nodes.identify(this.#calls.reopenPath(fd)), file: fileOf(fd, flags) };
 		} catch (error) {
 			this.#calls.closeLater(fd);
+			guestDescriptors().give();
 			throw error;
 		}
 	}

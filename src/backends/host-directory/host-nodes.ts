@@ -3,6 +3,7 @@
  * holds the node itself: whatever becomes of its names, nobody else's file takes its place.
  */
 import { ErrnoError } from "../../base/errno-error.ts";
+import { guestDescriptors } from "../../host/descriptor-budget.ts";
 import type { FileCalls } from "../../host/file-calls.ts";
 import { close } from "../../host/libc.ts";
 import type { FileStatus } from "../../host/statx.ts";
@@ -65,7 +66,7 @@ export class HostNodes {
 	constructor(calls: FileCalls, rootFd: number, status: FileStatus, fsType: number) {
 		this.#calls = calls;
 		this.#local = LOCAL.has(fsType);
-		this.root = this.#make(rootFd, status);
+		this.root = this.#make(rootFd, status); /* not the guest's to hold */
 	}
 
 	/** How many there are. */
@@ -106,22 +107,28 @@ export class HostNodes {
 	forget(node: HostNode): void {
 		if (node === this.root || node.fd < 0) return;
 		this.#byKey.delete(node.key);
-		close(node.fd);
-		node.fd = -1;
+		this.#letGo(node);
 	}
 
 	/** Lets go of all, the root too. */
 	close(): void {
-		for (const node of this.#byKey.values()) {
-			close(node.fd);
-			node.fd = -1;
-		}
+		for (const node of this.#byKey.values()) this.#letGo(node);
 		this.#byKey.clear();
 	}
 
+	#letGo(node: HostNode): void {
+		close(node.fd);
+		node.fd = -1;
+		if (node !== this.root) guestDescriptors().give();
+	}
+
+	/** @throws ErrnoError EMFILE */
 	#identified(fd: number, status: FileStatus): HostNode {
 		const known = this.#byKey.get(keyOf(status));
-		if (known === undefined) return this.#make(fd, status);
+		if (known === undefined) {
+			guestDescriptors().hold(fd);
+			return this.#make(fd, status);
+		}
 		close(fd);
 		return known;
 	}

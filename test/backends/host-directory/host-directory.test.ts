@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { HostDirectory } from "../../../src/backends/host-directory/host-directory.ts";
 import { setLogLevel } from "../../../src/base/log.ts";
+import { raiseDescriptorLimit } from "../../../src/host/descriptor-budget.ts";
 import * as fuse from "../../../src/virtio/fs/constants.ts";
 import { FsDevice } from "../../../src/virtio/fs/device.ts";
 import * as structs from "../../../src/virtio/fs/structs.ts";
@@ -209,6 +210,18 @@ test("a directory of thousands is listed in small pieces, and while it shrinks",
 	for (const { name } of await guest.readdir(ROOT, 4096, true)) await guest.ok(fuse.FUSE_UNLINK, ROOT, names(name));
 	expect((await guest.readdir(ROOT)).length).toBe(0);
 });
+
+test("a hundred thousand files of a directory are listed, and held at once", async () => {
+	await using shared = await Shared.make();
+	const { guest, path, directory } = shared;
+	/* Where not even root may raise its limit, fewer. */
+	const count = Math.min(100_000, raiseDescriptorLimit() - 2000);
+	for (let i = 0; i < count; i++) writeFileSync(join(path, `${i}`), "");
+	/* Each entry of READDIRPLUS is a node that the guest holds from then on. */
+	const found = await guest.readdir(ROOT, 1 << 16, true);
+	expect(new Set(found.map(({ name }) => name)).size).toBe(count);
+	expect(directory.nodeCount).toBe(count + 1);
+}, 120_000);
 
 test("names that are no UTF-8 are the host's bytes", async () => {
 	await using shared = await Shared.make();
