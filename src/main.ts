@@ -67,6 +67,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 	["volume", "directories that containers share", async () => (await import("./cli/volume.ts")).volumeCommand()],
 	[
+		"network",
+		"networks on which containers reach each other",
+		async () => (await import("./cli/network.ts")).networkCommand(),
+	],
+	[
 		"container",
 		"commands on containers",
 		async () => (await import("./cli/container/container.ts")).containerCommand(),

@@ -93,20 +93,32 @@ const NET_FIELDS = { user: "mac, port, host-loopback=on|off", tap: "mac" };
 
 /** Docker's -p: "8080:80", "127.0.0.1:8080:80", "5353:53/udp". */
 export function parsePort(text: string): PortForward {
-	const match = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)(?:\/(tcp|udp))?$/.exec(text);
-	const hostPort = Number(match?.[2]);
-	const guestPort = Number(match?.[3]);
-	if (match === null || hostPort < 1 || hostPort > 65535 || guestPort < 1 || guestPort > 65535) {
-		throw new UsageError("ERR_OPTION_PORT", `Cannot read port "${text}"`, {
-			hint: "Write [ADDRESS:]HOST:GUEST[/udp], as in 8080:80",
-		});
-	}
-	return {
-		...(match[1] === undefined ? {} : { hostAddress: match[1] }),
-		hostPort,
-		guestPort,
-		protocol: match[4] === "udp" ? "udp" : "tcp",
-	};
+	const [port, ...more] = parsePorts(text);
+	if (more.length > 0) throw unreadablePort(text);
+	return port!;
+}
+
+/** As parsePort, and ranges of the same length: "8000-8010:80-90". */
+export function parsePorts(text: string): PortForward[] {
+	const match = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+)(?:-(\d+))?:(\d+)(?:-(\d+))?(?:\/(tcp|udp))?$/.exec(text);
+	if (match === null) throw unreadablePort(text);
+	const [, address, first, last = first, guestFirst, guestLast = guestFirst, protocol] = match;
+	const count = Number(last) - Number(first) + 1;
+	const isPort = (port: number) => port >= 1 && port <= 65535;
+	const areAll = [first, last, guestFirst, guestLast].every((port) => isPort(Number(port)));
+	if (!areAll || count < 1 || Number(guestLast) - Number(guestFirst) + 1 !== count) throw unreadablePort(text);
+	return Array.from({ length: count }, (_, i) => ({
+		...(address === undefined ? {} : { hostAddress: address }),
+		hostPort: Number(first) + i,
+		guestPort: Number(guestFirst) + i,
+		protocol: protocol === "udp" ? "udp" : "tcp",
+	}));
+}
+
+function unreadablePort(text: string): UsageError {
+	return new UsageError("ERR_OPTION_PORT", `Cannot read port "${text}"`, {
+		hint: "Write [ADDRESS:]HOST:GUEST[/udp], as in 8080:80",
+	});
 }
 
 /** "tag=home,path=/home/me", then ",ro" and ",cache=none|auto|always" if wanted. A path with a comma is written with two. */

@@ -131,13 +131,13 @@ describe.concurrent("tsvmm run", () => {
 			"a published port without a network",
 			["-p", "8080:80", "app:1"],
 			"ERR_RUN_PUBLISH",
-			'Cannot publish ports on network "none": only user can',
+			'Cannot publish ports on network "none"',
 		],
 		[
 			"an address without a tap",
 			["--ip", "10.0.0.2", "app:1"],
 			"ERR_RUN_ADDRESS",
-			"Cannot choose the guest's address: that takes --net tap=NAME",
+			"Cannot choose the guest's address: that takes --net tap=NAME or --net NAME",
 		],
 		[
 			"an address of 33 bits",

@@ -17,19 +17,18 @@ import type { ContainerStore } from "../../container/life/store.ts";
 import { DEFAULT_WRITABLE_BYTES, LEAST_WRITABLE_BYTES } from "../../container/life/writable-layer.ts";
 import { privilegeKeys, readUlimit } from "../../container/privileges.ts";
 import { processSpec, readEnvFile, readVariable } from "../../container/process-spec.ts";
-import { type ContainerNetwork, signalNumber } from "../../container/run.ts";
+import { signalNumber } from "../../container/run.ts";
 import type { ExtraHost, TmpfsMount } from "../../container/setup-steps.ts";
 import { readExtraHost, readSysctl, readTmpfs } from "../../container/system-options.ts";
 import { type MountRequest, readMountFlag, readVolumeFlag } from "../../container/volume/mount.ts";
-import { findTool } from "../../host/tools.ts";
-import { needsLab } from "../../lab/host.ts";
 import { fileShare, outputShare, type Share } from "../../lab/shares.ts";
 import { validateSize } from "../../machine/config.ts";
 import { obtainForRun } from "../obtain.ts";
-import { parseCpus, parseMemory, parseNet, parsePort, parseSize } from "../options.ts";
+import { parseCpus, parseMemory, parsePorts, parseSize } from "../options.ts";
 import { type HealthFlags, readHealth } from "./health-flags.ts";
+import { type NetworkFlags, readNetwork } from "./network-flags.ts";
 
-export interface ContainerFlags extends HealthFlags {
+export interface ContainerFlags extends HealthFlags, NetworkFlags {
 	addHost: ExtraHost[];
 	annotation: string[];
 	capAdd: string[];
@@ -38,18 +37,13 @@ export interface ContainerFlags extends HealthFlags {
 	cmdline?: string;
 	console?: string;
 	cpus: string;
-	dns: string[];
-	dnsOption: string[];
-	dnsSearch: string[];
 	entrypoint?: string;
 	env: string[];
 	envFile: string[];
-	gateway?: string;
 	groupAdd: string[];
 	hostname?: string;
 	init: boolean;
 	interactive: boolean;
-	ip?: string;
 	kernel?: string;
 	label: string[];
 	labelFile: string[];
@@ -57,11 +51,9 @@ export interface ContainerFlags extends HealthFlags {
 	memory: string;
 	mount: (MountRequest | TmpfsMount)[];
 	name?: string;
-	network?: string;
 	pidsLimit?: string;
 	platform?: string;
 	privileged: boolean;
-	publish: PortForward[];
 	pull: string;
 	quiet: boolean;
 	readOnly: boolean;
@@ -100,9 +92,10 @@ export function addContainerFlags(command: Command): Command {
 		.option("-h, --hostname <name>", "host name in the container; its ID when missing")
 		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
 		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
-		.option("--net, --network <none|user|tap=NAME[,mac=..]>", "network (default: user; none where passt is missing)")
-		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port; may be repeated", appendPort, [])
-		.option("--ip <address/bits>", "the guest's address on a tap")
+		.option("--net, --network <none|user|NAME|tap=NAME[,mac=..]>", "network (default: user; none without passt)")
+		.option("--network-alias <name>", "another name on the network NAME; may be repeated", append, [])
+		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port or a range; may be repeated", appendPorts, [])
+		.option("--ip <address[/bits]>", "the container's address on the network NAME, or on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
 		.option("--dns <address>", "name server; may be repeated", append, [])
 		.option("--dns-search <domain>", "where names are looked up, too; may be repeated", append, [])
@@ -336,42 +329,6 @@ function readLines(path: string): string[] {
 	return lines.map((line) => line.trimStart()).filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-function readNetwork(flags: ContainerFlags, note: (line: string) => void): ContainerNetwork | undefined {
-	const device = parseNet(flags.network ?? defaultNetwork(flags, note));
-	if (flags.publish.length > 0 && device?.kind !== "user") {
-		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.network}": only user can`);
-	}
-	if ((flags.ip !== undefined || flags.gateway !== undefined) && device?.kind !== "tap") {
-		throw new UsageError("ERR_RUN_ADDRESS", "Cannot choose the guest's address: that takes --net tap=NAME");
-	}
-	if (device === undefined) return undefined;
-	if (device.kind === "user") device.ports = [...(device.ports ?? []), ...flags.publish];
-	for (const address of [flags.ip?.replace(/\/([0-9]|[12][0-9]|3[0-2])$/, ""), flags.gateway, ...flags.dns])
-		checkAddress(address);
-	return {
-		device,
-		...(flags.ip === undefined ? {} : { address: flags.ip.includes("/") ? flags.ip : `${flags.ip}/24` }),
-		...(flags.gateway === undefined ? {} : { gateway: flags.gateway }),
-		...(flags.dns.length === 0 ? {} : { dns: flags.dns }),
-		...(flags.dnsSearch.length === 0 ? {} : { dnsSearch: flags.dnsSearch }),
-		...(flags.dnsOption.length === 0 ? {} : { dnsOptions: flags.dnsOption }),
-	};
-}
-
-/** A container has a network, as in Docker. Without passt it has none, unless ports are published. */
-function defaultNetwork({ publish }: ContainerFlags, note: (line: string) => void): string {
-	if (publish.length > 0 || findTool("passt") !== undefined) return "user";
-	if (!needsLab()) note("the container has no network: passt is not installed");
-	return "none";
-}
-
-function checkAddress(address: string | undefined): void {
-	if (address === undefined) return;
-	const bytes = address.split(".");
-	if (bytes.length === 4 && bytes.every((byte) => /^\d{1,3}$/.test(byte) && Number(byte) < 256)) return;
-	throw new UsageError("ERR_RUN_ADDRESS", `Cannot read IPv4 address "${address}"`);
-}
-
 function readHostname(name: string): string {
 	if (/^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62})$/.test(name)) return name;
 	throw new UsageError(
@@ -423,6 +380,6 @@ function appendUlimit(text: string, before: Rlimit[]): Rlimit[] {
 	return [...before, readUlimit(text)];
 }
 
-function appendPort(text: string, before: PortForward[]): PortForward[] {
-	return [...before, parsePort(text)];
+function appendPorts(text: string, before: PortForward[]): PortForward[] {
+	return [...before, ...parsePorts(text)];
 }

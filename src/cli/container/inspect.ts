@@ -4,6 +4,9 @@
 
 import { constants } from "node:os";
 import { Command } from "commander";
+import type { PortForward } from "../../backends/passt-ports.ts";
+import { type ContainerConfig, networkName, publishedPorts } from "../../container/life/config.ts";
+import type { ContainerState } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { FORMAT_HELP, formatValues } from "../format.ts";
 import { watchOutput } from "../output.ts";
@@ -72,8 +75,8 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			AutoRemove: config.autoRemove,
 			Memory: config.memoryMiB * 2 ** 20,
 			NanoCpus: config.cpus * 1e9,
-			NetworkMode: config.network?.device.kind ?? "none",
-			PortBindings: portBindings(config.network),
+			NetworkMode: networkName(config),
+			PortBindings: portBindings(publishedPorts(config)),
 			RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
 			LogConfig: { Type: config.logDriver, Config: {} },
 			StorageOpt: { size: `${config.writableBytes}` },
@@ -105,14 +108,27 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			StopTimeout: config.stopTimeoutMs / 1000,
 			ExposedPorts: Object.fromEntries(config.exposedPorts.map((port) => [port, {}])),
 		},
-		NetworkSettings: { Ports: running ? portBindings(config.network) : {} },
+		NetworkSettings: {
+			Ports: running ? portBindings(publishedPorts(config)) : {},
+			Networks: { [networkName(config)]: describeEndpoint(config, running ? state.endpoint : undefined) },
+		},
 	};
 }
 
-function portBindings(network: StoredContainer["config"]["network"]): Record<string, unknown[]> {
+function describeEndpoint({ network }: ContainerConfig, endpoint: ContainerState["endpoint"]) {
 	const device = network?.device;
+	return {
+		IPAddress: endpoint?.address ?? "",
+		IPPrefixLen: endpoint?.prefixLength ?? 0,
+		Gateway: endpoint?.gateway ?? "",
+		MacAddress: endpoint?.mac ?? "",
+		Aliases: device?.kind === "network" ? device.aliases : [],
+	};
+}
+
+function portBindings(ports: readonly PortForward[]): Record<string, unknown[]> {
 	const bindings: Record<string, unknown[]> = {};
-	for (const port of device?.kind === "user" ? (device.ports ?? []) : []) {
+	for (const port of ports) {
 		const key = `${port.guestPort}/${port.protocol}`;
 		bindings[key] = [...(bindings[key] ?? []), { HostIp: port.hostAddress ?? "0.0.0.0", HostPort: `${port.hostPort}` }];
 	}

@@ -3,6 +3,7 @@
  */
 import { Command } from "commander";
 import { explain, HostError, UsageError } from "../../base/errors.ts";
+import { networkName, publishedPorts } from "../../container/life/config.ts";
 import { ContainerStatus } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { FORMAT_HELP, formatRows, type Listing, type Row } from "../format.ts";
@@ -36,7 +37,12 @@ export function psCommand(name = "ps"): Command {
 		.description("list containers")
 		.option("-a, --all", "those that do not run, too", false)
 		.option("-q, --quiet", "IDs alone", false)
-		.option("-f, --filter <name=value>", "id, name, label, status, exited, ancestor; may be repeated", append, [])
+		.option(
+			"-f, --filter <name=value>",
+			"id, name, label, status, exited, ancestor, network; may be repeated",
+			append,
+			[],
+		)
 		.option("--format <format>", FORMAT_HELP)
 		.option("-n, --last <n>", "the newest n, running or not")
 		.option("-l, --latest", "the newest alone, running or not", false)
@@ -91,8 +97,6 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 	const { config } = container;
 	const state = container.state();
 	const command = config.process.args.join(" ");
-	const device = config.network?.device;
-	const ports = device?.kind === "user" ? (device.ports ?? []) : [];
 	const running = state.status === "running" || state.status === "paused";
 	return {
 		ID: trunc ? container.shortId : container.id,
@@ -102,12 +106,12 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 		RunningFor: `${describeDuration(Math.max(0, Date.now() - Date.parse(config.created)))} ago`,
 		State: state.status,
 		Status: describeState(state),
-		Ports: running ? describePorts(ports, config.exposedPorts) : "",
+		Ports: running ? describePorts(publishedPorts(config), config.exposedPorts) : "",
 		Names: config.name,
 		Labels: Object.entries(config.labels)
 			.map(([name, value]) => `${name}=${value}`)
 			.join(","),
-		Networks: device?.kind ?? "none",
+		Networks: networkName(config),
 		Mounts: config.mounts.map(({ volume, source }) => volume ?? source).join(","),
 		Label: (name: string) => config.labels[name] ?? "",
 	};
@@ -130,6 +134,7 @@ const FILTERS: Record<string, (container: StoredContainer, value: string) => boo
 	},
 	volume: ({ config }, value) =>
 		config.mounts.some(({ volume, source, target }) => [volume, source, target].includes(value)),
+	network: ({ config }, value) => networkName(config) === value,
 	ancestor: ({ config: { image } }, value) =>
 		[image.name, image.name.replace(/:latest$/, "")].includes(value.replace(/:latest$/, "")) ||
 		image.id.replace("sha256:", "").startsWith(value.replace("sha256:", "")),
@@ -176,8 +181,7 @@ export function portCommand(): Command {
 }
 
 function ports(container: StoredContainer, wanted: string | undefined): string {
-	const device = container.config.network?.device;
-	const published = runs(container) && device?.kind === "user" ? (device.ports ?? []) : [];
+	const published = runs(container) ? publishedPorts(container.config) : [];
 	if (wanted === undefined) {
 		return published.map((port) => `${port.guestPort}/${port.protocol} -> ${hostAddress(port)}\n`).join("");
 	}

@@ -9,6 +9,7 @@ import { errnoName, explain, UsageError } from "../../base/errors.ts";
 import type { RootfsOptions } from "../../container/image/rootfs.ts";
 import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
+import { publishedPorts } from "../../container/life/config.ts";
 import { containerKernel } from "../../container/life/kernel.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
@@ -92,8 +93,7 @@ async function prepare(
 	watchOutput();
 	/* Sources that are not there are made here: the lab is only given what is. */
 	makeSources(request.mounts);
-	const device = network?.device;
-	const ports = attached && device?.kind === "user" ? (device.ports ?? []) : [];
+	const ports = attached ? [...publishedPorts(request.config)] : [];
 	const inLab = await reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(flags) });
 	return { request, inLab };
 }

@@ -4,9 +4,11 @@
 import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
-import { createMachine } from "../run.ts";
+import { type Endpoint, joinNetwork } from "../network/join.ts";
+import { type ContainerNetwork, createMachine } from "../run.ts";
 import type { GuestMachine } from "../running-machine.ts";
 import type { SetupStep, SystemOptions } from "../setup-steps.ts";
+import type { ContainerConfig } from "./config.ts";
 import { containerKernel } from "./kernel.ts";
 import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
@@ -22,6 +24,8 @@ export interface BootedContainer {
 	machineSteps?: readonly SetupStep[] | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
+	/** Where it is on a network of `tsvmm network`. */
+	endpoint?: Endpoint | undefined;
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
@@ -33,8 +37,9 @@ export async function bootContainer(
 	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
 	await prepareWritableLayer(paths.writable, config.writableBytes);
 	const kernel = await containerKernel(config.kernel, { signal });
-	const { system, privileges, hostname, cpus, memoryMiB, network, cmdline, consoleFile } = config;
-	return await createMachine(
+	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile } = config;
+	const { network, endpoint } = await connect(config, signal);
+	const booted = await createMachine(
 		{
 			...(system as SystemOptions),
 			privileged: privileges.privileged,
@@ -52,4 +57,18 @@ export async function bootContainer(
 		},
 		signal,
 	);
+	return { ...booted, endpoint };
+}
+
+/** Its network. One of a name is joined: from then on the machine must connect. */
+async function connect(
+	{ id, name, hostname, network }: ContainerConfig,
+	signal: AbortSignal,
+): Promise<{ network?: ContainerNetwork | undefined; endpoint?: Endpoint }> {
+	if (network === undefined) return {};
+	const { device, address, dns, ...more } = network;
+	if (device.kind !== "network") return { network: { ...network, device } };
+	const names = [name, ...device.aliases, hostname, id.slice(0, 12)];
+	const joined = await joinNetwork({ network: device.name, ports: device.ports, id, names, address }, signal);
+	return { ...joined, network: { ...joined.network, ...more, ...(dns === undefined ? {} : { dns }) } };
 }

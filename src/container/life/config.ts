@@ -2,9 +2,11 @@
  * What a container is, as `create` has decided it and config.json keeps it. `start` needs nothing else but the image.
  */
 import * as z from "zod";
-import type { ContainerNetwork } from "../run.ts";
+import type { PortForward } from "../../backends/passt-ports.ts";
+import type { NetConfig } from "../../machine/devices/net.ts";
+import type { GuestNetwork } from "../setup-steps.ts";
 
-const PortForward = z.object({
+const Port = z.object({
 	hostAddress: z.string().optional(),
 	hostPort: z.number(),
 	guestPort: z.number(),
@@ -18,10 +20,18 @@ const Network = z
 			z.object({
 				kind: z.literal("user"),
 				mac: z.string().optional(),
-				ports: z.array(PortForward).optional(),
+				ports: z.array(Port).optional(),
 				hostLoopback: z.boolean().optional(),
 			}),
+			z.object({
+				kind: z.literal("network"),
+				name: z.string(),
+				/** What others on it may call the container, besides its name and the beginning of its ID. */
+				aliases: z.array(z.string()),
+				ports: z.array(Port),
+			}),
 		]),
+		/** On a tap with the prefix length; on a network the address that it asks for. */
 		address: z.string().optional(),
 		gateway: z.string().optional(),
 		dns: z.array(z.string()).optional(),
@@ -29,7 +39,18 @@ const Network = z
 		dnsOptions: z.array(z.string()).optional(),
 		mtu: z.number().optional(),
 	})
-	.transform((network) => network as ContainerNetwork);
+	.transform((network) => network as ConfiguredNetwork);
+
+/** A network of `tsvmm network`. */
+export interface NamedNetwork {
+	kind: "network";
+	name: string;
+	aliases: string[];
+	ports: PortForward[];
+}
+
+/** As ContainerNetwork, before a network of a name is joined. */
+export type ConfiguredNetwork = { device: NetConfig | NamedNetwork } & Partial<GuestNetwork>;
 
 /** A command that tells whether the container is well. */
 const HealthCheck = z.object({
@@ -138,3 +159,15 @@ export const ContainerConfig = z.object({
 	exposedPorts: z.array(z.string()),
 });
 export type ContainerConfig = z.infer<typeof ContainerConfig>;
+
+/** The ports of the host that lead to the container while it runs. */
+export function publishedPorts({ network }: Pick<ContainerConfig, "network">): readonly PortForward[] {
+	const device = network?.device;
+	return device?.kind === "user" || device?.kind === "network" ? (device.ports ?? []) : [];
+}
+
+/** What `--network` was: a kind, or the name of a network. */
+export function networkName({ network }: Pick<ContainerConfig, "network">): string {
+	if (network === undefined) return "none";
+	return network.device.kind === "network" ? network.device.name : network.device.kind;
+}

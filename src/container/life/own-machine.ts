@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { AgentBroker } from "../../agent/broker.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
 import { Container } from "../container.ts";
+import type { Endpoint } from "../network/join.ts";
 import type { GuestMachine } from "../running-machine.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart } from "./container-host.ts";
@@ -17,9 +18,14 @@ export class OwnMachine implements ContainerHost {
 	readonly #boot: BootContainer;
 	#machine: BootedContainer["machine"] | undefined;
 	#broker: AgentBroker | undefined;
+	#endpoint: Endpoint | undefined;
 
 	constructor(boot: BootContainer = bootContainer) {
 		this.#boot = boot;
+	}
+
+	get endpoint(): Endpoint | undefined {
+		return this.#endpoint;
 	}
 
 	get broker(): AgentBroker | undefined {
@@ -28,7 +34,8 @@ export class OwnMachine implements ContainerHost {
 
 	async start(stored: StoredContainer, { process, awaited, signal }: ProcessStart): Promise<Container> {
 		const { config } = stored;
-		const { guest, machine, ...plan } = await this.#boot(stored, signal);
+		const { guest, machine, endpoint, ...plan } = await this.#boot(stored, signal);
+		this.#endpoint = endpoint;
 		await unlessAborted(awaited, signal, guest);
 		const broker = brokered(guest, (made) => {
 			this.#broker = made;

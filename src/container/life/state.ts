@@ -43,6 +43,16 @@ const ContainerState = z.object({
 	stoppedByUser: z.boolean(),
 	/** Of a container with a health check, while it runs. */
 	health: Health.optional(),
+	/** Where it is on its network, of `tsvmm network`, while it runs. */
+	endpoint: z
+		.object({
+			network: z.string(),
+			address: z.string(),
+			prefixLength: z.number(),
+			gateway: z.string(),
+			mac: z.string(),
+		})
+		.optional(),
 	/** How long the phases of its last start took, in ms. */
 	startTimes: z.object({ host: z.number(), kernel: z.number(), init: z.number() }).optional(),
 });

@@ -112,6 +112,15 @@ export class ContainerStore {
 		});
 	}
 
+	/** Changes what a container is, from its next start on. */
+	async change(container: StoredContainer, change: (config: ContainerConfig) => ContainerConfig): Promise<void> {
+		await this.#alone(async () => {
+			const { config } = container.reload();
+			await writeDurably(container.paths.config, serialise(change(config)));
+			container.reload();
+		});
+	}
+
 	/** Removes what creates and removals that were killed have left. */
 	async collectLeftovers(): Promise<void> {
 		const left = () => entries(this.directory).filter((name) => name.startsWith(".") && name !== ".lock");

@@ -130,7 +130,9 @@ export class SupervisedContainer implements AsyncDisposable {
 			try {
 				const { startTimes } = container;
 				started = true;
-				await this.#write({ status: "running", startedAt: new Date().toISOString(), finishedAt: "", startTimes });
+				const { endpoint } = this.#host;
+				const startedAt = new Date().toISOString();
+				await this.#write({ status: "running", startedAt, finishedAt: "", startTimes, endpoint });
 				this.#stored.record("start");
 				/* After the state: who is told that it runs finds it running. */
 				this.#attach?.started({

@@ -5,14 +5,11 @@
  *                        _data/        what containers see
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
-import { errnoName, explain, HostError, UsageError } from "../../base/errors.ts";
+import { HostError, UsageError } from "../../base/errors.ts";
 import { stateDirectory } from "../../host/directories.ts";
-import { publish } from "../../host/durable-file.ts";
-import { withFileLock } from "../../host/file-lock.ts";
+import { isName, RecordDirectory } from "../record-directory.ts";
 
 const VolumeRecord = z.object({
 	name: z.string(),
@@ -29,10 +26,14 @@ export interface Volume extends z.infer<typeof VolumeRecord> {
 	readonly mountpoint: string;
 }
 
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
-
 export class VolumeStore {
 	readonly directory = join(stateDirectory(), "volumes");
+	readonly #records = new RecordDirectory({
+		directory: this.directory,
+		file: "volume.json",
+		schema: VolumeRecord,
+		damagedCode: "ERR_VOLUME_STATE",
+	});
 
 	/**
 	 * Makes a volume, or finds the one that there is.
@@ -43,22 +44,18 @@ export class VolumeStore {
 	async create(name?: string, labels: Readonly<Record<string, string>> = {}): Promise<Volume> {
 		const chosen = name ?? randomBytes(32).toString("hex");
 		checkVolumeName(chosen);
-		return await this.#alone(async () => {
+		return await this.#records.alone(async () => {
 			const present = this.#read(chosen);
 			if (present !== undefined) return present;
-			const temporary = join(this.directory, `.${chosen}`);
-			await rm(temporary, { recursive: true, force: true });
-			await mkdir(join(temporary, "_data"), { recursive: true, mode: 0o755 });
 			const record = { name: chosen, created: new Date().toISOString(), labels, anonymous: name === undefined };
-			await writeFile(join(temporary, "volume.json"), `${JSON.stringify(record, undefined, "\t")}\n`);
-			await publish(temporary, join(this.directory, chosen));
+			await this.#records.create(chosen, record, ["_data"]);
 			return this.#read(chosen)!;
 		});
 	}
 
 	/** @throws HostError ERR_VOLUME_NOT_FOUND */
 	find(name: string): Volume {
-		const volume = NAME.test(name) ? this.#read(name) : undefined;
+		const volume = this.#read(name);
 		if (volume !== undefined) return volume;
 		throw new HostError("ERR_VOLUME_NOT_FOUND", `Cannot find volume ${name}: no such volume`, {
 			hint: "See tsvmm volume ls for their names",
@@ -67,7 +64,7 @@ export class VolumeStore {
 
 	/** All volumes, by name. */
 	list(): Volume[] {
-		return names(this.directory).flatMap((name) => this.#read(name) ?? []);
+		return this.#records.names().flatMap((name) => this.#read(name) ?? []);
 	}
 
 	/**
@@ -78,16 +75,14 @@ export class VolumeStore {
 	 */
 	async remove(name: string, users: (name: string) => readonly string[]): Promise<void> {
 		this.find(name);
-		await this.#alone(async () => {
+		await this.#records.alone(async () => {
 			const using = users(name);
 			if (using.length > 0) {
 				throw new HostError("ERR_VOLUME_IN_USE", `Cannot remove volume ${name}: container ${using[0]} has it`, {
 					hint: `Remove the container first: tsvmm rm ${using[0]}`,
 				});
 			}
-			const doomed = join(this.directory, `.${name}.${randomBytes(4).toString("hex")}`);
-			await rename(join(this.directory, name), doomed);
-			await rm(doomed, { recursive: true, force: true });
+			await this.#records.remove(name);
 		});
 	}
 
@@ -97,38 +92,15 @@ export class VolumeStore {
 	}
 
 	#read(name: string): Volume | undefined {
-		const path = join(this.directory, name, "volume.json");
-		try {
-			const record = VolumeRecord.parse(JSON.parse(readFileSync(path, "utf8")));
-			return { ...record, mountpoint: join(this.directory, name, "_data") };
-		} catch (error) {
-			if (errnoName(error) === "ENOENT") return undefined;
-			const found = error instanceof z.ZodError || error instanceof SyntaxError ? "it is damaged" : explain(error);
-			throw new HostError("ERR_VOLUME_STATE", `Cannot read ${path}: ${found}`, { cause: error });
-		}
-	}
-
-	async #alone<T>(work: () => Promise<T>): Promise<T> {
-		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-		return await withFileLock(join(this.directory, ".lock"), work);
+		const record = this.#records.read(name);
+		return record && { ...record, mountpoint: join(this.directory, name, "_data") };
 	}
 }
 
 /** @throws UsageError ERR_VOLUME_NAME */
 export function checkVolumeName(name: string): void {
-	if (NAME.test(name) && name.length <= 255) return;
+	if (isName(name)) return;
 	throw new UsageError("ERR_VOLUME_NAME", `Cannot name a volume "${name}"`, {
 		hint: "Use a letter or digit, then letters, digits, dots, dashes and underscores",
 	});
-}
-
-function names(directory: string): string[] {
-	try {
-		return readdirSync(directory)
-			.filter((name) => NAME.test(name))
-			.sort();
-	} catch (error) {
-		if (errnoName(error) === "ENOENT") return [];
-		throw error;
-	}
 }

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { RCODE_SERVFAIL } from "../../../src/backends/switch/dns-message.ts";
 import { EthernetSwitch, type SwitchPort } from "../../../src/backends/switch/ethernet-switch.ts";
 import { HostResolver } from "../../../src/backends/switch/host-resolver.ts";
-import { NameServer } from "../../../src/backends/switch/name-server.ts";
+import { nameServer } from "../../../src/backends/switch/name-server.ts";
 import {
 	addressBytes,
 	arpReply,
@@ -12,6 +12,7 @@ import {
 	readArpRequest,
 	readDatagram,
 } from "../../../src/backends/switch/packets.ts";
+import { SwitchHost } from "../../../src/backends/switch/switch-host.ts";
 
 const server = { mac: Buffer.from("0200000000fe", "hex"), address: addressBytes("10.0.0.254") };
 const client = { mac: Buffer.from("020000000001", "hex"), address: addressBytes("10.0.0.1") };
@@ -29,7 +30,7 @@ function connected(forward: (query: Buffer) => Promise<Buffer | undefined> = asy
 	const port = new Client();
 	network.add(port);
 	const lookUp = (name: string) => (name === "web" ? ["10.0.0.7", "10.0.0.8"] : undefined);
-	new NameServer(network, { station: server, lookUp, forward });
+	new SwitchHost(network, server).serve(53, nameServer({ lookUp, forward }));
 	const ask = async (payload: Buffer, to: Partial<Datagram["to"]> = {}) => {
 		const frame = datagramFrame({ from: { ...client, port: 5000 }, to: { ...server, port: 53, ...to }, payload });
 		network.receive(frame, port);
@@ -46,7 +47,7 @@ function query(name: string, type = 1, id = 0x1234): Buffer {
 	return Buffer.concat([head, ...labels, Buffer.from([0, 0, type, 0, 1])]);
 }
 
-test("NameServer answers ARP for its own address only", () => {
+test("SwitchHost answers ARP for its own address only", () => {
 	const { network, port } = connected();
 	const question = (wanted: string) =>
 		Buffer.from(
@@ -60,7 +61,7 @@ test("NameServer answers ARP for its own address only", () => {
 	expect(readArpRequest(port.got[0]!)).toBeUndefined();
 });
 
-test("NameServer has all addresses of a member's name, in any case of letters", async () => {
+test("nameServer has all addresses of a member's name, in any case of letters", async () => {
 	const { ask } = connected();
 	const [answer] = await ask(query("WEB"));
 	expect(answer?.readUInt16BE(0)).toBe(0x1234);
@@ -70,13 +71,13 @@ test("NameServer has all addresses of a member's name, in any case of letters", 
 	expect(answer?.subarray(-20, -16)).toEqual(addressBytes("10.0.0.7"));
 });
 
-test("NameServer says that a member has no IPv6 address, instead of asking elsewhere", async () => {
+test("nameServer says that a member has no IPv6 address, instead of asking elsewhere", async () => {
 	const { ask } = connected(async () => Buffer.from("not this"));
 	const [answer] = await ask(query("web", 28));
 	expect([answer?.readUInt16BE(2), answer?.readUInt16BE(6)]).toEqual([0x8580, 0]);
 });
 
-test("NameServer passes other names on, and says so when nobody answers", async () => {
+test("nameServer passes other names on, and says so when nobody answers", async () => {
 	const asked: Buffer[] = [];
 	const { ask } = connected(async (bytes) => {
 		asked.push(bytes);
@@ -88,7 +89,7 @@ test("NameServer passes other names on, and says so when nobody answers", async 
 	expect(asked).toEqual([query("example.org"), query("example.org")]);
 });
 
-test("NameServer is silent about what is no query for it", async () => {
+test("nameServer is silent about what is no query for it", async () => {
 	const { network, port, ask } = connected();
 	const answer = query("web");
 	answer[2]! |= 0x80;

@@ -1,0 +1,249 @@
+/*
+ * `tsvmm network`: networks on which containers reach each other by name, in Docker's columns.
+ */
+import { Command } from "commander";
+import { StateError } from "../base/errors.ts";
+import { publishedPorts } from "../container/life/config.ts";
+import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
+import { askNetwork } from "../container/network/control.ts";
+import { type Network, NetworkSockets, NetworkStore } from "../container/network/store.ts";
+import { superviseNetwork } from "../container/network/supervisor.ts";
+import { readinessReporter } from "../host/detached-process.ts";
+import { memberAddress } from "./container/network-flags.ts";
+import { whereContainersAre } from "./container/where.ts";
+import { FORMAT_HELP, formatRows, formatValues, type Listing } from "./format.ts";
+import { reportError } from "./report.ts";
+
+const LISTING: Listing = {
+	headings: { ID: "NETWORK ID", CreatedAt: "CREATED AT" },
+	table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+};
+
+interface CreateFlags {
+	subnet?: string;
+	gateway?: string;
+	internal: boolean;
+	label: string[];
+}
+
+export function networkCommand(): Command {
+	const network = new Command("network").description("networks on which containers reach each other by name");
+	network
+		.command("create")
+		.description("make a network, and print its ID")
+		.argument("<name>")
+		.option("--subnet <address/bits>", "of its members; a free one when missing")
+		.option("--gateway <address>", "its way out (default: the subnet's first address)")
+		.option("--internal", "no way out: its members reach each other alone", false)
+		.option("--label <name[=value]>", "set a label; may be repeated", append, [])
+		.action((name: string, { label, ...options }: CreateFlags) =>
+			whereContainersAre(async () => {
+				const labels = Object.fromEntries(
+					label.map((text) => [text.split("=", 1)[0]!, text.split("=").slice(1).join("=")]),
+				);
+				process.stdout.write(`${(await new NetworkStore().create(name, { ...options, labels })).id}\n`);
+				return 0;
+			}),
+		);
+	network
+		.command("ls")
+		.alias("list")
+		.description("list networks")
+		.option("-q, --quiet", "IDs alone", false)
+		.option("-f, --filter <name=value>", "name, id or label; may be repeated", append, [])
+		.option("--no-trunc", "whole IDs")
+		.option("--format <format>", FORMAT_HELP)
+		.action((flags: ListFlags) => whereContainersAre(async () => list(flags)));
+	network
+		.command("inspect")
+		.description("print what is known of networks as JSON, members that run among it")
+		.argument("<network...>")
+		.option("-f, --format <format>", FORMAT_HELP)
+		.action((names: string[], { format }: { format?: string }) =>
+			whereContainersAre(async () => {
+				const store = new NetworkStore();
+				const found = await Promise.all(names.map((name) => describe(store.find(name))));
+				process.stdout.write(formatValues(found, format));
+				return 0;
+			}),
+		);
+	network
+		.command("rm")
+		.alias("remove")
+		.description("remove networks that no running container is on")
+		.argument("<network...>")
+		.option("-f, --force", "one that is not there is no error", false)
+		.action((names: string[], { force }: { force: boolean }) => whereContainersAre(() => remove(names, force)));
+	network
+		.command("prune")
+		.description("remove networks that no container has")
+		.option("-f, --force", "accepted for Docker's sake: nothing is asked", false)
+		.action(() => whereContainersAre(prune));
+	network
+		.command("connect")
+		.description("put a container that does not run on a network, in place of the one that it had")
+		.argument("<network>")
+		.argument("<container>")
+		.option("--alias <name>", "another name of it on the network; may be repeated", append, [])
+		.option("--ip <address>", "its address on the network")
+		.action((name: string, container: string, { alias, ip }: { alias: string[]; ip?: string }) =>
+			whereContainersAre(() => connect(name, container, { aliases: alias, ip })),
+		);
+	network
+		.command("disconnect")
+		.description("take a container that does not run off a network; it has none then")
+		.argument("<network>")
+		.argument("<container>")
+		.option("-f, --force", "accepted for Docker's sake", false)
+		.action((name: string, container: string) => whereContainersAre(() => disconnect(name, container)));
+	network
+		.command("supervise", { hidden: true })
+		.argument("<name>")
+		.action(async (name: string) => {
+			const onReady = readinessReporter("ERR_NETWORK_FAILED");
+			try {
+				const store = new NetworkStore();
+				await superviseNetwork(store, store.find(name), onReady);
+			} catch (error) {
+				onReady(error);
+				throw error;
+			}
+		});
+	return network;
+}
+
+interface ListFlags {
+	quiet: boolean;
+	filter: string[];
+	trunc: boolean;
+	format?: string;
+}
+
+function list({ quiet, filter, trunc, format }: ListFlags): number {
+	const networks = new NetworkStore().list().filter((network) => filter.every((text) => matches(network, text)));
+	const rows = networks.map((network) => rowOf(network, trunc));
+	process.stdout.write(quiet ? rows.map(({ ID }) => `${ID}\n`).join("") : formatRows(rows, LISTING, format));
+	return 0;
+}
+
+function matches({ name, id, labels }: Network, text: string): boolean {
+	const [key, ...rest] = text.split("=");
+	const value = rest.join("=");
+	if (key === "name") return name.includes(value);
+	if (key === "id") return id.startsWith(value);
+	const [label = "", ...wanted] = value.split("=");
+	return key === "label" && labels[label] !== undefined && (wanted.length === 0 || labels[label] === wanted.join("="));
+}
+
+function rowOf({ id, name, created, internal, labels }: Network, trunc: boolean) {
+	return {
+		ID: trunc ? id.slice(0, 12) : id,
+		Name: name,
+		Driver: "switch",
+		Scope: "local",
+		CreatedAt: created,
+		Internal: `${internal}`,
+		Labels: Object.entries(labels)
+			.map(([key, value]) => `${key}=${value}`)
+			.join(","),
+	};
+}
+
+/** As Docker's GET /networks/{id}. */
+async function describe(network: Network): Promise<Record<string, unknown>> {
+	const { id, name, created, subnet, gateway, internal, labels } = network;
+	const members = (await askNetwork(new NetworkSockets(network), { do: "list" }))?.members ?? [];
+	const bits = subnet.split("/")[1]!;
+	return {
+		Name: name,
+		Id: id,
+		Created: created,
+		Scope: "local",
+		Driver: "switch",
+		EnableIPv6: false,
+		IPAM: { Driver: "default", Config: [{ Subnet: subnet, Gateway: gateway }] },
+		Internal: internal,
+		Containers: Object.fromEntries(
+			members.map((member) => [
+				member.id,
+				{ Name: member.names[0], MacAddress: member.mac, IPv4Address: `${member.address}/${bits}` },
+			]),
+		),
+		Options: {},
+		Labels: labels,
+	};
+}
+
+async function remove(names: readonly string[], force: boolean): Promise<number> {
+	const store = new NetworkStore();
+	let status = 0;
+	for (const name of names) {
+		try {
+			await store.remove(name, (network) => containersOn(network).filter(isRunning).map(nameOf));
+			process.stdout.write(`${name}\n`);
+		} catch (error) {
+			const isMissing = error instanceof Error && "code" in error && error.code === "ERR_NETWORK_NOT_FOUND";
+			if (!force || !isMissing) status ||= reportError(error);
+		}
+	}
+	return status;
+}
+
+async function prune(): Promise<number> {
+	const unused = new NetworkStore().list().filter((network) => containersOn(network).length === 0);
+	if (unused.length > 0) process.stdout.write("Deleted Networks:\n");
+	return await remove(
+		unused.map(({ name }) => name),
+		true,
+	);
+}
+
+async function connect(name: string, text: string, { aliases, ip }: { aliases: string[]; ip?: string | undefined }) {
+	const network = new NetworkStore().find(name);
+	const store = new ContainerStore();
+	const container = store.find(text);
+	mustNotRun(container, `connect to network ${network.name}`);
+	await store.change(container, (config) => {
+		const ports = [...publishedPorts(config)];
+		const device = { kind: "network" as const, name: network.name, aliases, ports };
+		return { ...config, network: { device, ...(ip === undefined ? {} : { address: memberAddress(device, ip) }) } };
+	});
+	return 0;
+}
+
+async function disconnect(name: string, text: string): Promise<number> {
+	const network = new NetworkStore().find(name);
+	const store = new ContainerStore();
+	const container = store.find(text);
+	mustNotRun(container, `disconnect from network ${network.name}`);
+	if (!containersOn(network).some(({ id }) => id === container.id)) {
+		throw new StateError(
+			"ERR_NETWORK_NOT_CONNECTED",
+			`Cannot disconnect container ${container.shortId} from network ${network.name}: it is not on it`,
+		);
+	}
+	await store.change(container, ({ network: _, ...config }) => config);
+	return 0;
+}
+
+function mustNotRun(container: StoredContainer, attempt: string): void {
+	if (!container.isSupervised()) return;
+	throw new StateError("ERR_CONTAINER_RUNNING", `Cannot ${attempt}: container ${container.shortId} is running`, {
+		hint: "Stop it first: a machine's network is there when it boots",
+	});
+}
+
+/** The containers that have a network, running or not. */
+function containersOn({ name }: Network): StoredContainer[] {
+	return new ContainerStore().list().filter(({ config: { network } }) => {
+		const device = network?.device;
+		return device?.kind === "network" && device.name === name;
+	});
+}
+
+const isRunning = (container: StoredContainer) => container.isSupervised();
+const nameOf = ({ config }: StoredContainer) => config.name;
+
+function append(text: string, before: string[]): string[] {
+	return [...before, text];
+}

@@ -1,0 +1,93 @@
+/*
+ * Starts this program once more as a process of its own, which outlives this one, and waits until it says on a pipe that
+ * it is ready or has failed. A pipe that ends without a word means that it has died.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { HostError } from "../base/errors.ts";
+import { ownProgram } from "./own-program.ts";
+import { type Failure, failureOf, RemoteError } from "./request-socket.ts";
+
+/** Descriptor of the new process on which it reports. */
+const REPORT_FD = 3;
+
+/** What it reports once. */
+interface Report {
+	failure?: Failure;
+}
+
+export interface DetachedProcess {
+	/** The command line after `tsvmm`. */
+	words: readonly string[];
+	/** The file that its output goes to; what was there before is lost. */
+	log: string;
+	/** Of the error for one that dies: "Cannot start the container: its supervisor". */
+	attempt: string;
+	code: string;
+}
+
+/**
+ * Starts it.
+ *
+ * @returns resolves when it is ready; rejects with RemoteError why it is not, or with HostError `code`
+ */
+export function launchDetached({ words, log, attempt, code }: DetachedProcess): Promise<void> {
+	const output = openSync(log, "w", 0o600);
+	try {
+		const child = spawn(process.execPath, [...ownProgram(), ...words], {
+			cwd: "/",
+			/* A session of its own: no terminal and no signal of this one's reaches it. */
+			detached: true,
+			stdio: ["ignore", output, output, "pipe"],
+		});
+		const pipe = child.stdio[REPORT_FD] as Readable;
+		child.once("error", () => pipe.destroy());
+		child.unref();
+		return reportOf(pipe, () => {
+			const tail = tailOf(log);
+			return new HostError(code, `${attempt} has ended${tail === "" ? "" : `\n${tail}`}`);
+		});
+	} finally {
+		closeSync(output);
+	}
+}
+
+async function reportOf(pipe: Readable, died: () => HostError): Promise<void> {
+	let found: Report;
+	try {
+		found = JSON.parse(await text(pipe)) as Report;
+	} catch {
+		throw died();
+	}
+	if (found.failure !== undefined) throw new RemoteError(found.failure);
+}
+
+function tailOf(path: string): string {
+	try {
+		return readFileSync(path, "utf8").trim().split("\n").slice(-6).join("\n");
+	} catch {
+		return "";
+	}
+}
+
+/**
+ * In the process that was started: what reports that it is ready, or why it is not. Only the first call counts.
+ *
+ * @param code of a failure that has none
+ */
+export function readinessReporter(code: string): (error?: unknown) => void {
+	let reported = false;
+	return (error) => {
+		if (reported) return;
+		reported = true;
+		const report: Report = error === undefined ? {} : { failure: failureOf(error, code) };
+		try {
+			writeSync(REPORT_FD, JSON.stringify(report));
+			closeSync(REPORT_FD);
+		} catch {
+			/* Nobody listens: the process that started this one may have gone. */
+		}
+	};
+}

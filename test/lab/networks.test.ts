@@ -1,0 +1,71 @@
+/*
+ * Containers on a network of their own, as a user of Docker has them; one lab for all.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
+import { packageRoot } from "../../src/host/native.ts";
+import { buildAgent } from "../agent/native-agent.ts";
+
+const program = join(packageRoot(), "dist/tsvmm.js");
+const directory = mkdtempSync(join(tmpdir(), "tsvmm-net-"));
+const env = { ...process.env, TSVMM_RUNTIME: `${directory}/run`, TSVMM_STATE: `${directory}/state` };
+let image: string;
+
+const tsvmm = (...args: string[]) =>
+	execFileSync(process.execPath, [program, ...args], { env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+
+function failing(...args: string[]) {
+	const { status, stderr } = spawnSync(process.execPath, [program, ...args], { env, encoding: "utf8" });
+	return { status, stderr };
+}
+
+beforeAll(async () => {
+	buildAgent();
+	execFileSync(process.execPath, [join(packageRoot(), "scripts/bundle.mjs")]);
+	image = await ensureDemoImage("busybox");
+});
+afterAll(() => {
+	execFileSync(process.execPath, [program, "lab", "down"], { env });
+	rmSync(directory, { recursive: true, force: true });
+});
+
+test("containers on a network reach each other by name, and what one leaves is free for another", () => {
+	const id = tsvmm("network", "create", "--subnet", "10.77.9.0/24", "blue").trim();
+	expect(id).toMatch(/^[0-9a-f]{64}$/);
+	expect(tsvmm("network", "ls")).toMatch(/^NETWORK ID +NAME +DRIVER +SCOPE\n[0-9a-f]{12} +blue +switch +local\n$/);
+	const web = ["--name", "web", "--network", "blue", "--network-alias", "www", "-h", "server"];
+	tsvmm("run", "-q", "-d", ...web, image, "httpd", "-f", "-h", "/etc");
+	tsvmm("run", "-q", "-d", "--name", "client", "--network", "blue", image, "sleep", "10000");
+	const script = `
+		for name in web www server 10.77.9.2; do wget -q -O - http://$name/hostname; done
+		ping -c 1 -W 20 web >/dev/null && echo echoed
+		nslookup -type=a client | tail -2`;
+	expect(tsvmm("exec", "client", "sh", "-c", script).trim()).toBe(
+		`${"server\n".repeat(4)}echoed\nAddress: 10.77.9.3`.replace("Address", "Name:\tclient\nAddress"),
+	);
+	expect(tsvmm("ps", "-q", "--filter", "network=blue").trim().split("\n")).toHaveLength(2);
+	const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
+	expect(tsvmm("inspect", "-f", format, "web")).toBe("10.77.9.2 10.77.9.1\n");
+	expect(failing("network", "rm", "blue")).toMatchObject({
+		status: 1,
+		stderr: expect.stringMatching(/ERR_NETWORK_BUSY/),
+	});
+
+	const pid = tsvmm("inspect", "-f", "{{.State.Pid}}", "web").trim();
+	tsvmm("lab", "exec", "--", "kill", "-9", pid);
+	expect(failing("exec", "client", "sh", "-c", "nslookup web | grep 10.77").status).toBe(1);
+	tsvmm("run", "-q", "-d", "--name", "other", "--network", "blue", "--ip", "10.77.9.2", image, "sleep", "10000");
+	expect(tsvmm("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}};{{end}}", "blue")).toBe(
+		"client 10.77.9.3/24;other 10.77.9.2/24;\n",
+	);
+	const taken = failing("run", "-q", "--rm", "--network", "blue", "--ip", "10.77.9.3", image, "true");
+	expect(taken).toMatchObject({ status: 125, stderr: expect.stringMatching(/10\.77\.9\.3.*it is taken/) });
+
+	tsvmm("rm", "-f", "client", "other", "web");
+	expect(tsvmm("network", "rm", "blue")).toBe("blue\n");
+	expect(failing("run", "-q", "--rm", "--network", "blue", image, "true")).toMatchObject({ status: 125 });
+});
