@@ -65,6 +65,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"list the published ports of a container",
 		async () => (await import("./cli/container/ps.ts")).portCommand(),
 	],
+	["pod", "containers in one machine", async () => (await import("./cli/pod.ts")).podCommand()],
 	["volume", "directories that containers share", async () => (await import("./cli/volume.ts")).volumeCommand()],
 	[
 		"network",

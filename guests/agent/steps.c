@@ -6,6 +6,7 @@
 #include "list.h"
 #include "mount.h"
 #include "network.h"
+#include "slot.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -190,6 +191,14 @@ static int step_mtu(char **field) {
     return network_mtu(field[0], atoi(field[1]));
 }
 
+static int step_bind(char **field) {
+    return slot_bind(field[0]);
+}
+
+static int step_unbind(char **field) {
+    return slot_unbind(field[0]);
+}
+
 static const struct {
     const char *name;
     int fields; /* separated by tabs; the last one takes the rest */
@@ -211,6 +220,8 @@ static const struct {
     {"address", 2, step_address},     /* interface, address/bits */
     {"gateway", 1, step_gateway},     /* address */
     {"mtu", 2, step_mtu},             /* interface, bytes */
+    {"bind", 1, step_bind},           /* address of a slot */
+    {"unbind", 1, step_unbind},       /* address of a slot */
 };
 
 /* Runs one "name=fields". The failure of a "name?=fields" is only reported on the console. */

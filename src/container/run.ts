@@ -24,7 +24,9 @@ import type { GuestMachine } from "./running-machine.ts";
 import {
 	type ContainerSystem,
 	type GuestNetwork,
+	interfaceSteps,
 	machineSteps,
+	type SetupStep,
 	type SystemOptions,
 	setupSteps,
 } from "./setup-steps.ts";
@@ -121,7 +123,12 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	signal?.throwIfAborted();
 	const kernel = options.kernel ?? (await kernelOf(signal));
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
-	const { guest, machine: _, ...plan } = await createMachine({ ...machine, workdir: spec.cwd }, signal);
+	const {
+		guest,
+		machine: _,
+		network: _network,
+		...plan
+	} = await createMachine({ ...machine, workdir: spec.cwd }, signal);
 	const stdin = options.stdin ?? "null";
 	const may = privilegeKeys(options);
 	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
@@ -194,7 +201,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 }
 
 /** With user-mode networking the guest's addresses are fixed. With a tap the user gives them. */
-function addresses(network: ContainerNetwork): GuestNetwork {
+export function addresses(network: ContainerNetwork): GuestNetwork {
 	const { device, ...wanted } = network;
 	if (device.kind !== "user") return { ...wanted, dns: wanted.dns ?? [] };
 	const { address, prefixLength, gateway, dns, mtu } = userNetwork;
@@ -205,7 +212,7 @@ function addresses(network: ContainerNetwork): GuestNetwork {
 export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
-): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & { machine: Machine; guest: GuestMachine }> {
+): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & OpenedMachine> {
 	const { rootfs, writable, network, kernel, consoleFile, shares = [], ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
 	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined, shares: shares.length > 0 });
@@ -217,9 +224,57 @@ export async function createMachine(
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
 		...(network === undefined ? {} : { network: addresses(network) }),
 	};
+	const opened = await openMachine(machineConfig(options, initrd), consoleFile, signal);
+	const keeps = writable !== undefined || shares.length > 0;
+	const steps = setupSteps(system);
+	return { ...opened, network: system.network, steps, machineSteps: machineSteps(system), keeps };
+}
+
+/** What a machine that containers join has itself. */
+export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "network">;
+
+/** A machine without a container of its own, not yet started; containers join it with their disks. */
+export async function createSharedMachine(
+	{ kernel, cpus, memoryMiB, network }: SharedMachineOptions,
+	signal?: AbortSignal,
+): Promise<OpenedMachine & { machineSteps: readonly SetupStep[] }> {
+	const initrd = await initramfs({
+		kernel,
+		fstypes: ["squashfs", "ext4"],
+		network: network !== undefined,
+		shares: true,
+	});
+	const config: MachineConfig = {
+		kernel: kernel.vmlinux,
+		initrd,
+		cmdline: "quiet",
+		cpus,
+		memoryMiB,
+		nets: network === undefined ? [] : [network.device],
+		vsock: { cid: 3 },
+		rng: true,
+	};
+	const guestNetwork = network === undefined ? undefined : addresses(network);
+	const opened = await openMachine(config, undefined, signal);
+	return { ...opened, network: guestNetwork, machineSteps: interfaceSteps(guestNetwork) };
+}
+
+/** A machine that is ready to start, as itself and as a container sees it. */
+export interface OpenedMachine {
+	machine: Machine;
+	guest: GuestMachine;
+	/** How its containers reach the network. */
+	network?: GuestNetwork | undefined;
+}
+
+async function openMachine(
+	config: MachineConfig,
+	consoleFile: string | undefined,
+	signal: AbortSignal | undefined,
+): Promise<OpenedMachine> {
 	const console = new TailConsole(consoleFile);
 	const machine = await Machine.create({
-		...machineConfig(options, initrd),
+		...config,
 		console: { kind: "own", console },
 		...(signal === undefined ? {} : { signal }),
 	});
@@ -231,8 +286,7 @@ export async function createMachine(
 		agent,
 		consoleTail: () => console.tail(),
 	};
-	const keeps = writable !== undefined || shares.length > 0;
-	return { machine, guest, steps: setupSteps(system), machineSteps: machineSteps(system), keeps };
+	return { machine, guest };
 }
 
 /** The first stream that the guest opens to `port`. Later ones are refused. */

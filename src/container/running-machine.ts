@@ -54,7 +54,7 @@ export class RunningMachine {
 	 */
 	static async boot(
 		machine: GuestMachine,
-		{ steps = [], signal }: { steps?: readonly SetupStep[]; signal?: AbortSignal | undefined } = {},
+		{ steps = [], signal }: { steps?: readonly SetupStep[] | undefined; signal?: AbortSignal | undefined } = {},
 	): Promise<RunningMachine> {
 		const host = performance.now();
 		let client: AgentClient | undefined;

@@ -69,6 +69,13 @@ export interface ContainerSystem extends SystemOptions {
 	workdir?: string;
 	/** Steps that mount more, before the root becomes read-only. */
 	mounts?: readonly SetupStep[];
+	/** Its control group; CGROUP when missing. */
+	cgroup?: string;
+	/**
+	 * It joins a machine that others run in: the network is set up, and its disk is mounted in its own namespace alone, so
+	 * that the disk can go when the container has ended. False when missing.
+	 */
+	joins?: boolean;
 }
 
 /** The container's control group, below /sys/fs/cgroup of the agent's own root. */
@@ -128,11 +135,11 @@ function mount(type: string, source: string, target: string, options: string): S
 }
 
 /** A kernel without control groups will do, unless it is to limit something. */
-function cgroupSteps({ cgroupLimits = {} }: ContainerSystem): SetupStep[] {
+function cgroupSteps({ cgroupLimits = {}, cgroup = CGROUP }: ContainerSystem): SetupStep[] {
 	const limits = Object.entries(cgroupLimits).map(([file, value]) => `${file}=${value}`);
 	return [
 		["namespaces", "uts,ipc,cgroup"],
-		[limits.length > 0 ? "cgroup" : "cgroup?", [CGROUP, ...limits].join("\t")],
+		[limits.length > 0 ? "cgroup" : "cgroup?", [cgroup, ...limits].join("\t")],
 	];
 }
 
@@ -140,18 +147,19 @@ function cgroupSteps({ cgroupLimits = {} }: ContainerSystem): SetupStep[] {
  * The steps in the agent's own root, before those of the container. A disk for what it writes stays mounted there when
  * the container has ended: the host can read it, and the agent unmounts it at power-off.
  */
-export function machineSteps({ writableDisk }: Pick<ContainerSystem, "writableDisk">): SetupStep[] {
+export function machineSteps({ writableDisk }: { writableDisk?: string | undefined }): SetupStep[] {
 	if (writableDisk === undefined) return [];
 	/* discard: what the container deletes gives room back on the host. */
 	return [mount("ext4", `id:${writableDisk}`, "/run/writable", "discard"), ...WRITABLE_DIRECTORIES];
 }
 
-function rootSteps({ rootDisk, fstype, writableDisk }: ContainerSystem): SetupStep[] {
+function rootSteps({ rootDisk, fstype, writableDisk, joins = false }: ContainerSystem): SetupStep[] {
 	return [
 		mount(fstype, `id:${rootDisk}`, "/run/image", "ro"),
 		...(writableDisk === undefined
 			? [mount("tmpfs", "tmpfs", "/run/writable", "mode=755"), ...WRITABLE_DIRECTORIES]
 			: []),
+		...(joins ? machineSteps({ writableDisk }) : []),
 		mount(
 			"overlay",
 			"overlay",
@@ -201,7 +209,16 @@ function identitySteps({ hostname, network, extraHosts = [] }: ContainerSystem):
 	];
 }
 
-function networkSteps({ network }: ContainerSystem): SetupStep[] {
+function networkSteps({ network, joins = false }: ContainerSystem): SetupStep[] {
+	const resolver = network === undefined ? [] : resolverLines(network);
+	return [
+		...(resolver.length > 0 ? [["file", `/etc/resolv.conf\t644\t${resolver.join("")}`] as const] : []),
+		...(joins ? [] : interfaceSteps(network)),
+	];
+}
+
+/** The machine's network, which all its containers share. */
+export function interfaceSteps(network: GuestNetwork | undefined): SetupStep[] {
 	const steps: SetupStep[] = [
 		["sysctl?", "net/ipv4/ping_group_range\t0 2147483647"],
 		["sysctl?", "net/ipv4/ip_unprivileged_port_start\t0"],
@@ -209,8 +226,6 @@ function networkSteps({ network }: ContainerSystem): SetupStep[] {
 	];
 	if (network === undefined) return steps;
 	const { address, gateway, mtu } = network;
-	const resolver = resolverLines(network);
-	if (resolver.length > 0) steps.push(["file", `/etc/resolv.conf\t644\t${resolver.join("")}`]);
 	steps.push(["wait", "/sys/class/net/eth0"]);
 	/* May fail: the device may not take so large a frame, and the ordinary size works, too. */
 	if (mtu !== undefined) steps.push(["mtu?", `eth0\t${mtu}`]);

@@ -21,11 +21,15 @@ export interface ContainerShare {
 /** Where the directories of single files are mounted, until all of it is hidden. */
 const FILE_SHARES = "/dev/.tsvmm";
 
-const tagOf = (index: number) => `share${index}`;
+/** @param owner tells the shares of one container from another's of the same machine */
+const tagOf = (index: number, owner = "") => `share${index}${owner === "" ? "" : `-${owner}`}`;
 
 /** The devices, in the order of the shares. */
-export function fsConfigs(shares: readonly ContainerShare[]): DirectoryFsConfig[] {
-	return shares.map(({ source, readOnly }, i) => ({ tag: tagOf(i), id: tagOf(i), path: source, readOnly }));
+export function fsConfigs(shares: readonly ContainerShare[], owner?: string): DirectoryFsConfig[] {
+	return shares.map(({ source, readOnly }, i) => {
+		const tag = tagOf(i, owner);
+		return { tag, id: tag, path: source, readOnly };
+	});
 }
 
 /**
@@ -34,8 +38,8 @@ export function fsConfigs(shares: readonly ContainerShare[]): DirectoryFsConfig[
  *
  * @throws UsageError ERR_RUN_SHARE for a target that is no absolute path
  */
-export function shareSteps(shares: readonly ContainerShare[]): SetupStep[] {
-	const steps = shares.flatMap((share, i) => stepsOf(share, tagOf(i)));
+export function shareSteps(shares: readonly ContainerShare[], owner?: string): SetupStep[] {
+	const steps = shares.flatMap((share, i) => stepsOf(share, tagOf(i, owner)));
 	return steps.some(([name]) => name === "file") ? [...steps, ["mask", FILE_SHARES]] : steps;
 }
 

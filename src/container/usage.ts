@@ -24,34 +24,35 @@ export interface ContainerUsage {
 	sentBytes: number;
 }
 
-const GROUP = `/sys/fs/cgroup/${CGROUP}`;
+const groupOf = (cgroup: string) => `/sys/fs/cgroup/${cgroup}`;
 const FILES = ["pids.current", "pids.max", "memory.current", "memory.max", "memory.stat", "cpu.stat", "io.stat"];
 const INTERFACES = "/proc/net/dev";
 
 /**
- * Asks the agent of a machine with one container.
+ * Asks the agent of a container's machine.
  *
+ * @param cgroup the container's control group
  * @throws ExecError when the agent has no busybox; what AgentClient.exec throws
  */
-export async function containerUsage(agent: Pick<AgentClient, "exec">): Promise<ContainerUsage> {
-	const paths = [...FILES.map((name) => `${GROUP}/${name}`), INTERFACES];
+export async function containerUsage(agent: Pick<AgentClient, "exec">, cgroup = CGROUP): Promise<ContainerUsage> {
+	const paths = [...FILES.map((name) => `${groupOf(cgroup)}/${name}`), INTERFACES];
 	/* "PATH:LINE" for every line of those that are there. */
 	const session = await agent.exec({ tool: "busybox", args: ["grep", "-H", "", ...paths], stdin: "null" });
 	session.stderr.resume();
 	const output = await text(session.stdout);
 	await session.exit;
-	return parseUsage(output);
+	return parseUsage(output, cgroup);
 }
 
 /** @param output "PATH:LINE" for every line of the files */
-export function parseUsage(output: string): ContainerUsage {
+export function parseUsage(output: string, cgroup = CGROUP): ContainerUsage {
 	const files = new Map<string, string[]>();
 	for (const line of output.split("\n")) {
 		const [, path, content] = /^([^:]+):(.*)$/.exec(line) ?? [];
 		if (path === undefined || content === undefined) continue;
 		files.set(path, [...(files.get(path) ?? []), content]);
 	}
-	const lines = (name: string) => files.get(`${GROUP}/${name}`) ?? [];
+	const lines = (name: string) => files.get(`${groupOf(cgroup)}/${name}`) ?? [];
 	const limit = (name: string) => finite(lines(name)[0]);
 	const [pidsLimit, memoryLimitBytes] = [limit("pids.max"), limit("memory.max")];
 	const inactive = keyed(lines("memory.stat"), "inactive_file");

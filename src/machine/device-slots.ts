@@ -151,6 +151,11 @@ export class DeviceSlots {
 		for (const { device, added } of this.#placed.values()) if (added) await device.close();
 	}
 
+	/** Of the device's slot. @throws UsageError ERR_DEVICE_ID */
+	address(id: string): number {
+		return this.#find(id).attachment.slot.address;
+	}
+
 	/** The device with this id. @throws UsageError ERR_DEVICE_ID */
 	#find(id: string): Placed {
 		const placed = this.#placed.get(id);

@@ -205,6 +205,15 @@ export class Machine {
 	}
 
 	/**
+	 * The address of a device's slot on the virtio bus, by which the guest's kernel knows it (/proc/iomem).
+	 *
+	 * @throws UsageError ERR_DEVICE_ID when there is none
+	 */
+	deviceAddress(id: string): number {
+		return this.#wired.slots.address(id);
+	}
+
+	/**
 	 * Tells the guest that a device is removed, waits until its driver has released it or the machine has ended, and
 	 * closes it. Linux is told but does not unbind a virtio-mmio driver: a program in the guest has to
 	 * (docs/limitations.md).

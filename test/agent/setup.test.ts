@@ -50,6 +50,7 @@ test("setup names the step that failed", async () => {
 	await expect(client.setup([["dance", ""]])).rejects.toThrow(/no step is called "dance"/);
 	await expect(client.setup([["sysctl", "no/such\t1"]])).rejects.toThrow(/sysctl no\/such/);
 	await client.setup([["sysctl?", "no/such\t1"]]);
+	await expect(client.setup([["unbind", "d0003000"]])).rejects.toThrow(/unbind d0003000.*No such device/);
 });
 
 test("setup builds a root on an overlay, enters it, and processes see only that", async () => {

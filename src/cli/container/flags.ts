@@ -26,6 +26,7 @@ import { validateSize } from "../../machine/config.ts";
 import { obtainForRun } from "../obtain.ts";
 import { parseCpus, parseMemory, parsePorts, parseSize } from "../options.ts";
 import { type HealthFlags, readHealth } from "./health-flags.ts";
+import { type JoinRequest, readJoin, readLimits } from "./join-flags.ts";
 import { type NetworkFlags, readNetwork } from "./network-flags.ts";
 
 export interface ContainerFlags extends HealthFlags, NetworkFlags {
@@ -36,7 +37,7 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags {
 	cidfile?: string;
 	cmdline?: string;
 	console?: string;
-	cpus: string;
+	cpus?: string;
 	entrypoint?: string;
 	env: string[];
 	envFile: string[];
@@ -48,10 +49,11 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags {
 	label: string[];
 	labelFile: string[];
 	logDriver: string;
-	memory: string;
+	memory?: string;
 	mount: (MountRequest | TmpfsMount)[];
 	name?: string;
 	pidsLimit?: string;
+	pod?: string;
 	platform?: string;
 	privileged: boolean;
 	pull: string;
@@ -90,10 +92,11 @@ export function addContainerFlags(command: Command): Command {
 		.option("-u, --user <user[:group]>", "user in the container, by name or number")
 		.option("--entrypoint <program>", "replace the image's entrypoint; '' removes it")
 		.option("-h, --hostname <name>", "host name in the container; its ID when missing")
-		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
-		.option("-m, --memory <size>", "RAM, as in 512M or 2G", "512M")
-		.option("--net, --network <none|user|NAME|tap=NAME[,mac=..]>", "network (default: user; none without passt)")
+		.option("--cpus <n>", "vCPUs, 1 to 32 (default: 1)")
+		.option("-m, --memory <size>", "RAM, as in 512M or 2G (default: 512M)")
+		.option("--net, --network <network>", "none, user, NAME, tap=NAME[,mac=..], container:NAME (default: user)")
 		.option("--network-alias <name>", "another name on the network NAME; may be repeated", append, [])
+		.option("--pod <pod>", "join the machine of a pod, and with it the network")
 		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port or a range; may be repeated", appendPorts, [])
 		.option("--ip <address[/bits]>", "the container's address on the network NAME, or on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
@@ -143,6 +146,8 @@ export interface ContainerRequest {
 	store: ImageStore;
 	image: StoredImage;
 	config: Omit<Parameters<ContainerStore["create"]>[0], "mounts">;
+	/** Whose machine it joins. */
+	join: JoinRequest | undefined;
 	/** What `create` makes mounts of. */
 	mounts: readonly MountRequest[];
 }
@@ -159,10 +164,11 @@ export async function readContainer(
 	{ attached, note }: { attached: boolean; note: (line: string) => void },
 ): Promise<ContainerRequest> {
 	const { interactive, tty } = flags;
-	const cpus = parseCpus(flags.cpus);
-	const memoryMiB = parseMemory(flags.memory);
+	const cpus = parseCpus(flags.cpus ?? "1");
+	const memoryMiB = parseMemory(flags.memory ?? "512M");
 	validateSize(cpus, memoryMiB);
-	const network = readNetwork(flags, note);
+	const join = readJoin(flags);
+	const network = join === undefined ? readNetwork(flags, note) : undefined;
 	const env = [
 		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path, "environment"), process.env)),
 		...flags.env.flatMap((text) => readVariable(text, process.env)),
@@ -223,7 +229,7 @@ export async function readContainer(
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
 	};
-	return { store, image, config, mounts: readMounts(flags) };
+	return { store, image, config, mounts: readMounts(flags), join };
 }
 
 /** The files that the flags name. The lab needs them, too. */
@@ -269,14 +275,14 @@ function readPrivileges(flags: ContainerFlags): ContainerConfig["privileges"] {
 }
 
 function readSystem(flags: ContainerFlags): ContainerConfig["system"] {
-	const { readOnly, tmpfs, mount, shmSize, sysctl, addHost, pidsLimit } = flags;
+	const { readOnly, tmpfs, mount, shmSize, sysctl, addHost } = flags;
 	return {
 		readOnlyRoot: readOnly,
 		tmpfs: [...tmpfs, ...mount.filter((one) => !("type" in one))],
 		...(shmSize === undefined ? {} : { shmSizeBytes: parseSize(shmSize) }),
 		sysctls: sysctl,
 		extraHosts: addHost,
-		cgroupLimits: pidsLimit === undefined ? {} : { "pids.max": readPidsLimit(pidsLimit) },
+		cgroupLimits: readLimits(flags),
 	};
 }
 
@@ -287,13 +293,6 @@ function readMounts({ volume, mount }: ContainerFlags): MountRequest[] {
 	const twice = targets.find((target, i) => targets.indexOf(target) !== i);
 	if (twice === undefined) return mounts;
 	throw new UsageError("ERR_RUN_VOLUME", `Cannot mount two things at ${twice}`, { hint: "Leave one of them out" });
-}
-
-/** 0 and -1: no limit, as in Docker. */
-function readPidsLimit(text: string): string {
-	if (/^(-1|0)$/.test(text)) return "max";
-	if (/^[1-9]\d{0,8}$/.test(text)) return text;
-	throw new UsageError("ERR_RUN_PIDS", `Cannot read number of processes "${text}": a whole number is wanted`);
 }
 
 function readLogDriver(text: string): ContainerConfig["logDriver"] {

@@ -66,6 +66,7 @@ function describe(container: StoredContainer): Record<string, unknown> {
 				: { Health: { Status: state.health.status, FailingStreak: state.health.failingStreak } }),
 		},
 		Image: config.image.id,
+		Pod: config.joins?.kind === "pod" ? config.joins.id : "",
 		LogPath: config.logDriver === "none" ? "" : paths.log,
 		Name: `/${config.name}`,
 		RestartCount: state.restartCount,

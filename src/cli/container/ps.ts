@@ -6,6 +6,7 @@ import { explain, HostError, UsageError } from "../../base/errors.ts";
 import { networkName, publishedPorts } from "../../container/life/config.ts";
 import { ContainerStatus } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { listPods } from "../../container/pod/store.ts";
 import { FORMAT_HELP, formatRows, type Listing, type Row } from "../format.ts";
 import { watchOutput } from "../output.ts";
 import { describeDuration, describePorts, describeState, hostAddress, shorten } from "./describe.ts";
@@ -17,6 +18,7 @@ interface PsFlags {
 	format?: string;
 	last?: string;
 	latest: boolean;
+	pod: boolean;
 	quiet: boolean;
 	trunc: boolean;
 }
@@ -30,6 +32,11 @@ const LISTING: Listing = {
 		RunningFor: "CREATED",
 	},
 	table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+};
+
+const POD_LISTING: Listing = {
+	headings: { ...LISTING.headings, Pod: "POD ID", PodName: "PODNAME" },
+	table: `${LISTING.table}\t{{.Pod}}\t{{.PodName}}`,
 };
 
 export function psCommand(name = "ps"): Command {
@@ -46,6 +53,7 @@ export function psCommand(name = "ps"): Command {
 		.option("--format <format>", FORMAT_HELP)
 		.option("-n, --last <n>", "the newest n, running or not")
 		.option("-l, --latest", "the newest alone, running or not", false)
+		.option("-p, --pod", "the pods of containers, too", false)
 		.option("--no-trunc", "whole IDs and commands")
 		.action((flags: PsFlags) =>
 			whereContainersAre(async () => {
@@ -82,7 +90,7 @@ function ps(flags: PsFlags): string {
 		}
 	});
 	if (flags.quiet) return rows.map(({ ID }) => `${ID}\n`).join("");
-	return formatRows(rows, LISTING, flags.format);
+	return formatRows(rows, flags.pod ? POD_LISTING : LISTING, flags.format);
 }
 
 function runs(container: StoredContainer): boolean {
@@ -112,9 +120,16 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 			.map(([name, value]) => `${name}=${value}`)
 			.join(","),
 		Networks: networkName(config),
+		Pod: config.joins?.kind === "pod" ? config.joins.id.slice(0, 12) : "",
+		PodName: podName(config.joins),
 		Mounts: config.mounts.map(({ volume, source }) => volume ?? source).join(","),
 		Label: (name: string) => config.labels[name] ?? "",
 	};
+}
+
+function podName(joins: StoredContainer["config"]["joins"]): string {
+	if (joins?.kind !== "pod") return "";
+	return listPods().find(({ id }) => id === joins.id)?.config.name ?? "";
 }
 
 /** What `--filter` can ask of a container. */
@@ -135,6 +150,8 @@ const FILTERS: Record<string, (container: StoredContainer, value: string) => boo
 	volume: ({ config }, value) =>
 		config.mounts.some(({ volume, source, target }) => [volume, source, target].includes(value)),
 	network: ({ config }, value) => networkName(config) === value,
+	pod: ({ config: { joins } }, value) =>
+		joins?.kind === "pod" && (joins.id.startsWith(value) || podName(joins) === value),
 	ancestor: ({ config: { image } }, value) =>
 		[image.name, image.name.replace(/:latest$/, "")].includes(value.replace(/:latest$/, "")) ||
 		image.id.replace("sha256:", "").startsWith(value.replace("sha256:", "")),

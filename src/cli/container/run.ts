@@ -9,15 +9,17 @@ import { errnoName, explain, UsageError } from "../../base/errors.ts";
 import type { RootfsOptions } from "../../container/image/rootfs.ts";
 import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
-import { publishedPorts } from "../../container/life/config.ts";
+import { type Joins, publishedPorts } from "../../container/life/config.ts";
 import { containerKernel } from "../../container/life/kernel.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { findPod } from "../../container/pod/store.ts";
 import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { watchOutput } from "../output.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
 import { attachForeground, commandStdio } from "./foreground.ts";
+import type { JoinRequest } from "./join-flags.ts";
 
 interface RunFlags extends ContainerFlags {
 	detach: boolean;
@@ -106,14 +108,16 @@ async function buildRootfs({ store, image }: ContainerRequest, { quiet }: Contai
 }
 
 async function create(
-	{ config, mounts }: ContainerRequest,
+	{ config, mounts, join }: ContainerRequest,
 	{ name, cidfile }: ContainerFlags,
 ): Promise<StoredContainer> {
 	const file = cidfile === undefined ? undefined : openCidFile(cidfile);
 	try {
 		const store = new ContainerStore();
 		await store.collectLeftovers();
-		const container = await store.create({ ...config, mounts: await prepareMounts(mounts, new VolumeStore()) }, name);
+		const joins = join === undefined ? {} : { joins: findMachine(store, join) };
+		const prepared = await prepareMounts(mounts, new VolumeStore());
+		const container = await store.create({ ...config, ...joins, mounts: prepared }, name);
 		try {
 			if (file !== undefined) writeSync(file, container.id);
 		} catch (error) {
@@ -124,6 +128,13 @@ async function create(
 	} finally {
 		if (file !== undefined) closeSync(file);
 	}
+}
+
+/** Whose machine it is: a container that has joined one has none itself. */
+function findMachine(store: ContainerStore, { kind, name }: JoinRequest): Joins {
+	if (kind === "pod") return { kind, id: findPod(name).id };
+	const { id, config } = store.find(name);
+	return config.joins ?? { kind, id };
 }
 
 /** It must not be there, so that one container's ID does not take another's place. In the lab it was made before. */

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { HostError } from "../../base/errors.ts";
 import { withRunningAgent } from "../../container/life/agent-access.ts";
+import { agentName } from "../../container/life/config.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { type ContainerUsage, containerUsage } from "../../container/usage.ts";
 import { FORMAT_HELP, formatRows, type Listing, type Row } from "../format.ts";
@@ -84,7 +85,9 @@ async function sampleAll(containers: readonly StoredContainer[]): Promise<Map<st
 	await Promise.all(
 		containers.map(async (container) => {
 			try {
-				const usage = await withRunningAgent(container, ({ client }) => containerUsage(client));
+				const usage = await withRunningAgent(container, ({ client }) =>
+					containerUsage(client, agentName(container.config)),
+				);
 				samples.set(container.id, { usage, timeMs: performance.now() });
 			} catch {
 				/* Its line has no numbers. */

@@ -8,6 +8,7 @@ import { StateError } from "../../base/errors.ts";
 import { connectTo } from "../../host/request-socket.ts";
 import { CONTAINER_NAME } from "../container.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
+import { agentName } from "./config.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** An agent whose container is set up. */
@@ -29,12 +30,13 @@ export async function withContainerAgent<T>(
 	work: (agent: ContainerAgent) => Promise<T>,
 	options: AccessOptions = {},
 ): Promise<T> {
+	const name = agentName(container.config);
 	const running = await connectTo(container.paths.agent);
-	if (running !== undefined) return await withClient(new AgentClient(running), work);
+	if (running !== undefined) return await withClient(new AgentClient(running), name, work);
 	/* Nobody starts or removes it meanwhile. */
 	return await container.exclusively(async () => {
 		const started = await connectTo(container.paths.agent);
-		if (started !== undefined) return await withClient(new AgentClient(started), work);
+		if (started !== undefined) return await withClient(new AgentClient(started), name, work);
 		if (container.isSupervised()) throw notReachable(container);
 		return await withMaintenance(container, work, options);
 	});
@@ -47,13 +49,17 @@ export async function withRunningAgent<T>(
 ): Promise<T> {
 	const socket = container.state().status === "running" ? await connectTo(container.paths.agent) : undefined;
 	if (socket === undefined) throw notReachable(container);
-	return await withClient(new AgentClient(socket), work);
+	return await withClient(new AgentClient(socket), agentName(container.config), work);
 }
 
-async function withClient<T>(client: AgentClient, work: (agent: ContainerAgent) => Promise<T>): Promise<T> {
+async function withClient<T>(
+	client: AgentClient,
+	name: string,
+	work: (agent: ContainerAgent) => Promise<T>,
+): Promise<T> {
 	try {
 		await client.hello();
-		return await work(agentOf(client));
+		return await work(agentOf(client, name));
 	} finally {
 		client.close();
 	}
@@ -65,7 +71,7 @@ async function withMaintenance<T>(
 	{ signal = new AbortController().signal, boot = bootContainer }: AccessOptions,
 ): Promise<T> {
 	/* Without its network: its ports may be another's now. */
-	const { network: _, ...rest } = config;
+	const { network: _, joins: _joins, ...rest } = config;
 	const { guest, steps, machineSteps = [] } = await boot({ config: rest, paths }, signal);
 	const failed = guest.ended.then(() => {
 		throw new StateError(
@@ -82,7 +88,7 @@ ${guest.consoleTail()}`,
 			await Promise.race([client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), failed]);
 			if (machineSteps.length > 0) await client.setup(machineSteps);
 			await client.setup(steps, CONTAINER_NAME);
-			const result = await Promise.race([work(agentOf(client)), failed]);
+			const result = await Promise.race([work(agentOf(client, CONTAINER_NAME)), failed]);
 			/* In order: what was written is on the disk then. */
 			await Promise.race([client.powerOff().then(() => guest.ended), guest.ended]);
 			return result;
@@ -96,11 +102,11 @@ ${guest.consoleTail()}`,
 
 const BOOT_TIMEOUT_MS = 120_000;
 
-function agentOf(client: AgentClient): ContainerAgent {
+function agentOf(client: AgentClient, name: string): ContainerAgent {
 	return {
 		client,
 		busybox: (args, { stdin = false } = {}) =>
-			client.exec({ tool: "busybox", args, container: CONTAINER_NAME, ...(stdin ? {} : { stdin: "null" }) }),
+			client.exec({ tool: "busybox", args, container: name, ...(stdin ? {} : { stdin: "null" }) }),
 	};
 }
 

@@ -7,9 +7,10 @@ import { ImageStore } from "../image/store.ts";
 import { type Endpoint, joinNetwork } from "../network/join.ts";
 import { type ContainerNetwork, createMachine } from "../run.ts";
 import type { GuestMachine } from "../running-machine.ts";
-import type { SetupStep, SystemOptions } from "../setup-steps.ts";
+import type { GuestNetwork, SetupStep, SystemOptions } from "../setup-steps.ts";
 import type { ContainerConfig } from "./config.ts";
 import { containerKernel } from "./kernel.ts";
+import type { MemberMachine } from "./member-devices.ts";
 import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
 
@@ -17,11 +18,13 @@ import { prepareWritableLayer } from "./writable-layer.ts";
 export interface BootedContainer {
 	guest: GuestMachine;
 	/** The same machine, as `pause` needs it. */
-	machine: Pick<Machine, "pause" | "resume">;
+	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine>;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
 	/** The same in the agent's own root, before. */
 	machineSteps?: readonly SetupStep[] | undefined;
+	/** The network that containers which join have with it. */
+	network?: GuestNetwork | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
 	/** Where it is on a network of `tsvmm network`. */
@@ -60,9 +63,9 @@ export async function bootContainer(
 	return { ...booted, endpoint };
 }
 
-/** Its network. One of a name is joined: from then on the machine must connect. */
-async function connect(
-	{ id, name, hostname, network }: ContainerConfig,
+/** The network of a machine. One of a name is joined: from then on the machine must connect. */
+export async function connect(
+	{ id, name, hostname, network }: Pick<ContainerConfig, "id" | "name" | "hostname" | "network">,
 	signal: AbortSignal,
 ): Promise<{ network?: ContainerNetwork | undefined; endpoint?: Endpoint }> {
 	if (network === undefined) return {};

@@ -8,9 +8,10 @@ import type { ExecSpec } from "../../agent/exec-spec.ts";
 import type { Session } from "../../agent/session.ts";
 import { HostError, StateError } from "../../base/errors.ts";
 import { connectTo, RemoteError } from "../../host/request-socket.ts";
-import { CONTAINER_NAME } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
+import { agentName } from "./config.ts";
 import { askSupervisor, type DetachedExec } from "./control.ts";
+import { launchMember } from "./join.ts";
 import { type Launch, type LaunchOptions, launchSupervisor } from "./launch.ts";
 import { recordExec } from "./record-exec.ts";
 import type { ContainerState } from "./state.ts";
@@ -34,7 +35,8 @@ export async function startContainer(container: StoredContainer, options?: Launc
 			if (!isOver(container.state())) return undefined;
 			await end(container);
 		}
-		const launch = launchSupervisor(container, options);
+		const launch =
+			container.config.joins === undefined ? launchSupervisor(container, options) : launchMember(container, options);
 		const outcome = launch.running.then(
 			() => true,
 			() => true,
@@ -148,7 +150,8 @@ async function end(container: StoredContainer): Promise<void> {
 	if (container.isSupervised()) {
 		const { pid } = container.state();
 		try {
-			if (pid > 0) process.kill(pid, "SIGKILL");
+			/* A member's supervisor is that of others, too. */
+			if (pid > 0 && container.config.joins === undefined) process.kill(pid, "SIGKILL");
 		} catch {
 			/* It has ended in the meantime. */
 		}
@@ -173,7 +176,7 @@ export async function execInContainer(
 	try {
 		await client.hello();
 		const privileges = privilegeKeys({ ...container.config.privileges, ...(privileged ? { privileged } : {}) });
-		const starting = client.exec({ ...privileges, ...spec, container: CONTAINER_NAME });
+		const starting = client.exec({ ...privileges, ...spec, container: agentName(container.config) });
 		const session = await (spec.tool === undefined ? recordExec(container, spec.args, starting) : starting);
 		const close = () => client.close();
 		void session.exit.then(close, close);

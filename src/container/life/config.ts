@@ -4,6 +4,7 @@
 import * as z from "zod";
 import type { PortForward } from "../../backends/passt-ports.ts";
 import type { NetConfig } from "../../machine/devices/net.ts";
+import { CONTAINER_NAME } from "../container.ts";
 import type { GuestNetwork } from "../setup-steps.ts";
 
 const Port = z.object({
@@ -13,7 +14,7 @@ const Port = z.object({
 	protocol: z.enum(["tcp", "udp"]),
 });
 
-const Network = z
+export const Network = z
 	.object({
 		device: z.discriminatedUnion("kind", [
 			z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
@@ -63,6 +64,10 @@ const HealthCheck = z.object({
 	startPeriodMs: z.number(),
 });
 export type HealthCheck = z.infer<typeof HealthCheck>;
+
+/** Whose machine a container joins: a pod's, or another container's. */
+const Joins = z.object({ kind: z.enum(["pod", "container"]), id: z.string() });
+export type Joins = z.infer<typeof Joins>;
 
 const Limit = z.union([z.number(), z.literal("unlimited")]);
 
@@ -139,6 +144,8 @@ export const ContainerConfig = z.object({
 	cpus: z.number(),
 	memoryMiB: z.number(),
 	network: Network.optional(),
+	/** The machine that it joins, and with it the network; a machine of its own when missing. */
+	joins: Joins.optional(),
 	/** A kernel of `tsvmm kernel ls` or a file; the default one when missing. */
 	kernel: z.string().optional(),
 	cmdline: z.string().optional(),
@@ -166,8 +173,14 @@ export function publishedPorts({ network }: Pick<ContainerConfig, "network">): r
 	return device?.kind === "user" || device?.kind === "network" ? (device.ports ?? []) : [];
 }
 
-/** What `--network` was: a kind, or the name of a network. */
-export function networkName({ network }: Pick<ContainerConfig, "network">): string {
+/** What `--network` was: a kind, the name of a network, or whose machine it joins. */
+export function networkName({ network, joins }: Pick<ContainerConfig, "network" | "joins">): string {
+	if (joins !== undefined) return `${joins.kind}:${joins.id}`;
 	if (network === undefined) return "none";
 	return network.device.kind === "network" ? network.device.name : network.device.kind;
+}
+
+/** What the agent calls the container, and its control group. */
+export function agentName({ id, joins }: Pick<ContainerConfig, "id" | "joins">): string {
+	return joins === undefined ? CONTAINER_NAME : id.slice(0, 12);
 }

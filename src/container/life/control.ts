@@ -15,7 +15,9 @@ export type ControlRequest =
 	| { do: "wait" }
 	| { do: "pause" }
 	| { do: "unpause" }
-	| { do: "exec"; process: DetachedExec };
+	| { do: "exec"; process: DetachedExec }
+	/** Starts another container in this machine; answered when it runs. */
+	| { do: "join"; id: string; awaitAttach: boolean };
 
 export interface ControlAnswer {
 	/** What could not be done. */
@@ -30,7 +32,7 @@ export interface ControlAnswer {
  * @throws RemoteError what it could not do
  */
 export async function askSupervisor(
-	paths: ContainerPaths,
+	paths: Pick<ContainerPaths, "control">,
 	request: ControlRequest,
 ): Promise<ControlAnswer | undefined> {
 	const answer = await ask<ControlAnswer>(paths.control, request);

@@ -1,14 +1,18 @@
 /*
- * A container's own machine, booted for each start of its process. It ends with the process.
+ * A container's own machine, booted for each start of its process. It ends with the process, and so do the containers
+ * that have joined it.
  */
 import type { Duplex } from "node:stream";
 import { AgentBroker } from "../../agent/broker.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
-import { Container } from "../container.ts";
+import { CONTAINER_NAME, Container } from "../container.ts";
 import type { Endpoint } from "../network/join.ts";
-import type { GuestMachine } from "../running-machine.ts";
+import { type GuestMachine, RunningMachine } from "../running-machine.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart } from "./container-host.ts";
+import { MemberDevices, type MemberMachine, type PrepareMember } from "./member-devices.ts";
+import { Members } from "./members.ts";
+import { SharedMachine } from "./shared-machine.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** Makes the machine of a container. Tests have machines of their own. */
@@ -16,12 +20,16 @@ export type BootContainer = (container: StoredContainer, signal: AbortSignal) =>
 
 export class OwnMachine implements ContainerHost {
 	readonly #boot: BootContainer;
+	readonly #prepare: PrepareMember | undefined;
 	#machine: BootedContainer["machine"] | undefined;
+	#members: Members | undefined;
 	#broker: AgentBroker | undefined;
 	#endpoint: Endpoint | undefined;
 
-	constructor(boot: BootContainer = bootContainer) {
+	/** @param prepare makes the devices of containers that join; tests have none */
+	constructor(boot: BootContainer = bootContainer, prepare?: PrepareMember) {
 		this.#boot = boot;
+		this.#prepare = prepare;
 	}
 
 	get endpoint(): Endpoint | undefined {
@@ -37,26 +45,42 @@ export class OwnMachine implements ContainerHost {
 		const { guest, machine, endpoint, ...plan } = await this.#boot(stored, signal);
 		this.#endpoint = endpoint;
 		await unlessAborted(awaited, signal, guest);
-		const broker = brokered(guest, (made) => {
+		let broker: AgentBroker | undefined;
+		const shared = brokered(guest, (made) => {
+			broker = made;
 			this.#broker = made;
+		});
+		const running = await RunningMachine.boot(shared, { steps: plan.machineSteps, signal });
+		this.#machine = machine;
+		const prepare = this.#prepare ?? memberDevices(machine, running, plan.network);
+		const members = new Members(new SharedMachine(running, broker, prepare));
+		this.#members = members;
+		void guest.ended.then(() => {
+			broker?.close();
+			if (this.#broker === broker) this.#broker = undefined;
 		});
 		/* Its disk goes with it. */
 		const isDiscarded = config.autoRemove && config.mounts.length === 0;
-		this.#machine = machine;
-		void guest.ended.then(() => {
-			if (this.#machine !== machine) return;
-			this.#machine = undefined;
-			this.#broker?.close();
-			this.#broker = undefined;
-		});
-		return await Container.start(broker, {
-			...plan,
-			keeps: plan.keeps === true && !isDiscarded,
+		const keeps = plan.keeps === true && !isDiscarded;
+		return await Container.join(running, {
+			name: CONTAINER_NAME,
+			steps: plan.steps,
 			init: config.process.init,
 			process,
 			stopSignal: config.stopSignal,
 			signal,
+			release: async (failed) => {
+				if (!failed) await members.close({ timeoutMs: 0 });
+				const reason = await (keeps && !failed ? running.powerOff() : running.stop());
+				await members.close({ timeoutMs: 0 });
+				return reason;
+			},
 		});
+	}
+
+	/** Starts another container in the machine. @throws why it does not run */
+	async join(id: string, awaitAttach: boolean): Promise<void> {
+		await this.#members?.join(id, awaitAttach);
 	}
 
 	async pause(): Promise<void> {
@@ -66,6 +90,16 @@ export class OwnMachine implements ContainerHost {
 	async unpause(): Promise<void> {
 		this.#machine?.resume();
 	}
+}
+
+function memberDevices(
+	machine: BootedContainer["machine"],
+	running: RunningMachine,
+	network: BootedContainer["network"],
+): PrepareMember {
+	/* A machine without slots is a test's, and nothing joins it. */
+	const devices = new MemberDevices(machine as MemberMachine, running, network);
+	return (container, signal) => devices.prepare(container, signal);
 }
 
 /** A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it. */

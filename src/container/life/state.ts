@@ -73,7 +73,7 @@ export const CREATED: ContainerState = {
 const KILLED = 137;
 
 /** Whether a supervisor of the container lives. False when the container is gone. */
-export function isSupervised({ lock }: ContainerPaths): boolean {
+export function isSupervised({ lock }: Pick<ContainerPaths, "lock">): boolean {
 	let fd: number;
 	try {
 		fd = openSync(lock, "r+");
@@ -89,7 +89,7 @@ export function isSupervised({ lock }: ContainerPaths): boolean {
 }
 
 /** How the container is now. @throws HostError ERR_CONTAINER_STATE when its file is damaged */
-export function readState(paths: ContainerPaths): ContainerState {
+export function readState(paths: Pick<ContainerPaths, "lock" | "state">): ContainerState {
 	const supervised = isSupervised(paths);
 	const state = parseState(paths.state);
 	if (supervised || state.pid === 0) return state;
@@ -119,6 +119,6 @@ export function damaged(path: string, cause: unknown): HostError {
 	});
 }
 
-export async function writeState(paths: ContainerPaths, state: ContainerState): Promise<void> {
+export async function writeState(paths: Pick<ContainerPaths, "state">, state: ContainerState): Promise<void> {
 	await writeDurably(paths.state, `${JSON.stringify(state, undefined, "\t")}\n`);
 }

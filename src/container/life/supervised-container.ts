@@ -31,6 +31,8 @@ export interface WatchOptions {
 	awaitAttach: boolean;
 	/** Called when the container runs, or with why it does not; the first call counts. */
 	onReady: (error?: unknown) => void;
+	/** Starts another container in its machine. A container that has itself joined one has no such. */
+	join?: (id: string, awaitAttach: boolean) => Promise<void>;
 }
 
 const { SIGKILL } = constants.signals;
@@ -237,6 +239,10 @@ export class SupervisedContainer implements AsyncDisposable {
 					return {};
 				case "exec":
 					await this.#execDetached(request);
+					return {};
+				case "join":
+					if (this.#container === undefined || this.#options.join === undefined) throw this.#notRunning("join");
+					await this.#options.join(request.id, request.awaitAttach);
 					return {};
 			}
 		} catch (error) {

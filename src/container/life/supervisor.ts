@@ -7,10 +7,9 @@
  *     stop, kill, wait --control socket--> supervised container
  */
 
-import { open } from "node:fs/promises";
-import { HostError } from "../../base/errors.ts";
 import { Teardown } from "../../base/teardown.ts";
-import { tryLockFile } from "../../host/file-lock.ts";
+import { withContainerLock } from "./lock.ts";
+import type { PrepareMember } from "./member-devices.ts";
 import { type BootContainer, OwnMachine } from "./own-machine.ts";
 import type { StoredContainer } from "./store.ts";
 import { SupervisedContainer, type WatchOptions } from "./supervised-container.ts";
@@ -18,6 +17,8 @@ import { SupervisedContainer, type WatchOptions } from "./supervised-container.t
 export interface SuperviseOptions extends WatchOptions {
 	/** Makes the container's machine. Tests have machines of their own. */
 	boot?: BootContainer;
+	/** Prepares that machine for containers that join it; as above. */
+	prepare?: PrepareMember;
 }
 
 /**
@@ -27,27 +28,12 @@ export interface SuperviseOptions extends WatchOptions {
  */
 export async function superviseContainer(container: StoredContainer, options: SuperviseOptions): Promise<void> {
 	await withContainerLock(container, async () => {
-		await using supervised = new SupervisedContainer(container, new OwnMachine(options.boot), options);
+		const host = new OwnMachine(options.boot, options.prepare);
+		const join = (id: string, awaitAttach: boolean) => host.join(id, awaitAttach);
+		await using supervised = new SupervisedContainer(container, host, { ...options, join });
 		await using _signals = onSignals(() => supervised.stop());
 		await supervised.run();
 	});
-}
-
-/** Runs `work` as the one that supervises the container. @throws HostError ERR_CONTAINER_RUNNING when another one does */
-export async function withContainerLock(container: StoredContainer, work: () => Promise<void>): Promise<void> {
-	const { lock: path } = container.paths;
-	const lock = await open(path, "r+");
-	try {
-		if (!tryLockFile(lock.fd, "exclusive", path)) {
-			throw new HostError(
-				"ERR_CONTAINER_RUNNING",
-				`Cannot start container ${container.shortId}: it is running already`,
-			);
-		}
-		await work();
-	} finally {
-		await lock.close();
-	}
 }
 
 /** Calls `stop` when this process is told to end, as by a shutdown of the host. */

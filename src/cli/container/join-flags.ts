@@ -1,0 +1,54 @@
+/*
+ * The flags by which a container joins a machine of others, and what limits it there and in its own.
+ */
+import { UsageError } from "../../base/errors.ts";
+import { parseCpus, parseMemory } from "../options.ts";
+import type { ContainerFlags } from "./flags.ts";
+
+/** What the user calls the machine that the container joins. */
+export interface JoinRequest {
+	kind: "pod" | "container";
+	name: string;
+}
+
+/** @throws UsageError ERR_RUN_JOIN for what only the machine's own network can have */
+export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
+	const { pod, network } = flags;
+	const owner = /^container:(.+)$/.exec(network ?? "")?.[1];
+	if (pod === undefined && owner === undefined) return undefined;
+	const given: Record<string, boolean> = {
+		"--network": pod !== undefined && network !== undefined,
+		"-p": flags.publish.length > 0,
+		"--ip": flags.ip !== undefined,
+		"--gateway": flags.gateway !== undefined,
+		"--kernel": flags.kernel !== undefined,
+		"--cmdline": flags.cmdline !== undefined,
+		"--console": flags.console !== undefined,
+	};
+	const refused = Object.keys(given).find((flag) => given[flag]);
+	if (refused !== undefined) {
+		const whose = pod === undefined ? `container ${owner}` : `pod ${pod}`;
+		throw new UsageError("ERR_RUN_JOIN", `Cannot use ${refused} for a container in the machine of ${whose}`, {
+			hint: pod === undefined ? `Give it to container ${owner}` : "Give it to tsvmm pod create",
+		});
+	}
+	return pod === undefined ? { kind: "container", name: owner! } : { kind: "pod", name: pod };
+}
+
+/** In a machine with others, processors and RAM are limited by the control group. */
+export function readLimits(flags: ContainerFlags): Record<string, string> {
+	const { pidsLimit, cpus, memory } = flags;
+	const joins = readJoin(flags) !== undefined;
+	return {
+		...(pidsLimit === undefined ? {} : { "pids.max": readPidsLimit(pidsLimit) }),
+		...(joins && memory !== undefined ? { "memory.max": `${parseMemory(memory) * 2 ** 20}` } : {}),
+		...(joins && cpus !== undefined ? { "cpu.max": `${parseCpus(cpus) * 100_000} 100000` } : {}),
+	};
+}
+
+/** 0 and -1: no limit, as in Docker. */
+function readPidsLimit(text: string): string {
+	if (/^(-1|0)$/.test(text)) return "max";
+	if (/^[1-9]\d{0,8}$/.test(text)) return text;
+	throw new UsageError("ERR_RUN_PIDS", `Cannot read number of processes "${text}": a whole number is wanted`);
+}
