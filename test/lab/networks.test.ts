@@ -43,25 +43,22 @@ test("containers on a network reach each other by name, and what one leaves is f
 	const script = `
 		for name in web www server 10.77.9.2; do wget -q -O - http://$name/hostname; done
 		ping -c 1 -W 20 web >/dev/null && echo echoed
-		nslookup -type=a client | tail -2`;
-	expect(tsvmm("exec", "client", "sh", "-c", script).trim()).toBe(
-		`${"server\n".repeat(4)}echoed\nAddress: 10.77.9.3`.replace("Address", "Name:\tclient\nAddress"),
-	);
+		nslookup -type=a client | grep '10.77.9.3$'`;
+	expect(tsvmm("exec", "client", "sh", "-c", script)).toBe(`${"server\n".repeat(4)}echoed\nAddress: 10.77.9.3\n`);
 	expect(tsvmm("ps", "-q", "--filter", "network=blue").trim().split("\n")).toHaveLength(2);
 	const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
 	expect(tsvmm("inspect", "-f", format, "web")).toBe("10.77.9.2 10.77.9.1\n");
 	expect(failing("network", "rm", "blue")).toMatchObject({
-		status: 1,
+		status: 125,
 		stderr: expect.stringMatching(/ERR_NETWORK_BUSY/),
 	});
 
 	const pid = tsvmm("inspect", "-f", "{{.State.Pid}}", "web").trim();
 	tsvmm("lab", "exec", "--", "kill", "-9", pid);
-	expect(failing("exec", "client", "sh", "-c", "nslookup web | grep 10.77").status).toBe(1);
+	expect(failing("exec", "client", "sh", "-c", "nslookup web | grep '10.77.9.2$'").status).toBe(1);
 	tsvmm("run", "-q", "-d", "--name", "other", "--network", "blue", "--ip", "10.77.9.2", image, "sleep", "10000");
-	expect(tsvmm("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}};{{end}}", "blue")).toBe(
-		"client 10.77.9.3/24;other 10.77.9.2/24;\n",
-	);
+	const members = tsvmm("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}};{{end}}", "blue");
+	expect(members.trim().split(";").sort()).toEqual(["", "client 10.77.9.3/24", "other 10.77.9.2/24"]);
 	const taken = failing("run", "-q", "--rm", "--network", "blue", "--ip", "10.77.9.3", image, "true");
 	expect(taken).toMatchObject({ status: 125, stderr: expect.stringMatching(/10\.77\.9\.3.*it is taken/) });
 
