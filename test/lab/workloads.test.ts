@@ -1,6 +1,6 @@
 /*
  * What people run in containers, from Debian's packages: nginx, redis and a registry behind published ports, asked by
- * another container; Python and node; a tar of many files.
+ * another container; Python and node; PostgreSQL on a volume, whose supervisor is killed in the middle of its work.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
@@ -16,6 +16,7 @@ vi.setConfig({ testTimeout: 900_000, hookTimeout: 600_000 });
 const PORTS = { http: 8080, redis: 6380, registry: 5001 };
 /** For scripts in the lab. */
 const tsvmm = `${process.execPath} ${join(packageRoot(), "dist/tsvmm.js")}`;
+const POSTGRES = "/usr/lib/postgresql/15/bin";
 /** The lab, as a container sees it that may use its loopback: there are the published ports. */
 const HOST = "10.0.2.2";
 
@@ -126,4 +127,87 @@ test("cp takes a tar of five thousand files in and out, hash for hash", () => {
 	mkdirSync(back);
 	execFileSync("tar", ["-xC", back], { input: lab.bytes(["cp", "-q", "client:/srv/tree", "-"]) });
 	expect(here(join(back, "tree"))).toBe(here(tree));
+});
+
+test("PostgreSQL on a volume loses nothing that it has acknowledged when its supervisor is killed", async () => {
+	lab.must("rm", "-f", "client");
+	/* The database that the package has made, because initdb takes minutes here. */
+	lab.must("volume", "create", "data");
+	lab.inLab(`
+		cd "$(${tsvmm} volume inspect -f '{{.Mountpoint}}' data)"
+		${tsvmm} cp -q servers:/var/lib/postgresql/15/main - | tar -xp --numeric-owner --strip-components=1
+		echo local all all trust >pg_hba.conf
+		echo 'max_connections = 10' >postgresql.conf
+		touch pg_ident.conf`);
+	const serve = `
+		mkdir -p /var/run/postgresql && chown postgres /var/run/postgresql /data && chmod 700 /data
+		exec setpriv --reuid=postgres --regid=postgres --init-groups ${POSTGRES}/postgres -D /data`;
+	lab.must("run", "-q", "-d", "--name", "db", "--net", "none", "-v", "data:/data", image, "sh", "-c", serve);
+	const psql = `${POSTGRES}/psql -qAt -U postgres`;
+	const ready = `until ${POSTGRES}/pg_isready -q; do sleep 1; done`;
+	lab.inContainer("db", ready);
+	/* pgbench's own tables and transaction, with fewer accounts: filling its own takes minutes, too. */
+	const tables = `
+		create table acknowledged (n int);
+		create table accounts (id int primary key, balance int);
+		create table tellers (id int primary key, balance int);
+		create table history (teller int, account int, delta int);
+		insert into accounts select n, 0 from generate_series(1, 500) n;
+		insert into tellers select n, 0 from generate_series(1, 10) n;`;
+	const transaction = `
+		\\set account random(1, 500)
+		\\set teller random(1, 10)
+		\\set delta random(-5000, 5000)
+		begin;
+		update accounts set balance = balance + :delta where id = :account;
+		update tellers set balance = balance + :delta where id = :teller;
+		insert into history values (:teller, :account, :delta);
+		end;`;
+	lab.must("exec", "db", ...psql.split(" "), "-c", tables);
+	lab.inContainer("db", `cat >/tmp/transaction.sql <<'END'${transaction.replaceAll("\t", "")}\nEND`);
+	const bench = `${POSTGRES}/pgbench -U postgres -n -f /tmp/transaction.sql -c 2`;
+	expect(lab.inContainer("db", `${bench} -t 10 postgres`)).toContain("transactions actually processed: 20/20");
+
+	lab.must("exec", "-d", "db", "sh", "-c", `${bench} -T 600 postgres`);
+	const client = lab.start("exec", "-i", "db", ...psql.split(" "));
+	const rows = Array.from({ length: 20_000 }, (_, n) => `insert into acknowledged values (${n}) returning n;\n`);
+	/* It is killed in the middle of them. */
+	client.stdin.on("error", () => undefined).end(rows.join(""));
+	let heard = "";
+	await new Promise<void>((resolve, reject) => {
+		client.stdout.setEncoding("utf8").on("data", (text: string) => {
+			heard += text;
+			if (heard.split("\n").length > 50) resolve();
+		});
+		client.once("close", () => reject(new Error(`psql has ended: ${heard}`)));
+	});
+	const closed = new Promise((resolve) => client.once("close", resolve));
+	lab.inLab(`kill -9 ${lab.must("inspect", "-f", "{{.State.Pid}}", "db")}`);
+	await closed;
+	const acknowledged = heard.split("\n").slice(0, -1).map(Number);
+
+	expect(lab.must("ps", "-a", "--filter", "name=db", "--format", "{{.Status}}")).toMatch(/^Exited \(137\)/);
+	lab.must("start", "db");
+	lab.inContainer("db", ready);
+	expect(lab.run(["logs", "db"]).stderr).toContain("automatic recovery in progress");
+	const kept = lab.inContainer("db", `${psql} -c 'select n from acknowledged'`).trim().split("\n");
+	expect(kept.map(Number)).toEqual(expect.arrayContaining(acknowledged));
+	/* A transaction that pgbench has made is there as a whole or not at all. */
+	const sums = ["balance) from accounts", "balance) from tellers", "delta) from history"];
+	const queries = sums.map((sum) => `-c 'select sum(${sum}'`).join(" ");
+	const [accounts, tellers, history] = lab.inContainer("db", `${psql} ${queries}`).trim().split("\n");
+	expect([tellers, history]).toEqual([accounts, accounts]);
+	lab.must(
+		"exec",
+		"-u",
+		"postgres",
+		"db",
+		`${POSTGRES}/pg_amcheck`,
+		"--install-missing",
+		"-t",
+		"accounts",
+		"-t",
+		"history",
+		"postgres",
+	);
 });
