@@ -35,6 +35,16 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		async () => (await import("./cli/container/copy.ts")).copyCommand(),
 	],
 	[
+		"diff",
+		"list what a container has changed in its image's files",
+		async () => (await import("./cli/container/changes.ts")).diffCommand(),
+	],
+	[
+		"commit",
+		"make an image of a container's changes",
+		async () => (await import("./cli/container/changes.ts")).commitCommand(),
+	],
+	[
 		"export",
 		"write a container's files as a tar archive",
 		async () => (await import("./cli/container/copy.ts")).exportCommand(),
@@ -55,6 +65,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["wait", "wait until containers have ended", async () => (await import("./cli/container/life.ts")).waitCommand()],
 	["rm", "remove containers", async () => (await import("./cli/container/life.ts")).rmCommand()],
 	["rename", "give a container another name", async () => (await import("./cli/container/life.ts")).renameCommand()],
+	[
+		"update",
+		"change limits and restart policies",
+		async () => (await import("./cli/container/update.ts")).updateCommand(),
+	],
 	[
 		"inspect",
 		"print what is known of a container",

@@ -4,9 +4,10 @@
  */
 import { Command } from "commander";
 import { ImageStore } from "../container/image/store.ts";
-import { FORMAT_HELP, formatValues } from "./format.ts";
+import { FORMAT_HELP } from "./format.ts";
 import { imageListCommand } from "./image-list.ts";
 import { historyCommand, pruneImagesCommand, removeImagesCommand, tagCommand } from "./image-names.ts";
+import { inspectEach } from "./inspect.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { pullCommand, pushCommand } from "./pull.ts";
 import { loadCommand, saveCommand } from "./save.ts";
@@ -41,10 +42,11 @@ export function imageCommand(): Command {
 async function inspectAction(names: string[], { format }: { format?: string }): Promise<void> {
 	const { describeImage } = await import("../container/image/describe.ts");
 	const store = new ImageStore();
-	const digests = names.map((name) => store.find(name).digest);
-	const all = store.list();
-	const images = digests.map((digest) => all.find((one) => one.digest === digest)!);
-	process.stdout.write(formatValues(await Promise.all(images.map((image) => describeImage(store, image))), format));
+	const describe = (name: string) => {
+		const { digest } = store.find(name);
+		return describeImage(store, store.list().find((one) => one.digest === digest)!);
+	};
+	process.exitCode = await inspectEach(names, describe, format);
 }
 
 async function importAction(path: string, name: string | undefined): Promise<void> {

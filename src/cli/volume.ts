@@ -5,7 +5,8 @@ import { Command } from "commander";
 import { ContainerStore } from "../container/life/store.ts";
 import { type Volume, VolumeStore } from "../container/volume/store.ts";
 import { whereContainersAre } from "./container/where.ts";
-import { FORMAT_HELP, formatRows, formatValues, type Listing } from "./format.ts";
+import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
+import { inspectEach } from "./inspect.ts";
 import { reportError } from "./report.ts";
 
 const LISTING: Listing = {
@@ -53,13 +54,7 @@ export function volumeCommand(): Command {
 		.action((names: string[], { format }: { format?: string }) =>
 			whereContainersAre(async () => {
 				const store = new VolumeStore();
-				process.stdout.write(
-					formatValues(
-						names.map((name) => describe(store.find(name))),
-						format,
-					),
-				);
-				return 0;
+				return await inspectEach(names, (name) => describe(store.find(name)), format);
 			}),
 		);
 	volume

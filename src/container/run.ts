@@ -90,7 +90,7 @@ export interface ContainerOptions extends Partial<ContainerMachine>, Privileges 
 }
 
 /** Serial number of the disk with the image. */
-const ROOT_DISK = "root";
+export const ROOT_DISK = "root";
 /** Of the disk that keeps what the container writes. */
 const WRITABLE_DISK = "writable";
 const TAIL_LINES = 15;

@@ -2,6 +2,7 @@
  * `tsvmm container ...`: every command on containers once more under its group, as Docker has it.
  */
 import { Command } from "commander";
+import { commitCommand, diffCommand, layerCommand } from "./changes.ts";
 import { copyCommand, exportCommand } from "./copy.ts";
 import { attachCommand, execCommand } from "./exec.ts";
 import { inspectCommand } from "./inspect.ts";
@@ -22,13 +23,16 @@ import { portCommand, psCommand } from "./ps.ts";
 import { createCommand, runCommand } from "./run.ts";
 import { statsCommand, topCommand } from "./stats.ts";
 import { superviseCommand } from "./supervise.ts";
+import { updateCommand } from "./update.ts";
 
 export function containerCommand(): Command {
 	const container = new Command("container").description("commands on containers").enablePositionalOptions();
 	const commands = [
 		attachCommand(),
+		commitCommand(),
 		copyCommand(),
 		createCommand(),
+		diffCommand(),
 		execCommand(),
 		exportCommand(),
 		inspectCommand(),
@@ -47,9 +51,11 @@ export function containerCommand(): Command {
 		stopCommand(),
 		topCommand(),
 		unpauseCommand(),
+		updateCommand(),
 		waitCommand(),
 	];
 	for (const command of commands) container.addCommand(command);
+	container.addCommand(layerCommand(), { hidden: true });
 	container.addCommand(superviseCommand(), { hidden: true });
 	return container;
 }

@@ -8,9 +8,9 @@ import type { PortForward } from "../../backends/passt-ports.ts";
 import { type ContainerConfig, networkName, publishedPorts } from "../../container/life/config.ts";
 import type { ContainerState } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
-import { FORMAT_HELP, formatValues } from "../format.ts";
+import { FORMAT_HELP } from "../format.ts";
+import { inspectEach } from "../inspect.ts";
 import { watchOutput } from "../output.ts";
-import { reportError } from "../report.ts";
 import { whereContainersAre } from "./where.ts";
 
 export function inspectCommand(): Command {
@@ -24,17 +24,7 @@ export function inspectCommand(): Command {
 async function inspect(names: string[], format: string | undefined): Promise<number> {
 	watchOutput();
 	const store = new ContainerStore();
-	let status = 0;
-	const found = names.flatMap((name) => {
-		try {
-			return [describe(store.find(name))];
-		} catch (error) {
-			status ||= reportError(error);
-			return [];
-		}
-	});
-	process.stdout.write(formatValues(found, format));
-	return status;
+	return await inspectEach(names, (name) => describe(store.find(name)), format);
 }
 
 /** As Docker's GET /containers/{id}/json. */

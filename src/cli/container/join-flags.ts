@@ -47,7 +47,7 @@ export function readLimits(flags: ContainerFlags): Record<string, string> {
 }
 
 /** 0 and -1: no limit, as in Docker. */
-function readPidsLimit(text: string): string {
+export function readPidsLimit(text: string): string {
 	if (/^(-1|0)$/.test(text)) return "max";
 	if (/^[1-9]\d{0,8}$/.test(text)) return text;
 	throw new UsageError("ERR_RUN_PIDS", `Cannot read number of processes "${text}": a whole number is wanted`);

@@ -16,10 +16,15 @@ export async function whereContainersAre(
 	work: () => Promise<number>,
 	{ runs = false, shares = [] }: { runs?: boolean; shares?: readonly Share[] } = {},
 ): Promise<void> {
-	if (needsLab() && (runs || (await isLabUp()))) {
+	if (await areInLab({ runs })) {
 		watchOutput();
 		process.exitCode = await reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	} else process.exitCode = await work();
+}
+
+/** @param runs as above */
+export async function areInLab({ runs }: { runs: boolean }): Promise<boolean> {
+	return needsLab() && (runs || (await isLabUp()));
 }
 
 async function isLabUp(): Promise<boolean> {

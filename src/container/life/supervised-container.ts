@@ -91,7 +91,7 @@ export class SupervisedContainer implements AsyncDisposable {
 				const end = await this.#runOnce();
 				exitCode = end.exitCode;
 				const again =
-					end.started && !this.#stopping && mayRestart(this.#config.restart, exitCode, this.#state.restartCount);
+					end.started && !this.#stopping && mayRestart(this.#restartPolicy(), exitCode, this.#state.restartCount);
 				await this.#write({
 					status: again ? "restarting" : this.#state.startedAt !== "" ? "exited" : "created",
 					exitCode,
@@ -119,6 +119,15 @@ export class SupervisedContainer implements AsyncDisposable {
 			if (this.#config.autoRemove) await this.#stored.erase({ volumes: true });
 			else await this.#write({ pid: 0 });
 			this.#end(exitCode);
+		}
+	}
+
+	/** As `update` has left it. */
+	#restartPolicy(): ContainerConfig["restart"] {
+		try {
+			return this.#stored.reload().config.restart;
+		} catch {
+			return this.#config.restart;
 		}
 	}
 
