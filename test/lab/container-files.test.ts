@@ -1,6 +1,6 @@
 /*
- * A container's files and what it uses, under a real kernel: cp both ways while it runs and after its end, export, top,
- * stats, events.
+ * A container's files and what it uses, under a real kernel: cp both ways while it runs and after its end, export, diff,
+ * commit, update, top, stats, events.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -45,6 +45,23 @@ test("cp, export, top and stats of a container that runs", () => {
 	expect(tsvmm("top", "box")).toMatch(/^USER +PID .*COMMAND\n.* 1 .* sleep 10000\n$/);
 	const used = tsvmm("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "box");
 	expect(used).toMatch(/^box [1-9]\d* [\d.]+(KiB|MiB) \/ 512MiB\n$/);
+});
+
+test("commit makes an image of what a container has changed, and diff lists it", () => {
+	tsvmm("exec", "box", "sh", "-c", "rm /etc/group; echo changed >/root/new; mkdir -m 700 /root/empty");
+	expect(tsvmm("diff", "box").split("\n")).toEqual(expect.arrayContaining(["D /etc/group", "A /root/new", "C /etc"]));
+	const id = tsvmm("commit", "-m", "why", "-c", "ENV KIND=committed", "box").trim();
+	expect(id).toMatch(/^sha256:[0-9a-f]{64}$/);
+	try {
+		const script = "echo $KIND; cat /root/new /root/tree/sub/file; ls /etc/group 2>&1; stat -c %a /root/empty";
+		const output = tsvmm("run", "-q", "--rm", "--net", "none", id.slice(7, 19), "sh", "-c", script);
+		expect(output).toBe("committed\nchanged\nfrom the hostls: /etc/group: No such file or directory\n700\n");
+		expect(tsvmm("history", "--format", "{{.Comment}}", id).split("\n")[0]).toBe("why");
+	} finally {
+		tsvmm("rmi", id);
+	}
+	tsvmm("update", "--pids-limit", "3", "box");
+	expect(tsvmm("exec", "box", "cat", "/sys/fs/cgroup/pids.max")).toBe("3\n");
 });
 
 test("cp of a container that has ended boots its machine without its process", () => {
