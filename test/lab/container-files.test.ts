@@ -69,15 +69,13 @@ test("cp of a container that has ended boots its machine without its process", (
 	tsvmm("cp", `${directory}/tree/sub/file`, "box:/root/late");
 	tsvmm("cp", "box:/root/late", `${directory}/late`);
 	expect(readFileSync(`${directory}/late`, "utf8")).toBe("from the host");
-	const actions = tsvmm("events", "--since", "1", "--until", "0s", "--format", "{{.Action}}").trim().split("\n");
-	expect(actions.filter((action) => !action.startsWith("exec_"))).toEqual([
-		"create",
-		"start",
-		"export",
-		"kill",
-		"die",
-		"stop",
-	]);
+	const actions = tsvmm("events", "-f", "container=box", "--since", "1", "--until", "0s", "--format", "{{.Action}}");
+	expect(
+		actions
+			.trim()
+			.split("\n")
+			.filter((action) => !action.startsWith("exec_")),
+	).toEqual(["create", "start", "export", "commit", "kill", "die", "stop"]);
 	tsvmm("start", "box");
 	expect(tsvmm("exec", "box", "cat", "/root/late")).toBe("from the host");
 });

@@ -34,7 +34,8 @@ interface Raw {
 	mediaType?: string;
 	config?: unknown;
 	layers?: unknown[];
-	history?: unknown[] | null;
+	history?: { empty_layer?: boolean }[] | null;
+	created?: string;
 	rootfs?: { diff_ids?: string[] };
 }
 
@@ -52,6 +53,7 @@ export async function commitImage(store: ImageStore, options: CommitOptions): Pr
 		const created = new Date().toISOString();
 		const who = author === "" ? {} : { author };
 		const why = comment === "" ? {} : { comment };
+		const history = wholeHistory(raw, parent.layers.length);
 		const data = Buffer.from(
 			JSON.stringify({
 				...raw,
@@ -59,7 +61,7 @@ export async function commitImage(store: ImageStore, options: CommitOptions): Pr
 				...who,
 				config: change((raw.config ?? {}) as RunConfig),
 				rootfs: { type: "layers", diff_ids: [...parent.layers.map(({ diffId }) => diffId), blob.digest] },
-				history: [...(raw.history ?? []), { created, created_by: createdBy, ...who, ...why }],
+				history: [...history, { created, created_by: createdBy, ...who, ...why }],
 			}),
 		);
 		const configuration = await staging.put([data], "the configuration");
@@ -88,6 +90,13 @@ export async function commitImage(store: ImageStore, options: CommitOptions): Pr
 	} finally {
 		await staging.discard();
 	}
+}
+
+/** An image need not tell its history. The next layer's comes after something for each that there is. */
+function wholeHistory({ history, created }: Raw, layers: number): readonly unknown[] {
+	const steps = history ?? [];
+	const told = steps.filter((step) => step.empty_layer !== true).length;
+	return [...steps, ...Array.from({ length: Math.max(0, layers - told) }, () => ({ created }))];
 }
 
 function taggable(name: string) {
