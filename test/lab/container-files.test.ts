@@ -75,7 +75,7 @@ test("cp of a container that has ended boots its machine without its process", (
 			.trim()
 			.split("\n")
 			.filter((action) => !action.startsWith("exec_")),
-	).toEqual(["create", "start", "export", "commit", "kill", "die", "stop"]);
+	).toEqual(["create", "start", "export", "commit", "update", "kill", "die", "stop"]);
 	tsvmm("start", "box");
 	expect(tsvmm("exec", "box", "cat", "/root/late")).toBe("from the host");
 });
