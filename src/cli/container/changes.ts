@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { Command } from "commander";
+import { printable } from "../../base/log.ts";
 import { commitImage, type RunConfig } from "../../container/image/commit.ts";
 import type { ImageConfig } from "../../container/image/config.ts";
 import { applyInstructions } from "../../container/image/instructions.ts";
@@ -33,7 +34,9 @@ export function diffCommand(): Command {
 				async () => {
 					watchOutput();
 					const changes = await withContainerAgent(new ContainerStore().find(name), changesOf);
-					process.stdout.write(changes.map(({ kind, path }) => `${kind} /${shown(path)}\n`).join(""));
+					const lines = changes.map(({ kind, path }) => `${kind} /${shown(path)}\n`).join("");
+					/* A guest has chosen the names. */
+					process.stdout.write(process.stdout.isTTY ? printable(lines) : lines);
 					return 0;
 				},
 				{ runs: true },

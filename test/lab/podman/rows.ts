@@ -145,7 +145,7 @@ export const RUN_ROWS: readonly Row[] = [
 	row("ctr ps -a --filter status=paused --format '{{.Names}}'"),
 	row("ctr exec box true", { says: /paused|running containers/, status: 125 }),
 	row("ctr unpause box", { stdout: "box\n" }),
-	row("ctr top box | grep -c sleep"),
+	row("ctr top box | grep -c 'echo started'"),
 	row("ctr stop box", { stdout: "box\n" }),
 	row("ctr wait box"),
 	row("ctr inspect --format '{{.State.Status}} {{.State.ExitCode}}' box"),
