@@ -38,6 +38,21 @@ test("readHealth reads the flags, and --no-healthcheck wins", () => {
 	expect(readHealth({ ...flags, healthcheck: false })).toBe(undefined);
 });
 
+test("readHealth takes from the image what no flag says, and the rest as Docker has it", () => {
+	const image = { args: ["/well"], intervalMs: 7000, timeoutMs: 2 ** 40, startPeriodMs: undefined, retries: undefined };
+	expect(readHealth({ healthcheck: true }, image)).toEqual({
+		args: ["/well"],
+		intervalMs: 7000,
+		timeoutMs: 2 ** 31 - 1,
+		retries: 3,
+		startPeriodMs: 0,
+	});
+	const own = readHealth({ healthcheck: true, healthCmd: "true", healthInterval: "1s" }, image);
+	expect(own).toMatchObject({ args: ["/bin/sh", "-c", "true"], intervalMs: 1000, retries: 3 });
+	expect(readHealth({ healthcheck: false }, image)).toBe(undefined);
+	expect(readHealth({ healthcheck: true })).toBe(undefined);
+});
+
 test.each([
 	{ healthInterval: "0s" },
 	{ healthTimeout: "0s" },

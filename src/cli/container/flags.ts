@@ -119,12 +119,12 @@ export function addContainerFlags(command: Command): Command {
 		.option("--pids-limit <n>", "processes and threads at once; -1: no limit")
 		.option("--add-host <name:address>", "a line of /etc/hosts; may be repeated", appendHost, [])
 		.option("--restart <policy>", "no, on-failure[:TIMES], always or unless-stopped", "no")
-		.option("--health-cmd <command>", "a shell command that tells whether the container is well")
-		.option("--health-interval <time>", "from one check to the next", "30s")
-		.option("--health-timeout <time>", "how long a check may take", "30s")
-		.option("--health-retries <n>", "failures in a row that make it unhealthy", "3")
-		.option("--health-start-period <time>", "how long after the start failures do not count", "0s")
-		.option("--no-healthcheck", "no checks, whatever --health-cmd says")
+		.option("--health-cmd <command>", "a shell command, fails when it is not well (default: the image's)")
+		.option("--health-interval <time>", "from one check to the next (default: the image's, or 30s)")
+		.option("--health-timeout <time>", "how long a check may take (default: the image's, or 30s)")
+		.option("--health-retries <n>", "failures in a row: unhealthy (default: the image's, or 3)")
+		.option("--health-start-period <time>", "when failures begin to count (default: the image's, or 0s)")
+		.option("--no-healthcheck", "no checks, whatever --health-cmd or the image say")
 		.option("--stop-signal <signal>", "what `stop` sends (default: the image's, or SIGTERM)")
 		.option("--stop-timeout <seconds>", "how long `stop` waits before it kills; -1: for ever", "10")
 		.option("-l, --label <name[=value]>", "set a label; may be repeated", append, [])
@@ -185,7 +185,8 @@ export async function readContainer(
 			hint: "Leave --rm or --restart out",
 		});
 	}
-	const health = readHealth(flags);
+	/* What is wrong with a flag is said before an image is brought. */
+	readHealth({ ...flags, healthCmd: "" });
 	const labels = readPairs([...flags.labelFile.flatMap(readLines), ...flags.label], "label");
 	const annotations = readPairs(flags.annotation, "annotation");
 	const writableBytes = readStorage(flags.storageOpt);
@@ -195,6 +196,7 @@ export async function readContainer(
 	const hostname = readHostname(flags.hostname ?? randomBytes(6).toString("hex"));
 	const store = new ImageStore();
 	const image = await obtainForRun(store, imageName, flags);
+	const health = readHealth(flags, image.config.healthcheck);
 	const process_ = processSpec(image.config, {
 		command,
 		env,

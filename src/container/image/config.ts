@@ -3,6 +3,16 @@
  * no schema library. The fields are those of the OCI image configuration (image-spec 1.1, config.md).
  */
 
+/** A command that tells whether a container is well. Docker's default is meant by what is undefined. */
+export interface ImageHealthcheck {
+	readonly args: readonly string[];
+	readonly intervalMs: number | undefined;
+	readonly timeoutMs: number | undefined;
+	readonly startPeriodMs: number | undefined;
+	/** Failures in a row that make it unhealthy. */
+	readonly retries: number | undefined;
+}
+
 /** How a container of this image starts when the user says nothing else. */
 export interface ImageConfig {
 	/** "NAME=value" lines, in order. */
@@ -18,6 +28,8 @@ export interface ImageConfig {
 	readonly exposedPorts: readonly string[];
 	/** "SIGTERM", "15"; undefined when the image does not say. */
 	readonly stopSignal: string | undefined;
+	/** Docker's HEALTHCHECK; missing when the image has none, and in records that older versions have written. */
+	readonly healthcheck?: ImageHealthcheck | undefined;
 	readonly architecture: string;
 	readonly os: string;
 }

@@ -4,7 +4,7 @@
  * ignored, as the specification asks. Only this file loads zod.
  */
 import * as z from "zod";
-import type { ImageConfig } from "./config.ts";
+import type { ImageConfig, ImageHealthcheck } from "./config.ts";
 import { malformed } from "./failure.ts";
 
 /** Largest JSON document that is read: registries allow 4 MiB for a manifest. */
@@ -44,6 +44,16 @@ const config = z.object({
 			Labels: maybe(z.record(z.string(), z.string())),
 			ExposedPorts: maybe(z.record(z.string(), z.unknown())),
 			StopSignal: maybe(z.string()),
+			/* Docker's; the OCI specification has none. Times are in nanoseconds. */
+			Healthcheck: maybe(
+				z.object({
+					Test: strings,
+					Interval: maybe(z.number()),
+					Timeout: maybe(z.number()),
+					StartPeriod: maybe(z.number()),
+					Retries: maybe(z.number()),
+				}),
+			),
 		}),
 	),
 	rootfs: z.object({ type: z.literal("layers"), diff_ids: maybe(z.array(digest)) }),
@@ -84,9 +94,29 @@ export function parseConfig(data: Buffer, file: string): ParsedConfig {
 			labels: run?.Labels ?? {},
 			exposedPorts: Object.keys(run?.ExposedPorts ?? {}),
 			stopSignal: run?.StopSignal,
+			healthcheck: healthcheckOf(run?.Healthcheck),
 			architecture,
 			os,
 		},
+	};
+}
+
+const NS_PER_MS = 1_000_000;
+
+/** Undefined when the image has none, or says NONE. */
+function healthcheckOf(
+	found: NonNullable<z.output<typeof config>["config"]>["Healthcheck"],
+): ImageHealthcheck | undefined {
+	const [kind, ...words] = found?.Test ?? [];
+	const args = kind === "CMD" ? words : kind === "CMD-SHELL" ? ["/bin/sh", "-c", ...words] : [];
+	if (found === undefined || words.length === 0 || args.length === 0) return undefined;
+	const ms = (ns: number | undefined) => (ns === undefined || ns <= 0 ? undefined : Math.ceil(ns / NS_PER_MS));
+	return {
+		args,
+		intervalMs: ms(found.Interval),
+		timeoutMs: ms(found.Timeout),
+		startPeriodMs: ms(found.StartPeriod),
+		retries: found.Retries === undefined || found.Retries < 1 ? undefined : found.Retries,
 	};
 }
 

@@ -59,6 +59,7 @@ describe("importImage", () => {
 			Labels: { a: "b" },
 			ExposedPorts: { "80/tcp": {} },
 			StopSignal: "SIGQUIT",
+			Healthcheck: { Test: ["CMD-SHELL", "ping -c 1 db"], Interval: 5e9, Timeout: 0, Retries: 4 },
 		};
 		const files = ociLayout([await tar(base)], { run, config: { created: "2024-01-02T03:04:05Z" } });
 		const [imported] = await importImage(directory.store(), writeDirectory(files, directory.path), { name: "a/b" });
@@ -73,6 +74,7 @@ describe("importImage", () => {
 			labels: { a: "b" },
 			exposedPorts: ["80/tcp"],
 			stopSignal: "SIGQUIT",
+			healthcheck: { args: ["/bin/sh", "-c", "ping -c 1 db"], intervalMs: 5000, retries: 4 },
 			architecture: "amd64",
 			os: "linux",
 		});
