@@ -127,7 +127,7 @@ describe("IoRing", () => {
 		const printed = runWithFaults(`
 			const ring = ringOf({ forceThreads: true });
 			fault("HOLD_PREADV", 1);
-			for (let i = 0; i < 10; i++) ring.readv(i, fd, 0, segments(i * 4096, 4096));
+			for (let i = 0; i < 10; i++) ring.readv(i, fd, 0, segments(4096, 4096));
 			bytes.fill(7, 0, 4096);
 			ring.writev(10, fd, 0, segments(0, 4096));
 			ring.submit();

@@ -45,7 +45,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 });
 
 test("the package is small", () => {
-	expect(user.packed.packedBytes).toBeLessThan(1024 * 1024);
+	expect(user.packed.packedBytes).toBeLessThan(1.25 * 1024 * 1024);
 	expect(user.packed.unpackedBytes).toBeLessThan(4 * 1024 * 1024);
 });
 
