@@ -40,8 +40,8 @@ export default defineConfig({
 			project("unit", ["test/**/*.test.ts"], { exclude: ["test/{guest,lab,rules,bench}/**", NEEDS_KVM] }),
 			project("rules", ["test/rules/**/*.test.ts"]),
 			project("guest", ["test/guest/**/*.test.ts", NEEDS_KVM], {
-				testTimeout: 120_000,
-				hookTimeout: 120_000,
+				testTimeout: 300_000,
+				hookTimeout: 300_000,
 				expect: { poll: { timeout: 30_000 } },
 			}),
 			project("lab", ["test/lab/**/*.test.ts"], {

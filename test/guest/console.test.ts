@@ -53,7 +53,7 @@ async function printing() {
 	const counter = () => machine.memory.u32(COUNTER);
 	machine.start();
 	/* What was taken, and what fits in the ring; the next one waits in its exit. */
-	const stalled = () => expect.poll(() => counter() - console.bytes, { timeout: 60_000 }).toBe(POSTED_ENTRIES);
+	const stalled = () => expect.poll(() => counter() - console.bytes, { timeout: 180_000 }).toBe(POSTED_ENTRIES);
 	await stalled();
 	return { machine, console, counter, stalled };
 }
@@ -64,7 +64,7 @@ test("Machine lets a guest wait whose console has no room, and go on when it has
 	await sleep(50);
 	expect([counter(), console.bytes]).toEqual([at, at - POSTED_ENTRIES]);
 	console.open();
-	await expect.poll(() => console.bytes, { timeout: 60_000 }).toBeGreaterThan(at + POSTED_ENTRIES);
+	await expect.poll(() => console.bytes, { timeout: 180_000 }).toBeGreaterThan(at + POSTED_ENTRIES);
 	console.room = false;
 	await stalled();
 	expect(await machine.stop()).toEqual({ reason: "stopped" });
@@ -110,7 +110,7 @@ test("Machine with a FIFO as its console waits for the reader, and ends without 
 	const console = { kind: "file", path: join(directory, "file") } as const;
 	const machine = await Machine.create({ kernel: kernels.write("", PRINT), memoryMiB: 64, console });
 	machine.start();
-	await expect.poll(() => isFull(fd), { timeout: 60_000 }).toBe(true);
+	await expect.poll(() => isFull(fd), { timeout: 180_000 }).toBe(true);
 	const buffer = Buffer.alloc(65_536);
 	let printed = 0;
 	while (printed < 8192) {
@@ -143,7 +143,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
 			stderr += chunk;
 		});
 		const exit = once(child, "close");
-		await expect.poll(() => isFull(fd) || stderr, { timeout: 60_000 }).toBe(true);
+		await expect.poll(() => isFull(fd) || stderr, { timeout: 180_000 }).toBe(true);
 		const flags = /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${stdout}`, "utf8"))![1]!;
 		expect(Number.parseInt(flags, 8) & constants.O_NONBLOCK).toBe(0);
 		child.kill(signal);
