@@ -51,6 +51,7 @@ export {
 export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ObservedChain, Observer } from "./base/observer.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
+export type { ContainerDevice } from "./container/devices.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
 export type { Privileges } from "./container/privileges.ts";
 export type { BlobProgress } from "./container/registry/transfer.ts";

@@ -78,12 +78,13 @@ static int read_options(const char *options, unsigned long *set, char *data, siz
 }
 
 /* Finds the virtio disk whose serial number (VIRTIO_BLK_T_GET_ID) is `id`. */
-static bool find_disk(const char *id, char *path, size_t size) {
+static bool find_disk(const char *id, char *name, size_t size) {
+    char path[300];
     DIR *directory = opendir("/sys/block");
     bool found = false;
     for (struct dirent *entry; directory != NULL && !found && (entry = readdir(directory)) != NULL;) {
         char serial[32] = {0};
-        snprintf(path, size, "/sys/block/%s/serial", entry->d_name);
+        snprintf(path, sizeof path, "/sys/block/%s/serial", entry->d_name);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
             continue;
@@ -91,24 +92,27 @@ static bool find_disk(const char *id, char *path, size_t size) {
         close(fd);
         serial[strcspn(serial, "\n")] = 0;
         found = found && strcmp(serial, id) == 0;
-        snprintf(path, size, "/dev/%s", entry->d_name);
+        snprintf(name, size, "%s", entry->d_name);
     }
     if (directory != NULL)
         closedir(directory);
     return found;
 }
 
+int disk_name(const char *id, char *name, size_t size) {
+    for (int i = 0; i < 500; i++, usleep(10000)) /* the driver may still be looking at it */
+        if (find_disk(id, name, size))
+            return 0;
+    errno = ENODEV;
+    return -1;
+}
+
 int mount_at(const char *type, const char *source, const char *target, const char *options) {
-    char path[300], data[MOUNT_DATA_BYTES];
+    char path[300] = "/dev/", data[MOUNT_DATA_BYTES];
     struct stat found;
     if (strncmp(source, "id:", 3) == 0) {
-        bool there = false;
-        for (int i = 0; i < 500 && !(there = find_disk(source + 3, path, sizeof path)); i++)
-            usleep(10000); /* the driver may still be looking at it */
-        if (!there) {
-            errno = ENODEV;
+        if (disk_name(source + 3, path + 5, sizeof path - 5) < 0)
             return -1;
-        }
         source = path;
     }
     unsigned long flags;

@@ -3,6 +3,8 @@
 #ifndef TSVMM_AGENT_MOUNT_H
 #define TSVMM_AGENT_MOUNT_H
 
+#include <stddef.h>
+
 /* mkdir -p. */
 int make_directories(const char *path, unsigned mode);
 /*
@@ -11,6 +13,8 @@ int make_directories(const char *path, unsigned mode);
  * gets that of the directory it covers.
  */
 int mount_at(const char *type, const char *source, const char *target, const char *options);
+/* Finds the virtio disk with a serial number, which may take its driver a moment: "vda". */
+int disk_name(const char *id, char *name, size_t size);
 /* Hides the file or directory at `path`, if there is one: behind /dev/null, or behind an empty directory. */
 int mount_mask(const char *path);
 /* Makes the file or directory at `path` read-only, if there is one. */

@@ -7,8 +7,8 @@
 #include "mount.h"
 #include "network.h"
 #include "slot.h"
+#include "tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,8 +21,6 @@
 
 #define FIELDS 4
 #define WAIT_MS 10000
-/* The deepest directory that is removed to make way for a file. */
-#define DIRECTORIES_MAX 200
 
 static int make_parent(const char *path) {
     char parent[PATH_MAX];
@@ -102,38 +100,6 @@ static int step_directory(char **field) {
 }
 
 /*
- * Removes a directory and all in it, but no mount. The device number of a directory shows a mount. That of a
- * file does not: on an overlay it is its layer's. @return 0; -1 with errno
- */
-static int remove_directory(int parent, const char *name, dev_t device, int depth) {
-    struct stat found;
-    struct dirent *entry;
-    int error = 0, fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    if (directory == NULL)
-        return -1;
-    if (fstat(fd, &found) < 0)
-        error = errno;
-    else if (found.st_dev != device)
-        error = EBUSY;
-    else if (depth == DIRECTORIES_MAX)
-        error = ELOOP;
-    while (error == 0 && (entry = readdir(directory)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (fstatat(fd, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) < 0 ||
-            (S_ISDIR(found.st_mode) ? remove_directory(fd, entry->d_name, device, depth + 1)
-                                    : unlinkat(fd, entry->d_name, 0)) < 0)
-            error = errno;
-    }
-    closedir(directory);
-    if (error == 0 && unlinkat(parent, name, AT_REMOVEDIR) == 0)
-        return 0;
-    errno = error != 0 ? error : errno;
-    return -1;
-}
-
-/*
  * Replaces what the image has in the file's place: a link (resolv.conf into an empty /run), a FIFO that would
  * block its reader, a directory, or a file that may have other names.
  */
@@ -148,8 +114,7 @@ static int step_file(char **field) {
     if (make_parent(field[0]) < 0)
         return -1;
     if (lstat(field[0], &found) == 0 &&
-        (S_ISDIR(found.st_mode) ? remove_directory(AT_FDCWD, field[0], found.st_dev, 0) : unlink(field[0])) <
-            0)
+        (S_ISDIR(found.st_mode) ? tree_remove(AT_FDCWD, field[0], found.st_dev) : unlink(field[0])) < 0)
         return -1;
     return write_file(field[0], O_CREAT | O_EXCL | O_NOFOLLOW, mode, field[2]);
 }
@@ -162,8 +127,39 @@ static int step_node(char **field) {
     return chmod(field[0], mode);
 }
 
+/* The node of a disk. What is in its place is replaced, but no directory. */
+static int step_disk(char **field) {
+    char name[256], path[300], text[32] = {0};
+    unsigned uid, gid, major, minor;
+    if (sscanf(field[2], "%u:%u", &uid, &gid) != 2) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (disk_name(field[3], name, sizeof name) < 0)
+        return -1;
+    snprintf(path, sizeof path, "/sys/block/%s/dev", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n < 0 || sscanf(text, "%u:%u", &major, &minor) != 2) {
+        errno = ENODEV;
+        return -1;
+    }
+    if (make_parent(field[0]) < 0 || (unlink(field[0]) < 0 && errno != ENOENT))
+        return -1;
+    mode_t mode = (mode_t)strtoul(field[1], NULL, 8);
+    if (mknod(field[0], S_IFBLK | mode, makedev(major, minor)) < 0 || lchown(field[0], uid, gid) < 0)
+        return -1;
+    return chmod(field[0], mode);
+}
+
 static int step_link(char **field) {
     return symlink(field[0], field[1]) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+static int step_fill(char **field) {
+    return tree_fill(field[0], field[1]);
 }
 
 static int step_sysctl(char **field) {
@@ -214,6 +210,8 @@ static const struct {
     {"directory", 2, step_directory}, /* path, mode or nothing */
     {"file", 3, step_file},           /* path, mode, content */
     {"node", 4, step_node},           /* path, mode, major, minor */
+    {"disk", 4, step_disk},           /* path, mode, uid:gid, serial number */
+    {"fill", 2, step_fill},           /* directory, empty directory */
     {"link", 2, step_link},           /* target, path */
     {"sysctl", 2, step_sysctl},       /* path below /proc/sys, value */
     {"up", 1, step_up},               /* interface */

@@ -47,6 +47,8 @@ interface Request {
 
 /** How long the agent may take to answer a request, in ms. */
 const ANSWER_TIMEOUT_MS = 60_000;
+/** How long the agent may take to copy what an image has into a volume. */
+const COPY_TIMEOUT_MS = 30 * 60_000;
 
 /** The largest session number. The next one is KEEPALIVE_SESSION. */
 const LAST_SESSION = KEEPALIVE_SESSION - 1;
@@ -110,7 +112,9 @@ export class AgentClient {
 	 */
 	setup(steps: readonly (readonly [step: string, value: string])[], container?: string): Promise<void> {
 		const where = container === undefined ? [] : [["container", container] as const];
-		return this.#requestList(FRAME.SETUP, [...where, ...steps], () => undefined);
+		/* Any number of files may have to be copied. */
+		const timeoutMs = steps.some(([step]) => step === "fill") ? COPY_TIMEOUT_MS : ANSWER_TIMEOUT_MS;
+		return this.#requestList(FRAME.SETUP, [...where, ...steps], () => undefined, timeoutMs);
 	}
 
 	/**
@@ -180,7 +184,7 @@ export class AgentClient {
 				return;
 			}
 			const id = this.#unusedId();
-			const timer = setTimeout(() => this.#giveUp(id, type, reject), timeoutMs);
+			const timer = setTimeout(() => this.#giveUp(id, type, timeoutMs, reject), timeoutMs);
 			const pending = {
 				resolve: (frame: Frame) => {
 					clearTimeout(timer);
@@ -197,11 +201,11 @@ export class AgentClient {
 	}
 
 	/** A late answer is ignored, and a process that it has started is killed. */
-	#giveUp(id: number, type: number, reject: (error: Error) => void): void {
+	#giveUp(id: number, type: number, timeoutMs: number, reject: (error: Error) => void): void {
 		const request = this.#requests.get(id);
 		if (request !== undefined) request.pending = undefined;
 		if (type === FRAME.EXEC || type === FRAME.SETUP) this.#send(id, FRAME.CLOSE, 0);
-		const what = `${frameName(type)} was not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
+		const what = `${frameName(type)} was not answered for ${timeoutMs / 1000} s`;
 		reject(new TsvmmError("ERR_AGENT_TIMEOUT", `Cannot wait for the guest agent any longer: ${what}`));
 	}
 

@@ -74,7 +74,7 @@ function readConfig(flags: CreateFlags): Omit<PodConfig, "version" | "id" | "nam
 	const cpus = parseCpus(flags.cpus);
 	const memoryMiB = parseMemory(flags.memory);
 	validateSize(cpus, memoryMiB);
-	const none = { dns: [], dnsOption: [], dnsSearch: [], networkAlias: [] };
+	const none = { publishAll: false, dns: [], dnsOption: [], dnsSearch: [], networkAlias: [] };
 	const { network: wanted, publish } = flags;
 	const network = readNetwork(
 		{ ...none, publish, ...(wanted === undefined ? {} : { network: wanted }) },

@@ -1,13 +1,14 @@
 /*
  * `tsvmm system df` and `system prune`: what images and containers take on this host's disk, and what nobody needs.
  */
-import { lstatSync } from "node:fs";
 import { Command } from "commander";
+import { UsageError } from "../base/errors.ts";
 import { ImageStore, type NamedImage } from "../container/image/store.ts";
 import { removeContainer } from "../container/life/commands.ts";
-import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
+import { ContainerStore } from "../container/life/store.ts";
 import { whereContainersAre } from "./container/where.ts";
-import { FORMAT_HELP, formatRows, type Listing, type Row } from "./format.ts";
+import { details, totals, writtenBytes } from "./disk-usage.ts";
+import { FORMAT_HELP } from "./format.ts";
 import { agrees, usersOfImages } from "./image-names.ts";
 import { watchOutput } from "./output.ts";
 import { size } from "./units.ts";
@@ -19,52 +20,21 @@ export function systemCommand(): Command {
 		.addCommand(pruneCommand());
 }
 
-const LISTING: Listing = {
-	headings: { TotalCount: "TOTAL" },
-	table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
-};
-
 function dfCommand(): Command {
 	return new Command("df")
 		.description("show what takes room on disk")
 		.option("--format <format>", FORMAT_HELP)
-		.action(({ format }: { format?: string }) =>
-			whereContainersAre(async () => {
+		.option("-v, --verbose", "each image, container and volume by itself", false)
+		.action(({ format, verbose }: { format?: string; verbose: boolean }) => {
+			if (verbose && format !== undefined) {
+				throw new UsageError("ERR_FORMAT", "Cannot use --format with -v: there are three tables");
+			}
+			return whereContainersAre(async () => {
 				watchOutput();
-				process.stdout.write(formatRows(usage(), LISTING, format));
+				process.stdout.write(verbose ? details() : totals(format));
 				return 0;
-			}),
-		);
-}
-
-function usage(): Row[] {
-	const users = usersOfImages();
-	const images = new ImageStore().list();
-	const layers = (chosen: readonly NamedImage[]) => {
-		const blobs = new Map(chosen.flatMap((image) => image.layers.map(({ digest, sizeBytes }) => [digest, sizeBytes])));
-		return [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0);
-	};
-	const used = images.filter(({ digest }) => users.has(digest));
-	const containers = new ContainerStore().list();
-	const running = containers.filter((container) => container.isSupervised());
-	const written = (chosen: readonly StoredContainer[]) => chosen.reduce((sum, one) => sum + writtenBytes(one), 0);
-	const [all, inUse] = [layers(images), layers(used)];
-	const [kept, live] = [written(containers), written(running)];
-	return [
-		{ Type: "Images", TotalCount: `${images.length}`, Active: `${used.length}`, ...sizes(all, inUse) },
-		{ Type: "Containers", TotalCount: `${containers.length}`, Active: `${running.length}`, ...sizes(kept, live) },
-	];
-}
-
-function sizes(bytes: number, needed: number): { Size: string; Reclaimable: string } {
-	const free = bytes - needed;
-	const percent = bytes === 0 ? "" : ` (${Math.floor((100 * free) / bytes)}%)`;
-	return { Size: size(bytes), Reclaimable: `${size(free)}${percent}` };
-}
-
-/** What its sparse file takes. */
-function writtenBytes({ paths }: StoredContainer): number {
-	return (lstatSync(paths.writable, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+			});
+		});
 }
 
 interface PruneFlags {

@@ -16,6 +16,7 @@ import { type MachineConfig, validateSize } from "../machine/config.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
 import { Container, type ContainerPlan } from "./container.ts";
+import { type ContainerDevice, deviceDisks, diskSteps } from "./devices.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
@@ -56,6 +57,8 @@ export interface ContainerMachine extends SystemOptions {
 	network?: ContainerNetwork;
 	/** Directories and files of the host that it sees; none when missing. */
 	shares?: readonly ContainerShare[];
+	/** Block devices and files of the host that are disks in it; none when missing. */
+	devices?: readonly ContainerDevice[];
 	/** Where the guest's console is written to as well. */
 	consoleFile?: string;
 	/** More kernel parameters. */
@@ -181,7 +184,7 @@ export function signalNumber(text: string | undefined): number | undefined {
 
 /** The machine of a container, as configuration. */
 export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
-	const { kernel, rootfs, writable, cpus, memoryMiB, network, shares = [], cmdline } = options;
+	const { kernel, rootfs, writable, cpus, memoryMiB, network, shares = [], devices = [], cmdline } = options;
 	return {
 		kernel: kernel.vmlinux,
 		initrd,
@@ -191,6 +194,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		disks: [
 			{ path: rootfs.path, fd: rootfs.fd, readOnly: true, id: ROOT_DISK },
 			...(writable === undefined ? [] : [{ path: writable, id: WRITABLE_DISK }]),
+			...deviceDisks(devices),
 		],
 		nets: network === undefined ? [] : [network.device],
 		vsock: { cid: 3 },
@@ -213,12 +217,12 @@ export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
 ): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & OpenedMachine> {
-	const { rootfs, writable, network, kernel, consoleFile, shares = [], ...rest } = options;
+	const { rootfs, writable, network, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
 	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined, shares: shares.length > 0 });
 	const system: ContainerSystem = {
 		...rest,
-		mounts: shareSteps(shares),
+		mounts: [...shareSteps(shares), ...diskSteps(devices)],
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),

@@ -67,7 +67,7 @@ export interface ContainerSystem extends SystemOptions {
 	network?: GuestNetwork;
 	/** Made if it is not there. */
 	workdir?: string;
-	/** Steps that mount more, before the root becomes read-only. */
+	/** Steps that mount more and make devices, before the root becomes read-only. */
 	mounts?: readonly SetupStep[];
 	/** Its control group; CGROUP when missing. */
 	cgroup?: string;

@@ -16,9 +16,11 @@ export interface ContainerShare {
 	target: string;
 	/** The container cannot change anything in it; false when missing. */
 	readOnly?: boolean | undefined;
+	/** An empty directory, which first gets what the root file system has at the target; false when missing. */
+	fill?: boolean | undefined;
 }
 
-/** Where the directories of single files are mounted, until all of it is hidden. */
+/** Where directories of single files, and those that are filled first, are mounted, until all of it is hidden. */
 const FILE_SHARES = "/dev/.tsvmm";
 
 /** @param owner tells the shares of one container from another's of the same machine */
@@ -40,10 +42,10 @@ export function fsConfigs(shares: readonly ContainerShare[], owner?: string): Di
  */
 export function shareSteps(shares: readonly ContainerShare[], owner?: string): SetupStep[] {
 	const steps = shares.flatMap((share, i) => stepsOf(share, tagOf(i, owner)));
-	return steps.some(([name]) => name === "file") ? [...steps, ["mask", FILE_SHARES]] : steps;
+	return steps.some(([name]) => name === "file" || name === "fill") ? [...steps, ["mask", FILE_SHARES]] : steps;
 }
 
-function stepsOf({ source, target, readOnly = false }: ContainerShare, tag: string): SetupStep[] {
+function stepsOf({ source, target, readOnly = false, fill = false }: ContainerShare, tag: string): SetupStep[] {
 	if (!target.startsWith("/") || /[\t\n\0]/.test(target) || target === "/") {
 		throw new UsageError(
 			"ERR_RUN_SHARE",
@@ -54,8 +56,12 @@ function stepsOf({ source, target, readOnly = false }: ContainerShare, tag: stri
 		);
 	}
 	const options = readOnly ? "ro" : "rw";
-	if (statSync(source, { throwIfNoEntry: false })?.isFile() !== true) return [mount("virtiofs", tag, target, options)];
 	const directory = `${FILE_SHARES}/${tag}`;
+	if (statSync(source, { throwIfNoEntry: false })?.isFile() !== true) {
+		if (!fill) return [mount("virtiofs", tag, target, options)];
+		const filled = mount("virtiofs", tag, directory, options);
+		return [filled, ["fill", `${target}\t${directory}`], mount("", directory, target, "bind")];
+	}
 	return [
 		mount("virtiofs", tag, directory, options),
 		["file", `${target}\t644\t`],

@@ -126,7 +126,14 @@ describe.concurrent("tsvmm run", () => {
 			"Give --memory a number with a unit, as in --memory 512M",
 		],
 		["a port beyond 65535", ["-p", "65536:80", "app:1"], "ERR_OPTION_PORT", 'Cannot read port "65536:80"', PORT_HINT],
-		["a port without a guest's", ["-p", "80", "app:1"], "ERR_OPTION_PORT", 'Cannot read port "80"', PORT_HINT],
+		["a port of an address alone", ["-p", "1.2.3.4:80", "app:1"], "ERR_OPTION_PORT", 'Cannot read port "1.2.3.4:80"'],
+		[
+			"a file for its ID that is a directory",
+			["--cidfile", "/", "app:1"],
+			"ERR_RUN_CIDFILE",
+			"Cannot write the container's ID to /: it is a directory",
+			"Name another file",
+		],
 		[
 			"a published port without a network",
 			["-p", "8080:80", "app:1"],

@@ -32,6 +32,16 @@ test("a single file is bound from its own directory, which is hidden; a link is 
 	]);
 });
 
+test("a directory that is filled is mounted aside first, and bound to its target then", () => {
+	const shares = [{ source: directory, target: "/work", fill: true }];
+	expect(shareSteps(shares)).toEqual([
+		["mount", "virtiofs\tshare0\t/dev/.tsvmm/share0\trw"],
+		["fill", "/work\t/dev/.tsvmm/share0"],
+		["mount", "\t/dev/.tsvmm/share0\t/work\tbind"],
+		["mask", "/dev/.tsvmm"],
+	]);
+});
+
 test.each(["work", "/", "", "/a\tb", "/a\nb"])("the target %j is refused", (target) => {
 	expect(() => shareSteps([{ source: directory, target }])).toThrow(expect.objectContaining({ code: "ERR_RUN_SHARE" }));
 });

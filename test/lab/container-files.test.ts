@@ -42,6 +42,11 @@ test("cp, export, top and stats of a container that runs", () => {
 	const names = execFileSync("tar", ["-tf", `${directory}/box.tar`], { encoding: "utf8" }).split("\n");
 	expect(names).toContain("./root/tree/sub/file");
 	expect(names.filter((name) => /^\.\/(proc|sys|dev)\/./.test(name))).toEqual([]);
+	const inside = execFileSync("tar", ["-t"], {
+		input: execFileSync(process.execPath, [program, "cp", "box:/root/tree/.", "-"], { env }),
+		encoding: "utf8",
+	});
+	expect(inside).toBe("./\n./sub/\n./sub/file\n");
 	expect(tsvmm("top", "box")).toMatch(/^USER +PID .*COMMAND\n.* 1 .* sleep 10000\n$/);
 	const used = tsvmm("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "box");
 	expect(used).toMatch(/^box [1-9]\d* [\d.]+(KiB|MiB) \/ 512MiB\n$/);

@@ -53,6 +53,10 @@ test("two containers share localhost, and have roots, processes, names and ends 
 	const ran = tsvmm("run", "-q", "--pod", "web", "--name", "client", "-h", "client", image, "sh", "-c", client);
 	expect(ran).toMatchObject({ status: 0, stdout: "client\nsh\nfrom the server\n" });
 	expect(must("exec", "server", "sh", "-c", "hostname; cat /proc/1/comm")).toBe("server\nhttpd\n");
+	expect(must("diff", "server")).toBe("A /page\n");
+	must("export", "-o", join(directory, "server.tar"), "server");
+	const names = execFileSync("tar", ["-tf", join(directory, "server.tar")], { encoding: "utf8" });
+	expect(names.match(/^\.\/(page|proc\/.*)$/gm)?.sort()).toEqual(["./page", "./proc/"]);
 	expect(must("pod", "ps", "--format", "{{.Status}} {{.NumberOfContainers}}")).toBe("Degraded 2\n");
 	expect(must("ps", "-a", "--pod", "--format", "{{.Names}} {{.State}} {{.PodName}}")).toBe(
 		"client exited web\nserver running web\n",

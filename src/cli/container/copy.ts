@@ -10,7 +10,8 @@ import { pipeline } from "node:stream/promises";
 import { Command } from "commander";
 import { errnoName, explain, HostError, UsageError } from "../../base/errors.ts";
 import { withContainerAgent } from "../../container/life/agent-access.ts";
-import { copyIn, copyOut, exportRoot, openGuestTar, succeeded, writeGuestTar } from "../../container/life/copy.ts";
+import { exportRoot } from "../../container/life/changes.ts";
+import { copyIn, copyOut, openGuestTar, succeeded, writeGuestTar } from "../../container/life/copy.ts";
 import { ContainerStore } from "../../container/life/store.ts";
 import { publish, temporaryPath } from "../../host/durable-file.ts";
 import { fileShare, outputShare } from "../../lab/shares.ts";
@@ -101,9 +102,8 @@ export function exportCommand(): Command {
 
 async function exportContainer(name: string, path: string | undefined): Promise<number> {
 	const container = new ContainerStore().find(name);
-	const mounts = container.config.system.tmpfs.map(({ target }) => target);
 	return await withContainerAgent(container, async (agent) => {
-		const session = await exportRoot(agent, mounts);
+		const session = await exportRoot(agent);
 		const complaint = text(session.stderr);
 		if (path === undefined) {
 			watchOutput();

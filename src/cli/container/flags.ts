@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { resolve } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Rlimit } from "../../agent/exec-spec.ts";
 import type { PortForward } from "../../backends/passt-ports.ts";
 import { explain, UsageError } from "../../base/errors.ts";
@@ -24,12 +24,14 @@ import { type MountRequest, readMountFlag, readVolumeFlag } from "../../containe
 import { fileShare, outputShare, type Share } from "../../lab/shares.ts";
 import { validateSize } from "../../machine/config.ts";
 import { obtainForRun } from "../obtain.ts";
-import { parseCpus, parseMemory, parsePorts, parseSize } from "../options.ts";
+import { parseCpus, parseMemory, parseSize } from "../options.ts";
+import { type DeviceRequest, readDeviceFlag } from "./device-flag.ts";
 import { type HealthFlags, readHealth } from "./health-flags.ts";
 import { type JoinRequest, readJoin, readLimits } from "./join-flags.ts";
 import { type NetworkFlags, readNetwork } from "./network-flags.ts";
+import { hostPortsFor, type PublishFlags, parseExpose, parsePublish } from "./publish.ts";
 
-export interface ContainerFlags extends HealthFlags, NetworkFlags {
+export interface ContainerFlags extends HealthFlags, NetworkFlags, PublishFlags {
 	addHost: ExtraHost[];
 	annotation: string[];
 	capAdd: string[];
@@ -38,9 +40,11 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags {
 	cmdline?: string;
 	console?: string;
 	cpus?: string;
+	device: DeviceRequest[];
 	entrypoint?: string;
 	env: string[];
 	envFile: string[];
+	expose: string[];
 	groupAdd: string[];
 	hostname?: string;
 	init: boolean;
@@ -97,7 +101,10 @@ export function addContainerFlags(command: Command): Command {
 		.option("--net, --network <network>", "none, user, NAME, tap=NAME[,mac=..], container:NAME (default: user)")
 		.option("--network-alias <name>", "another name on the network NAME; may be repeated", append, [])
 		.option("--pod <pod>", "join the machine of a pod, and with it the network")
-		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port or a range; may be repeated", appendPorts, [])
+		.option("-p, --publish <[[address:]host:]guest[/udp]>", "publish a port or range; may be repeated", appendPorts, [])
+		.option("-P, --publish-all", "publish each exposed port on a port of the host that is free", false)
+		.option("--expose <port[/udp]>", "a port or range for -P besides the image's; may be repeated", appendExposed, [])
+		.addOption(new Option("--host-ports <numbers>", "for the lab: what this host has chosen").hideHelp())
 		.option("--ip <address[/bits]>", "the container's address on the network NAME, or on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
 		.option("--dns <address>", "name server; may be repeated", append, [])
@@ -112,6 +119,7 @@ export function addContainerFlags(command: Command): Command {
 		.option("--init", "an init as process 1, which reaps orphans", false)
 		.option("-v, --volume <[source:]target[:ro]>", "a directory, file or volume; may be repeated", appendVolume, [])
 		.option("--mount <type=..,source=..,target=..>", "bind, volume or tmpfs; may be repeated", appendMount, [])
+		.option("--device <host[:container[:rwm]]>", "a block device or file as a disk; may be repeated", appendDevice, [])
 		.option("--read-only", "nothing but what is mounted can be written", false)
 		.option("--tmpfs <path[:options]>", "an empty file system in RAM; may be repeated", appendTmpfs, [])
 		.option("--shm-size <size>", "of /dev/shm (default: 64M)")
@@ -150,6 +158,8 @@ export interface ContainerRequest {
 	join: JoinRequest | undefined;
 	/** What `create` makes mounts of. */
 	mounts: readonly MountRequest[];
+	/** Ports of this host that nobody has named. */
+	chosenPorts: readonly number[];
 }
 
 /**
@@ -168,7 +178,7 @@ export async function readContainer(
 	const memoryMiB = parseMemory(flags.memory ?? "512M");
 	validateSize(cpus, memoryMiB);
 	const join = readJoin(flags);
-	const network = join === undefined ? readNetwork(flags, note) : undefined;
+	if (join === undefined) readNetwork(flags, note);
 	const env = [
 		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path, "environment"), process.env)),
 		...flags.env.flatMap((text) => readVariable(text, process.env)),
@@ -196,6 +206,10 @@ export async function readContainer(
 	const hostname = readHostname(flags.hostname ?? randomBytes(6).toString("hex"));
 	const store = new ImageStore();
 	const image = await obtainForRun(store, imageName, flags);
+	const exposedPorts = [...new Set([...image.config.exposedPorts, ...flags.expose])];
+	const { publish, chosen: chosenPorts } = await hostPortsFor(flags, exposedPorts);
+	/* Once more, with all ports that there are; what was to be noted is. */
+	const network = join === undefined ? readNetwork({ ...flags, publish }, () => undefined) : undefined;
 	const health = readHealth(flags, image.config.healthcheck);
 	const process_ = processSpec(image.config, {
 		command,
@@ -211,6 +225,7 @@ export async function readContainer(
 		process: { ...process_, tty, init: flags.init, openStdin: interactive, stdinOnce: interactive && attached },
 		privileges: readPrivileges(flags),
 		system: readSystem(flags),
+		...(flags.device.length === 0 ? {} : { devices: flags.device }),
 		hostname,
 		cpus,
 		memoryMiB,
@@ -222,7 +237,7 @@ export async function readContainer(
 		labels: { ...image.config.labels, ...labels },
 		annotations,
 		logDriver,
-		exposedPorts: [...image.config.exposedPorts],
+		exposedPorts,
 		...(health === undefined ? {} : { health }),
 		...(network === undefined ? {} : { network }),
 		...(flags.kernel === undefined
@@ -231,7 +246,7 @@ export async function readContainer(
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
 	};
-	return { store, image, config, mounts: readMounts(flags), join };
+	return { store, image, config, mounts: readMounts(flags), join, chosenPorts };
 }
 
 /** The files that the flags name. The lab needs them, too. */
@@ -240,6 +255,7 @@ export function namedFiles(flags: ContainerFlags): Share[] {
 	const output = readConsole(console);
 	const binds = readMounts(flags).filter(({ type }) => type === "bind");
 	return [
+		...flags.device.map(({ source, readOnly }) => fileShare(source, readOnly ? "ro" : "rw")),
 		...binds.map(({ source, readOnly }) => fileShare(source!, readOnly ? "ro" : "rw")),
 		...[...envFile, ...labelFile, ...(kernel?.includes("/") === true ? [kernel] : [])].map((path) =>
 			fileShare(path, "ro"),
@@ -377,10 +393,18 @@ function appendMount(text: string, before: ContainerFlags["mount"]): ContainerFl
 	return [...before, readMountFlag(text)];
 }
 
+function appendDevice(text: string, before: DeviceRequest[]): DeviceRequest[] {
+	return [...before, readDeviceFlag(text)];
+}
+
 function appendUlimit(text: string, before: Rlimit[]): Rlimit[] {
 	return [...before, readUlimit(text)];
 }
 
 function appendPorts(text: string, before: PortForward[]): PortForward[] {
-	return [...before, ...parsePorts(text)];
+	return [...before, ...parsePublish(text)];
+}
+
+function appendExposed(text: string, before: string[]): string[] {
+	return [...before, ...parseExpose(text)];
 }

@@ -70,6 +70,11 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			PortBindings: portBindings(publishedPorts(config)),
 			RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
 			LogConfig: { Type: config.logDriver, Config: {} },
+			Devices: (config.devices ?? []).map(({ source, target, readOnly }) => ({
+				PathOnHost: source,
+				PathInContainer: target,
+				CgroupPermissions: readOnly ? "r" : "rwm",
+			})),
 			StorageOpt: { size: `${config.writableBytes}` },
 			Annotations: config.annotations,
 		},

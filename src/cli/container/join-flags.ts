@@ -19,6 +19,7 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 	const given: Record<string, boolean> = {
 		"--network": pod !== undefined && network !== undefined,
 		"-p": flags.publish.length > 0,
+		"-P": flags.publishAll,
 		"--ip": flags.ip !== undefined,
 		"--gateway": flags.gateway !== undefined,
 		"--kernel": flags.kernel !== undefined,

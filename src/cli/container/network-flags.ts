@@ -22,13 +22,15 @@ export interface NetworkFlags {
 	network?: string;
 	networkAlias: string[];
 	publish: PortForward[];
+	/** Ports that only the image knows are published, too. */
+	publishAll: boolean;
 }
 
 /** @throws UsageError for flags that do not go together; HostError ERR_NETWORK_NOT_FOUND */
 export function readNetwork(flags: NetworkFlags, note: (line: string) => void): ConfiguredNetwork | undefined {
 	const device = readDevice(flags.network ?? defaultNetwork(flags, note), flags);
 	const { publish, ip, gateway, dns, dnsSearch, dnsOption, networkAlias } = flags;
-	if (publish.length > 0 && device?.kind !== "user" && device?.kind !== "network") {
+	if ((publish.length > 0 || flags.publishAll) && device?.kind !== "user" && device?.kind !== "network") {
 		throw new UsageError("ERR_RUN_PUBLISH", `Cannot publish ports on network "${flags.network}"`, {
 			hint: "Use --network user, or a network of tsvmm network ls",
 		});
@@ -77,8 +79,8 @@ function readDevice(text: string, { publish, networkAlias }: NetworkFlags): NetC
 }
 
 /** A container has a network, as in Docker. Without passt it has none, unless ports are published. */
-function defaultNetwork({ publish }: NetworkFlags, note: (line: string) => void): string {
-	if (publish.length > 0 || findTool("passt") !== undefined) return "user";
+function defaultNetwork({ publish, publishAll }: NetworkFlags, note: (line: string) => void): string {
+	if (publish.length > 0 || publishAll || findTool("passt") !== undefined) return "user";
 	if (!needsLab()) note("the container has no network: passt is not installed");
 	return "none";
 }

@@ -3,9 +3,7 @@
  * exit status. What takes writing (root file system, kernel, initramfs) is prepared on this host; without KVM the same
  * command line then runs once more in the lab and finds it there.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
 import { Command } from "commander";
-import { errnoName, explain, UsageError } from "../../base/errors.ts";
 import type { RootfsOptions } from "../../container/image/rootfs.ts";
 import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
@@ -17,9 +15,11 @@ import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { watchOutput } from "../output.ts";
+import { checkCidFile, removeEmptyCidFile, withCidFile } from "./cid-file.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
 import { attachForeground, commandStdio } from "./foreground.ts";
 import type { JoinRequest } from "./join-flags.ts";
+import { withHostPorts } from "./publish.ts";
 
 interface RunFlags extends ContainerFlags {
 	detach: boolean;
@@ -86,6 +86,7 @@ async function prepare(
 	const note = (line: string) => {
 		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
 	};
+	if (flags.cidfile !== undefined) checkCidFile(flags.cidfile);
 	const request = await readContainer(image, command, flags, { attached, note });
 	await using rootfs = await buildRootfs(request, flags);
 	const kernel = await containerKernel(flags.kernel, { onStep: note });
@@ -95,9 +96,14 @@ async function prepare(
 	watchOutput();
 	/* Sources that are not there are made here: the lab is only given what is. */
 	makeSources(request.mounts);
+	const words = withHostPorts(process.argv.slice(2), request.chosenPorts);
 	const ports = attached ? [...publishedPorts(request.config)] : [];
-	const inLab = await reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: namedFiles(flags) });
-	return { request, inLab };
+	try {
+		const inLab = await reexecInLab(words, { quiet: flags.quiet, ports, shares: namedFiles(flags) });
+		return { request, inLab };
+	} finally {
+		if (flags.cidfile !== undefined) removeEmptyCidFile(flags.cidfile);
+	}
 }
 
 async function buildRootfs({ store, image }: ContainerRequest, { quiet }: ContainerFlags) {
@@ -107,27 +113,26 @@ async function buildRootfs({ store, image }: ContainerRequest, { quiet }: Contai
 	return quiet ? build({}) : withProgress("building the root file system", build);
 }
 
-async function create(
-	{ config, mounts, join }: ContainerRequest,
-	{ name, cidfile }: ContainerFlags,
-): Promise<StoredContainer> {
-	const file = cidfile === undefined ? undefined : openCidFile(cidfile);
-	try {
-		const store = new ContainerStore();
-		await store.collectLeftovers();
-		const joins = join === undefined ? {} : { joins: findMachine(store, join) };
-		const prepared = await prepareMounts(mounts, new VolumeStore());
-		const container = await store.create({ ...config, ...joins, mounts: prepared }, name);
+async function create(request: ContainerRequest, { name, cidfile }: ContainerFlags): Promise<StoredContainer> {
+	if (cidfile === undefined) return await store(request, name);
+	return await withCidFile(cidfile, async (write) => {
+		const container = await store(request, name);
 		try {
-			if (file !== undefined) writeSync(file, container.id);
+			write(container.id);
+			return container;
 		} catch (error) {
 			await removeContainer(container);
-			throw cidFileError(cidfile!, error);
+			throw error;
 		}
-		return container;
-	} finally {
-		if (file !== undefined) closeSync(file);
-	}
+	});
+}
+
+async function store({ config, mounts, join }: ContainerRequest, name: string | undefined): Promise<StoredContainer> {
+	const containers = new ContainerStore();
+	await containers.collectLeftovers();
+	const joins = join === undefined ? {} : { joins: findMachine(containers, join) };
+	const prepared = await prepareMounts(mounts, new VolumeStore());
+	return await containers.create({ ...config, ...joins, mounts: prepared }, name);
 }
 
 /** Whose machine it is: a container that has joined one has none itself. */
@@ -135,23 +140,6 @@ function findMachine(store: ContainerStore, { kind, name }: JoinRequest): Joins 
 	if (kind === "pod") return { kind, id: findPod(name).id };
 	const { id, config } = store.find(name);
 	return config.joins ?? { kind, id };
-}
-
-/** It must not be there, so that one container's ID does not take another's place. In the lab it was made before. */
-function openCidFile(path: string): number {
-	try {
-		return openSync(path, process.env.TSVMM_LAB === "1" ? "w" : "wx", 0o644);
-	} catch (error) {
-		throw cidFileError(path, error);
-	}
-}
-
-function cidFileError(path: string, cause: unknown): UsageError {
-	const found = errnoName(cause) === "EEXIST" ? "it is there already" : explain(cause);
-	return new UsageError("ERR_RUN_CIDFILE", `Cannot write the container's ID to ${path}: ${found}`, {
-		hint: "Remove it, or name another file",
-		cause,
-	});
 }
 
 /** "host 85 ms, kernel 640 ms, init 31 ms" */

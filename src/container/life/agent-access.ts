@@ -7,8 +7,11 @@ import type { Session } from "../../agent/session.ts";
 import { StateError } from "../../base/errors.ts";
 import { connectTo } from "../../host/request-socket.ts";
 import { CONTAINER_NAME } from "../container.ts";
+import { ROOT_DISK } from "../run.ts";
+import { CGROUP } from "../setup-steps.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
-import { agentName } from "./config.ts";
+import { agentName, type ContainerConfig } from "./config.ts";
+import { type ContainerDisks, memberDisks } from "./member-devices.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** An agent whose container is set up. */
@@ -16,6 +19,10 @@ export interface ContainerAgent {
 	/** Runs busybox in the container's root. Its stderr is the caller's, too. */
 	busybox(args: readonly string[], options?: { stdin?: boolean }): Promise<Session>;
 	readonly client: AgentClient;
+	/** Serial numbers of its disks; `writable` is missing when that one is mounted in the agent's own root. */
+	readonly disks: Partial<ContainerDisks> & Pick<ContainerDisks, "root">;
+	/** Its control group. */
+	readonly cgroup: string;
 }
 
 export interface AccessOptions {
@@ -30,13 +37,13 @@ export async function withContainerAgent<T>(
 	work: (agent: ContainerAgent) => Promise<T>,
 	options: AccessOptions = {},
 ): Promise<T> {
-	const name = agentName(container.config);
+	const { config } = container;
 	const running = await connectTo(container.paths.agent);
-	if (running !== undefined) return await withClient(new AgentClient(running), name, work);
+	if (running !== undefined) return await withClient(new AgentClient(running), config, work);
 	/* Nobody starts or removes it meanwhile. */
 	return await container.exclusively(async () => {
 		const started = await connectTo(container.paths.agent);
-		if (started !== undefined) return await withClient(new AgentClient(started), name, work);
+		if (started !== undefined) return await withClient(new AgentClient(started), config, work);
 		if (container.isSupervised()) throw notReachable(container);
 		return await withMaintenance(container, work, options);
 	});
@@ -49,17 +56,17 @@ export async function withRunningAgent<T>(
 ): Promise<T> {
 	const socket = container.state().status === "running" ? await connectTo(container.paths.agent) : undefined;
 	if (socket === undefined) throw notReachable(container);
-	return await withClient(new AgentClient(socket), agentName(container.config), work);
+	return await withClient(new AgentClient(socket), container.config, work);
 }
 
 async function withClient<T>(
 	client: AgentClient,
-	name: string,
+	config: ContainerConfig,
 	work: (agent: ContainerAgent) => Promise<T>,
 ): Promise<T> {
 	try {
 		await client.hello();
-		return await work(agentOf(client, name));
+		return await work(agentOf(client, config));
 	} finally {
 		client.close();
 	}
@@ -70,8 +77,8 @@ async function withMaintenance<T>(
 	work: (agent: ContainerAgent) => Promise<T>,
 	{ signal = new AbortController().signal, boot = bootContainer }: AccessOptions,
 ): Promise<T> {
-	/* Without its network: its ports may be another's now. */
-	const { network: _, joins: _joins, ...rest } = config;
+	/* Without its network and its devices: they may be another's now. */
+	const { network: _, joins: _joins, devices: _devices, ...rest } = config;
 	const { guest, steps, machineSteps = [] } = await boot({ config: rest, paths }, signal);
 	const failed = guest.ended.then(() => {
 		throw new StateError(
@@ -88,7 +95,7 @@ ${guest.consoleTail()}`,
 			await Promise.race([client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), failed]);
 			if (machineSteps.length > 0) await client.setup(machineSteps);
 			await client.setup(steps, CONTAINER_NAME);
-			const result = await Promise.race([work(agentOf(client, CONTAINER_NAME)), failed]);
+			const result = await Promise.race([work(agentOf(client, rest)), failed]);
 			/* In order: what was written is on the disk then. */
 			await Promise.race([client.powerOff().then(() => guest.ended), guest.ended]);
 			return result;
@@ -102,11 +109,14 @@ ${guest.consoleTail()}`,
 
 const BOOT_TIMEOUT_MS = 120_000;
 
-function agentOf(client: AgentClient, name: string): ContainerAgent {
+function agentOf(client: AgentClient, config: Pick<ContainerConfig, "id" | "joins" | "image">): ContainerAgent {
+	const container = agentName(config);
 	return {
 		client,
+		disks: config.joins === undefined ? { root: ROOT_DISK } : memberDisks(config),
+		cgroup: config.joins === undefined ? CGROUP : container,
 		busybox: (args, { stdin = false } = {}) =>
-			client.exec({ tool: "busybox", args, container: name, ...(stdin ? {} : { stdin: "null" }) }),
+			client.exec({ tool: "busybox", args, container, ...(stdin ? {} : { stdin: "null" }) }),
 	};
 }
 

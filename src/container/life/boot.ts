@@ -8,6 +8,7 @@ import { type Endpoint, joinNetwork } from "../network/join.ts";
 import { type ContainerNetwork, createMachine } from "../run.ts";
 import type { GuestMachine } from "../running-machine.ts";
 import type { GuestNetwork, SetupStep, SystemOptions } from "../setup-steps.ts";
+import { mountShares } from "../volume/mount.ts";
 import type { ContainerConfig } from "./config.ts";
 import { containerKernel } from "./kernel.ts";
 import type { MemberMachine } from "./member-devices.ts";
@@ -47,7 +48,8 @@ export async function bootContainer(
 			...(system as SystemOptions),
 			privileged: privileges.privileged,
 			workdir: config.process.cwd,
-			shares: config.mounts.map(({ source, target, readOnly }) => ({ source, target, readOnly })),
+			shares: mountShares(config.mounts),
+			devices: config.devices ?? [],
 			rootfs,
 			kernel,
 			writable: paths.writable,

@@ -14,8 +14,6 @@ import { scratchFile, writeAll } from "../image/staging.ts";
 import { chunks, type FileRange, readRange } from "../image/tar/entry.ts";
 import { readTar } from "../image/tar/read.ts";
 import { padding, tarEnd, tarHeader } from "../image/tar/write.ts";
-import { ROOT_DISK } from "../run.ts";
-import { CGROUP } from "../setup-steps.ts";
 import type { ContainerAgent } from "./agent-access.ts";
 
 /** A path as a byte string, without a slash before it. */
@@ -41,28 +39,41 @@ const MOST_LIST_BYTES = 512 * 2 ** 20;
 
 /**
  * In a mount namespace of its own, which goes with the shell. Every path ends with a NUL, every list with one more; the tar
- * follows. $1 serial number of the image's disk, $2 "tar" or "", $3 the control group to freeze or "".
+ * follows. $1 serial number of the image's disk, $2 of the disk with what was written or "" when that is mounted, $3 "list",
+ * "layer" or "root", $4 the control group to freeze or "".
  */
 const SCRIPT = `
 b=/tools/busybox
-freezer=/sys/fs/cgroup/$3/cgroup.freeze
-if [ -n "$3" ] && [ -e "$freezer" ]; then
+freezer=/sys/fs/cgroup/$4/cgroup.freeze
+if [ -n "$4" ] && [ -e "$freezer" ]; then
 	trap '$b echo 0 >"$freezer"' EXIT
 	trap 'exit 1' HUP INT TERM
 	$b echo 1 >"$freezer"
 fi
-for d in /sys/block/*; do
-	[ "$($b cat $d/serial 2>/dev/null)" = "$1" ] && disk=/dev/\${d##*/}
-done
-$b mkdir -p /run/changes/image /run/changes/root || exit 1
-$b mount -t squashfs -o ro "$disk" /run/changes/image || exit 1
+disk() {
+	for d in /sys/block/*; do
+		[ "$($b cat $d/serial 2>/dev/null)" = "$1" ] && echo /dev/\${d##*/}
+	done
+}
+$b mkdir -p /run/changes/image /run/changes/root /run/writable || exit 1
+$b mount -t squashfs -o ro "$(disk $1)" /run/changes/image || exit 1
+[ -z "$2" ] || $b mount -t ext4 "$(disk $2)" /run/writable || exit 1
 $b mount -t overlay -o ro,lowerdir=/run/writable/upper:/run/changes/image overlay /run/changes/root || exit 1
+if [ "$3" = root ]; then
+	cd /run/changes/root && $b tar -c -f - .
+	exit
+fi
 for tree in /run/changes/image /run/changes/root /run/writable/upper; do
 	cd $tree && $b find . -mindepth 1 -print0 && $b printf '\\0' || exit 1
 done
 cd /run/writable/upper
-[ -z "$2" ] || $b tar -c -f - .
+[ "$3" = list ] || $b tar -c -f - .
 `;
+
+/** A tar of a container's root, as it is without anything that is mounted in it. */
+export async function exportRoot(agent: ContainerAgent): Promise<Session> {
+	return await runScript(agent, "root", false);
+}
 
 /** What a container has changed, sorted by path. @throws HostError ERR_CHANGES */
 export async function changesOf(agent: ContainerAgent): Promise<Change[]> {
@@ -151,17 +162,25 @@ interface Listing {
 	archive: FileRange;
 }
 
-async function withListing<T>(
-	{ client }: ContainerAgent,
-	{ tar, freeze }: { tar: boolean; freeze: boolean },
-	work: (listing: Listing) => Promise<T>,
-): Promise<T> {
-	const words = ["sh", "-c", SCRIPT, "changes", ROOT_DISK, tar ? "tar" : "", freeze ? CGROUP : ""];
-	const session = await client.exec({
+async function runScript(
+	{ client, disks, cgroup }: ContainerAgent,
+	what: "list" | "layer" | "root",
+	freeze: boolean,
+): Promise<Session> {
+	const words = ["sh", "-c", SCRIPT, "changes", disks.root, disks.writable ?? "", what, freeze ? cgroup : ""];
+	return await client.exec({
 		tool: "busybox",
 		args: ["unshare", "-m", "/tools/busybox", ...words],
 		stdin: "null",
 	});
+}
+
+async function withListing<T>(
+	agent: ContainerAgent,
+	{ tar, freeze }: { tar: boolean; freeze: boolean },
+	work: (listing: Listing) => Promise<T>,
+): Promise<T> {
+	const session = await runScript(agent, tar ? "layer" : "list", freeze);
 	const scratch = await scratchFile(stateDirectory());
 	try {
 		await received(session, (chunk) => writeAll(scratch, chunk));

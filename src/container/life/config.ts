@@ -86,7 +86,10 @@ const Mount = z.object({
 	target: z.string(),
 	readOnly: z.boolean(),
 	volume: z.string().optional(),
+	copy: z.boolean().optional(),
 });
+
+const Device = z.object({ source: z.string(), target: z.string(), readOnly: z.boolean() });
 
 const System = z.object({
 	readOnlyRoot: z.boolean(),
@@ -140,6 +143,8 @@ export const ContainerConfig = z.object({
 	system: System,
 	/** Directories and files of the host that it has. */
 	mounts: z.array(Mount),
+	/** Block devices and files of the host that are disks in it. */
+	devices: z.array(Device).optional(),
 	hostname: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),

@@ -47,8 +47,11 @@ export async function openGuestTar(
 	if (mode === undefined) throw failed(given, "there is no such file in the container");
 	const isDirectory = (mode & S_IFMT) === S_IFDIR;
 	if (directory && !isDirectory) throw failed(given, "it is no directory");
-	const base = path === "/" ? "." : posix.basename(path);
-	const session = await agent.busybox(["tar", "-c", "-f", "-", "-C", posix.dirname(path), "--", base]);
+	/* As in Docker: what ends in "/." is named as seen from inside. */
+	const base = contents ? "." : posix.basename(path);
+	const session = await agent.busybox([
+		...["tar", "-c", "-f", "-", "-C", contents ? path : posix.dirname(path), "--", base],
+	]);
 	return { session, base, contents, isDirectory };
 }
 
@@ -141,17 +144,6 @@ export async function writeGuestTar(agent: ContainerAgent, directory: string, ta
 	const [read, written] = await Promise.allSettled([sent, succeeded(session, complaint, directory)]);
 	if (read.status === "rejected") throw failed(directory, explain(read.reason));
 	if (written.status === "rejected") throw written.reason;
-}
-
-/**
- * A tar of a container's root, without what is mounted at its top: busybox's tar excludes nothing, so it is given the
- * names that are left.
- */
-export async function exportRoot(agent: ContainerAgent, mounts: readonly string[]): Promise<Session> {
-	const mounted = new Set(["/dev", "/proc", "/sys", ...mounts]);
-	const names = ((await output(agent, ["ls", "-1A", "/"])) ?? "").split("\n");
-	const kept = names.filter((name) => name !== "" && !mounted.has(`/${name}`)).map((name) => `./${name}`);
-	return await agent.busybox(["tar", "-c", "-f", "-", "-C", "/", ...kept]);
 }
 
 /** @throws HostError ERR_CP with what the tool has said */

@@ -13,14 +13,24 @@ import type { Machine } from "../../machine/machine.ts";
 import { BlockDevice } from "../../virtio/block.ts";
 import type { VirtioDevice } from "../../virtio/device.ts";
 import { FsDevice } from "../../virtio/fs/device.ts";
+import { deviceDisks, diskSteps } from "../devices.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
 import type { RunningMachine } from "../running-machine.ts";
 import { type GuestNetwork, type SetupStep, type SystemOptions, setupSteps } from "../setup-steps.ts";
 import { fsConfigs, shareSteps } from "../shares.ts";
-import { agentName } from "./config.ts";
+import { mountShares } from "../volume/mount.ts";
+import { agentName, type ContainerConfig } from "./config.ts";
 import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
+
+/** Serial numbers of a container's disks. */
+export interface ContainerDisks {
+	/** With its image. */
+	root: string;
+	/** With what it writes. */
+	writable: string;
+}
 
 /** What of a machine its members need. */
 export type MemberMachine = Pick<Machine, "addDevice" | "removeDevice" | "deviceAddress" | "enter">;
@@ -35,6 +45,12 @@ export interface Member {
 
 /** Prepares a machine for a container. Tests have some of their own. */
 export type PrepareMember = (container: StoredContainer, signal: AbortSignal) => Promise<Member>;
+
+/** Serial numbers of the disks of a container that joins others. */
+export function memberDisks(config: Pick<ContainerConfig, "id" | "joins" | "image">): ContainerDisks {
+	const image = config.image.digest.replace(/^.*:/, "").slice(0, 16);
+	return { root: `i-${image}`, writable: `w-${agentName(config)}` };
+}
 
 export class MemberDevices {
 	readonly #machine: MemberMachine;
@@ -75,26 +91,30 @@ export class MemberDevices {
 		const { enter } = this.#machine;
 		const store = new ImageStore();
 		await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
-		const rootDisk = `i-${config.image.digest.replace(/^.*:/, "").slice(0, 16)}`;
+		const { root: rootDisk, writable: writableDisk } = memberDisks(config);
 		if (!this.#users.has(rootDisk)) {
 			const disk = FileDisk.open(rootfs.path, { readOnly: true, fd: rootfs.fd, enter });
 			await this.#plug(rootDisk, new BlockDevice(disk, { name: rootDisk, id: rootDisk }), added);
 		} else added.push(rootDisk);
 		this.#users.set(rootDisk, (this.#users.get(rootDisk) ?? 0) + 1);
 		await prepareWritableLayer(paths.writable, config.writableBytes);
-		const writableDisk = `w-${name}`;
 		const disk = FileDisk.open(paths.writable, { readOnly: false, enter });
 		await this.#plug(writableDisk, new BlockDevice(disk, { name: writableDisk, id: writableDisk }), added);
-		const shares = config.mounts.map(({ source, target, readOnly }) => ({ source, target, readOnly }));
+		const shares = mountShares(config.mounts);
 		for (const { tag, path, readOnly = false } of fsConfigs(shares, name)) {
 			const directory = await HostDirectory.open(path, { readOnly, enter });
 			await this.#plug(tag, new FsDevice(tag, directory, { name: tag, cache: "auto" }), added);
+		}
+		const { devices = [] } = config;
+		for (const { path, readOnly = false, id } of deviceDisks(devices, name)) {
+			const device = FileDisk.open(path, { readOnly, enter });
+			await this.#plug(id, new BlockDevice(device, { name: id, id }), added);
 		}
 		return setupSteps({
 			...(config.system as SystemOptions),
 			privileged: config.privileges.privileged,
 			workdir: config.process.cwd,
-			mounts: shareSteps(shares, name),
+			mounts: [...shareSteps(shares, name), ...diskSteps(devices, name)],
 			rootDisk,
 			writableDisk,
 			fstype: rootfs.fstype,

@@ -1,10 +1,11 @@
 /*
  * What `-v` and `--mount` say: a directory or file of the host (bind), a volume, or a tmpfs at a path of the container.
  */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { explain, HostError, UsageError } from "../../base/errors.ts";
 import type { TmpfsMount } from "../setup-steps.ts";
+import type { ContainerShare } from "../shares.ts";
 import { checkVolumeName, type VolumeStore } from "./store.ts";
 
 /** A directory or file of the host that a container has, as config.json keeps it. */
@@ -17,6 +18,8 @@ export interface ContainerMount {
 	readOnly: boolean;
 	/** Of a volume. */
 	volume?: string | undefined;
+	/** A volume that gets what the image has at the target, as long as it is empty. */
+	copy?: boolean | undefined;
 }
 
 /** What the user asked for, before anything is made. */
@@ -28,6 +31,8 @@ export interface MountRequest {
 	readOnly: boolean;
 	/** A directory of the host that is not there is made. */
 	makeSource: boolean;
+	/** The volume stays empty, whatever the image has at the target. */
+	noCopy?: boolean;
 }
 
 const OPTIONS = /^(?:ro|rw|z|Z|cached|delegated|consistent|nocopy|r?private|r?shared|r?slave)$/;
@@ -45,10 +50,12 @@ export function readVolumeFlag(text: string): MountRequest {
 		throw invalid(text, "Write [SOURCE:]TARGET[:ro], with a directory or a volume's name as the source");
 	}
 	const readOnly = words.includes("ro");
-	if (source === undefined) return { type: "volume", target: target!, readOnly, makeSource: false };
+	const volume = { type: "volume" as const, target: target!, readOnly, makeSource: false };
+	const noCopy = words.includes("nocopy") ? { noCopy: true } : {};
+	if (source === undefined) return { ...volume, ...noCopy };
 	if (!/^(?:[./]|~\/)/.test(source)) {
 		checkVolumeName(source);
-		return { type: "volume", source, target: target!, readOnly, makeSource: false };
+		return { ...volume, ...noCopy, source };
 	}
 	return { type: "bind", source: resolve(source), target: target!, readOnly, makeSource: true };
 }
@@ -76,10 +83,12 @@ export function readMountFlag(text: string): MountRequest | TmpfsMount {
 		);
 		return { target, ...(options.length === 0 ? {} : { options: options.join(",") }) };
 	}
-	const readOnly = ["true", "1", ""].includes(fields.get("readonly") ?? "false");
+	const isSet = (key: string) => ["true", "1", ""].includes(fields.get(key) ?? "false");
+	const readOnly = isSet("readonly");
 	if (type === "volume") {
 		if (source !== undefined) checkVolumeName(source);
-		return { type, target, readOnly, makeSource: false, ...(source === undefined ? {} : { source }) };
+		const noCopy = isSet("nocopy") ? { noCopy: true } : {};
+		return { type, target, readOnly, makeSource: false, ...(source === undefined ? {} : { source }), ...noCopy };
 	}
 	if (type === "bind" && source !== undefined) {
 		return { type, source: resolve(source), target, readOnly, makeSource: false };
@@ -113,16 +122,27 @@ export async function prepareMounts(
 ): Promise<ContainerMount[]> {
 	const mounts: ContainerMount[] = [];
 	makeSources(requests);
-	for (const { type, source, target, readOnly } of requests) {
+	for (const { type, source, target, readOnly, noCopy = false } of requests) {
 		if (type === "bind") {
 			if (!existsSync(source!)) throw missing(source!, "no such file or directory");
 			mounts.push({ type, source: source!, target, readOnly });
 			continue;
 		}
 		const { name, mountpoint } = await volumes.create(source);
-		mounts.push({ type, source: mountpoint, target, readOnly, volume: name });
+		/* What the guest cannot write it cannot fill. */
+		const copy = noCopy || readOnly ? {} : { copy: true };
+		mounts.push({ type, source: mountpoint, target, readOnly, volume: name, ...copy });
 	}
 	return mounts;
+}
+
+/** The mounts as the container's machine has them, at a start of it. */
+export function mountShares(mounts: readonly ContainerMount[]): ContainerShare[] {
+	return mounts.map(({ source, target, readOnly, copy = false }) => {
+		/* Most volumes are filled already, and the guest is not asked. */
+		const fill = copy && existsSync(source) && readdirSync(source).length === 0;
+		return { source, target, readOnly, ...(fill ? { fill } : {}) };
+	});
 }
 
 /** Makes the directories of the host that `-v` names and that are not there. @throws HostError ERR_RUN_VOLUME_SOURCE */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { removeContainer } from "../../../src/container/life/commands.ts";
 import { ContainerStore } from "../../../src/container/life/store.ts";
-import { prepareMounts, readMountFlag, readVolumeFlag } from "../../../src/container/volume/mount.ts";
+import { mountShares, prepareMounts, readMountFlag, readVolumeFlag } from "../../../src/container/volume/mount.ts";
 import { VolumeStore } from "../../../src/container/volume/store.ts";
 import { containerConfig } from "../life/container-config.ts";
 
@@ -28,6 +28,10 @@ describe("readVolumeFlag", () => {
 		["cache:/data:ro", { type: "volume", source: "cache", target: "/data", readOnly: true, makeSource: false }],
 		["/host:/data", { type: "bind", source: "/host", target: "/data", readOnly: false, makeSource: true }],
 		["/host:/data:z,ro", { type: "bind", source: "/host", target: "/data", readOnly: true, makeSource: true }],
+		[
+			"cache:/x:nocopy",
+			{ type: "volume", source: "cache", target: "/x", readOnly: false, makeSource: false, noCopy: true },
+		],
 		[".:/data", { type: "bind", source: process.cwd(), target: "/data", readOnly: false, makeSource: true }],
 	])("reads %j", (text, request) => {
 		expect(readVolumeFlag(text)).toEqual(request);
@@ -53,6 +57,10 @@ describe("readMountFlag", () => {
 		["type=volume,dst=/data,ro=false", { type: "volume", target: "/data", readOnly: false, makeSource: false }],
 		["type=tmpfs,target=/run,tmpfs-size=64m,tmpfs-mode=1770", { target: "/run", options: "size=64m,mode=1770" }],
 		["type=tmpfs,target=/run", { target: "/run" }],
+		[
+			"source=cache,target=/data,volume-nocopy",
+			{ type: "volume", source: "cache", target: "/data", readOnly: false, makeSource: false, noCopy: true },
+		],
 	])("reads %j", (text, request) => {
 		expect(readMountFlag(text)).toEqual(request);
 	});
@@ -82,6 +90,15 @@ test("prepareMounts makes volumes and the directories of -v, and no others", asy
 	await expect(prepareMounts([readVolumeFlag(`${directory}/file/x:/x`)], store)).rejects.toMatchObject({
 		code: "ERR_RUN_VOLUME_SOURCE",
 	});
+});
+
+test("mountShares has a volume filled as long as it is empty, unless it is not to be", async () => {
+	const flags = ["named:/a", "other:/b:nocopy", "ro:/c:ro", `${directory}:/d`];
+	const mounts = await prepareMounts(flags.map(readVolumeFlag), store);
+	const filled = () => mountShares(mounts).map(({ fill = false }) => fill);
+	expect(filled()).toEqual([true, false, false, false]);
+	writeFileSync(join(mounts[0]!.source, "file"), "");
+	expect(filled()).toEqual([false, false, false, false]);
 });
 
 describe("VolumeStore", () => {
