@@ -2,16 +2,23 @@
 #include "network.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <net/route.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define INTERFACES "/sys/class/net"
+#define PAUSE_MS 5
 
 static int call(unsigned long request, void *argument) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -38,6 +45,42 @@ static int set_in(struct sockaddr *address, const char *text, uint32_t value) {
     }
     memcpy(address, &in, sizeof in);
     return 0;
+}
+
+/* The interface with an Ethernet address, in `name` of IFNAMSIZ bytes. */
+static bool find_interface(const char *mac, char *name) {
+    char path[PATH_MAX], address[32];
+    bool found = false;
+    DIR *interfaces = opendir(INTERFACES);
+    for (struct dirent *entry; interfaces != NULL && !found && (entry = readdir(interfaces)) != NULL;) {
+        snprintf(path, sizeof path, INTERFACES "/%s/address", entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+        if (file == NULL)
+            continue;
+        found = fscanf(file, "%31s", address) == 1 && strcasecmp(address, mac) == 0;
+        fclose(file);
+        if (found)
+            snprintf(name, IFNAMSIZ, "%.15s", entry->d_name);
+    }
+    if (interfaces != NULL)
+        closedir(interfaces);
+    return found;
+}
+
+int network_name(const char *mac, const char *name, int wait_ms) {
+    char found[IFNAMSIZ];
+    for (int waited = 0; !find_interface(mac, found); waited += PAUSE_MS) {
+        if (waited >= wait_ms) {
+            errno = ENODEV;
+            return -1;
+        }
+        usleep(PAUSE_MS * 1000);
+    }
+    if (strcmp(found, name) == 0)
+        return 0;
+    struct ifreq change = request(found);
+    snprintf(change.ifr_newname, sizeof change.ifr_newname, "%s", name);
+    return call(SIOCSIFNAME, &change);
 }
 
 int network_up(const char *interface) {

@@ -171,6 +171,10 @@ static int step_sysctl(char **field) {
     return write_file(path, 0, 0, field[1]);
 }
 
+static int step_interface(char **field) {
+    return network_name(field[0], field[1], WAIT_MS);
+}
+
 static int step_up(char **field) {
     return network_up(field[0]);
 }
@@ -214,6 +218,7 @@ static const struct {
     {"fill", 2, step_fill},           /* directory, empty directory */
     {"link", 2, step_link},           /* target, path */
     {"sysctl", 2, step_sysctl},       /* path below /proc/sys, value */
+    {"interface", 2, step_interface}, /* Ethernet address, name */
     {"up", 1, step_up},               /* interface */
     {"address", 2, step_address},     /* interface, address/bits */
     {"gateway", 1, step_gateway},     /* address */

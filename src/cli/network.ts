@@ -2,8 +2,7 @@
  * `tsvmm network`: networks on which containers reach each other by name, in Docker's columns.
  */
 import { Command } from "commander";
-import { StateError } from "../base/errors.ts";
-import { publishedPorts } from "../container/life/config.ts";
+import { connectContainer, disconnectContainer, isOn } from "../container/life/connect.ts";
 import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
 import { askNetwork } from "../container/network/control.ts";
 import { type Network, NetworkSockets, NetworkStore } from "../container/network/store.ts";
@@ -81,7 +80,7 @@ export function networkCommand(): Command {
 		.action(() => whereContainersAre(prune));
 	network
 		.command("connect")
-		.description("put a container that does not run on a network, in place of the one that it had")
+		.description("put a container on one more network, also while it runs")
 		.argument("<network>")
 		.argument("<container>")
 		.option("--alias <name>", "another name of it on the network; may be repeated", append, [])
@@ -91,7 +90,7 @@ export function networkCommand(): Command {
 		);
 	network
 		.command("disconnect")
-		.description("take a container that does not run off a network; it has none then")
+		.description("take a container off a network, also while it runs")
 		.argument("<network>")
 		.argument("<container>")
 		.option("-f, --force", "accepted for Docker's sake", false)
@@ -200,45 +199,20 @@ async function prune(): Promise<number> {
 
 async function connect(name: string, text: string, { aliases, ip }: { aliases: string[]; ip?: string | undefined }) {
 	const network = new NetworkStore().find(name);
-	const store = new ContainerStore();
-	const container = store.find(text);
-	mustNotRun(container, `connect to network ${network.name}`);
-	await store.change(container, (config) => {
-		const ports = [...publishedPorts(config)];
-		const device = { kind: "network" as const, name: network.name, aliases, ports };
-		return { ...config, network: { device, ...(ip === undefined ? {} : { address: memberAddress(device, ip) }) } };
-	});
+	const device = { kind: "network" as const, name: network.name, aliases };
+	const attachment = { device, ...(ip === undefined ? {} : { address: memberAddress(network.name, ip) }) };
+	await connectContainer(new ContainerStore().find(text), attachment);
 	return 0;
 }
 
 async function disconnect(name: string, text: string): Promise<number> {
-	const network = new NetworkStore().find(name);
-	const store = new ContainerStore();
-	const container = store.find(text);
-	mustNotRun(container, `disconnect from network ${network.name}`);
-	if (!containersOn(network).some(({ id }) => id === container.id)) {
-		throw new StateError(
-			"ERR_NETWORK_NOT_CONNECTED",
-			`Cannot disconnect container ${container.shortId} from network ${network.name}: it is not on it`,
-		);
-	}
-	await store.change(container, ({ network: _, ...config }) => config);
+	await disconnectContainer(new ContainerStore().find(text), new NetworkStore().find(name).name);
 	return 0;
-}
-
-function mustNotRun(container: StoredContainer, attempt: string): void {
-	if (!container.isSupervised()) return;
-	throw new StateError("ERR_CONTAINER_RUNNING", `Cannot ${attempt}: container ${container.shortId} is running`, {
-		hint: "Stop it first: a machine's network is there when it boots",
-	});
 }
 
 /** The containers that have a network, running or not. */
 function containersOn({ name }: Network): StoredContainer[] {
-	return new ContainerStore().list().filter(({ config: { network } }) => {
-		const device = network?.device;
-		return device?.kind === "network" && device.name === name;
-	});
+	return new ContainerStore().list().filter(({ config }) => isOn(config, name));
 }
 
 const isRunning = (container: StoredContainer) => container.isSupervised();

@@ -28,7 +28,7 @@ const LISTING: Listing = {
 interface CreateFlags {
 	name?: string;
 	publish: PortForward[];
-	network?: string;
+	network: string[];
 	cpus: string;
 	memory: string;
 	kernel?: string;
@@ -48,7 +48,12 @@ function create(): Command {
 		.argument("[name]", "a random one when missing")
 		.option("-n, --name <name>", "as the argument")
 		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port or a range; may be repeated", appendPorts, [])
-		.option("--network <none|user|NAME|tap=NAME[,mac=..]>", "network (default: user; none without passt)")
+		.option(
+			"--network <none|user|NAME|tap=NAME[,mac=..]>",
+			"network; may be repeated (default: user; none without passt)",
+			append,
+			[],
+		)
 		.option("--cpus <n>", "vCPUs of its machine, 1 to 32", "1")
 		.option("-m, --memory <size>", "RAM of its machine, as in 512M or 2G", "1G")
 		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
@@ -75,11 +80,7 @@ function readConfig(flags: CreateFlags): Omit<PodConfig, "version" | "id" | "nam
 	const memoryMiB = parseMemory(flags.memory);
 	validateSize(cpus, memoryMiB);
 	const none = { publishAll: false, dns: [], dnsOption: [], dnsSearch: [], networkAlias: [] };
-	const { network: wanted, publish } = flags;
-	const network = readNetwork(
-		{ ...none, publish, ...(wanted === undefined ? {} : { network: wanted }) },
-		() => undefined,
-	);
+	const network = readNetwork({ ...none, publish: flags.publish, network: flags.network }, () => undefined);
 	const labels = flags.label.map((text) => [text.split("=", 1)[0]!, text.split("=").slice(1).join("=")]);
 	return {
 		cpus,

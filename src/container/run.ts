@@ -33,7 +33,7 @@ import {
 } from "./setup-steps.ts";
 import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
 
-/** The network as the user describes it: the device, and for a tap the guest's addresses. */
+/** A network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
 /** The machine of a container. */
@@ -53,8 +53,8 @@ export interface ContainerMachine extends SystemOptions {
 	writable?: string;
 	/** RAM in MiB, 64 and up. The files that the container writes are in it, unless `writable` is given. */
 	memoryMiB: number;
-	/** Its interface eth0; only loopback when missing. */
-	network?: ContainerNetwork;
+	/** Its interfaces eth0, eth1 and so on; only loopback when missing. */
+	networks?: readonly ContainerNetwork[];
 	/** Directories and files of the host that it sees; none when missing. */
 	shares?: readonly ContainerShare[];
 	/** Block devices and files of the host that are disks in it; none when missing. */
@@ -129,7 +129,7 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	const {
 		guest,
 		machine: _,
-		network: _network,
+		networks: _networks,
 		...plan
 	} = await createMachine({ ...machine, workdir: spec.cwd }, signal);
 	const stdin = options.stdin ?? "null";
@@ -184,7 +184,7 @@ export function signalNumber(text: string | undefined): number | undefined {
 
 /** The machine of a container, as configuration. */
 export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
-	const { kernel, rootfs, writable, cpus, memoryMiB, network, shares = [], devices = [], cmdline } = options;
+	const { kernel, rootfs, writable, cpus, memoryMiB, networks = [], shares = [], devices = [], cmdline } = options;
 	return {
 		kernel: kernel.vmlinux,
 		initrd,
@@ -196,7 +196,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 			...(writable === undefined ? [] : [{ path: writable, id: WRITABLE_DISK }]),
 			...deviceDisks(devices),
 		],
-		nets: network === undefined ? [] : [network.device],
+		nets: networks.map(({ device }) => device),
 		vsock: { cid: 3 },
 		fs: fsConfigs(shares),
 		rng: true,
@@ -217,35 +217,35 @@ export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
 ): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & OpenedMachine> {
-	const { rootfs, writable, network, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
+	const { rootfs, writable, networks, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
-	const initrd = await initramfs({ kernel, fstypes, network: network !== undefined, shares: shares.length > 0 });
+	const initrd = await initramfs({ kernel, fstypes, network: networks !== undefined, shares: shares.length > 0 });
 	const system: ContainerSystem = {
 		...rest,
 		mounts: [...shareSteps(shares), ...diskSteps(devices)],
 		rootDisk: ROOT_DISK,
 		fstype: rootfs.fstype,
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
-		...(network === undefined ? {} : { network: addresses(network) }),
+		...(networks === undefined ? {} : { networks: networks.map(addresses) }),
 	};
 	const opened = await openMachine(machineConfig(options, initrd), consoleFile, signal);
 	const keeps = writable !== undefined || shares.length > 0;
 	const steps = setupSteps(system);
-	return { ...opened, network: system.network, steps, machineSteps: machineSteps(system), keeps };
+	return { ...opened, networks: system.networks ?? [], steps, machineSteps: machineSteps(system), keeps };
 }
 
 /** What a machine that containers join has itself. */
-export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "network">;
+export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks">;
 
 /** A machine without a container of its own, not yet started; containers join it with their disks. */
 export async function createSharedMachine(
-	{ kernel, cpus, memoryMiB, network }: SharedMachineOptions,
+	{ kernel, cpus, memoryMiB, networks }: SharedMachineOptions,
 	signal?: AbortSignal,
 ): Promise<OpenedMachine & { machineSteps: readonly SetupStep[] }> {
 	const initrd = await initramfs({
 		kernel,
 		fstypes: ["squashfs", "ext4"],
-		network: network !== undefined,
+		network: networks !== undefined,
 		shares: true,
 	});
 	const config: MachineConfig = {
@@ -254,28 +254,28 @@ export async function createSharedMachine(
 		cmdline: "quiet",
 		cpus,
 		memoryMiB,
-		nets: network === undefined ? [] : [network.device],
+		nets: (networks ?? []).map(({ device }) => device),
 		vsock: { cid: 3 },
 		rng: true,
 	};
-	const guestNetwork = network === undefined ? undefined : addresses(network);
+	const guestNetworks = (networks ?? []).map(addresses);
 	const opened = await openMachine(config, undefined, signal);
-	return { ...opened, network: guestNetwork, machineSteps: interfaceSteps(guestNetwork) };
+	return { ...opened, networks: guestNetworks, machineSteps: interfaceSteps(guestNetworks) };
 }
 
 /** A machine that is ready to start, as itself and as a container sees it. */
 export interface OpenedMachine {
 	machine: Machine;
 	guest: GuestMachine;
-	/** How its containers reach the network. */
-	network?: GuestNetwork | undefined;
+	/** Its interfaces, and how its containers reach networks by them. */
+	networks: readonly GuestNetwork[];
 }
 
 async function openMachine(
 	config: MachineConfig,
 	consoleFile: string | undefined,
 	signal: AbortSignal | undefined,
-): Promise<OpenedMachine> {
+): Promise<Omit<OpenedMachine, "networks">> {
 	const console = new TailConsole(consoleFile);
 	const machine = await Machine.create({
 		...config,

@@ -7,11 +7,11 @@
 /** "name" or "name?" (may fail), and its fields separated by tabs. */
 export type SetupStep = readonly [step: string, fields: string];
 
-/** The container's only interface besides loopback. Without an address the payload configures it. */
+/** One interface of the container's. Without an address the payload configures it. */
 export interface GuestNetwork {
 	/** Address and prefix length, "10.0.2.15/24"; none when missing. */
 	address?: string;
-	/** Address of the default route's gateway, "10.0.2.2"; no such route when missing. */
+	/** Address of the default route's gateway, "10.0.2.2"; no such route when missing. The first interface's counts. */
 	gateway?: string;
 	/** Addresses of name servers, for /etc/resolv.conf. */
 	dns: readonly string[];
@@ -64,7 +64,8 @@ export interface ContainerSystem extends SystemOptions {
 	/** Serial number of the disk that keeps what the container writes, an ext4; a tmpfs keeps it when missing. */
 	writableDisk?: string;
 	hostname: string;
-	network?: GuestNetwork;
+	/** Its interfaces besides loopback: eth0, eth1 and so on. */
+	networks?: readonly GuestNetwork[];
 	/** Made if it is not there. */
 	workdir?: string;
 	/** Steps that mount more and make devices, before the root becomes read-only. */
@@ -194,13 +195,13 @@ function deviceSteps({ shmSizeBytes = SHM_BYTES }: ContainerSystem): SetupStep[]
 	];
 }
 
-function identitySteps({ hostname, network, extraHosts = [] }: ContainerSystem): SetupStep[] {
-	const address = network?.address?.split("/")[0];
+function identitySteps({ hostname, networks = [], extraHosts = [] }: ContainerSystem): SetupStep[] {
+	const addresses = networks.flatMap(({ address }) => address?.split("/")[0] ?? []);
 	const hosts = [
 		"127.0.0.1\tlocalhost",
 		"::1\tlocalhost ip6-localhost ip6-loopback",
 		...extraHosts.map((host) => `${host.address}\t${host.name}`),
-		...(address === undefined ? [] : [`${address}\t${hostname}`]),
+		...addresses.map((address) => `${address}\t${hostname}`),
 	];
 	return [
 		["hostname", hostname],
@@ -209,37 +210,57 @@ function identitySteps({ hostname, network, extraHosts = [] }: ContainerSystem):
 	];
 }
 
-function networkSteps({ network, joins = false }: ContainerSystem): SetupStep[] {
-	const resolver = network === undefined ? [] : resolverLines(network);
-	return [
-		...(resolver.length > 0 ? [["file", `/etc/resolv.conf\t644\t${resolver.join("")}`] as const] : []),
-		...(joins ? [] : interfaceSteps(network)),
-	];
+function networkSteps({ networks = [], joins = false }: ContainerSystem): SetupStep[] {
+	return [...resolverSteps(networks), ...(joins ? [] : interfaceSteps(networks))];
 }
 
 /** The machine's network, which all its containers share. */
-export function interfaceSteps(network: GuestNetwork | undefined): SetupStep[] {
-	const steps: SetupStep[] = [
+export function interfaceSteps(networks: readonly GuestNetwork[] = []): SetupStep[] {
+	const gateway = networks.find((network) => network.gateway !== undefined)?.gateway;
+	return [
 		["sysctl?", "net/ipv4/ping_group_range\t0 2147483647"],
 		["sysctl?", "net/ipv4/ip_unprivileged_port_start\t0"],
 		["up", "lo"],
+		...networks.flatMap((network, index): SetupStep[] => [
+			["wait", `/sys/class/net/eth${index}`],
+			...addressSteps(`eth${index}`, network),
+		]),
+		...gatewaySteps(gateway),
 	];
-	if (network === undefined) return steps;
-	const { address, gateway, mtu } = network;
-	steps.push(["wait", "/sys/class/net/eth0"]);
-	/* May fail: the device may not take so large a frame, and the ordinary size works, too. */
-	if (mtu !== undefined) steps.push(["mtu?", `eth0\t${mtu}`]);
-	if (address !== undefined) steps.push(["address", `eth0\t${address}`]);
-	steps.push(["up", "eth0"]);
-	if (gateway !== undefined) steps.push(["gateway", gateway]);
-	return steps;
 }
 
-function resolverLines({ dns, dnsSearch = [], dnsOptions = [] }: GuestNetwork): string[] {
-	const lines = dns.map((address) => `nameserver ${address}\n`);
-	if (dnsSearch.length > 0) lines.push(`search ${dnsSearch.join(" ")}\n`);
-	if (dnsOptions.length > 0) lines.push(`options ${dnsOptions.join(" ")}\n`);
-	return lines;
+/** Configures an interface that is there. */
+export function addressSteps(name: string, { address, mtu }: GuestNetwork): SetupStep[] {
+	const steps: SetupStep[] = [];
+	/* May fail: the device may not take so large a frame, and the ordinary size works, too. */
+	if (mtu !== undefined) steps.push(["mtu?", `${name}\t${mtu}`]);
+	if (address !== undefined) steps.push(["address", `${name}\t${address}`]);
+	return [...steps, ["up", name]];
+}
+
+/** The default route; none without a gateway. */
+export function gatewaySteps(gateway: string | undefined): SetupStep[] {
+	return gateway === undefined ? [] : [["gateway", gateway]];
+}
+
+/** A resolver asks three servers at most (resolv.conf(5)). */
+const MOST_NAME_SERVERS = 3;
+
+/** /etc/resolv.conf; the image's own when the networks have nothing to say. */
+export function resolverSteps(networks: readonly GuestNetwork[]): SetupStep[] {
+	const all = (list: (network: GuestNetwork) => readonly string[] | undefined) => [
+		...new Set(networks.flatMap((network) => list(network) ?? [])),
+	];
+	const search = all(({ dnsSearch }) => dnsSearch);
+	const options = all(({ dnsOptions }) => dnsOptions);
+	const lines = [
+		...all(({ dns }) => dns)
+			.slice(0, MOST_NAME_SERVERS)
+			.map((address) => `nameserver ${address}\n`),
+		...(search.length > 0 ? [`search ${search.join(" ")}\n`] : []),
+		...(options.length > 0 ? [`options ${options.join(" ")}\n`] : []),
+	];
+	return lines.length === 0 ? [] : [["file", `/etc/resolv.conf\t644\t${lines.join("")}`]];
 }
 
 function sysctlSteps({ sysctls = {} }: ContainerSystem): SetupStep[] {

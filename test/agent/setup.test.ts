@@ -248,3 +248,11 @@ test("exec does not wait for a passwd file that is a FIFO", async () => {
 	const session = await client.exec({ args: ["/bin/busybox", "echo", "7"], root, user: "7:8" });
 	expect(Buffer.concat(await session.stdout.toArray()).toString()).toBe("7\n");
 });
+
+test("setup waits for an interface by its Ethernet address, and gives it its name", async () => {
+	/* Loopback is the only one here, and has the address of all zeroes; one that is down may get another name. */
+	await client.setup([["interface", "00:00:00:00:00:00\tlo"]]);
+	await expect(client.setup([["interface", "00:00:00:00:00:00\tan interface with a long name"]])).rejects.toThrow(
+		/interface 00:00:00:00:00:00/,
+	);
+});

@@ -56,8 +56,8 @@ test("hostPortsFor publishes what is exposed and not named, on ports that are fr
 
 test("hostPortsFor takes the numbers that another tsvmm has chosen, which withHostPorts hands over", async () => {
 	const flags = { publish: [tcp(0, 80), tcp(8080, 90), tcp(0, 81)], publishAll: false };
-	const device = { kind: "user" as const, ports: [tcp(40_000, 80)] };
-	await store.create(containerConfig({}, { network: { device } }), "other");
+	const network = { attachments: [{ device: { kind: "user" as const } }], ports: [tcp(40_000, 80)] };
+	await store.create(containerConfig({}, { network }), "other");
 	const { publish } = await hostPortsFor({ ...flags, hostPorts: "40000,40001" }, []);
 	expect(publish).toEqual([tcp(40_000, 80), tcp(8080, 90), tcp(40_001, 81)]);
 	expect(withHostPorts(["container", "run", "-P", "image", "run"], [1, 2])).toEqual([

@@ -31,7 +31,7 @@ beforeAll(async () => {
 }, 60_000);
 
 const run = (args: readonly string[], setting: Setting = {}) =>
-	tsvmm(["run", "--net", "none", ...args], { ...setting, env: { TSVMM_CACHE } });
+	tsvmm(["run", ...(args.includes("--net") ? [] : ["--net", "none"]), ...args], { ...setting, env: { TSVMM_CACHE } });
 
 const PORT_HINT = "Write [ADDRESS:]HOST:GUEST[/udp], as in 8080:80";
 const NAME_HINT = "Write NAME[:TAG] in lower case, as in busybox, user/app:1.0 or registry.example/app@sha256:...";
@@ -139,6 +139,20 @@ describe.concurrent("tsvmm run", () => {
 			["-p", "8080:80", "app:1"],
 			"ERR_RUN_PUBLISH",
 			'Cannot publish ports on network "none"',
+		],
+		[
+			"none beside another network",
+			["--net", "none", "--net", "user", "app:1"],
+			"ERR_RUN_NETWORKS",
+			"Cannot be on networks none and user: none is no network",
+			"Leave one of them out",
+		],
+		[
+			"a network twice",
+			["--net", "tap=x", "--net", "tap=x,ip=10.0.0.2", "app:1"],
+			"ERR_RUN_NETWORKS",
+			"Cannot be on networks tap=x and tap=x,ip=10.0.0.2: tap x is there twice",
+			"Leave one of them out",
 		],
 		[
 			"an address without a tap",

@@ -71,7 +71,7 @@ describe("setupSteps", () => {
 	});
 	test("configures the interface before the route", () => {
 		const network = { address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"], mtu: 1500 };
-		const steps = setupSteps({ ...system, network });
+		const steps = setupSteps({ ...system, networks: [network] });
 		const at = steps.findIndex(([name]) => name === "mtu?");
 		expect(steps.slice(at, at + 4)).toEqual([
 			["mtu?", "eth0\t1500"],

@@ -65,7 +65,12 @@ describe("setupSteps", () => {
 	test("knows sizes, hosts, name servers and parameters", () => {
 		const network = { dns: ["10.0.2.3"], dnsSearch: ["a", "b"], dnsOptions: ["ndots:2"], address: "10.0.2.15/24" };
 		const extraHosts = [{ name: "db", address: "10.0.0.7" }];
-		const steps = all({ shmSizeBytes: 4096, extraHosts, network, sysctls: { "net.a": "1", "net/b.c": "2" } });
+		const steps = all({
+			shmSizeBytes: 4096,
+			extraHosts,
+			networks: [network],
+			sysctls: { "net.a": "1", "net/b.c": "2" },
+		});
 		const values = steps.map((step) => step.join("\t"));
 		expect(values.find((value) => value.includes("/dev/shm"))).toContain("size=4096");
 		expect(values.find((value) => value.includes("/etc/hosts"))).toMatch(/10\.0\.0\.7\tdb\n10\.0\.2\.15\tbox\n$/);

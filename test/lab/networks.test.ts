@@ -66,3 +66,47 @@ test("containers on a network reach each other by name, and what one leaves is f
 	expect(tsvmm("network", "rm", "blue")).toBe("blue\n");
 	expect(failing("run", "-q", "--rm", "--network", "blue", image, "true")).toMatchObject({ status: 125 });
 });
+
+test("a container is on several networks, and is put on them and taken off while it runs", () => {
+	tsvmm("network", "create", "--subnet", "10.77.10.0/24", "red");
+	tsvmm("network", "create", "--subnet", "10.77.11.0/24", "green");
+	const run = (name: string, ...words: string[]) => tsvmm("run", "-q", "-d", "--name", name, ...words);
+	run("shop", "--network", "green", "-h", "shop", image, "httpd", "-f", "-h", "/etc");
+	run("both", "--network", "red", "--network", "name=green,ip=10.77.11.9,alias=bridge", image, "sleep", "10000");
+	run("late", "--network", "red", image, "sleep", "10000");
+	const addresses = "ip -o -4 addr show | awk '$2 != \"lo\" { print $2, $4 }'";
+	const page = "wget -q -O - http://shop/hostname";
+	const reaches = "ping -c 1 -W 20 $1 >/dev/null && echo reached $1";
+	const inside = (name: string, script: string, ...words: string[]) =>
+		tsvmm("exec", name, "sh", "-c", script, "sh", ...words);
+	expect(inside("both", `${addresses}; ${page}`)).toBe("eth0 10.77.10.2/24\neth1 10.77.11.9/24\nshop\n");
+	expect(inside("both", reaches, "late")).toBe("reached late\n");
+	expect(inside("shop", reaches, "bridge")).toBe("reached bridge\n");
+	expect(failing("exec", "late", "sh", "-c", page).status).toBe(1);
+
+	tsvmm("network", "connect", "--alias", "newcomer", "green", "late");
+	expect(inside("late", `${addresses}; ${page}`)).toBe("eth0 10.77.10.3/24\neth1 10.77.11.3/24\nshop\n");
+	expect(inside("late", reaches, "both")).toBe("reached both\n");
+	expect(inside("shop", reaches, "newcomer")).toBe("reached newcomer\n");
+	expect(failing("network", "connect", "green", "late")).toMatchObject({
+		status: 125,
+		stderr: expect.stringMatching(/ERR_NETWORK_CONNECTED/),
+	});
+
+	tsvmm("network", "disconnect", "red", "late");
+	const route = "ip route | sed -n 's/ dev.*//; s/default //p'";
+	expect(inside("late", `${addresses}; ${route}; ${page}`)).toBe("eth1 10.77.11.3/24\nvia 10.77.11.1\nshop\n");
+	expect(failing("exec", "both", "ping", "-c", "1", "-W", "20", "10.77.10.3").status).toBe(1);
+	const networks = "{{range $name, $at := .NetworkSettings.Networks}}{{$name}} {{$at.IPAddress}};{{end}}";
+	expect(tsvmm("inspect", "-f", networks, "late")).toBe("green 10.77.11.3;\n");
+	const members = "{{range .Containers}}{{.Name}};{{end}}";
+	expect(tsvmm("network", "inspect", "-f", members, "red")).toBe("both;\n");
+
+	tsvmm("network", "connect", "--ip", "10.77.10.7", "red", "late");
+	expect(inside("late", addresses)).toBe("eth1 10.77.11.3/24\neth0 10.77.10.7/24\n");
+	tsvmm("restart", "-t", "0", "late");
+	expect(inside("late", `${addresses}; ${page}`)).toBe("eth0 10.77.11.3/24\neth1 10.77.10.7/24\nshop\n");
+	expect(tsvmm("inspect", "-f", networks, "late")).toBe("green 10.77.11.3;red 10.77.10.7;\n");
+	tsvmm("rm", "-f", "shop", "both", "late");
+	tsvmm("network", "rm", "red", "green");
+});

@@ -98,14 +98,19 @@ export function addContainerFlags(command: Command): Command {
 		.option("-h, --hostname <name>", "host name in the container; its ID when missing")
 		.option("--cpus <n>", "vCPUs, 1 to 32 (default: 1)")
 		.option("-m, --memory <size>", "RAM, as in 512M or 2G (default: 512M)")
-		.option("--net, --network <network>", "none, user, NAME, tap=NAME[,mac=..], container:NAME (default: user)")
-		.option("--network-alias <name>", "another name on the network NAME; may be repeated", append, [])
+		.option(
+			"--net, --network <network>",
+			"none, user, NAME, tap=NAME[,mac=..], container:NAME; may be repeated (default: user)",
+			append,
+			[],
+		)
+		.option("--network-alias <name>", "another name on the first network NAME; may be repeated", append, [])
 		.option("--pod <pod>", "join the machine of a pod, and with it the network")
 		.option("-p, --publish <[[address:]host:]guest[/udp]>", "publish a port or range; may be repeated", appendPorts, [])
 		.option("-P, --publish-all", "publish each exposed port on a port of the host that is free", false)
 		.option("--expose <port[/udp]>", "a port or range for -P besides the image's; may be repeated", appendExposed, [])
 		.addOption(new Option("--host-ports <numbers>", "for the lab: what this host has chosen").hideHelp())
-		.option("--ip <address[/bits]>", "the container's address on the network NAME, or on a tap")
+		.option("--ip <address[/bits]>", "the container's address on the first network NAME, or on a tap")
 		.option("--gateway <address>", "the guest's gateway on a tap")
 		.option("--dns <address>", "name server; may be repeated", append, [])
 		.option("--dns-search <domain>", "where names are looked up, too; may be repeated", append, [])

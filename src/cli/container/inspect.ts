@@ -5,7 +5,7 @@
 import { constants } from "node:os";
 import { Command } from "commander";
 import type { PortForward } from "../../backends/passt-ports.ts";
-import { type ContainerConfig, networkName, publishedPorts } from "../../container/life/config.ts";
+import { type ContainerConfig, networkName, networkNames, publishedPorts } from "../../container/life/config.ts";
 import type { ContainerState } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { FORMAT_HELP } from "../format.ts";
@@ -105,21 +105,30 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			ExposedPorts: Object.fromEntries(config.exposedPorts.map((port) => [port, {}])),
 		},
 		NetworkSettings: {
-			Ports: running ? portBindings(publishedPorts(config)) : {},
-			Networks: { [networkName(config)]: describeEndpoint(config, running ? state.endpoint : undefined) },
+			Ports: running && state.publishes !== false ? portBindings(publishedPorts(config)) : {},
+			Networks: describeNetworks(config, running ? state.endpoints : undefined),
 		},
 	};
 }
 
-function describeEndpoint({ network }: ContainerConfig, endpoint: ContainerState["endpoint"]) {
-	const device = network?.device;
-	return {
-		IPAddress: endpoint?.address ?? "",
-		IPPrefixLen: endpoint?.prefixLength ?? 0,
-		Gateway: endpoint?.gateway ?? "",
-		MacAddress: endpoint?.mac ?? "",
-		Aliases: device?.kind === "network" ? device.aliases : [],
-	};
+/** Docker's EndpointSettings of each network. */
+function describeNetworks(config: ContainerConfig, endpoints: ContainerState["endpoints"] = []) {
+	return Object.fromEntries(
+		networkNames(config).map((name, index) => {
+			const device = config.network?.attachments[index]?.device;
+			const endpoint = device?.kind === "network" ? endpoints.find(({ network }) => network === name) : undefined;
+			return [
+				name,
+				{
+					IPAddress: endpoint?.address ?? "",
+					IPPrefixLen: endpoint?.prefixLength ?? 0,
+					Gateway: endpoint?.gateway ?? "",
+					MacAddress: endpoint?.mac ?? "",
+					Aliases: device?.kind === "network" ? device.aliases : [],
+				},
+			];
+		}),
+	);
 }
 
 function portBindings(ports: readonly PortForward[]): Record<string, unknown[]> {

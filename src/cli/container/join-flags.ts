@@ -14,10 +14,10 @@ export interface JoinRequest {
 /** @throws UsageError ERR_RUN_JOIN for what only the machine's own network can have */
 export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 	const { pod, network } = flags;
-	const owner = /^container:(.+)$/.exec(network ?? "")?.[1];
+	const owner = network.map((text) => /^container:(.+)$/.exec(text)?.[1]).find((name) => name !== undefined);
 	if (pod === undefined && owner === undefined) return undefined;
 	const given: Record<string, boolean> = {
-		"--network": pod !== undefined && network !== undefined,
+		"--network": network.length > (pod === undefined ? 1 : 0),
 		"-p": flags.publish.length > 0,
 		"-P": flags.publishAll,
 		"--ip": flags.ip !== undefined,

@@ -3,7 +3,7 @@
  */
 import { Command } from "commander";
 import { explain, HostError, UsageError } from "../../base/errors.ts";
-import { networkName, publishedPorts } from "../../container/life/config.ts";
+import { networkNames, publishedPorts } from "../../container/life/config.ts";
 import { ContainerStatus } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { listPods } from "../../container/pod/store.ts";
@@ -119,7 +119,7 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 		Labels: Object.entries(config.labels)
 			.map(([name, value]) => `${name}=${value}`)
 			.join(","),
-		Networks: networkName(config),
+		Networks: networkNames(config).join(","),
 		Pod: config.joins?.kind === "pod" ? config.joins.id.slice(0, 12) : "",
 		PodName: podName(config.joins),
 		Mounts: config.mounts.map(({ volume, source }) => volume ?? source).join(","),
@@ -149,7 +149,7 @@ const FILTERS: Record<string, (container: StoredContainer, value: string) => boo
 	},
 	volume: ({ config }, value) =>
 		config.mounts.some(({ volume, source, target }) => [volume, source, target].includes(value)),
-	network: ({ config }, value) => networkName(config) === value,
+	network: ({ config }, value) => networkNames(config).includes(value),
 	pod: ({ config: { joins } }, value) =>
 		joins?.kind === "pod" && (joins.id.startsWith(value) || podName(joins) === value),
 	ancestor: ({ config: { image } }, value) =>

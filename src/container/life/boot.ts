@@ -4,13 +4,12 @@
 import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
-import { type Endpoint, joinNetwork } from "../network/join.ts";
-import { type ContainerNetwork, createMachine } from "../run.ts";
+import { createMachine } from "../run.ts";
 import type { GuestMachine } from "../running-machine.ts";
-import type { GuestNetwork, SetupStep, SystemOptions } from "../setup-steps.ts";
+import type { SetupStep, SystemOptions } from "../setup-steps.ts";
 import { mountShares } from "../volume/mount.ts";
-import type { ContainerConfig } from "./config.ts";
 import { containerKernel } from "./kernel.ts";
+import { MachineNetworks } from "./machine-networks.ts";
 import type { MemberMachine } from "./member-devices.ts";
 import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
@@ -24,12 +23,10 @@ export interface BootedContainer {
 	steps: readonly SetupStep[];
 	/** The same in the agent's own root, before. */
 	machineSteps?: readonly SetupStep[] | undefined;
-	/** The network that containers which join have with it. */
-	network?: GuestNetwork | undefined;
+	/** Its networks, which containers that join have with it. */
+	networks?: MachineNetworks | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
-	/** Where it is on a network of `tsvmm network`. */
-	endpoint?: Endpoint | undefined;
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
@@ -42,7 +39,8 @@ export async function bootContainer(
 	await prepareWritableLayer(paths.writable, config.writableBytes);
 	const kernel = await containerKernel(config.kernel, { signal });
 	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile } = config;
-	const { network, endpoint } = await connect(config, signal);
+	const networks = await MachineNetworks.join(config, signal);
+	const { configs } = networks;
 	const booted = await createMachine(
 		{
 			...(system as SystemOptions),
@@ -56,24 +54,11 @@ export async function bootContainer(
 			hostname,
 			cpus,
 			memoryMiB,
-			...(network === undefined ? {} : { network }),
+			...(configs === undefined ? {} : { networks: configs }),
 			...(cmdline === undefined ? {} : { cmdline }),
 			...(consoleFile === undefined ? {} : { consoleFile }),
 		},
 		signal,
 	);
-	return { ...booted, endpoint };
-}
-
-/** The network of a machine. One of a name is joined: from then on the machine must connect. */
-export async function connect(
-	{ id, name, hostname, network }: Pick<ContainerConfig, "id" | "name" | "hostname" | "network">,
-	signal: AbortSignal,
-): Promise<{ network?: ContainerNetwork | undefined; endpoint?: Endpoint }> {
-	if (network === undefined) return {};
-	const { device, address, dns, ...more } = network;
-	if (device.kind !== "network") return { network: { ...network, device } };
-	const names = [name, ...device.aliases, hostname, id.slice(0, 12)];
-	const joined = await joinNetwork({ network: device.name, ports: device.ports, id, names, address }, signal);
-	return { ...joined, network: { ...joined.network, ...more, ...(dns === undefined ? {} : { dns }) } };
+	return { ...booted, networks };
 }

@@ -3,55 +3,60 @@
  */
 import * as z from "zod";
 import type { PortForward } from "../../backends/passt-ports.ts";
-import type { NetConfig } from "../../machine/devices/net.ts";
 import { CONTAINER_NAME } from "../container.ts";
-import type { GuestNetwork } from "../setup-steps.ts";
 
-const Port = z.object({
-	hostAddress: z.string().optional(),
-	hostPort: z.number(),
-	guestPort: z.number(),
-	protocol: z.enum(["tcp", "udp"]),
-});
-
-export const Network = z
+const Port = z
 	.object({
-		device: z.discriminatedUnion("kind", [
-			z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
-			z.object({
-				kind: z.literal("user"),
-				mac: z.string().optional(),
-				ports: z.array(Port).optional(),
-				hostLoopback: z.boolean().optional(),
-			}),
-			z.object({
-				kind: z.literal("network"),
-				name: z.string(),
-				/** What others on it may call the container, besides its name and the beginning of its ID. */
-				aliases: z.array(z.string()),
-				ports: z.array(Port),
-			}),
-		]),
+		hostAddress: z.string().optional(),
+		hostPort: z.number(),
+		guestPort: z.number(),
+		protocol: z.enum(["tcp", "udp"]),
+	})
+	.transform((port) => port as PortForward);
+
+const NetDevice = z.discriminatedUnion("kind", [
+	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
+	z.object({
+		kind: z.literal("user"),
+		mac: z.string().optional(),
+		hostLoopback: z.boolean().optional(),
+	}),
+	z.object({
+		/** A network of `tsvmm network`. */
+		kind: z.literal("network"),
+		name: z.string(),
+		/** What others on it may call the container, besides its name and the beginning of its ID. */
+		aliases: z.array(z.string()),
+	}),
+]);
+
+const Attachment = z
+	.object({
+		device: NetDevice,
 		/** On a tap with the prefix length; on a network the address that it asks for. */
 		address: z.string().optional(),
 		gateway: z.string().optional(),
-		dns: z.array(z.string()).optional(),
-		dnsSearch: z.array(z.string()).optional(),
-		dnsOptions: z.array(z.string()).optional(),
-		mtu: z.number().optional(),
 	})
-	.transform((network) => network as ConfiguredNetwork);
+	.transform((attachment) => attachment as Attachment);
 
-/** A network of `tsvmm network`. */
-export interface NamedNetwork {
-	kind: "network";
-	name: string;
-	aliases: string[];
-	ports: PortForward[];
+/** One interface: what it is connected to, and its addresses. */
+export interface Attachment {
+	device: z.infer<typeof NetDevice>;
+	address?: string;
+	gateway?: string;
 }
 
-/** As ContainerNetwork, before a network of a name is joined. */
-export type ConfiguredNetwork = { device: NetConfig | NamedNetwork } & Partial<GuestNetwork>;
+export const Networking = z.object({
+	/** In the order of the interfaces: eth0, eth1. None when it was taken off all networks. */
+	attachments: z.array(Attachment),
+	/** Ports of the host that lead to it, by the first network that has a way out. */
+	ports: z.array(Port),
+	/** In place of the networks' own name servers. */
+	dns: z.array(z.string()).optional(),
+	dnsSearch: z.array(z.string()).optional(),
+	dnsOptions: z.array(z.string()).optional(),
+});
+export type Networking = z.infer<typeof Networking>;
 
 /** A command that tells whether the container is well. */
 const HealthCheck = z.object({
@@ -148,7 +153,8 @@ export const ContainerConfig = z.object({
 	hostname: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),
-	network: Network.optional(),
+	/** Loopback alone when missing. */
+	network: Networking.optional(),
 	/** The machine that it joins, and with it the network; a machine of its own when missing. */
 	joins: Joins.optional(),
 	/** A kernel of `tsvmm kernel ls` or a file; the default one when missing. */
@@ -172,17 +178,25 @@ export const ContainerConfig = z.object({
 });
 export type ContainerConfig = z.infer<typeof ContainerConfig>;
 
-/** The ports of the host that lead to the container while it runs. */
+/** The ports of the host that are to lead to the container while it runs. */
 export function publishedPorts({ network }: Pick<ContainerConfig, "network">): readonly PortForward[] {
-	const device = network?.device;
-	return device?.kind === "user" || device?.kind === "network" ? (device.ports ?? []) : [];
+	return network?.ports ?? [];
 }
 
-/** What `--network` was: a kind, the name of a network, or whose machine it joins. */
-export function networkName({ network, joins }: Pick<ContainerConfig, "network" | "joins">): string {
-	if (joins !== undefined) return `${joins.kind}:${joins.id}`;
-	if (network === undefined) return "none";
-	return network.device.kind === "network" ? network.device.name : network.device.kind;
+/** What `--network` was, the first of several: a kind, the name of a network, or whose machine it joins. */
+export function networkName(config: Pick<ContainerConfig, "network" | "joins">): string {
+	return networkNames(config)[0] ?? "none";
+}
+
+/** All of them; "none" for loopback alone. */
+export function networkNames({ network, joins }: Pick<ContainerConfig, "network" | "joins">): string[] {
+	if (joins !== undefined) return [`${joins.kind}:${joins.id}`];
+	return network === undefined ? ["none"] : network.attachments.map(attachmentName);
+}
+
+/** What a container calls one of its networks. */
+export function attachmentName({ device }: Attachment): string {
+	return device.kind === "network" ? device.name : device.kind;
 }
 
 /** What the agent calls the container, and its control group. */

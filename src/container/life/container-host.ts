@@ -6,7 +6,7 @@
 import type { AgentBroker } from "../../agent/broker.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
 import type { Container } from "../container.ts";
-import type { Endpoint } from "../network/join.ts";
+import type { MachineNetworks } from "./machine-networks.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** One start of a container's process. */
@@ -20,8 +20,8 @@ export interface ProcessStart {
 }
 
 export interface ContainerHost {
-	/** Where it is on a network of `tsvmm network`, while it runs. */
-	readonly endpoint?: Endpoint | undefined;
+	/** Its networks, when they are its own, while it runs. */
+	readonly networks?: MachineNetworks | undefined;
 	/** Clients of the machine's agent; undefined while there is no machine. */
 	readonly broker: AgentBroker | undefined;
 	/**

@@ -4,6 +4,7 @@
 
 import { ask, type Failure, RemoteError } from "../../host/request-socket.ts";
 import type { ContainerExec } from "../container.ts";
+import type { Attachment } from "./config.ts";
 import type { ContainerPaths } from "./paths.ts";
 
 /** A process for `exec --detach`; its output is dropped. */
@@ -16,6 +17,9 @@ export type ControlRequest =
 	| { do: "pause" }
 	| { do: "unpause" }
 	| { do: "exec"; process: DetachedExec }
+	/** Gives the machine a further interface on a network, or takes it away; answered when that is done. */
+	| { do: "connect"; attachment: Attachment }
+	| { do: "disconnect"; network: string }
 	/** Starts another container in this machine; answered when it runs. */
 	| { do: "join"; id: string; awaitAttach: boolean };
 

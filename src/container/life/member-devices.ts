@@ -55,16 +55,17 @@ export function memberDisks(config: Pick<ContainerConfig, "id" | "joins" | "imag
 export class MemberDevices {
 	readonly #machine: MemberMachine;
 	readonly #running: RunningMachine;
-	readonly #network: GuestNetwork | undefined;
+	readonly #networks: () => readonly GuestNetwork[];
 	/** How many members use an image's disk. */
 	readonly #users = new Map<string, number>();
 	/** One member's devices come or go at a time. */
 	#turn: Promise<unknown> = Promise.resolve();
 
-	constructor(machine: MemberMachine, running: RunningMachine, network: GuestNetwork | undefined) {
+	/** @param networks those of the machine, as they are when a member comes */
+	constructor(machine: MemberMachine, running: RunningMachine, networks: () => readonly GuestNetwork[]) {
 		this.#machine = machine;
 		this.#running = running;
-		this.#network = network;
+		this.#networks = networks;
 	}
 
 	/**
@@ -121,7 +122,7 @@ export class MemberDevices {
 			hostname: config.hostname,
 			cgroup: name,
 			joins: true,
-			...(this.#network === undefined ? {} : { network: this.#network }),
+			networks: this.#networks(),
 		});
 	}
 

@@ -6,10 +6,10 @@ import type { Duplex } from "node:stream";
 import { AgentBroker } from "../../agent/broker.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
 import { CONTAINER_NAME, Container } from "../container.ts";
-import type { Endpoint } from "../network/join.ts";
 import { type GuestMachine, RunningMachine } from "../running-machine.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart } from "./container-host.ts";
+import type { MachineNetworks } from "./machine-networks.ts";
 import { MemberDevices, type MemberMachine, type PrepareMember } from "./member-devices.ts";
 import { Members } from "./members.ts";
 import { SharedMachine } from "./shared-machine.ts";
@@ -24,7 +24,7 @@ export class OwnMachine implements ContainerHost {
 	#machine: BootedContainer["machine"] | undefined;
 	#members: Members | undefined;
 	#broker: AgentBroker | undefined;
-	#endpoint: Endpoint | undefined;
+	#networks: MachineNetworks | undefined;
 
 	/** @param prepare makes the devices of containers that join; tests have none */
 	constructor(boot: BootContainer = bootContainer, prepare?: PrepareMember) {
@@ -32,8 +32,8 @@ export class OwnMachine implements ContainerHost {
 		this.#prepare = prepare;
 	}
 
-	get endpoint(): Endpoint | undefined {
-		return this.#endpoint;
+	get networks(): MachineNetworks | undefined {
+		return this.#networks;
 	}
 
 	get broker(): AgentBroker | undefined {
@@ -42,8 +42,8 @@ export class OwnMachine implements ContainerHost {
 
 	async start(stored: StoredContainer, { process, awaited, signal }: ProcessStart): Promise<Container> {
 		const { config } = stored;
-		const { guest, machine, endpoint, ...plan } = await this.#boot(stored, signal);
-		this.#endpoint = endpoint;
+		const { guest, machine, networks, ...plan } = await this.#boot(stored, signal);
+		this.#networks = networks;
 		await unlessAborted(awaited, signal, guest);
 		let broker: AgentBroker | undefined;
 		const shared = brokered(guest, (made) => {
@@ -52,7 +52,9 @@ export class OwnMachine implements ContainerHost {
 		});
 		const running = await RunningMachine.boot(shared, { steps: plan.machineSteps, signal });
 		this.#machine = machine;
-		const prepare = this.#prepare ?? memberDevices(machine, running, plan.network);
+		/* A machine without slots is a test's: nothing comes to it or goes. */
+		networks?.started(machine as MemberMachine, running);
+		const prepare = this.#prepare ?? memberDevices(machine, running, networks);
 		const members = new Members(new SharedMachine(running, broker, prepare));
 		this.#members = members;
 		void guest.ended.then(() => {
@@ -95,10 +97,9 @@ export class OwnMachine implements ContainerHost {
 function memberDevices(
 	machine: BootedContainer["machine"],
 	running: RunningMachine,
-	network: BootedContainer["network"],
+	networks: MachineNetworks | undefined,
 ): PrepareMember {
-	/* A machine without slots is a test's, and nothing joins it. */
-	const devices = new MemberDevices(machine as MemberMachine, running, network);
+	const devices = new MemberDevices(machine as MemberMachine, running, () => networks?.guests ?? []);
 	return (container, signal) => devices.prepare(container, signal);
 }
 

@@ -43,16 +43,20 @@ const ContainerState = z.object({
 	stoppedByUser: z.boolean(),
 	/** Of a container with a health check, while it runs. */
 	health: Health.optional(),
-	/** Where it is on its network, of `tsvmm network`, while it runs. */
-	endpoint: z
-		.object({
-			network: z.string(),
-			address: z.string(),
-			prefixLength: z.number(),
-			gateway: z.string(),
-			mac: z.string(),
-		})
+	/** Where it is on networks of `tsvmm network`, while it runs. */
+	endpoints: z
+		.array(
+			z.object({
+				network: z.string(),
+				address: z.string(),
+				prefixLength: z.number(),
+				gateway: z.string(),
+				mac: z.string(),
+			}),
+		)
 		.optional(),
+	/** Whether its published ports lead to it, while it runs: not without a network that has a way out. */
+	publishes: z.boolean().optional(),
 	/** How long the phases of its last start took, in ms. */
 	startTimes: z.object({ host: z.number(), kernel: z.number(), init: z.number() }).optional(),
 });

@@ -21,6 +21,7 @@ import type { ContainerHost } from "./container-host.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
 import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
+import type { MachineNetworks } from "./machine-networks.ts";
 import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
 import { type ContainerState, writeState } from "./state.ts";
@@ -141,9 +142,8 @@ export class SupervisedContainer implements AsyncDisposable {
 			try {
 				const { startTimes } = container;
 				started = true;
-				const { endpoint } = this.#host;
 				const startedAt = new Date().toISOString();
-				await this.#write({ status: "running", startedAt, finishedAt: "", startTimes, endpoint });
+				await this.#write({ status: "running", startedAt, finishedAt: "", startTimes, ...this.#networkState() });
 				this.#stored.record("start");
 				/* After the state: who is told that it runs finds it running. */
 				this.#attach?.started({
@@ -249,6 +249,12 @@ export class SupervisedContainer implements AsyncDisposable {
 				case "exec":
 					await this.#execDetached(request);
 					return {};
+				case "connect":
+					await this.#changeNetworks("connect", (networks) => networks.connect(request.attachment, this.#abort.signal));
+					return {};
+				case "disconnect":
+					await this.#changeNetworks("disconnect", (networks) => networks.disconnect(request.network));
+					return {};
 				case "join":
 					if (this.#container === undefined || this.#options.join === undefined) throw this.#notRunning("join");
 					await this.#options.join(request.id, request.awaitAttach);
@@ -305,6 +311,21 @@ export class SupervisedContainer implements AsyncDisposable {
 		await this.#host.unpause(this.#stored);
 		await this.#write({ status: "running" });
 		this.#stored.record("unpause");
+	}
+
+	async #changeNetworks(attempt: string, change: (networks: MachineNetworks) => Promise<void>): Promise<void> {
+		const { networks } = this.#host;
+		if (networks === undefined || this.#state.status !== "running") throw this.#notRunning(attempt);
+		try {
+			await change(networks);
+		} finally {
+			await this.#write(this.#networkState());
+		}
+	}
+
+	#networkState(): Pick<ContainerState, "endpoints" | "publishes"> {
+		const { endpoints = [], publishes = true } = this.#host.networks ?? {};
+		return { endpoints, publishes };
 	}
 
 	async #execDetached({ process: { tty, ...process } }: ControlRequest & { do: "exec" }): Promise<void> {

@@ -20,7 +20,11 @@ export interface Membership {
 	mac: string;
 }
 
-export type NetworkRequest = { do: "join"; applicant: Applicant } | { do: "list" };
+export type NetworkRequest =
+	| { do: "join"; applicant: Applicant }
+	| { do: "list" }
+	/** Asked by another network, for a container that is on both. */
+	| { do: "lookUp"; name: string; asker: string };
 
 export interface NetworkAnswer {
 	/** What could not be done. */
@@ -29,6 +33,8 @@ export interface NetworkAnswer {
 	membership?: Membership;
 	/** For list. */
 	members?: (Applicant & Membership)[];
+	/** For lookUp; missing when no member has the name, or the asker is none. */
+	addresses?: readonly string[];
 }
 
 /** Undefined when the network has no supervisor, or when that ends before it has answered. @throws RemoteError */

@@ -65,9 +65,14 @@ export class NetworkMembers {
 			.toString("hex")
 			.replace(/..(?=.)/g, "$&:")}`;
 		const path = this.#sockets.portOf(applicant.id);
-		const end = await this.#waitAt(path, applicant, mac);
+		const { end, listening } = this.#waitAt(path, applicant, mac);
+		/* Before anything is waited for: nobody else gets the address meanwhile. */
 		this.#members.set(applicant.id, { applicant, address, mac, end });
 		this.#onChange();
+		await listening.catch((error: unknown) => {
+			end();
+			throw error;
+		});
 		return { address, mac };
 	}
 
@@ -77,10 +82,15 @@ export class NetworkMembers {
 		return found.length === 0 ? undefined : found.map(({ address }) => address);
 	}
 
-	/** The address of the member with an Ethernet address. */
-	addressOf(mac: Buffer): string | undefined {
+	/** As lookUp, for another network's member: only one that is a member here, too, gets an answer. */
+	lookUpFor(asker: string, name: string): string[] | undefined {
+		return this.#members.has(asker) ? this.lookUp(name) : undefined;
+	}
+
+	/** The member with an Ethernet address. */
+	withMac(mac: Buffer): (Applicant & Membership) | undefined {
 		const text = mac.toString("hex").replace(/..(?=.)/g, "$&:");
-		return this.list().find((member) => member.mac === text)?.address;
+		return this.list().find((member) => member.mac === text);
 	}
 
 	/** Cuts all members off. */
@@ -106,8 +116,8 @@ export class NetworkMembers {
 		);
 	}
 
-	/** Listens for the member's one connection. @returns what ends its membership */
-	async #waitAt(path: string, { id, names }: Applicant, mac: string): Promise<() => void> {
+	/** Listens for the member's one connection. @returns what ends its membership, and when it listens */
+	#waitAt(path: string, { id, names }: Applicant, mac: string): { end: () => void; listening: Promise<void> } {
 		let port: SocketPort | undefined;
 		let server: Server | undefined;
 		const stopWaiting = () => {
@@ -126,7 +136,7 @@ export class NetworkMembers {
 		};
 		const timer = setTimeout(end, CONNECT_TIMEOUT_MS);
 		rmSync(path, { force: true });
-		const listening = createServer((socket) => {
+		const waiting = createServer((socket) => {
 			if (port !== undefined) {
 				socket.destroy();
 				return;
@@ -135,11 +145,11 @@ export class NetworkMembers {
 			port = new SocketPort(this.#switch, socket, { name, mac: MacAddress.parse(mac).bytes, onEnd: end });
 			stopWaiting();
 		});
-		server = listening;
-		await new Promise<void>((resolve, reject) => {
-			listening.once("error", reject);
-			listening.listen(path, () => resolve());
+		server = waiting;
+		const listening = new Promise<void>((resolve, reject) => {
+			waiting.once("error", reject);
+			waiting.listen(path, () => resolve());
 		});
-		return end;
+		return { end, listening };
 	}
 }

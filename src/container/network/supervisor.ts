@@ -21,7 +21,7 @@ import { HostError } from "../../base/errors.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { tryLockFile } from "../../host/file-lock.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
-import type { NetworkAnswer, NetworkRequest } from "./control.ts";
+import { askNetwork, type NetworkAnswer, type NetworkRequest } from "./control.ts";
 import { NetworkMembers } from "./members.ts";
 import { type Network, NetworkSockets, type NetworkStore } from "./store.ts";
 import { Subnet } from "./subnet.ts";
@@ -44,13 +44,17 @@ export async function superviseNetwork(store: NetworkStore, network: Network, on
 		if (!tryLockFile(lock.fd, "exclusive", path)) {
 			throw new HostError("ERR_NETWORK_RUNNING", `Cannot start network ${network.name}: it is running already`);
 		}
-		await serve(network, teardown, onReady);
+		await serve(store, network, { teardown, onReady });
 	} finally {
 		await teardown.run();
 	}
 }
 
-async function serve(network: Network, teardown: Teardown, onReady: () => void): Promise<void> {
+async function serve(
+	store: NetworkStore,
+	network: Network,
+	{ teardown, onReady }: { teardown: Teardown; onReady: () => void },
+): Promise<void> {
 	const sockets = new NetworkSockets(network);
 	/* What a supervisor that was killed has left. */
 	rmSync(sockets.directory, { recursive: true, force: true });
@@ -69,7 +73,7 @@ async function serve(network: Network, teardown: Teardown, onReady: () => void):
 		if (members.count === 0) linger = setTimeout(end, LINGER_MS);
 	};
 	teardown.owns(members);
-	addServices(wire, network, members);
+	addServices(wire, network, { members, elsewhere: lookUpElsewhere(store, network) });
 	for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
 		process.on(name, end);
 		teardown.add(() => void process.off(name, end));
@@ -85,7 +89,7 @@ async function serve(network: Network, teardown: Teardown, onReady: () => void):
 function addServices(
 	wire: EthernetSwitch,
 	{ subnet: text, gateway, internal }: Network,
-	members: NetworkMembers,
+	{ members, elsewhere }: { members: NetworkMembers; elsewhere: LookUpElsewhere },
 ): void {
 	const subnet = Subnet.parse(text);
 	const address = addressBytes(subnet.lastHost);
@@ -94,7 +98,7 @@ function addServices(
 		.serve(
 			DNS_PORT,
 			nameServer({
-				lookUp: (name) => members.lookUp(name),
+				lookUp: async (name, mac) => members.lookUp(name) ?? (await elsewhere(name, members.withMac(mac)?.id)),
 				forward: async (query) => (internal ? undefined : resolver.ask(query)),
 			}),
 		)
@@ -106,14 +110,35 @@ function addServices(
 				router: internal ? undefined : gateway,
 				nameServer: subnet.lastHost,
 				mtu: STREAM_MTU,
-				addressOf: (mac) => members.addressOf(mac),
+				addressOf: (mac) => members.withMac(mac)?.address,
 			}),
 		);
+}
+
+type LookUpElsewhere = (name: string, asker: string | undefined) => Promise<readonly string[] | undefined>;
+
+/** A member may be on other networks, too, and finds the names of all of them at any of their name servers. */
+function lookUpElsewhere(store: NetworkStore, { id }: Network): LookUpElsewhere {
+	return async (name, asker) => {
+		if (asker === undefined) return undefined;
+		try {
+			const others = store.list().filter((network) => network.id !== id);
+			const asked = others.map((network) => askNetwork(new NetworkSockets(network), { do: "lookUp", name, asker }));
+			return (await Promise.all(asked)).find((found) => found?.addresses !== undefined)?.addresses;
+		} catch {
+			/* The record of another network is damaged, which is no reason to answer nothing here. */
+			return undefined;
+		}
+	};
 }
 
 async function answer(request: NetworkRequest, members: NetworkMembers): Promise<NetworkAnswer> {
 	try {
 		if (request.do === "list") return { members: members.list() };
+		if (request.do === "lookUp") {
+			const addresses = members.lookUpFor(request.asker, request.name);
+			return addresses === undefined ? {} : { addresses };
+		}
 		return { membership: await members.join(request.applicant) };
 	} catch (error) {
 		return { failure: failureOf(error, "ERR_NETWORK_FAILED") };

@@ -13,7 +13,7 @@ import { errnoName, HostError, UsageError } from "../../base/errors.ts";
 import { runtimeDirectory, stateDirectory } from "../../host/directories.ts";
 import { publish } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
-import { Network } from "../life/config.ts";
+import { Networking } from "../life/config.ts";
 import { randomName } from "../life/random-name.ts";
 import { type ContainerState, CREATED, damaged, isSupervised, readState } from "../life/state.ts";
 import { ContainerStore, type StoredContainer } from "../life/store.ts";
@@ -27,7 +27,7 @@ const PodConfig = z.object({
 	created: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),
-	network: Network.optional(),
+	network: Networking.optional(),
 	kernel: z.string().optional(),
 	labels: z.record(z.string(), z.string()),
 });

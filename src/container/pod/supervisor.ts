@@ -9,10 +9,10 @@ import type { AgentBroker } from "../../agent/broker.ts";
 import { StateError } from "../../base/errors.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
-import { connect } from "../life/boot.ts";
 import type { ControlAnswer, ControlRequest } from "../life/control.ts";
 import { containerKernel } from "../life/kernel.ts";
 import { withContainerLock } from "../life/lock.ts";
+import { MachineNetworks } from "../life/machine-networks.ts";
 import { MemberDevices, type PrepareMember } from "../life/member-devices.ts";
 import { Members } from "../life/members.ts";
 import { brokered } from "../life/own-machine.ts";
@@ -167,13 +167,14 @@ class PodSupervisor {
 async function bootPod({ config }: StoredPod, signal: AbortSignal): Promise<BootedPod> {
 	const { cpus, memoryMiB, id, name } = config;
 	const kernel = await containerKernel(config.kernel, { signal });
-	const { network } = await connect({ id, name, hostname: name, network: config.network }, signal);
-	const options = { kernel, cpus, memoryMiB, ...(network === undefined ? {} : { network }) };
+	const networks = await MachineNetworks.join({ id, name, hostname: name, network: config.network }, signal);
+	const { configs } = networks;
+	const options = { kernel, cpus, memoryMiB, ...(configs === undefined ? {} : { networks: configs }) };
 	const booted = await createSharedMachine(options, signal);
 	return {
 		...booted,
 		members: (running) => {
-			const devices = new MemberDevices(booted.machine, running, booted.network);
+			const devices = new MemberDevices(booted.machine, running, () => networks.guests);
 			return (container, abort) => devices.prepare(container, abort);
 		},
 	};

@@ -63,6 +63,12 @@ export const netKind: DeviceKind<NetFields> = {
 	plan: ({ nets = [] }) => nets.map((net, i) => netPlan({ ...net }, i)),
 };
 
+/** Opens an interface for a machine that runs. The caller closes it, until the machine has taken it. */
+export async function openNetDevice(net: NetConfig, index: number, options: OpenOptions): Promise<NetDevice> {
+	const backend = await openNet(net, macOf(net, `net${index}`), options);
+	return new NetDevice(backend, macOf(net, `net${index}`), `virtio-net${index}`);
+}
+
 function netPlan(net: NetConfig, index: number): DevicePlan<NetBackend> {
 	const { id = `net${index}` } = net;
 	const mac = macOf(net, id);

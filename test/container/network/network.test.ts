@@ -185,3 +185,33 @@ test("only one process is a network", async () => {
 	});
 	await ended;
 });
+
+test("members that join at the same time get different addresses", async () => {
+	const { network, ended } = await running("net", { subnet: "10.77.6.0/24" });
+	const digits = ["a", "b", "c", "d"];
+	const all = await Promise.all(digits.map((digit) => join_(network, ID(digit), [digit])));
+	expect(all.map(({ address }) => address).sort()).toEqual(["10.77.6.2", "10.77.6.3", "10.77.6.4", "10.77.6.5"]);
+	for (const digit of digits) (await plugIn(network, ID(digit))).close();
+	await ended;
+});
+
+test("a member finds the names of all its networks at any of their name servers, and of no others", async () => {
+	const one = await running("one", { subnet: "10.77.7.0/24" });
+	const two = await running("two", { subnet: "10.77.8.0/24", internal: true });
+	const both = await join_(one.network, ID("a"), ["both"]);
+	await join_(two.network, ID("a"), ["both"]);
+	const other = await join_(one.network, ID("b"), ["other"]);
+	await join_(two.network, ID("c"), ["www"]);
+	const asked = async (id: string, from: { mac: string; address: string }) => {
+		const stream = await plugIn(one.network, id);
+		const server = { mac: "52:54:0a:4d:07:fe", address: "10.77.7.254" };
+		const query = Buffer.from("000001000001000000000000037777770000010001", "hex");
+		stream.sendBytes(frame(from, server, query, 53));
+		return (await received(stream))?.payload.subarray(-4);
+	};
+	expect(await asked(ID("a"), both)).toEqual(addressBytes("10.77.8.3"));
+	expect(await asked(ID("b"), other)).not.toEqual(addressBytes("10.77.8.3"));
+	for (const id of [ID("a"), ID("c")]) (await plugIn(two.network, id)).close();
+	for (const stream of streams.splice(0)) stream.close();
+	await Promise.all([one.ended, two.ended]);
+});
