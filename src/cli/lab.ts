@@ -3,6 +3,7 @@
  * supervisor and is not for users.
  */
 import { Command } from "commander";
+import { relayDatagrams } from "../lab/datagram-relay.ts";
 import { exec } from "../lab/exec.ts";
 import { Lab, type LabStatus } from "../lab/lab.ts";
 import { DEFAULT_LAB } from "../lab/paths.ts";
@@ -103,6 +104,16 @@ export function labCommand(): Command {
 			const status = await Lab.status(name);
 			if (json) printJson(status);
 			else process.stdout.write(`${describe(status)}\n`);
+		});
+
+	lab
+		.command("relay-datagrams", { hidden: true })
+		.argument("<address:port...>")
+		.action(async (targets: string[]) => {
+			const read = targets
+				.map((text) => text.split(":"))
+				.map(([address = "", port]) => ({ address, port: Number(port) }));
+			await relayDatagrams(read, process.stdin, process.stdout);
 		});
 
 	lab

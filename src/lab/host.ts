@@ -60,7 +60,7 @@ export async function reexecInLab(argv: readonly string[], options: ReexecOption
 	const up = await upWithProgress({ shares }, quiet);
 	let unpublish: (() => void) | undefined;
 	try {
-		unpublish = await publishPorts(up.lab, ports);
+		unpublish = await publishPorts(up.lab, ports, ownProgram());
 		const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
 		return await exec(up.lab, [...ownProgram(), ...argv], { tty, stdin: true });
 	} finally {

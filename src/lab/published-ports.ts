@@ -1,7 +1,7 @@
 /*
  * Publishes on this machine the ports that a program publishes in the lab. A listener here accepts connections. For
- * each connection busybox nc runs in the lab and connects to the port there; its standard streams carry the bytes. TCP
- * only. The listeners end with the command.
+ * each connection busybox nc runs in the lab and connects to the port there; its standard streams carry the bytes. UDP
+ * has a relay of its own (published-datagrams.ts). All ends with the command.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { pipeline } from "node:stream";
@@ -9,17 +9,25 @@ import type { PortForward } from "../backends/passt-ports.ts";
 import { portInUse } from "../backends/passt-ports.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import type { Lab } from "./lab.ts";
+import { PublishedDatagrams } from "./published-datagrams.ts";
 
 /**
- * Listens on each TCP port. A connection is closed at once when no program in the lab listens on the port.
+ * Listens on each port. A connection is closed at once when no program in the lab listens on the port.
  *
+ * @param program the command that starts this tsvmm in the lab
  * @returns a function that closes all listeners and connections
  * @throws HostError ERR_PORT_IN_USE, ERR_PORT
  */
-export async function publishPorts(lab: Lab, ports: readonly PortForward[]): Promise<() => void> {
+export async function publishPorts(
+	lab: Lab,
+	ports: readonly PortForward[],
+	program: readonly string[],
+): Promise<() => void> {
 	const servers: Server[] = [];
 	const sockets = new Set<Socket>();
+	let datagrams: PublishedDatagrams | undefined;
 	const close = () => {
+		datagrams?.close();
 		for (const server of servers) server.close();
 		for (const socket of sockets) socket.destroy();
 	};
@@ -33,6 +41,10 @@ export async function publishPorts(lab: Lab, ports: readonly PortForward[]): Pro
 			servers.push(server);
 			await listen(server, port);
 		}
+		const udp = ports.filter(({ protocol }) => protocol === "udp");
+		datagrams = await PublishedDatagrams.open(udp, (targets) =>
+			lab.spawn([...program, "lab", "relay-datagrams", ...targets]),
+		);
 	} catch (error) {
 		close();
 		throw error;

@@ -1,7 +1,9 @@
 /*
  * Containers on a network of their own, as a user of Docker has them; one lab for all.
  */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -109,4 +111,79 @@ test("a container is on several networks, and is put on them and taken off while
 	expect(tsvmm("inspect", "-f", networks, "late")).toBe("green 10.77.11.3;red 10.77.10.7;\n");
 	tsvmm("rm", "-f", "shop", "both", "late");
 	tsvmm("network", "rm", "red", "green");
+});
+
+/** A UDP socket of this machine. */
+async function udpSocket(port = 0): Promise<Socket> {
+	const socket = createSocket("udp4");
+	socket.bind(port, "127.0.0.1");
+	await once(socket, "listening");
+	return socket;
+}
+
+/** The first of two free UDP ports in a row. */
+async function twoPorts(): Promise<number> {
+	for (;;) {
+		const first = await udpSocket();
+		const { port } = first.address();
+		const second = await udpSocket(port + 1).catch(() => undefined);
+		first.close();
+		second?.close();
+		if (second !== undefined) return port;
+	}
+}
+
+test("UDP ports, a range among them, lead from this machine to a container", async () => {
+	execFileSync("musl-gcc", [
+		"-static",
+		"-O2",
+		"-o",
+		`${directory}/udp-echo`,
+		join(packageRoot(), "test/lab/udp-echo.c"),
+	]);
+	const port = await twoPorts();
+	const range = `127.0.0.1:${port}-${port + 1}:7000-7001/udp`;
+	const words = ["run", "-q", "--rm", "--name", "echo", "-p", range, "-v", `${directory}/udp-echo:/udp-echo:ro`, image];
+	const child = spawn(process.execPath, [program, ...words, "/udp-echo", "7000", "7001"], { env, stdio: "inherit" });
+	const ended = once(child, "close");
+	const client = await udpSocket();
+	const answers = new Set<string>();
+	client.on("message", (message) => answers.add(`${message}`));
+	/* Datagrams that come too early are lost: again until both have been answered. */
+	const sending = setInterval(() => {
+		client.send("a", port, "127.0.0.1");
+		client.send("b", port + 1, "127.0.0.1");
+	}, 500);
+	await expect.poll(() => [...answers].sort(), { timeout: 300_000 }).toEqual(["7000 a", "7001 b"]);
+	clearInterval(sending);
+	client.close();
+	expect(tsvmm("port", "echo")).toBe(`7000/udp -> 127.0.0.1:${port}\n7001/udp -> 127.0.0.1:${port + 1}\n`);
+	tsvmm("kill", "echo");
+	await ended;
+});
+
+test("a guest's own DHCP client gets the address that its network has for it", () => {
+	tsvmm("network", "create", "--subnet", "10.77.12.0/24", "lease");
+	const script = `
+		ip addr flush dev eth0; ip route flush default 2>/dev/null; ip -o -4 addr show dev eth0
+		printf '%s\\n' '#!/bin/sh' 'set | grep -E "^(ip|subnet|router|dns|mtu|lease|serverid)="' \
+			'[ "$1" = bound ] && ifconfig eth0 $ip netmask $subnet && route add default gw $router' >/script
+		chmod +x /script
+		udhcpc -i eth0 -n -q -f -t 5 -T 20 -s /script 2>/dev/null | tr -d "'" | sort -u
+		ip -o -4 addr show dev eth0 | awk '{ print $4 }'
+		nslookup -type=a asker | grep '10.77.12.7$'`;
+	const words = ["run", "-q", "--rm", "--name", "asker", "--network", "lease", "--ip", "10.77.12.7"];
+	expect(tsvmm(...words, "--cap-add", "NET_ADMIN", image, "sh", "-c", script).split("\n")).toEqual([
+		"dns=10.77.12.254",
+		"ip=10.77.12.7",
+		"lease=3600",
+		"mtu=65520",
+		"router=10.77.12.1",
+		"serverid=10.77.12.254",
+		"subnet=255.255.255.0",
+		"10.77.12.7/24",
+		"Address: 10.77.12.7",
+		"",
+	]);
+	tsvmm("network", "rm", "lease");
 });
