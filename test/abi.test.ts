@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import * as tap from "../src/backends/tap.ts";
+import * as ifreq from "../src/backends/ifreq.ts";
 import type { Layout } from "../src/base/struct.ts";
 import * as elf from "../src/boot/elf.ts";
 import * as fileCalls from "../src/host/file-calls.ts";
@@ -161,7 +161,7 @@ describe("other layouts", () => {
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
 		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 3],
 		["virtio/console", "<linux/virtio_console.h>", virtioConsole, 1],
-		["backends/tap", "<linux/if.h>", tap, 1],
+		["backends/ifreq", "<linux/if.h>", ifreq, 1],
 		["host/file-lock", "<fcntl.h>", fileLock, 1],
 		["host/statx", "<linux/stat.h>", statx, 2],
 		["host/file-calls", "<linux/openat2.h> <sys/vfs.h> <time.h>", fileCalls, 3],

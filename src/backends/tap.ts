@@ -1,8 +1,8 @@
 /*
- * A network through an existing tap interface of the host (Linux tuntap.rst). Frames go by readv and writev between the
- * tap and guest RAM. Each has struct virtio_net_hdr (12 bytes) in front, so guest and host can leave checksums and TCP
- * segmentation to the network card. Like Firecracker, tsvmm never creates a tap. The administrator chooses its name,
- * bridge and firewall.
+ * A network through a tap interface of the host (Linux tuntap.rst). Frames go by readv and writev between the tap and
+ * guest RAM. Each has struct virtio_net_hdr (12 bytes) in front, so guest and host can leave checksums and TCP
+ * segmentation to the network card. The tap is one that the administrator has made, with its name, bridge and firewall,
+ * or one that is made here on a bridge of his, and goes with this object (bridge.ts).
  */
 import { closeSync, constants as fsConstants, openSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
@@ -10,20 +10,12 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
 import { logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
-import { array, struct } from "../base/struct.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
 import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
 import { readSegments, writeSegments } from "../host/scatter.ts";
+import { addToBridge, bridgeDenied, bridgeMtu } from "./bridge.ts";
 import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
-
-const IFNAMSIZ = 16;
-/** The part of the C struct that TUNSETIFF uses; the kernel copies all 40 bytes. */
-export const ifreq = struct("ifreq", {
-	ifr_name: array("u8", IFNAMSIZ),
-	ifr_flags: "u16",
-	pad: array("u8", 6),
-	rest: array("u64", 2),
-});
+import { IFNAMSIZ, ifreq } from "./ifreq.ts";
 
 const iow = (number: number) => 0x4000_0000 + (4 << 16) + (0x54 << 8) + number;
 export const TUNSETIFF = iow(202);
@@ -38,6 +30,8 @@ const TUN_F_TSO4 = 0x02;
 const TUN_F_TSO6 = 0x04;
 const VNET_HEADER_BYTES = 12;
 const RETRY_MS = 1000;
+/** Of taps that are made here; the kernel chooses the number. */
+const OWN_NAME = "tsvmm%d";
 
 const { EAGAIN, EINTR, EBUSY, EPERM, EINVAL } = constants.errno;
 
@@ -69,23 +63,37 @@ export class TapBackend implements NetBackend {
 	 * @example const backend = TapBackend.open("tap0");
 	 */
 	static open(name: string, { enter = enterDirectly }: { enter?: Enter } = {}): TapBackend {
-		if (name === "" || name.length >= IFNAMSIZ || /[^\x21-\x7e]|[/:%]/.test(name) || name === "." || name === "..") {
-			throw new UsageError("ERR_TAP_NAME", `Cannot use tap "${name}": an interface name has 1 to 15 plain characters`);
-		}
+		checkName("tap", name);
 		const mtu = mtuOf(name);
-		const fd = openTun(name);
+		const fd = openTun((error) => denied(name, error), `tap ${name}`);
 		try {
-			const request = new Uint8Array(ifreq.sizeof);
-			request.set(Buffer.from(name), ifreq.ifr_name);
-			new DataView(request.buffer).setUint16(ifreq.ifr_flags, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
-			must(name, "TUNSETIFF", ioctl(fd, TUNSETIFF, request));
-			const size = new Uint8Array(Int32Array.of(VNET_HEADER_BYTES).buffer);
-			must(name, "TUNSETVNETHDRSZ", ioctl(fd, TUNSETVNETHDRSZ, size));
-			must(name, "TUNSETOFFLOAD", ioctl(fd, TUNSETOFFLOAD, 0));
+			attach(fd, name);
 			return new TapBackend(name, fd, mtu, enter);
 		} catch (error) {
 			closeSync(fd);
 			throw error;
+		}
+	}
+
+	/**
+	 * Makes a tap on a bridge of the host, with the bridge's MTU. It is gone when this backend is closed, or the process
+	 * has ended in any way.
+	 *
+	 * @throws UsageError ERR_TAP_NAME
+	 * @throws HostError ERR_BRIDGE_MISSING, ERR_BRIDGE_PERMISSION, or ERR_BRIDGE and ERR_TAP for what else may fail
+	 */
+	static onBridge(bridge: string, { enter = enterDirectly }: { enter?: Enter } = {}): TapBackend {
+		checkName("bridge", bridge);
+		const mtu = bridgeMtu(bridge);
+		const fd = openTun((error) => bridgeDenied(bridge, error), `bridge ${bridge}`);
+		try {
+			const name = attach(fd, OWN_NAME);
+			addToBridge(bridge, name, mtu);
+			return new TapBackend(name, fd, mtu, enter);
+		} catch (error) {
+			closeSync(fd);
+			const isDenied = error instanceof HostError && error.code === "ERR_TAP_PERMISSION";
+			throw isDenied ? bridgeDenied(bridge, error) : error;
 		}
 	}
 
@@ -155,6 +163,25 @@ export class TapBackend implements NetBackend {
 	}
 }
 
+function checkName(what: string, name: string): void {
+	if (name !== "" && name.length < IFNAMSIZ && !/[^\x21-\x7e]|[/:%]/.test(name) && name !== "." && name !== "..")
+		return;
+	throw new UsageError("ERR_TAP_NAME", `Cannot use ${what} "${name}": an interface name has 1 to 15 plain characters`);
+}
+
+/** Attaches to a tap, which is made if it is not there. @returns its name */
+function attach(fd: number, name: string): string {
+	const request = new Uint8Array(ifreq.sizeof);
+	request.set(Buffer.from(name), ifreq.ifr_name);
+	new DataView(request.buffer).setUint16(ifreq.ifr_flags, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+	must(name, "TUNSETIFF", ioctl(fd, TUNSETIFF, request));
+	const size = new Uint8Array(Int32Array.of(VNET_HEADER_BYTES).buffer);
+	must(name, "TUNSETVNETHDRSZ", ioctl(fd, TUNSETVNETHDRSZ, size));
+	must(name, "TUNSETOFFLOAD", ioctl(fd, TUNSETOFFLOAD, 0));
+	const given = Buffer.from(request.subarray(ifreq.ifr_name, ifreq.ifr_name + IFNAMSIZ));
+	return given.toString("latin1", 0, given.indexOf(0));
+}
+
 function mtuOf(name: string): number {
 	try {
 		return Number.parseInt(readFileSync(`/sys/class/net/${name}/mtu`, "latin1"), 10);
@@ -169,13 +196,14 @@ function mtuOf(name: string): number {
 	}
 }
 
-function openTun(name: string): number {
+/** @param deny makes the error for one who may not */
+function openTun(deny: (cause: unknown) => HostError, what: string): number {
 	try {
 		return openSync("/dev/net/tun", fsConstants.O_RDWR | fsConstants.O_NONBLOCK);
 	} catch (error) {
 		const errno = errnoName(error);
-		if (errno === "EACCES" || errno === "EPERM") throw denied(name, error);
-		throw new HostError("ERR_TAP", `Cannot open /dev/net/tun for tap ${name}: ${explain(error)}`, {
+		if (errno === "EACCES" || errno === "EPERM") throw deny(error);
+		throw new HostError("ERR_TAP", `Cannot open /dev/net/tun for ${what}: ${explain(error)}`, {
 			hint: "Load its module as root: modprobe tun",
 			cause: error,
 		});

@@ -63,19 +63,19 @@ export function parseDisk(text: string): DiskConfig {
 }
 
 /**
- * "user", "none", "tap=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".
+ * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".
  * Undefined for "none".
  */
 export function parseNet(text: string): NetConfig | undefined {
 	const [first = "", ...rest] = splitFields(text);
 	const [kind, name] = keyValue(first);
-	let net: Exclude<NetConfig, { kind: "own" }>;
+	let net: Exclude<NetConfig, { kind: "own" } | { kind: "stream" }>;
 	if (kind === "none" && name === undefined && rest.length === 0) return undefined;
 	if (kind === "user" && name === undefined) net = { kind: "user" };
-	else if (kind === "tap" && name) net = { kind: "tap", name };
+	else if ((kind === "tap" || kind === "bridge") && name) net = { kind, name };
 	else {
 		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
-			hint: "Write user, none or tap=NAME, then ,mac=52:54:00:12:34:56 if wanted; for user also ,port=8080:80 or ,host-loopback=on",
+			hint: "Write user, none, tap=NAME or bridge=NAME, then ,mac=52:54:00:12:34:56 if wanted; for user also ,port=8080:80 or ,host-loopback=on",
 		});
 	}
 	for (const field of rest) {
@@ -89,7 +89,7 @@ export function parseNet(text: string): NetConfig | undefined {
 	return net;
 }
 
-const NET_FIELDS = { user: "mac, port, host-loopback=on|off", tap: "mac" };
+const NET_FIELDS = { user: "mac, port, host-loopback=on|off", tap: "mac", bridge: "mac" };
 
 /** Docker's -p: "8080:80", "127.0.0.1:8080:80", "5353:53/udp". */
 export function parsePort(text: string): PortForward {

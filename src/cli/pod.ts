@@ -49,7 +49,7 @@ function create(): Command {
 		.option("-n, --name <name>", "as the argument")
 		.option("-p, --publish <[address:]host:guest[/udp]>", "publish a port or a range; may be repeated", appendPorts, [])
 		.option(
-			"--network <none|user|NAME|tap=NAME[,mac=..]>",
+			"--network <none|user|NAME|tap=NAME|bridge=NAME>",
 			"network; may be repeated (default: user; none without passt)",
 			append,
 			[],

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TapBackend } from "../../src/backends/tap.ts";
+import { ignore } from "../../src/base/errors.ts";
 import { GuestMemory } from "../../src/base/guest-memory.ts";
 import { Segments } from "../../src/base/segments.ts";
 import { GuestRam } from "../../src/host/ram.ts";
@@ -269,5 +270,41 @@ describe("TapBackend", () => {
 		expect(tap.send(segmentsOf(Buffer.alloc(100)))).toBe(true);
 		await tap.close();
 		await tap.close();
+	});
+});
+
+describe("TapBackend.onBridge", () => {
+	const BRIDGE = `brt${process.pid % 100_000}`;
+	const onBridge = () =>
+		(JSON.parse(`${ip("-j", "link", "show", "master", BRIDGE)}` || "[]") as { ifname: string }[]).map(
+			({ ifname }) => ifname,
+		);
+
+	beforeAll(() => {
+		ip("link", "add", BRIDGE, "mtu", "1400", "type", "bridge");
+		ip("link", "set", BRIDGE, "up");
+	});
+	afterAll(() => {
+		ip("link", "del", BRIDGE);
+	});
+
+	test("makes a tap on a bridge with its MTU, and takes it away", async () => {
+		const one = TapBackend.onBridge(BRIDGE);
+		const two = TapBackend.onBridge(BRIDGE);
+		for (const tap of [one, two]) tap.start({ readable: ignore, writable: ignore, linkDown: ignore });
+		expect(one.name).toMatch(/^tsvmm\d+$/);
+		expect(one.mtu).toBe(1400);
+		expect(onBridge().sort()).toEqual([one.name, two.name].sort());
+		await Promise.all([one.close(), two.close()]);
+		await expect.poll(onBridge).toEqual([]);
+	});
+
+	test("refuses what is no bridge, and leaves no tap", () => {
+		const taps = () => `${ip("-br", "link")}`.match(/^tsvmm\d+/gm);
+		const before = taps();
+		expect(() => TapBackend.onBridge("nobridge")).toThrow(expect.objectContaining({ code: "ERR_BRIDGE_MISSING" }));
+		expect(() => TapBackend.onBridge("lo")).toThrow(expect.objectContaining({ code: "ERR_BRIDGE" }));
+		expect(() => TapBackend.onBridge("../x")).toThrow(expect.objectContaining({ code: "ERR_TAP_NAME" }));
+		expect(taps()).toEqual(before);
 	});
 });

@@ -70,6 +70,7 @@ test("parseNet takes user, none or a tap, and what belongs to each", () => {
 	expect(parseNet("none")).toBeUndefined();
 	expect(parseNet("user")).toEqual({ kind: "user" });
 	expect(parseNet("tap=tap0,mac=52:54:00:12:34:56")).toEqual({ kind: "tap", name: "tap0", mac: "52:54:00:12:34:56" });
+	expect(parseNet("bridge=br0")).toEqual({ kind: "bridge", name: "br0" });
 	expect(parseNet("user,port=8080:80,port=5353:53/udp")).toEqual({
 		kind: "user",
 		ports: [
@@ -80,7 +81,7 @@ test("parseNet takes user, none or a tap, and what belongs to each", () => {
 	expect(parseNet("user,host-loopback=on")).toEqual({ kind: "user", hostLoopback: true });
 	expect(parseNet("user,host-loopback=on,host-loopback=off")).toEqual({ kind: "user", hostLoopback: false });
 	refuses(parseNet, "ERR_OPTION_NET", [
-		...["", "tap", "tap=", "user=x", "none=x", "none,mac=52:54:00:12:34:56", "bridge=br0", "user,", "user,mac"],
+		...["", "tap", "tap=", "user=x", "none=x", "none,mac=52:54:00:12:34:56", "bridge=", "user,", "user,mac"],
 		...["user,mac=", "tap=x,port=1:1", "tap=x,vhost"],
 		...["user,host-loopback", "user,host-loopback=", "user,host-loopback=yes", "tap=x,host-loopback=on"],
 	]);

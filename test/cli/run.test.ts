@@ -158,7 +158,7 @@ describe.concurrent("tsvmm run", () => {
 			"an address without a tap",
 			["--ip", "10.0.0.2", "app:1"],
 			"ERR_RUN_ADDRESS",
-			"Cannot choose the guest's address: that takes --net tap=NAME or --net NAME",
+			"Cannot choose the guest's address: that takes --net tap=NAME, bridge=NAME or --net NAME",
 		],
 		[
 			"an address of 33 bits",

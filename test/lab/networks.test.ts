@@ -187,3 +187,27 @@ test("a guest's own DHCP client gets the address that its network has for it", (
 	]);
 	tsvmm("network", "rm", "lease");
 });
+
+test("containers on a bridge of the host reach each other and the host, and kill -9 of their machines leaves nothing", async () => {
+	const inLab = (script: string) => tsvmm("lab", "exec", "-q", "--", "sh", "-c", script);
+	inLab("ip link add br-t type bridge; ip addr add 10.77.13.1/24 dev br-t; ip link set br-t up");
+	const run = (name: string, address: string) => {
+		const network = ["--network", "bridge=br-t", "--ip", `${address}/24`, "--gateway", "10.77.13.1"];
+		tsvmm("run", "-q", "-d", "--name", name, ...network, image, "sleep", "10000");
+	};
+	run("left", "10.77.13.5");
+	run("right", "10.77.13.6");
+	const onBridge = () => inLab("ip -br link show master br-t").trim().split("\n").filter(Boolean);
+	expect(onBridge()).toHaveLength(2);
+	const reaches =
+		"for to in 10.77.13.6 10.77.13.1; do ping -c 1 -W 20 $to >/dev/null && echo $to; done; ip route | head -1";
+	expect(tsvmm("exec", "left", "sh", "-c", reaches)).toBe("10.77.13.6\n10.77.13.1\ndefault via 10.77.13.1 dev eth0 \n");
+	const pids = ["left", "right"].map((name) => tsvmm("inspect", "-f", "{{.State.Pid}}", name).trim());
+	inLab(`kill -9 ${pids.join(" ")}`);
+	await expect.poll(onBridge, { timeout: 60_000 }).toEqual([]);
+	expect(tsvmm("start", "left")).toBe("left\n");
+	expect(onBridge()).toHaveLength(1);
+	tsvmm("rm", "-f", "left", "right");
+	expect(onBridge()).toEqual([]);
+	inLab("ip link del br-t");
+});

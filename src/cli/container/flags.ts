@@ -100,7 +100,7 @@ export function addContainerFlags(command: Command): Command {
 		.option("-m, --memory <size>", "RAM, as in 512M or 2G (default: 512M)")
 		.option(
 			"--net, --network <network>",
-			"none, user, NAME, tap=NAME[,mac=..], container:NAME; may be repeated (default: user)",
+			"none, user, NAME, tap=NAME, bridge=NAME, container:NAME; may be repeated (default: user)",
 			append,
 			[],
 		)
@@ -110,7 +110,7 @@ export function addContainerFlags(command: Command): Command {
 		.option("-P, --publish-all", "publish each exposed port on a port of the host that is free", false)
 		.option("--expose <port[/udp]>", "a port or range for -P besides the image's; may be repeated", appendExposed, [])
 		.addOption(new Option("--host-ports <numbers>", "for the lab: what this host has chosen").hideHelp())
-		.option("--ip <address[/bits]>", "the container's address on the first network NAME, or on a tap")
+		.option("--ip <address[/bits]>", "the container's address on the first network: a NAME, tap or bridge")
 		.option("--gateway <address>", "the guest's gateway on a tap")
 		.option("--dns <address>", "name server; may be repeated", append, [])
 		.option("--dns-search <domain>", "where names are looked up, too; may be repeated", append, [])

@@ -64,7 +64,7 @@ interface ReadNetwork {
 function readOne(text: string, flags: NetworkFlags | undefined): ReadNetwork[] {
 	if (text === "host") {
 		throw new UsageError("ERR_OPTION_NET", "Cannot use the host's own network: a machine has a network of its own", {
-			hint: "Use --network tap=NAME, or publish ports with -p",
+			hint: "Use --network tap=NAME or bridge=NAME, or publish ports with -p",
 		});
 	}
 	const { kept, given } = takeFields(text);
@@ -77,13 +77,11 @@ function readOne(text: string, flags: NetworkFlags | undefined): ReadNetwork[] {
 			hint: "Make a network with tsvmm network create NAME",
 		});
 	}
-	if (
-		(ip !== undefined && device?.kind !== "network" && device?.kind !== "tap") ||
-		(gateway !== undefined && device?.kind !== "tap")
-	) {
+	const isHosts = device?.kind === "tap" || device?.kind === "bridge";
+	if ((ip !== undefined && device?.kind !== "network" && !isHosts) || (gateway !== undefined && !isHosts)) {
 		throw new UsageError(
 			"ERR_RUN_ADDRESS",
-			"Cannot choose the guest's address: that takes --net tap=NAME or --net NAME",
+			"Cannot choose the guest's address: that takes --net tap=NAME, bridge=NAME or --net NAME",
 		);
 	}
 	if (device === undefined) return [];
@@ -101,7 +99,7 @@ function readOne(text: string, flags: NetworkFlags | undefined): ReadNetwork[] {
 	];
 }
 
-/** "name=blue,ip=10.0.0.5,alias=www", as Docker has it, and the same of a tap: what is about addresses and names. */
+/** "name=blue,ip=10.0.0.5,alias=www", as Docker has it, and the same of a tap or bridge: what is about addresses and names. */
 function takeFields(text: string) {
 	const given: { alias: string[]; ip?: string; gateway?: string } = { alias: [] };
 	const kept = text.split(",").filter((field) => {

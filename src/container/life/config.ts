@@ -16,6 +16,7 @@ const Port = z
 
 const NetDevice = z.discriminatedUnion("kind", [
 	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
+	z.object({ kind: z.literal("bridge"), name: z.string(), mac: z.string().optional() }),
 	z.object({
 		kind: z.literal("user"),
 		mac: z.string().optional(),
@@ -33,7 +34,7 @@ const NetDevice = z.discriminatedUnion("kind", [
 const Attachment = z
 	.object({
 		device: NetDevice,
-		/** On a tap with the prefix length; on a network the address that it asks for. */
+		/** On a tap or a bridge with the prefix length; on a network the address that it asks for. */
 		address: z.string().optional(),
 		gateway: z.string().optional(),
 	})

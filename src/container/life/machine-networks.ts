@@ -6,6 +6,7 @@
  *     disconnect: agent: unbind -> removeDevice -> the route of another one -> /etc/resolv.conf
  */
 import type { PortForward } from "../../backends/passt-ports.ts";
+import { MacAddress } from "../../base/mac.ts";
 import { openNetDevice } from "../../machine/devices/net.ts";
 import { CONTAINER_NAME } from "../container.ts";
 import { type Endpoint, joinNetwork } from "../network/join.ts";
@@ -173,7 +174,10 @@ export class MachineNetworks {
 			return { config: joined.network, endpoint: joined.endpoint, publishes: joined.endpoint.gateway !== "" };
 		}
 		if (device.kind === "user") return { config: { device: { ...device, ports }, ...addresses }, publishes: true };
-		return { config: { device, ...addresses }, publishes: false };
+		if (device.kind === "tap") return { config: { device, ...addresses }, publishes: false };
+		/* The same at each start, and another one than that of other containers on the bridge. */
+		const { mac = `${MacAddress.derive(`${id} ${device.name}`)}` } = device;
+		return { config: { device: { ...device, mac }, ...addresses }, publishes: false };
 	}
 
 	/** The ports that lead to no interface yet. */

@@ -1,7 +1,8 @@
 /*
- * The network interfaces of a machine: virtio-net devices on taps of the host, on networks of passt's, on networks
- * behind a unix socket, or on backends that the caller gives.
+ * The network interfaces of a machine: virtio-net devices on taps and bridges of the host, on networks of passt's, on
+ * networks behind a unix socket, or on backends that the caller gives.
  */
+import { randomBytes } from "node:crypto";
 import type { NetBackend } from "../../backends/contract.ts";
 import { PasstBackend, userNetwork } from "../../backends/passt.ts";
 import type { PortForward } from "../../backends/passt-ports.ts";
@@ -15,15 +16,16 @@ import { NetDevice } from "../../virtio/net.ts";
 /**
  * A virtio-net interface (virtio 1.2 §5.1) on an existing tap of the host, on passt's network ("user") with ports of
  * the host that lead to the guest, on a network behind a unix socket ("stream"), or on your own backend. The machine then
- * owns the backend.
+ * owns the backend. With "bridge" a tap is made on a bridge of the host, for as long as the machine lives.
  */
 export type NetConfig = {
-	/** The guest's address, as in "52:54:00:12:34:56"; one that is always the same when missing. */
+	/** The guest's address, as in "52:54:00:12:34:56"; one that is always the same when missing, and random on a bridge. */
 	mac?: string | undefined;
 	/** Name on this machine; "net0" by position when missing. */
 	id?: string | undefined;
 } & (
 	| { kind: "tap"; name: string }
+	| { kind: "bridge"; name: string }
 	| {
 			kind: "user";
 			ports?: PortForward[] | undefined;
@@ -65,8 +67,8 @@ export const netKind: DeviceKind<NetFields> = {
 
 /** Opens an interface for a machine that runs. The caller closes it, until the machine has taken it. */
 export async function openNetDevice(net: NetConfig, index: number, options: OpenOptions): Promise<NetDevice> {
-	const backend = await openNet(net, macOf(net, `net${index}`), options);
-	return new NetDevice(backend, macOf(net, `net${index}`), `virtio-net${index}`);
+	const mac = macOf(net, `net${index}`);
+	return new NetDevice(await openNet(net, mac, options), mac, `virtio-net${index}`);
 }
 
 function netPlan(net: NetConfig, index: number): DevicePlan<NetBackend> {
@@ -82,6 +84,8 @@ function netPlan(net: NetConfig, index: number): DevicePlan<NetBackend> {
 function macOf(net: NetConfig, id: string): MacAddress {
 	if (net.mac !== undefined) return MacAddress.parse(net.mac);
 	if (net.kind === "user") return MacAddress.parse(userNetwork.mac);
+	/* Two machines on one bridge must differ. */
+	if (net.kind === "bridge") return MacAddress.derive(randomBytes(16).toString("hex"));
 	return MacAddress.derive(net.kind === "tap" ? net.name : id);
 }
 
@@ -91,6 +95,8 @@ async function openNet(net: NetConfig, mac: MacAddress, { enter, signal }: OpenO
 			return net.backend;
 		case "tap":
 			return TapBackend.open(net.name, { enter });
+		case "bridge":
+			return TapBackend.onBridge(net.name, { enter });
 		case "user":
 			return await PasstBackend.open(net.ports ?? [], { hostLoopback: net.hostLoopback, enter, signal });
 		case "stream":
