@@ -8,9 +8,13 @@ import type { Duplex } from "node:stream";
 import { FrameConnection } from "./connection.ts";
 import { Exchange, frameName, protocolError } from "./exchange.ts";
 import {
+	CREDIT_STDERR,
+	CREDIT_STDOUT,
 	decodeHello,
 	encodeFrame,
 	encodeHelloAnswer,
+	encodeU32,
+	FLAG_LEAVE,
 	FRAME,
 	type Frame,
 	type Hello,
@@ -21,7 +25,8 @@ import { FrameSplitter } from "./splitter.ts";
 
 /** An upstream session: its client and the client's id for it. */
 interface Route {
-	client: Client;
+	/** Undefined when it has left its process alone. */
+	client: Client | undefined;
 	id: number;
 	exchange: Exchange;
 }
@@ -34,6 +39,12 @@ interface Client {
 	sessions: Map<number, number>;
 }
 
+const OUTPUTS = [
+	[FRAME.STDOUT, CREDIT_STDOUT],
+	[FRAME.STDERR, CREDIT_STDERR],
+] as const;
+/** A frame without a payload. */
+const END = { flags: 0, payload: Buffer.alloc(0) };
 const CLOSE: Frame = { type: FRAME.CLOSE, flags: 0, session: 0, payload: Buffer.alloc(0) };
 /** A client with more unread output is taken for dead. The windows keep a living one far below. */
 const CLIENT_BACKLOG_MAX = 256 << 20;
@@ -110,7 +121,12 @@ export class AgentBroker {
 			client.sessions.set(frame.session, id);
 			this.#routes.set(id, { client, id: frame.session, exchange: new Exchange(frame.type) });
 		}
-		this.#routes.get(id)!.exchange.sends(frame);
+		const { exchange } = this.#routes.get(id)!;
+		if (frame.type === FRAME.CLOSE && (frame.flags & FLAG_LEAVE) !== 0 && exchange.started) {
+			this.#letGo(client, frame.session, id);
+			return;
+		}
+		exchange.sends(frame);
 		if (!this.#upstream.send(frame.type, frame.flags, id, frame.payload)) client.stream.pause();
 	}
 
@@ -128,12 +144,37 @@ export class AgentBroker {
 		const { client, id } = route;
 		if (route.exchange.arrived(frame)) {
 			this.#routes.delete(frame.session);
-			client.sessions.delete(id);
+			client?.sessions.delete(id);
 		}
 		if (frame.type === FRAME.EXIT) this.#exited?.(decodeWaitStatus(frame.payload.readUInt32LE()));
-		if (!this.#clients.has(client)) return;
+		if (client === undefined) this.#drop(frame.session, route);
+		if (client === undefined || !this.#clients.has(client)) return;
 		writeFrame(client.stream, { ...frame, session: id });
 		if (client.stream.writableLength > CLIENT_BACKLOG_MAX) client.stream.destroy();
+	}
+
+	/** The client's session is over, and the process goes on. */
+	#letGo(client: Client, session: number, id: number): void {
+		const route = this.#routes.get(id)!;
+		for (const [type, stream] of OUTPUTS) {
+			if (route.exchange.owed(stream) !== undefined) writeFrame(client.stream, { ...END, type, session });
+		}
+		writeFrame(client.stream, { ...END, type: FRAME.EXIT, session, payload: encodeU32(0) });
+		client.sessions.delete(session);
+		route.client = undefined;
+		this.#drop(id, route);
+	}
+
+	/** Nobody reads what a process writes whose client has left it: it gets its credit back at once. */
+	#drop(id: number, { exchange }: Route): void {
+		if (!this.#routes.has(id)) return;
+		for (const [, stream] of OUTPUTS) {
+			const bytes = exchange.owed(stream) ?? 0;
+			if (bytes === 0) continue;
+			const payload = encodeU32(bytes);
+			exchange.sends({ type: FRAME.CREDIT, flags: stream, payload });
+			this.#upstream.send(FRAME.CREDIT, stream, id, payload);
+		}
 	}
 
 	async #greet(client: Client, payload: Buffer): Promise<void> {

@@ -133,6 +133,21 @@ export class Exchange {
 		throw unexpected(type, `in answer to ${frameName(this.#kind)}`);
 	}
 
+	/** Whether the process runs. */
+	get started(): boolean {
+		return this.#started;
+	}
+
+	/**
+	 * Bytes of an output stream for which the agent has no credit again. Undefined once the stream has ended.
+	 *
+	 * @param stream CREDIT's flag
+	 */
+	owed(stream: number): number | undefined {
+		const room = this.#room[stream];
+		return room === undefined ? undefined : OUTPUT_WINDOW - room;
+	}
+
 	#arrivedRunning(type: number, payload: Buffer): boolean {
 		switch (type) {
 			case FRAME.STDOUT:

@@ -50,6 +50,8 @@ export const FRAME = {
 export const FLAG_MORE = 1;
 /** SIGNAL: to the whole process group. */
 export const FLAG_GROUP = 1;
+/** CLOSE: the process goes on without its client, who gets EXIT with status 0. Brokers take it, and an agent does not. */
+export const FLAG_LEAVE = 1;
 /** POWEROFF: reset instead. */
 export const FLAG_RESET = 1;
 /** CREDIT: whose window it is. */

@@ -10,6 +10,7 @@ import {
 	CREDIT_STDOUT,
 	encodeU32,
 	FLAG_GROUP,
+	FLAG_LEAVE,
 	FRAME,
 	type Frame,
 	OUTPUT_WINDOW,
@@ -247,6 +248,15 @@ export class Session {
 	/** Sends the process and its group SIGHUP, and SIGKILL soon after. `exit` still resolves. */
 	close(): void {
 		this.#send(FRAME.CLOSE, 0);
+	}
+
+	/**
+	 * Leaves the process alone: it goes on, and nobody reads its output. `exit` resolves with status 0.
+	 *
+	 * @internal for sessions of a broker's
+	 */
+	leave(): void {
+		this.#send(FRAME.CLOSE, FLAG_LEAVE);
 	}
 
 	/** @internal A frame of this session has arrived. Its Exchange has checked it. */

@@ -90,9 +90,18 @@ function containerRow(container: StoredContainer): Row {
 		LocalVolumes: `${config.mounts.filter(({ volume }) => volume !== undefined).length}`,
 		Size: size(writtenBytes(container)),
 		Created: `${describeDuration(Math.max(0, Date.now() - Date.parse(config.created)))} ago`,
-		Status: describeState(container.state()),
+		Status: statusOf(container),
 		Names: config.name,
 	};
+}
+
+/** A container whose state is damaged takes its room all the same. */
+function statusOf(container: StoredContainer): string {
+	try {
+		return describeState(container.state());
+	} catch {
+		return "Damaged";
+	}
 }
 
 function volumeRow({ name, mountpoint }: Volume): Row {

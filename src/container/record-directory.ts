@@ -13,6 +13,7 @@ import * as z from "zod";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import { publish } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
+import { writingState } from "./state-failure.ts";
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
@@ -72,9 +73,14 @@ export class RecordDirectory<Schema extends z.ZodType> {
 		const temporary = this.pathOf(`.${name}`);
 		await rm(temporary, { recursive: true, force: true });
 		await mkdir(temporary, { recursive: true, mode: 0o755 });
-		for (const directory of directories) await mkdir(join(temporary, directory), { mode: 0o755 });
-		await writeFile(join(temporary, this.#options.file), `${JSON.stringify(record, undefined, "\t")}\n`);
-		await publish(temporary, this.pathOf(name));
+		try {
+			for (const directory of directories) await mkdir(join(temporary, directory), { mode: 0o755 });
+			await writeFile(join(temporary, this.#options.file), `${JSON.stringify(record, undefined, "\t")}\n`);
+			await publish(temporary, this.pathOf(name));
+		} catch (error) {
+			await rm(temporary, { recursive: true, force: true });
+			throw error;
+		}
 	}
 
 	/** For a caller of `alone`: removes a thing with all that is in it. */
@@ -87,7 +93,9 @@ export class RecordDirectory<Schema extends z.ZodType> {
 	/** Runs `work` while nobody else makes or removes one. */
 	async alone<T>(work: () => Promise<T>): Promise<T> {
 		const { directory } = this.#options;
-		mkdirSync(directory, { recursive: true, mode: 0o700 });
-		return await withFileLock(join(directory, ".lock"), work);
+		return await writingState(async () => {
+			mkdirSync(directory, { recursive: true, mode: 0o700 });
+			return await withFileLock(join(directory, ".lock"), work);
+		});
 	}
 }

@@ -74,6 +74,24 @@ describe("AgentBroker", () => {
 		expect(exits[1]).toHaveProperty("signal");
 	});
 
+	test("a process that its client leaves goes on, and its output holds it up no more", async () => {
+		const one = await client();
+		const path = `${agent.directory}/left`;
+		const script = `head -c 1000000 /dev/zero; echo line >${path}; head -c 1000000 /dev/zero; echo end >>${path}`;
+		const session = await one.exec({ args: ["sh", "-c", script], env });
+		await once(session.stdout, "readable");
+		session.leave();
+		expect(await session.exit).toEqual({ code: 0 });
+		session.stdout.resume();
+		await once(session.stdout, "end");
+		const again = await one.exec({ args: ["sh", "-c", "exit 4"], env });
+		expect(await again.exit).toEqual({ code: 4 });
+		one.close();
+		await until(() => existsSync(path) && readFileSync(path, "utf8").endsWith("end\n"));
+		await until(() => exits.length === 2);
+		expect(exits[1]).toEqual({ code: 0 });
+	});
+
 	test("clients with equal session ids do not see each other's output", async () => {
 		const both = await Promise.all([client(), client()]);
 		const outputs = await Promise.all(

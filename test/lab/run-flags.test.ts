@@ -107,3 +107,25 @@ test("a new volume gets what the image has at its target, and keeps what it has"
 	expect(run("bare:/etc:nocopy", "ls /etc/passwd 2>&1; true")).toBe("ls: /etc/passwd: No such file or directory\n");
 	must("volume", "rm", "conf", "bare");
 });
+
+test("--detach-keys leaves a container and a process in it alone, and both go on", async () => {
+	/* script(1) is the terminal; the keys are typed when there is a prompt. */
+	const typed = async (words: readonly string[]) => {
+		const line = [process.execPath, program, ...words].map((word) => `'${word}'`).join(" ");
+		const child = spawn("script", ["-qec", line, "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
+		child.stdout.once("data", () => child.stdin.write("\x10\x11"));
+		return await new Promise((resolve) => child.once("close", resolve));
+	};
+	const keys = ["--detach-keys", "ctrl-p,ctrl-q"];
+	const loop = ["sh", "-c", "echo ready; while :; do sleep 1; done"];
+	const flags = ["-q", "-it", "--net", "none", "--name", "left", "--log-opt", "max-size=1k", "--log-opt", "max-file=3"];
+	expect(await typed(["run", ...flags, ...keys, image, ...loop])).toBe(0);
+	expect(must("ps", "--format", "{{.Names}} {{.State}}")).toBe("left running\n");
+	expect(await typed(["exec", "-it", ...keys, "left", ...loop])).toBe(0);
+	expect(must("top", "left").match(/echo ready/g)).toHaveLength(2);
+	/* Its log rotates. */
+	must("exec", "left", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do echo line $i >/dev/pts/0; sleep 0.1; done");
+	const lines = must("logs", "--tail", "3", "left");
+	expect(lines).toBe("line 7\r\nline 8\r\nline 9\r\n");
+	must("rm", "-f", "left");
+});

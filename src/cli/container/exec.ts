@@ -8,11 +8,13 @@ import { StateError, UsageError } from "../../base/errors.ts";
 import { execDetached, execInContainer } from "../../container/life/commands.ts";
 import { ContainerStore } from "../../container/life/store.ts";
 import { mergeEnv, readEnvFile, readVariable } from "../../container/process-spec.ts";
+import { DETACH_KEYS_FLAG } from "../detach-keys.ts";
 import { attachForeground, commandStdio, execForeground } from "./foreground.ts";
 import { whereContainersAre } from "./where.ts";
 
 interface ExecFlags {
 	detach: boolean;
+	detachKeys?: string;
 	env: string[];
 	envFile: string[];
 	interactive: boolean;
@@ -29,6 +31,7 @@ export function execCommand(): Command {
 		.argument("<command...>")
 		.passThroughOptions()
 		.option("-d, --detach", "leave it running", false)
+		.option(...DETACH_KEYS_FLAG)
 		.option("-e, --env <name[=value]>", "set a variable, or pass the host's on; may be repeated", append, [])
 		.option("--env-file <file>", "read variables from a file; may be repeated", append, [])
 		.option("-i, --interactive", "pass standard input on", false)
@@ -78,10 +81,16 @@ export function attachCommand(): Command {
 		.description("show the output of a container that runs, and pass input and signals on")
 		.argument("<container>")
 		.option("--no-stdin", "pass no standard input on")
-		.action((name: string, { stdin }: { stdin: boolean }) => whereContainersAre(() => attach(name, stdin)));
+		.option(...DETACH_KEYS_FLAG)
+		.action((name: string, flags: AttachFlags) => whereContainersAre(() => attach(name, flags)));
 }
 
-async function attach(name: string, stdin: boolean): Promise<number> {
+interface AttachFlags {
+	stdin: boolean;
+	detachKeys?: string;
+}
+
+async function attach(name: string, { stdin, detachKeys }: AttachFlags): Promise<number> {
 	const container = new ContainerStore().find(name);
 	const { status } = container.state();
 	if (status !== "running") {
@@ -91,7 +100,7 @@ async function attach(name: string, stdin: boolean): Promise<number> {
 		);
 	}
 	const { tty, openStdin } = container.config.process;
-	const stdio = commandStdio({ interactive: stdin && openStdin, tty });
+	const stdio = commandStdio({ interactive: stdin && openStdin, tty, detachKeys });
 	try {
 		return await attachForeground(container, undefined, stdio);
 	} finally {

@@ -12,6 +12,7 @@ import { explain, UsageError } from "../../base/errors.ts";
 import type { StoredImage } from "../../container/image/config.ts";
 import { ImageStore } from "../../container/image/store.ts";
 import type { ContainerConfig } from "../../container/life/config.ts";
+import { readLogLimits } from "../../container/life/log-limits.ts";
 import { parseRestartPolicy } from "../../container/life/restart-policy.ts";
 import type { ContainerStore } from "../../container/life/store.ts";
 import { DEFAULT_WRITABLE_BYTES, LEAST_WRITABLE_BYTES } from "../../container/life/writable-layer.ts";
@@ -53,6 +54,7 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags, PublishFlags 
 	label: string[];
 	labelFile: string[];
 	logDriver: string;
+	logOpt: string[];
 	memory?: string;
 	mount: (MountRequest | TmpfsMount)[];
 	name?: string;
@@ -144,6 +146,7 @@ export function addContainerFlags(command: Command): Command {
 		.option("--label-file <file>", "read labels from a file; may be repeated", append, [])
 		.option("--annotation <name[=value]>", "set an annotation; may be repeated", append, [])
 		.option("--log-driver <json-file|none>", "what keeps the output for `logs`", "json-file")
+		.option("--log-opt <name=value>", "max-size=SIZE, max-file=COUNT; may be repeated", append, [])
 		.option("--storage-opt <size=SIZE>", "how much the container may write (default: 64G)", append, [])
 		.option("--pull <missing|always|never>", "when to ask the registry for the image", "missing")
 		.option("--platform <os/architecture>", "of an image for several platforms (default: linux/amd64)")
@@ -207,6 +210,8 @@ export async function readContainer(
 	const writableBytes = readStorage(flags.storageOpt);
 	const stopTimeoutMs = readSeconds(flags.stopTimeout) * 1000;
 	const logDriver = readLogDriver(flags.logDriver);
+	const logOptions = readPairs(flags.logOpt, "log option");
+	readLogLimits(logOptions);
 	const chosenStopSignal = flags.stopSignal === undefined ? undefined : readSignal(flags.stopSignal);
 	const hostname = readHostname(flags.hostname ?? randomBytes(6).toString("hex"));
 	const store = new ImageStore();
@@ -242,6 +247,7 @@ export async function readContainer(
 		labels: { ...image.config.labels, ...labels },
 		annotations,
 		logDriver,
+		...(flags.logOpt.length === 0 ? {} : { logOptions }),
 		exposedPorts,
 		...(health === undefined ? {} : { health }),
 		...(network === undefined ? {} : { network }),

@@ -3,6 +3,7 @@
  * process's, and its exit status is the command's.
  */
 import { constants } from "node:os";
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { exitStatus, type Session } from "../../agent/session.ts";
 import { errnoName } from "../../base/errors.ts";
@@ -11,11 +12,20 @@ import { attachToContainer, endedMeanwhile, stopContainer } from "../../containe
 import type { StoredContainer } from "../../container/life/store.ts";
 import { attach, type ForegroundStdio, ownStdio } from "../../host/foreground.ts";
 import { openOutput } from "../../host/output.ts";
+import { DetachKeys, readDetachKeys } from "../detach-keys.ts";
 import { outputFailed, watchOutput } from "../output.ts";
 
 export interface StreamFlags {
 	interactive: boolean;
 	tty: boolean;
+	/** Leaves the process alone when it is typed; no key does when missing. */
+	detachKeys?: string | undefined;
+}
+
+/** This command's own streams, and a way to leave the process alone. */
+export interface CommandStdio extends ForegroundStdio {
+	/** Told what to do when the keys are typed. */
+	onDetach?: (leave: () => void) => void;
 }
 
 const { SIGINT, SIGKILL, SIGTERM, SIGPIPE } = constants.signals;
@@ -33,7 +43,8 @@ const ENDING: ReadonlySet<number> = new Set(
 );
 
 /** This process's own streams, terminal and signals. The caller closes them. */
-export function commandStdio({ interactive, tty }: StreamFlags): ForegroundStdio & { close(): void } {
+export function commandStdio({ interactive, tty, detachKeys }: StreamFlags): CommandStdio & { close(): void } {
+	const keys = detachKeys === undefined ? undefined : readDetachKeys(detachKeys);
 	const opened = [openOutput(1), openOutput(2)];
 	const [stdout, stderr] = opened;
 	stdout?.on("error", outputFailed);
@@ -43,9 +54,23 @@ export function commandStdio({ interactive, tty }: StreamFlags): ForegroundStdio
 	const stdio = ownStdio({ stdin: interactive, tty, stdout, stderr, alsoForward: ["SIGPIPE"] });
 	return {
 		...stdio,
+		...(keys === undefined || !interactive || !tty ? {} : watchKeys(process.stdin, keys)),
 		close: () => {
 			stdio.close();
 			for (const stream of opened) stream?.destroy();
+		},
+	};
+}
+
+/** As in Docker, only a terminal's keys count. */
+function watchKeys(from: Readable, keys: Buffer): Required<Pick<CommandStdio, "stdin" | "onDetach">> {
+	let leave: (() => void) | undefined;
+	const stdin = new DetachKeys(keys, () => leave?.());
+	from.pipe(stdin);
+	return {
+		stdin,
+		onDetach: (told) => {
+			leave = told;
 		},
 	};
 }
@@ -60,7 +85,7 @@ export function commandStdio({ interactive, tty }: StreamFlags): ForegroundStdio
 export async function attachForeground(
 	container: StoredContainer,
 	launch: Promise<void> | undefined,
-	stdio: ForegroundStdio,
+	stdio: CommandStdio,
 	onStarted: () => void = () => undefined,
 ): Promise<number> {
 	launch?.catch(() => undefined);
@@ -79,6 +104,7 @@ export async function attachForeground(
 			throw error;
 		}
 		onStarted();
+		stdio.onDetach?.(() => session.leave());
 		gate.forward(session);
 		terminal?.raw();
 		const finished = finish(container, session, stdio);
@@ -107,9 +133,10 @@ function endWithoutReader(session: Session): void {
 }
 
 /** One more process in the foreground, by a session that runs. */
-export async function execForeground(session: Session, stdio: ForegroundStdio): Promise<number> {
+export async function execForeground(session: Session, stdio: CommandStdio): Promise<number> {
 	const { terminal } = stdio;
 	try {
+		stdio.onDetach?.(() => session.leave());
 		terminal?.raw();
 		return exitStatus(await attach(session, stdio, () => session.signal(SIGPIPE, true)));
 	} finally {

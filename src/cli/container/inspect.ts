@@ -69,7 +69,7 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			NetworkMode: networkName(config),
 			PortBindings: portBindings(publishedPorts(config)),
 			RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
-			LogConfig: { Type: config.logDriver, Config: {} },
+			LogConfig: { Type: config.logDriver, Config: config.logOptions ?? {} },
 			Devices: (config.devices ?? []).map(({ source, target, readOnly }) => ({
 				PathOnHost: source,
 				PathInContainer: target,

@@ -14,6 +14,7 @@ import {
 	waitForContainer,
 } from "../../container/life/commands.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { DETACH_KEYS_FLAG } from "../detach-keys.ts";
 import { watchOutput } from "../output.ts";
 import { eachContainer } from "./each.ts";
 import { readSeconds, readSignal } from "./flags.ts";
@@ -26,12 +27,17 @@ export function startCommand(): Command {
 		.argument("<container...>")
 		.option("-a, --attach", "show its output, and pass signals on", false)
 		.option("-i, --interactive", "pass standard input on", false)
-		.action((names: string[], flags: { attach: boolean; interactive: boolean }) =>
-			whereContainersAre(() => start(names, flags), { runs: true }),
-		);
+		.option(...DETACH_KEYS_FLAG)
+		.action((names: string[], flags: StartFlags) => whereContainersAre(() => start(names, flags), { runs: true }));
 }
 
-async function start(names: string[], { attach, interactive }: { attach: boolean; interactive: boolean }) {
+interface StartFlags {
+	attach: boolean;
+	interactive: boolean;
+	detachKeys?: string;
+}
+
+async function start(names: string[], { attach, interactive, detachKeys }: StartFlags) {
 	if (!attach && !interactive) {
 		return await eachContainer(names, async (container) => {
 			await (await startContainer(container))?.running;
@@ -42,7 +48,7 @@ async function start(names: string[], { attach, interactive }: { attach: boolean
 	}
 	const container = new ContainerStore().find(names[0]!);
 	const { tty } = container.config.process;
-	const stdio = commandStdio({ interactive, tty });
+	const stdio = commandStdio({ interactive, tty, detachKeys });
 	try {
 		const launch = await startContainer(container, { awaitAttach: true });
 		return await attachForeground(container, launch?.running, stdio);

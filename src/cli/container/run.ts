@@ -14,6 +14,7 @@ import { findPod } from "../../container/pod/store.ts";
 import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
+import { DETACH_KEYS_FLAG } from "../detach-keys.ts";
 import { watchOutput } from "../output.ts";
 import { checkCidFile, removeEmptyCidFile, withCidFile } from "./cid-file.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
@@ -23,6 +24,7 @@ import { withHostPorts } from "./publish.ts";
 
 interface RunFlags extends ContainerFlags {
 	detach: boolean;
+	detachKeys?: string;
 	timings: boolean;
 }
 
@@ -30,6 +32,7 @@ interface RunFlags extends ContainerFlags {
 export function runCommand(): Command {
 	return addContainerFlags(new Command("run").description("run a command in a container of its own microVM"))
 		.option("-d, --detach", "leave it running, and print its ID", false)
+		.option(...DETACH_KEYS_FLAG)
 		.option("--timings", "say on stderr how long each phase took", false)
 		.action(async (image: string, command: string[], flags: RunFlags) => {
 			process.exitCode = await run(image, command, flags);

@@ -18,6 +18,7 @@ import {
 	encodeHelloAnswer,
 	encodeU32,
 	FLAG_GROUP,
+	FLAG_LEAVE,
 	FLAG_MORE,
 	FRAME,
 	type Frame,
@@ -292,7 +293,12 @@ class AttachedClient {
 				this.#wakeAll();
 				break;
 			case FRAME.CLOSE:
-				this.drop();
+				/* One that leaves does not end the input. */
+				this.#stdinOver ||= (flags & FLAG_LEAVE) !== 0;
+				if ((flags & FLAG_LEAVE) !== 0 && this.#running) {
+					this.#events.gone();
+					void this.ended({ code: 0 });
+				} else this.drop();
 		}
 	}
 

@@ -174,6 +174,8 @@ export const ContainerConfig = z.object({
 	labels: z.record(z.string(), z.string()),
 	annotations: z.record(z.string(), z.string()),
 	logDriver: z.enum(["json-file", "none"]),
+	/** Of --log-opt. */
+	logOptions: z.record(z.string(), z.string()).optional(),
 	/** "80/tcp", of the image. */
 	exposedPorts: z.array(z.string()),
 });

@@ -7,6 +7,7 @@ import * as z from "zod";
 import { errnoName, explain, HostError } from "../../base/errors.ts";
 import { writeDurably } from "../../host/durable-file.ts";
 import { isLocked } from "../../host/file-lock.ts";
+import { writingState } from "../state-failure.ts";
 import type { ContainerPaths } from "./paths.ts";
 
 export const ContainerStatus = z.enum(["created", "running", "paused", "restarting", "exited"]);
@@ -124,5 +125,5 @@ export function damaged(path: string, cause: unknown): HostError {
 }
 
 export async function writeState(paths: Pick<ContainerPaths, "state">, state: ContainerState): Promise<void> {
-	await writeDurably(paths.state, `${JSON.stringify(state, undefined, "\t")}\n`);
+	await writingState(() => writeDurably(paths.state, `${JSON.stringify(state, undefined, "\t")}\n`));
 }

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { errnoName, HostError, UsageError } from "../../base/errors.ts";
 import { publish, writeDurably } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
+import { stateFailure, writingState } from "../state-failure.ts";
 import { VolumeStore } from "../volume/store.ts";
 import { ContainerConfig } from "./config.ts";
 import { recordEvent } from "./events.ts";
@@ -132,8 +133,10 @@ export class ContainerStore {
 
 	/** Containers are made, renamed and swept by one process at a time. */
 	async #alone<T>(work: () => Promise<T>): Promise<T> {
-		await mkdir(this.directory, { recursive: true, mode: 0o700 });
-		return await withFileLock(join(this.directory, ".lock"), work);
+		return await writingState(async () => {
+			await mkdir(this.directory, { recursive: true, mode: 0o700 });
+			return await withFileLock(join(this.directory, ".lock"), work);
+		});
 	}
 
 	#mustBeFree(name: string): void {
@@ -229,7 +232,7 @@ export class StoredContainer {
 		return await locked.catch((error: unknown) => {
 			throw error instanceof HostError && errnoName(error.cause) === "ENOENT" && error.code === "ERR_LOCK"
 				? notFound(this.shortId)
-				: error;
+				: stateFailure(error);
 		});
 	}
 

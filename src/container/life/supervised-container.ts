@@ -9,18 +9,21 @@ import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AgentBroker } from "../../agent/broker.ts";
 import { exitStatus } from "../../agent/session.ts";
-import { StateError, TsvmmError } from "../../base/errors.ts";
+import { explain, StateError, TsvmmError } from "../../base/errors.ts";
+import { log } from "../../base/log.ts";
 import { InterruptedError } from "../../base/signals.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
 import type { Container } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
+import { writingState } from "../state-failure.ts";
 import { AttachServer } from "./attach-server.ts";
 import type { ContainerConfig } from "./config.ts";
 import type { ContainerHost } from "./container-host.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
 import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
+import { readLogLimits } from "./log-limits.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
@@ -93,7 +96,7 @@ export class SupervisedContainer implements AsyncDisposable {
 				exitCode = end.exitCode;
 				const again =
 					end.started && !this.#stopping && mayRestart(this.#restartPolicy(), exitCode, this.#state.restartCount);
-				await this.#write({
+				await this.#note({
 					status: again ? "restarting" : this.#state.startedAt !== "" ? "exited" : "created",
 					exitCode,
 					error: end.error === undefined ? undefined : failureOf(end.error, "ERR_CONTAINER_FAILED"),
@@ -118,7 +121,7 @@ export class SupervisedContainer implements AsyncDisposable {
 			throw error;
 		} finally {
 			if (this.#config.autoRemove) await this.#stored.erase({ volumes: true });
-			else await this.#write({ pid: 0 });
+			else await this.#note({ pid: 0 });
 			this.#end(exitCode);
 		}
 	}
@@ -138,12 +141,15 @@ export class SupervisedContainer implements AsyncDisposable {
 			const { signal } = this.#abort;
 			const container = await this.#start(signal);
 			this.#container = container;
-			const log = this.#config.logDriver === "none" ? undefined : await LogFile.open(this.#stored.paths.log);
+			const { logDriver, logOptions = {} } = this.#config;
+			const { log: logPath } = this.#stored.paths;
+			const openLog = () => LogFile.open(logPath, readLogLimits(logOptions));
+			const log = logDriver === "none" ? undefined : await writingState(openLog);
 			try {
 				const { startTimes } = container;
-				started = true;
 				const startedAt = new Date().toISOString();
 				await this.#write({ status: "running", startedAt, finishedAt: "", startTimes, ...this.#networkState() });
+				started = true;
 				this.#stored.record("start");
 				/* After the state: who is told that it runs finds it running. */
 				this.#attach?.started({
@@ -160,7 +166,7 @@ export class SupervisedContainer implements AsyncDisposable {
 				await Promise.all(pumps);
 				await container.ended;
 				/* Before its clients are told: what they ask next finds it ended. */
-				await this.#write({ status: "exited", exitCode: exitStatus(exit), finishedAt: new Date().toISOString() });
+				await this.#note({ status: "exited", exitCode: exitStatus(exit), finishedAt: new Date().toISOString() });
 				this.#recordEnd(exitStatus(exit));
 				await this.#attach?.ended(exit);
 				return { exitCode: exitStatus(exit), started };
@@ -168,6 +174,8 @@ export class SupervisedContainer implements AsyncDisposable {
 				await log?.close();
 			}
 		} catch (error) {
+			/* Nobody would know of it. */
+			await this.#container?.[Symbol.asyncDispose]();
 			const exitCode = error instanceof TsvmmError ? error.exitStatus : 125;
 			if (started) this.#recordEnd(exitCode);
 			return { exitCode, error, started };
@@ -197,10 +205,10 @@ export class SupervisedContainer implements AsyncDisposable {
 	async #watchHealth(container: Container, signal: AbortSignal): Promise<void> {
 		const { health: check } = this.#config;
 		if (check === undefined) return;
-		await this.#write({ health: { status: "starting", failingStreak: 0 } });
+		await this.#note({ health: { status: "starting", failingStreak: 0 } });
 		await watchHealth(container, check, {
 			isPaused: () => this.#state.status === "paused",
-			onChange: (health) => void this.#write({ health }),
+			onChange: (health) => void this.#note({ health }),
 			signal,
 		});
 	}
@@ -267,7 +275,7 @@ export class SupervisedContainer implements AsyncDisposable {
 
 	async #stop({ signal, timeoutMs = this.#config.stopTimeoutMs }: ControlRequest & { do: "stop" }): Promise<number> {
 		this.#stopping = true;
-		await this.#write({ stoppedByUser: true });
+		await this.#note({ stoppedByUser: true });
 		if (this.#state.status === "paused") await this.#unpause();
 		if (this.#container === undefined)
 			this.#interrupt(new InterruptedError("start the container", constants.signals.SIGTERM));
@@ -355,8 +363,17 @@ export class SupervisedContainer implements AsyncDisposable {
 		this.#state = { ...this.#state, ...change };
 		const { error, ...rest } = this.#state;
 		const state = error === undefined ? rest : { ...rest, error };
-		this.#writing = this.#writing.then(() => writeState(this.#stored.paths, state));
-		await this.#writing;
+		const written = this.#writing.then(() => writeState(this.#stored.paths, state));
+		/* The next one may be written again. */
+		this.#writing = written.catch(() => undefined);
+		await written;
+	}
+
+	/** As #write, for what has happened whether it can be written or not. */
+	async #note(change: Partial<ContainerState>): Promise<void> {
+		await this.#write(change).catch((error: unknown) => {
+			log("warn", `Cannot tell how container ${this.#stored.shortId} is: ${explain(error)}`);
+		});
 	}
 
 	#writing: Promise<void> = Promise.resolve();

@@ -4,9 +4,11 @@
  * every kernel, and because a 64 GiB one is made in a tenth of a second and takes less than 1 MiB.
  */
 import { existsSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
+import { HostError } from "../../base/errors.ts";
 import { run } from "../../host/command.ts";
 import { publish, temporaryPath } from "../../host/durable-file.ts";
+import { stateFailure, stateFull } from "../state-failure.ts";
 
 /** How much a container may write unless it says otherwise. */
 export const DEFAULT_WRITABLE_BYTES = 64 * 2 ** 30;
@@ -19,18 +21,25 @@ const EXTENDED = "assume_storage_prezeroed=1,lazy_journal_init=1,nodiscard,root_
 /**
  * Makes the file, unless it is there.
  *
- * @throws HostError ERR_TOOL_MISSING (e2fsprogs), ERR_TOOL_FAILED
+ * @throws HostError ERR_TOOL_MISSING (e2fsprogs), ERR_TOOL_FAILED, ERR_STATE_FULL
  */
 export async function prepareWritableLayer(path: string, sizeBytes: number): Promise<void> {
 	if (existsSync(path)) return;
 	const temporary = temporaryPath(path);
-	const file = await open(temporary, "wx", 0o600);
 	try {
-		await file.truncate(sizeBytes - (sizeBytes % 4096));
+		const file = await open(temporary, "wx", 0o600);
+		try {
+			await file.truncate(sizeBytes - (sizeBytes % 4096));
+		} finally {
+			await file.close();
+		}
+		/* No room is kept for root, and none to grow: the container is the only user, and the size stays. */
+		await run("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^resize_inode", "-E", EXTENDED, temporary]);
+		await publish(temporary, path);
+	} catch (error) {
+		const isFull = error instanceof HostError && /no space left/i.test(error.message);
+		throw isFull ? stateFull(error) : stateFailure(error);
 	} finally {
-		await file.close();
+		await rm(temporary, { force: true });
 	}
-	/* No room is kept for root, and none to grow: the container is the only user, and the size stays. */
-	await run("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^resize_inode", "-E", EXTENDED, temporary]);
-	await publish(temporary, path);
 }

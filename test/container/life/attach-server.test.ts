@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { AgentClient, ExecError } from "../../../src/agent/client.ts";
 import { encodeFrame, encodeHello, FRAME } from "../../../src/agent/protocol.ts";
 import { AttachServer } from "../../../src/container/life/attach-server.ts";
@@ -135,4 +135,23 @@ test.each([
 	expect(await good.exit).toEqual({ code: 0 });
 	good.stdout.resume();
 	await ended;
+});
+
+test("a client that leaves is told that it is over, and the process's input is not", async () => {
+	const { calls, process } = recorder();
+	const attaching = attach({ columns: 80, rows: 24 });
+	await server.firstClient;
+	server.started(process);
+	const session = await attaching;
+	session.stdin.write("typed");
+	await vi.waitFor(() => expect(calls).toContain("stdin typed"));
+	session.leave();
+	expect(await session.exit).toEqual({ code: 0 });
+	await server.write("stdout", Buffer.alloc(1 << 20));
+	const next = await attach();
+	next.stdin.write("more");
+	await vi.waitFor(() => expect(calls).toContain("stdin more"));
+	expect(calls).not.toContain("end");
+	session.stdout.resume();
+	next.stdout.resume();
 });

@@ -1,11 +1,12 @@
 /*
  * A container's log: what is written comes back, line by line, also after a crash.
  */
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { LogFile } from "../../../src/container/life/log-file.ts";
+import { readLogLimits } from "../../../src/container/life/log-limits.ts";
 import { type LogSelection, readLog } from "../../../src/container/life/log-reader.ts";
 
 let directory: string;
@@ -93,6 +94,70 @@ test("readLog follows until nobody writes any more, and reads what was written l
 	await log.close();
 	goesOn = false;
 	expect(await reading).toEqual(["before\n", "after\n"]);
+});
+
+/** A line of 100 bytes or so. */
+const line = (i: number) => `line ${i} ${".".repeat(20)}\n`;
+const limits = { maxBytes: 500, maxFiles: 3 };
+
+test("LogFile begins a new file at its limit, and keeps as many as it may", async () => {
+	const log = await LogFile.open(path, limits);
+	for (let i = 0; i < 60; i++) await log.write(i % 2 === 0 ? "stdout" : "stderr", Buffer.from(line(i)));
+	await log.close();
+	expect(readdirSync(directory).sort()).toEqual(["log.json", "log.json.1", "log.json.2"]);
+	for (const name of readdirSync(directory)) expect(statSync(join(directory, name)).size).toBeLessThan(700);
+	const found = await texts();
+	expect(found.length).toBeGreaterThan(10);
+	expect(found).toEqual(Array.from({ length: found.length }, (_, i) => line(60 - found.length + i)));
+	expect(await texts({ tail: 9 })).toEqual(found.slice(-9));
+	expect(await texts({ tail: 0 })).toEqual([]);
+	expect(await texts({ tail: 1000 })).toEqual(found);
+	const again = await LogFile.open(path, { maxBytes: 500, maxFiles: 1 });
+	for (let i = 60; i < 70; i++) await again.write("stdout", Buffer.from(line(i)));
+	await again.close();
+	expect((await texts()).at(-1)).toBe(line(69));
+});
+
+test("readLog follows through files that begin meanwhile", async () => {
+	const log = await LogFile.open(path, { maxBytes: 500, maxFiles: 20 });
+	await log.write("stdout", Buffer.from(line(0)));
+	let goesOn = true;
+	const found: string[] = [];
+	const reading = (async () => {
+		for await (const { log: text } of readLog(path, { goesOn: () => goesOn })) found.push(text);
+	})();
+	for (let i = 1; i < 60; i++) {
+		await log.write("stdout", Buffer.from(line(i)));
+		if (i % 7 === 0) await vi.waitFor(() => expect(found.length).toBeGreaterThan(i - 3));
+	}
+	await log.close();
+	goesOn = false;
+	await reading;
+	expect(found).toEqual(Array.from({ length: 60 }, (_, i) => line(i)));
+});
+
+test("readLog is not misled by files that go while it reads", async () => {
+	const log = await LogFile.open(path, { maxBytes: 300, maxFiles: 1 });
+	let goesOn = true;
+	await log.write("stdout", Buffer.from(line(0)));
+	const reading = texts({ goesOn: () => goesOn });
+	for (let i = 1; i < 40; i++) await log.write("stdout", Buffer.from(line(i)));
+	await log.close();
+	goesOn = false;
+	const found = await reading;
+	expect(found.at(-1)).toBe(line(39));
+	expect(found.map((text) => Number(/\d+/.exec(text))).every((n, i, all) => i === 0 || n > all[i - 1]!)).toBe(true);
+});
+
+test("readLogLimits reads what Docker does", () => {
+	expect(readLogLimits({})).toEqual({ maxFiles: 1 });
+	expect(readLogLimits({ "max-size": "10m", "max-file": "3" })).toEqual({ maxBytes: 10 * 2 ** 20, maxFiles: 3 });
+	expect(readLogLimits({ "max-size": "2kb" })).toEqual({ maxBytes: 2048, maxFiles: 1 });
+	expect(readLogLimits({ "max-size": "-1" })).toEqual({ maxFiles: 1 });
+	const bad = [{ "max-size": "0" }, { "max-size": "x" }, { "max-file": "3" }, { "max-size": "1m", "max-file": "0" }];
+	for (const options of [...bad, { colour: "red" }]) {
+		expect(() => readLogLimits(options)).toThrow(expect.objectContaining({ code: "ERR_RUN_LOG_OPT" }));
+	}
 });
 
 test("readLog of no file is empty", async () => {

@@ -8,8 +8,6 @@ import { endsWhenRefused, FakeMachine } from "../fake-machine.ts";
 import { containerConfig } from "./container-config.ts";
 
 export const env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
-const store = new ContainerStore();
-
 /** Starts a container in the background. */
 export async function start(
 	args: string[],
@@ -17,13 +15,17 @@ export async function start(
 		process = {},
 		more = {},
 		tools,
+		beforeStart,
 	}: {
 		tools?: string;
+		/** Called when the container is there and not started. */
+		beforeStart?: () => void;
 		process?: Partial<ContainerConfig["process"]>;
 		more?: Parameters<typeof containerConfig>[1];
 	} = {},
 ) {
-	const container = await store.create(containerConfig({ args, env, ...process }, more));
+	const container = await new ContainerStore().create(containerConfig({ args, env, ...process }, more));
+	beforeStart?.();
 	const calls: string[] = [];
 	let ended: Promise<void> | undefined;
 	const running = new Promise<void>((resolve, reject) => {
