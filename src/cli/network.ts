@@ -7,6 +7,7 @@ import { ContainerStore, type StoredContainer } from "../container/life/store.ts
 import { askNetwork } from "../container/network/control.ts";
 import { type Network, NetworkSockets, NetworkStore } from "../container/network/store.ts";
 import { superviseNetwork } from "../container/network/supervisor.ts";
+import { listPods, type StoredPod } from "../container/pod/store.ts";
 import { readinessReporter } from "../host/detached-process.ts";
 import { memberAddress } from "./container/network-flags.ts";
 import { whereContainersAre } from "./container/where.ts";
@@ -75,7 +76,7 @@ export function networkCommand(): Command {
 		.action((names: string[], { force }: { force: boolean }) => whereContainersAre(() => remove(names, force)));
 	network
 		.command("prune")
-		.description("remove networks that no container has")
+		.description("remove networks that no container or pod has")
 		.option("-f, --force", "accepted for Docker's sake: nothing is asked", false)
 		.action(() => whereContainersAre(prune));
 	network
@@ -178,7 +179,7 @@ async function remove(names: readonly string[], force: boolean): Promise<number>
 	let status = 0;
 	for (const name of names) {
 		try {
-			await store.remove(name, (network) => containersOn(network).filter(isRunning).map(nameOf));
+			await store.remove(name, (network) => usersOf(network).filter(isRunning).map(nameOf));
 			process.stdout.write(`${name}\n`);
 		} catch (error) {
 			const isMissing = error instanceof Error && "code" in error && error.code === "ERR_NETWORK_NOT_FOUND";
@@ -189,7 +190,7 @@ async function remove(names: readonly string[], force: boolean): Promise<number>
 }
 
 async function prune(): Promise<number> {
-	const unused = new NetworkStore().list().filter((network) => containersOn(network).length === 0);
+	const unused = new NetworkStore().list().filter((network) => usersOf(network).length === 0);
 	if (unused.length > 0) process.stdout.write("Deleted Networks:\n");
 	return await remove(
 		unused.map(({ name }) => name),
@@ -206,17 +207,19 @@ async function connect(name: string, text: string, { aliases, ip }: { aliases: s
 }
 
 async function disconnect(name: string, text: string): Promise<number> {
-	await disconnectContainer(new ContainerStore().find(text), new NetworkStore().find(name).name);
+	const container = new ContainerStore().find(text);
+	/* Also off a network that was removed meanwhile. */
+	await disconnectContainer(container, isOn(container.config, name) ? name : new NetworkStore().find(name).name);
 	return 0;
 }
 
-/** The containers that have a network, running or not. */
-function containersOn({ name }: Network): StoredContainer[] {
-	return new ContainerStore().list().filter(({ config }) => isOn(config, name));
+/** The containers and pods that have a network, running or not. */
+function usersOf({ name }: Network): (StoredContainer | StoredPod)[] {
+	return [...new ContainerStore().list(), ...listPods()].filter(({ config }) => isOn(config, name));
 }
 
-const isRunning = (container: StoredContainer) => container.isSupervised();
-const nameOf = ({ config }: StoredContainer) => config.name;
+const isRunning = (user: StoredContainer | StoredPod) => user.isSupervised();
+const nameOf = ({ config }: StoredContainer | StoredPod) => config.name;
 
 function append(text: string, before: string[]): string[] {
 	return [...before, text];

@@ -105,7 +105,7 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			ExposedPorts: Object.fromEntries(config.exposedPorts.map((port) => [port, {}])),
 		},
 		NetworkSettings: {
-			Ports: running && state.publishes !== false ? portBindings(publishedPorts(config)) : {},
+			Ports: portBindings(container.livePorts()),
 			Networks: describeNetworks(config, running ? state.endpoints : undefined),
 		},
 	};

@@ -3,7 +3,7 @@
  */
 import { Command } from "commander";
 import { explain, HostError, UsageError } from "../../base/errors.ts";
-import { networkNames, publishedPorts } from "../../container/life/config.ts";
+import { networkNames } from "../../container/life/config.ts";
 import { ContainerStatus } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { listPods } from "../../container/pod/store.ts";
@@ -114,7 +114,7 @@ function rowOf(container: StoredContainer, trunc: boolean): Row {
 		RunningFor: `${describeDuration(Math.max(0, Date.now() - Date.parse(config.created)))} ago`,
 		State: state.status,
 		Status: describeState(state),
-		Ports: running ? describePorts(publishedPorts(config), config.exposedPorts) : "",
+		Ports: running ? describePorts(container.livePorts(), config.exposedPorts) : "",
 		Names: config.name,
 		Labels: Object.entries(config.labels)
 			.map(([name, value]) => `${name}=${value}`)
@@ -198,7 +198,7 @@ export function portCommand(): Command {
 }
 
 function ports(container: StoredContainer, wanted: string | undefined): string {
-	const published = runs(container) ? publishedPorts(container.config) : [];
+	const published = container.livePorts();
 	if (wanted === undefined) {
 		return published.map((port) => `${port.guestPort}/${port.protocol} -> ${hostAddress(port)}\n`).join("");
 	}

@@ -5,7 +5,9 @@
  *     connect: join -> addDevice -> agent: bind, interface, address, up, gateway -> /etc/resolv.conf
  *     disconnect: agent: unbind -> removeDevice -> the route of another one -> /etc/resolv.conf
  */
-import type { PortForward } from "../../backends/passt-ports.ts";
+import { userNetwork } from "../../backends/passt.ts";
+import { explain, ignore } from "../../base/errors.ts";
+import { log } from "../../base/log.ts";
 import { MacAddress } from "../../base/mac.ts";
 import { openNetDevice } from "../../machine/devices/net.ts";
 import { CONTAINER_NAME } from "../container.ts";
@@ -115,9 +117,7 @@ export class MachineNetworks {
 			this.#interfaces.push(added);
 			if (routes.length > 0) this.#route = added;
 		} catch (error) {
-			await this.#unplug(index).catch(() => undefined);
-			/* By force, also when the guest does not let go of it: the network must have its address back. */
-			await machine.removeDevice(id, { force: true }).catch(() => undefined);
+			await this.#unplug(index);
 			throw error;
 		}
 		await this.#tellResolver();
@@ -137,12 +137,17 @@ export class MachineNetworks {
 		await this.#tellResolver();
 	}
 
+	/** The device goes also when the guest does not let go of it: the network must have its address back. */
 	async #unplug(index: number): Promise<void> {
 		const { machine } = this.#plug!;
 		const id = `net${index}`;
-		await this.#setup([["unbind", machine.deviceAddress(id).toString(16)]]);
-		/* By force: its driver has left it already. */
-		await machine.removeDevice(id, { force: true });
+		try {
+			await this.#setup([["unbind", machine.deviceAddress(id).toString(16)]]);
+		} catch (error) {
+			log("warn", `${id} is taken from a guest that does not let go of it: ${explain(error)}`);
+		}
+		/* By force: its driver has left it already. After the machine's end it is gone. */
+		await machine.removeDevice(id, { force: true }).catch(ignore);
 	}
 
 	async #setup(steps: readonly SetupStep[], container?: string): Promise<void> {
@@ -166,41 +171,41 @@ export class MachineNetworks {
 	async #join(attachment: Attachment, signal: AbortSignal): Promise<Connection> {
 		const { id, name, hostname } = this.#owner;
 		const { device, ...addresses } = attachment;
-		const ports = this.#unpublished();
+		/* One interface has the ports, the first that can. */
+		const may = !this.publishes;
+		const ports = may ? [...(this.#owner.network?.ports ?? [])] : [];
 		if (device.kind === "network") {
 			const names = [name, ...device.aliases, hostname, id.slice(0, 12)];
 			const { address } = addresses;
 			const joined = await joinNetwork({ network: device.name, ports, id, names, address }, signal);
-			return { config: joined.network, endpoint: joined.endpoint, publishes: joined.endpoint.gateway !== "" };
+			return { config: joined.network, endpoint: joined.endpoint, publishes: may && joined.endpoint.gateway !== "" };
 		}
-		if (device.kind === "user") return { config: { device: { ...device, ports }, ...addresses }, publishes: true };
+		if (device.kind === "user") return { config: { device: { ...device, ports }, ...addresses }, publishes: may };
 		if (device.kind === "tap") return { config: { device, ...addresses }, publishes: false };
 		/* The same at each start, and another one than that of other containers on the bridge. */
 		const { mac = `${MacAddress.derive(`${id} ${device.name}`)}` } = device;
 		return { config: { device: { ...device, mac }, ...addresses }, publishes: false };
 	}
 
-	/** The ports that lead to no interface yet. */
-	#unpublished(): PortForward[] {
-		return this.publishes ? [] : [...(this.#owner.network?.ports ?? [])];
-	}
-
 	/**
 	 * Name servers of networks know the names of members, and pass other questions on, so none else is asked beside them.
-	 * One of an internal network passes nothing on, and comes last. What the user has said goes before all.
+	 * Those of internal networks pass nothing on, and come after. What the user has said goes before all.
 	 */
 	#withNameServers(configs: ContainerNetwork[]): ContainerNetwork[] {
 		const { dns, dnsSearch = [], dnsOptions = [] } = this.#owner.network ?? {};
 		const joined = this.#interfaces.filter(({ endpoint }) => endpoint !== undefined);
-		const byWayOut = [true, false].flatMap((hasOne) =>
-			joined.filter(({ endpoint }) => (endpoint!.gateway !== "") === hasOne).flatMap(({ config }) => config.dns ?? []),
-		);
-		const chosen = dns ?? (byWayOut.length > 0 ? byWayOut : undefined);
-		const [first, ...others] = configs;
+		const passing = joined.filter(hasGateway);
+		const others = configs.filter(({ device }) => device.kind === "user").map(() => userNetwork.dns);
+		const own = [
+			...[...passing, ...joined.filter((one) => !hasGateway(one))].flatMap(({ config }) => config.dns ?? []),
+			...(passing.length === 0 ? others : []),
+		];
+		const chosen = dns ?? (joined.length > 0 ? own : undefined);
+		const [first, ...rest] = configs;
 		if (first === undefined) return [];
 		return [
 			{ ...first, ...(chosen === undefined ? {} : { dns: chosen }), dnsSearch, dnsOptions },
-			...others.map((config) => (chosen === undefined ? config : { ...config, dns: [] })),
+			...rest.map((config) => (chosen === undefined ? config : { ...config, dns: [] })),
 		];
 	}
 }

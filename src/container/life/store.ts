@@ -6,12 +6,13 @@ import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { PortForward } from "../../backends/passt-ports.ts";
 import { errnoName, HostError, UsageError } from "../../base/errors.ts";
 import { publish, writeDurably } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
 import { stateFailure, writingState } from "../state-failure.ts";
 import { VolumeStore } from "../volume/store.ts";
-import { ContainerConfig } from "./config.ts";
+import { ContainerConfig, publishedPorts } from "./config.ts";
 import { recordEvent } from "./events.ts";
 import { ContainerPaths, containersDirectory } from "./paths.ts";
 import { randomName } from "./random-name.ts";
@@ -192,6 +193,13 @@ export class StoredContainer {
 	/** How it is now. @throws HostError ERR_CONTAINER_STATE */
 	state(): ContainerState {
 		return readState(this.paths);
+	}
+
+	/** The ports of the host that lead to it now. */
+	livePorts(): readonly PortForward[] {
+		const { status, publishes } = this.state();
+		const runs = status === "running" || status === "paused" || status === "restarting";
+		return runs && publishes !== false ? publishedPorts(this.config) : [];
 	}
 
 	/** Whether the process that owns its machine lives. */

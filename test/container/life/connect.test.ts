@@ -2,6 +2,8 @@
  * Containers that come onto networks and leave them: what is kept of one that does not run, and how the interfaces of a
  * machine come and go, with a network in this process and a machine that only notes what it is told.
  */
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { enterDirectly } from "../../../src/base/enter.ts";
 import type { Attachment } from "../../../src/container/life/config.ts";
@@ -52,16 +54,23 @@ test("connectContainer refuses a container whose network is another's", async ()
 	await expect(disconnectContainer(container, "red")).rejects.toMatchObject({ code: "ERR_NETWORK_JOINED" });
 });
 
-/** A network without a way out, which needs no passt. */
-async function running(name: string, subnet: string) {
-	const network = await networks.create(name, { subnet, internal: true });
+/** A network; one without a way out needs no passt. */
+async function running(name: string, subnet: string, internal = true) {
+	const network = await networks.create(name, { subnet, internal });
 	let ended!: Promise<void>;
 	await new Promise<void>((resolve, reject) => {
 		ended = superviseNetwork(networks, network, resolve);
 		ended.catch(reject);
 	});
 	const members = async () => (await askNetwork(new NetworkSockets(network), { do: "list" }))?.members?.length;
-	return { ended, members };
+	/** Connects as the owner's machine does, and goes. */
+	const leave = async () => {
+		const socket = connect(new NetworkSockets(network).portOf("b".repeat(64)));
+		await once(socket, "connect");
+		socket.destroy();
+		await ended;
+	};
+	return { ended, members, leave };
 }
 
 /** @param refuses a step that the agent does not carry out */
@@ -119,6 +128,55 @@ test("MachineNetworks plugs an interface in and out, and tells the guest its add
 	expect(devices.size + interfaces.endpoints.length).toBe(0);
 	await expect.poll(net.members).toBe(0);
 	await net.ended;
+});
+
+test("MachineNetworks takes an interface away from a guest that does not let go of it", async () => {
+	const net = await running("red", "10.78.7.0/24");
+	const { signal } = new AbortController();
+	const interfaces = await MachineNetworks.join(owner([]), signal);
+	const { devices, ...plug } = fakeMachine("unbind");
+	interfaces.started(plug.machine, plug.running);
+	await interfaces.connect(on("red"), signal);
+	await interfaces.disconnect("red");
+	expect(devices.size + interfaces.endpoints.length).toBe(0);
+	await net.ended;
+});
+
+test("MachineNetworks gives the route to the next network, and asks the name servers that pass questions on first", async () => {
+	const inside = await running("inside", "10.78.3.0/24");
+	const [red, green] = [await running("red", "10.78.4.0/24", false), await running("green", "10.78.5.0/24", false)];
+	const { signal } = new AbortController();
+	const interfaces = await MachineNetworks.join(owner([on("inside"), on("red"), on("green")]), signal);
+	const [first, ...others] = interfaces.guests;
+	expect(first!.dns).toEqual(["10.78.4.254", "10.78.5.254", "10.78.3.254"]);
+	expect(others.map(({ dns }) => dns)).toEqual([[], []]);
+	const uplinks = interfaces.configs!.map(({ device }) =>
+		device.kind === "stream" ? device.uplink?.ports : undefined,
+	);
+	expect(uplinks).toEqual([undefined, ports, []]);
+	const { done, ...plug } = fakeMachine();
+	interfaces.started(plug.machine, plug.running);
+	expect(interfaces.publishes).toBe(true);
+	await interfaces.disconnect("red");
+	expect(interfaces.publishes).toBe(false);
+	expect(done).toEqual([
+		"unbind d0003000",
+		"gateway 10.78.5.1",
+		"file? /etc/resolv.conf\t644\tnameserver 10.78.5.254\nnameserver 10.78.3.254\n",
+	]);
+	for (const { leave } of [inside, red, green]) await leave();
+});
+
+test("MachineNetworks asks the user network's name server when the others pass nothing on, and only the user's when it is given", async () => {
+	const inside = await running("inside", "10.78.6.0/24");
+	const { signal } = new AbortController();
+	const attachments = [on("inside"), { device: { kind: "user" as const } }];
+	const plain = await MachineNetworks.join(owner(attachments), signal);
+	expect(plain.guests.flatMap(({ dns }) => dns)).toEqual(["10.78.6.254", "10.0.2.3"]);
+	const network = { attachments, ports, dns: ["10.9.9.9"], dnsSearch: ["example"] };
+	const chosen = await MachineNetworks.join({ ...owner([]), network }, signal);
+	expect(chosen.guests).toMatchObject([{ dns: ["10.9.9.9"], dnsSearch: ["example"] }, { dns: [] }]);
+	await inside.leave();
 });
 
 test.each(["bind", "interface", "up"])("an interface whose %s the guest refuses leaves nothing", async (step) => {
