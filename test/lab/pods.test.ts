@@ -94,6 +94,43 @@ test("slots of the machine come back: more disks and directories than it has slo
 	expect(must("exec", "server", "cat", "/page")).toBe("from the server\n");
 });
 
+test("a pod's published ports lead to its containers, and its events and limits are told", () => {
+	const [exposed, name] = ["8017:8017", "shop"];
+	must("pod", "create", "-p", exposed, "-m", "384M", name);
+	must("run", "-q", "-d", "--pod", name, "--name", "page", image, "sh", "-c", "echo sold >/p; httpd -f -p 8017 -h /");
+	const fetch = ["busybox", "wget", "-qO-", "http://127.0.0.1:8017/p"];
+	/* The port is the lab's where there is one. */
+	const inLab = tsvmm("lab", "status").stdout.includes("ready");
+	const fetched = inLab
+		? must("lab", "exec", "-q", "--", ...fetch)
+		: execFileSync(fetch[0]!, fetch.slice(1)).toString();
+	expect(fetched).toBe("sold\n");
+	expect(must("stats", "--no-stream", "--format", "{{.MemUsage}}", "page")).toMatch(/ \/ 384MiB\n$/);
+	must("update", "-m", "128M", "--pids-limit", "40", "page");
+	expect(must("exec", "page", "cat", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max")).toBe("134217728\n40\n");
+	expect(must("stats", "--no-stream", "--format", "{{.MemUsage}}", "page")).toMatch(/ \/ 128MiB\n$/);
+	expect(must("diff", "page")).toBe("A /p\n");
+	must("commit", "page", "sold:v1");
+	expect(must("run", "-q", "--rm", "--network", "none", "sold:v1", "cat", "/p")).toBe("sold\n");
+	expect(must("diff", "page")).toBe("A /p\n");
+	must("pod", "rm", "-f", name);
+	must("rmi", "sold:v1");
+	const told = must(
+		"events",
+		"--since",
+		"1h",
+		"--until",
+		"0s",
+		"--filter",
+		`pod=${name}`,
+		"--format",
+		"{{.Type}} {{.Action}}",
+	);
+	expect(told.split("\n").filter((line) => line.startsWith("pod"))).toEqual([
+		...["pod create", "pod start", "pod die", "pod remove"],
+	]);
+});
+
 test("a container joins another one's machine by --network container:", () => {
 	must("run", "-q", "-d", "--network", "none", "--name", "owner", image, "sh", "-c", "echo x >/y; httpd -f -p 81 -h /");
 	const joined = ["run", "-q", "--rm", "--network", "container:owner", image];

@@ -1,10 +1,11 @@
 /*
- * `tsvmm events`: what happens to containers, in Docker's lines, as it happens.
+ * `tsvmm events`: what happens to containers and pods, in Docker's lines, as it happens.
  */
 import { once } from "node:events";
 import { Command } from "commander";
 import { UsageError } from "../../base/errors.ts";
 import { type ContainerEvent, readEvents, timeOf } from "../../container/life/events.ts";
+import { listPods } from "../../container/pod/store.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "../format.ts";
 import { append } from "../options.ts";
 import { watchOutput } from "../output.ts";
@@ -20,8 +21,8 @@ interface EventsFlags {
 
 export function eventsCommand(): Command {
 	return new Command("events")
-		.description("tell what happens to containers, until it is interrupted")
-		.option("-f, --filter <name=value>", "container, event, image, label or type; may be repeated", append, [])
+		.description("tell what happens to containers and pods, until it is interrupted")
+		.option("-f, --filter <name=value>", "container, event, image, label, pod or type; may be repeated", append, [])
 		.option("--format <format>", FORMAT_HELP)
 		.option("--since <time>", "also what has happened since: RFC 3339, seconds since 1970, or as long ago as 10m")
 		.option("--until <time>", "end with what is newer")
@@ -80,7 +81,7 @@ function passes(event: ContainerEvent, filters: readonly Filter[]): boolean {
 }
 
 const FILTERS: Record<string, (event: ContainerEvent, value: string) => boolean> = {
-	container: ({ Actor }, value) => Actor.Attributes.name === value || Actor.ID.startsWith(value),
+	container: ({ Type, Actor }, value) => Type === "container" && isNamed(Actor, value),
 	event: ({ Action }, value) => Action === value || Action.startsWith(`${value}:`),
 	image: ({ from }, value) => from.replace(/:latest$/, "") === value.replace(/:latest$/, ""),
 	label: ({ Actor }, value) => {
@@ -88,8 +89,20 @@ const FILTERS: Record<string, (event: ContainerEvent, value: string) => boolean>
 		const found = Actor.Attributes[at < 0 ? value : value.slice(0, at)];
 		return found !== undefined && (at < 0 || found === value.slice(at + 1));
 	},
+	/** The pod's own events and those of its containers, which know its ID alone. */
+	pod: ({ Type, Actor }, value) =>
+		Type === "pod" ? isNamed(Actor, value) : (Actor.Attributes.pod?.startsWith(podId(value)) ?? false),
 	type: ({ Type }, value) => Type === value,
 };
+
+function isNamed({ ID, Attributes }: ContainerEvent["Actor"], value: string): boolean {
+	return Attributes.name === value || ID.startsWith(value);
+}
+
+/** Of a pod by name; what is no pod's name is the beginning of an ID. */
+function podId(value: string): string {
+	return listPods().find(({ config }) => config.name === value)?.id ?? value;
+}
 
 function readFilter(text: string): Filter {
 	const [, key, value] = /^([a-z]+)=(.+)$/s.exec(text) ?? [];

@@ -9,6 +9,7 @@ import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
 import { type Joins, publishedPorts } from "../../container/life/config.ts";
 import { containerKernel } from "../../container/life/kernel.ts";
+import { machineSize } from "../../container/life/machine-size.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { findPod } from "../../container/pod/store.ts";
 import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
@@ -133,9 +134,19 @@ async function create(request: ContainerRequest, { name, cidfile }: ContainerFla
 async function store({ config, mounts, join }: ContainerRequest, name: string | undefined): Promise<StoredContainer> {
 	const containers = new ContainerStore();
 	await containers.collectLeftovers();
-	const joins = join === undefined ? {} : { joins: findMachine(containers, join) };
+	const joined = join === undefined ? {} : memberConfig(config, findMachine(containers, join));
 	const prepared = await prepareMounts(mounts, new VolumeStore());
-	return await containers.create({ ...config, ...joins, mounts: prepared }, name);
+	return await containers.create({ ...config, ...joined, mounts: prepared }, name);
+}
+
+/** What no flag limits is as large as the machine. */
+function memberConfig({ cpus, memoryMiB, system }: ContainerRequest["config"], joins: Joins) {
+	const machine = machineSize({ cpus, memoryMiB, joins });
+	return {
+		joins,
+		cpus: "cpu.max" in system.cgroupLimits ? cpus : machine.cpus,
+		memoryMiB: "memory.max" in system.cgroupLimits ? memoryMiB : machine.memoryMiB,
+	};
 }
 
 /** Whose machine it is: a container that has joined one has none itself. */

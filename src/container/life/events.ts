@@ -1,5 +1,5 @@
 /*
- * What happens to containers, as `events` tells it: an append-only file, a line of JSON per event in Docker's shape.
+ * What happens to containers and pods, as `events` tells it: an append-only file, a line of JSON per event in Docker's shape.
  *
  *     STATE/events.json      each command and supervisor appends, a line per write
  *     STATE/events.old.json  the file before, once it has reached 8 MiB
@@ -20,7 +20,7 @@ export interface ContainerEvent {
 	status: string;
 	id: string;
 	from: string;
-	Type: "container";
+	Type: "container" | "pod";
 	Action: string;
 	Actor: { ID: string; Attributes: Record<string, string> };
 	scope: "local";
@@ -53,22 +53,32 @@ function oldEventsPath(): string {
 
 /** Tells that something has happened to a container. What is done is done: a failure is only logged. */
 export function recordEvent(
-	{ id, image, name, labels }: ContainerConfig,
+	{ id, image, name, labels, joins }: ContainerConfig,
 	action: string,
 	attributes: Record<string, string> = {},
 ): void {
+	const pod = joins?.kind === "pod" ? { pod: joins.id } : {};
+	record({
+		...{ status: action, id, from: image.name, Type: "container", Action: action },
+		Actor: { ID: id, Attributes: { ...labels, ...attributes, ...pod, image: image.name, name } },
+	});
+}
+
+/** As recordEvent, for a pod itself; its containers have events of their own. */
+export function recordPodEvent(
+	{ id, name, labels }: { id: string; name: string; labels: Record<string, string> },
+	action: "create" | "start" | "die" | "remove",
+): void {
+	record({
+		...{ status: action, id, from: "", Type: "pod", Action: action },
+		Actor: { ID: id, Attributes: { ...labels, name } },
+	});
+}
+
+function record(what: Omit<ContainerEvent, "scope" | "time" | "timeNano">): void {
 	const timeMs = Date.now();
-	const event: ContainerEvent = {
-		status: action,
-		id,
-		from: image.name,
-		Type: "container",
-		Action: action,
-		Actor: { ID: id, Attributes: { ...labels, ...attributes, image: image.name, name } },
-		scope: "local",
-		time: Math.floor(timeMs / 1000),
-		timeNano: timeMs * 1e6,
-	};
+	const time = { time: Math.floor(timeMs / 1000), timeNano: timeMs * 1e6 };
+	const event: ContainerEvent = { ...what, scope: "local", ...time };
 	try {
 		append(`${JSON.stringify(event)}\n`);
 	} catch (error) {

@@ -14,6 +14,7 @@ import { runtimeDirectory, stateDirectory } from "../../host/directories.ts";
 import { publish } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
 import { Networking } from "../life/config.ts";
+import { recordPodEvent } from "../life/events.ts";
 import { randomName } from "../life/random-name.ts";
 import { type ContainerState, CREATED, damaged, isSupervised, readState } from "../life/state.ts";
 import { ContainerStore, type StoredContainer } from "../life/store.ts";
@@ -109,7 +110,9 @@ export class StoredPod {
 		await rm(this.paths.sockets, { recursive: true, force: true });
 		/* By rename first: nobody finds half of it. */
 		const doomed = join(podsDirectory(), `.${this.id}`);
+		const { config } = this;
 		await rename(this.paths.directory, doomed);
+		recordPodEvent(config, "remove");
 		await rm(doomed, { recursive: true, force: true });
 	}
 }
@@ -149,6 +152,7 @@ export async function createPod(
 		await writeFile(join(temporary, "state.json"), JSON.stringify(CREATED, undefined, "\t"));
 		await writeFile(join(temporary, "lock"), "");
 		await publish(temporary, pod.paths.directory);
+		recordPodEvent(whole, "create");
 		return pod;
 	});
 }

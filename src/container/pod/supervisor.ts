@@ -10,6 +10,7 @@ import { StateError } from "../../base/errors.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
 import type { ControlAnswer, ControlRequest } from "../life/control.ts";
+import { recordPodEvent } from "../life/events.ts";
 import { containerKernel } from "../life/kernel.ts";
 import { withContainerLock } from "../life/lock.ts";
 import { MachineNetworks } from "../life/machine-networks.ts";
@@ -100,6 +101,7 @@ class PodSupervisor {
 			try {
 				this.#members = new Members(new SharedMachine(running, broker, members(running)));
 				await this.#write({ status: "running", startedAt: new Date().toISOString(), finishedAt: "" });
+				recordPodEvent(this.#pod.config, "start");
 				onReady();
 				/* Rejects with why the machine has ended by itself. */
 				await running.orEarly(this.#stopped);
@@ -109,6 +111,7 @@ class PodSupervisor {
 				await running.stop();
 				broker?.close();
 				await this.#members?.close({ timeoutMs: 0 });
+				if (this.#state.status === "running") recordPodEvent(this.#pod.config, "die");
 			}
 		} finally {
 			await teardown.run();

@@ -1,6 +1,8 @@
 /*
  * Pods with the real supervisor and the real agent, and no VM: members with namespaces of their own in one machine.
  */
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import {
@@ -12,12 +14,16 @@ import {
 	waitForContainer,
 } from "../../../src/container/life/commands.ts";
 import { agentName, type Joins } from "../../../src/container/life/config.ts";
+import { readEvents } from "../../../src/container/life/events.ts";
+import { machineSize } from "../../../src/container/life/machine-size.ts";
 import type { PrepareMember } from "../../../src/container/life/member-devices.ts";
 import { ContainerStore, type StoredContainer } from "../../../src/container/life/store.ts";
 import { superviseContainer } from "../../../src/container/life/supervisor.ts";
+import { updateContainer } from "../../../src/container/life/update.ts";
 import { podStatus, removePod, startWholePod, stopPod } from "../../../src/container/pod/commands.ts";
 import { createPod, findPod, listPods } from "../../../src/container/pod/store.ts";
 import { supervisePod } from "../../../src/container/pod/supervisor.ts";
+import { stateDirectory } from "../../../src/host/directories.ts";
 import { buildAgent } from "../../agent/native-agent.ts";
 import { endsWhenRefused, FakeMachine, stopAgents } from "../fake-machine.ts";
 import { containerConfig } from "../life/container-config.ts";
@@ -166,4 +172,37 @@ test("startWholePod starts what has ended; names are one pod's each", async () =
 	});
 	await expect(createPod({ cpus: 1, memoryMiB: 64, labels: {} }, "-")).rejects.toMatchObject({ code: "ERR_POD_NAME" });
 	expect(() => findPod("nothing")).toThrow(expect.objectContaining({ code: "ERR_POD_NOT_FOUND" }));
+});
+
+test("a pod's events tell of itself and of its containers", async () => {
+	rmSync(join(stateDirectory(), "events.json"), { force: true });
+	const { pod, ended } = await startedPod();
+	const one = await member({ kind: "pod", id: pod.id }, ["sleep", "100"]);
+	await run(one);
+	await stopPod(pod, 0);
+	await ended;
+	await removePod(findPod("web"));
+	const told: string[] = [];
+	for await (const { Type, Action, Actor } of readEvents({ sinceMs: 0, untilMs: Date.now() })) {
+		expect([Actor.ID, Actor.Attributes.pod]).toContain(pod.id);
+		told.push(`${Type} ${Action}`);
+	}
+	expect(told).toEqual([
+		...["pod create", "pod start", "container create", "container start", "container kill", "container die"],
+		...["container stop", "pod die", "container destroy", "pod remove"],
+	]);
+});
+
+test("a member is limited by its control group, within what the pod's machine has", async () => {
+	const pod = await createPod({ cpus: 2, memoryMiB: 256, labels: {} }, "web");
+	const one = await member({ kind: "pod", id: pod.id }, ["true"]);
+	expect(machineSize(one.config)).toEqual({ cpus: 2, memoryMiB: 256 });
+	await updateContainer(store, one, { memoryMiB: 128, cpus: 1, pidsLimit: "50" });
+	expect(one.reload().config).toMatchObject({ cpus: 1, memoryMiB: 128 });
+	expect(one.config.system.cgroupLimits).toEqual({
+		"cpu.max": "100000 100000",
+		"memory.max": `${128 * 2 ** 20}`,
+		"pids.max": "50",
+	});
+	await removePod(pod);
 });
