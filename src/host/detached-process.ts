@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import { HostError } from "../base/errors.ts";
+import { HostError, ignore } from "../base/errors.ts";
 import { ownProgram } from "./own-program.ts";
 import { type Failure, failureOf, RemoteError } from "./request-socket.ts";
 
@@ -73,11 +73,14 @@ function tailOf(path: string): string {
 }
 
 /**
- * In the process that was started: what reports that it is ready, or why it is not. Only the first call counts.
+ * In the process that was started: what reports that it is ready, or why it is not. Only the first call counts. From then
+ * on the process bears that its own log cannot be written.
  *
  * @param code of a failure that has none
  */
 export function readinessReporter(code: string): (error?: unknown) => void {
+	/* A log on a disk that is full would otherwise end it, and what it supervises. */
+	for (const stream of [process.stdout, process.stderr]) stream.on("error", ignore);
 	let reported = false;
 	return (error) => {
 		if (reported) return;

@@ -129,3 +129,23 @@ test("--detach-keys leaves a container and a process in it alone, and both go on
 	expect(lines).toBe("line 7\r\nline 8\r\nline 9\r\n");
 	must("rm", "-f", "left");
 });
+
+test("a disk that fills under the state directory is told of, and what fits again after rm is all of it", () => {
+	const tool = `${process.execPath} -- ${program}`;
+	const big = "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; sync; exit 3";
+	const script = `
+		mkdir -p /run/small && mount -t tmpfs -o size=8m tmpfs /run/small
+		export TSVMM_STATE=/run/small
+		${tool} run -q --net none --name box ${image} sh -c '${big}'; echo "first $?"
+		head -c 16m /dev/zero >/run/small/filler 2>/dev/null
+		${tool} create -q --net none ${image} true; echo "create $?"
+		${tool} start box; echo "start $?"
+		rm /run/small/filler
+		${tool} rm box; echo "rm $?"
+		ls -A /run/small/containers
+		${tool} run -q --rm --net none ${image} echo again
+		umount /run/small`;
+	const { stdout, stderr } = tsvmm("lab", "exec", "-q", "--", "sh", "-c", script);
+	expect(stdout).toBe("first 3\ncreate 125\nstart 125\nbox\nrm 0\n.lock\nagain\n");
+	expect(stderr.match(/Cannot write in \/run\/small: no space left on device \[ERR_STATE_FULL\]/g)).toHaveLength(2);
+});
