@@ -27,7 +27,7 @@ runtime = "runc"
 async function record() {
 	const folder = join(root, "test/lab/podman");
 	const { code } = await transform(readFileSync(join(folder, "rows.ts"), "utf8"), { loader: "ts" });
-	const { CREATE_ROWS, IMAGE_ROWS, RUN_ROWS } = await import(
+	const { COMMIT_ROWS, CREATE_ROWS, IMAGE_ROWS, RUN_ROWS } = await import(
 		`data:text/javascript;base64,${Buffer.from(code).toString("base64")}`
 	);
 	const directory = mkdtempSync(join(tmpdir(), "record-podman-"));
@@ -43,10 +43,8 @@ async function record() {
 		execFileSync(podman, ["load", "-q", "-i", archive], { env });
 		const table = join(directory, "table.json");
 		const environment = { IMAGE, NETWORK: "--network slirp4netns" };
-		writeFileSync(
-			table,
-			JSON.stringify({ lines: [...IMAGE_ROWS, ...CREATE_ROWS, ...RUN_ROWS].map(({ line }) => line), environment }),
-		);
+		const rows = [...IMAGE_ROWS, ...CREATE_ROWS, ...RUN_ROWS, ...COMMIT_ROWS];
+		writeFileSync(table, JSON.stringify({ lines: rows.map(({ line }) => line), environment }));
 		const play = [join(folder, "play.mjs"), table, directory, podman];
 		const output = execFileSync(process.execPath, play, {
 			env,

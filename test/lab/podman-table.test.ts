@@ -3,7 +3,7 @@
  * error of the same sense. podman's answers were recorded by scripts/record-podman.mjs. Lines that start containers run in
  * one session of one lab, because each hand-over to the lab takes seconds. The others run on this machine.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { ensureDemoImage } from "../../guests/images/demo.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { needsLab } from "../../src/lab/host.ts";
 import { buildAgent } from "../agent/native-agent.ts";
-import { CREATE_ROWS, IMAGE_ROWS, type Row, RUN_ROWS } from "./podman/rows.ts";
+import { COMMIT_ROWS, CREATE_ROWS, IMAGE_ROWS, type Row, RUN_ROWS } from "./podman/rows.ts";
 
 interface Answer {
 	line: string;
@@ -22,7 +22,7 @@ interface Answer {
 }
 
 /** In the order of the answers. */
-const ALL = [...IMAGE_ROWS, ...CREATE_ROWS, ...RUN_ROWS];
+const ALL = [...IMAGE_ROWS, ...CREATE_ROWS, ...RUN_ROWS, ...COMMIT_ROWS];
 const folder = join(packageRoot(), "test/lab/podman");
 const program = join(packageRoot(), "dist/tsvmm.js");
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-table-"));
@@ -96,4 +96,13 @@ test("command lines on containers that run do what podman's do", () => {
 	/* What takes writing is prepared here, and the lab comes up. */
 	execFileSync(process.execPath, [program, "run", "-q", "--rm", image, "true"], { env });
 	expect(differences(RUN_ROWS, play(RUN_ROWS, { inLab: needsLab() }))).toEqual([]);
+});
+
+test("images of what containers have changed are what podman's are", () => {
+	try {
+		expect(differences(COMMIT_ROWS, play(COMMIT_ROWS))).toEqual([]);
+	} finally {
+		/* The store is the user's. */
+		spawnSync(process.execPath, [program, "rmi", "-f", "localhost/table:v1"], { env });
+	}
 });

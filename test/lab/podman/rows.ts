@@ -81,6 +81,28 @@ export const CREATE_ROWS: readonly Row[] = [
 	row("ctr port port 80", { says: /80|^$/, status: 125 }),
 	row("ctr port port 81", { says: /81|^$/, status: 125 }),
 	row("ctr rm port", { stdout: "port\n" }),
+	row("ctr create -q --name all $NETWORK -P --expose 80 --expose 53/udp -p 81 $IMAGE true", { stdout: /^ID64\n$/ }),
+	row("ctr inspect --format '{{range $port, $at := .HostConfig.PortBindings}}{{$port}} {{end}}' all"),
+	row("ctr create -q -P --expose eighty $IMAGE true", { says: /eighty/ }),
+	row("ctr rm all", { stdout: "all\n" }),
+
+	row("ctr create -q --name kept -m 512M $IMAGE true", { stdout: /^ID64\n$/ }),
+	row("ctr update --cpus 1 no-such", { says: NOT_FOUND }),
+	row("ctr update --cpus nonsense kept", { says: /nonsense/ }),
+	row("ctr update", { says: /missing required argument|accepts 1 arg/ }),
+	row("ctr commit no-such", { says: NOT_FOUND }),
+	row("ctr commit -c 'NONSENSE x' kept", { says: /NONSENSE/ }),
+	row("ctr commit kept 'BAD NAME'", { says: /BAD NAME|invalid reference/ }),
+	row("ctr system df --format '{{.Type}}'"),
+	row("ctr system df | head -n 1 | tr -s ' '"),
+	row("ctr system df -v | grep 'space usage'"),
+	row("ctr system df -v | grep -ci 'created *kept$'"),
+	row("ctr system df --no-such-flag", { says: /unknown (flag|option)/ }),
+	/* podman has two of them, because its creation of the network counts. */
+	row("ctr events --since 1h --until 1s --filter container=all --filter event=create --format '{{.Status}}'", {
+		stdout: "create\n",
+	}),
+	row("ctr rm kept", { stdout: "kept\n" }),
 
 	row("ctr volume create data"),
 	row("ctr volume create data", { says: /already exists|^$/, status: 0, stdout: "data\n" }),
@@ -146,6 +168,7 @@ export const RUN_ROWS: readonly Row[] = [
 	row("ctr exec box true", { says: /paused|running containers/, status: 125 }),
 	row("ctr unpause box", { stdout: "box\n" }),
 	row("ctr top box | grep -c 'echo started'"),
+	row("ctr update --cpus 1 box", { stdout: "box\n" }),
 	row("ctr stop box", { stdout: "box\n" }),
 	row("ctr wait box"),
 	row("ctr inspect --format '{{.State.Status}} {{.State.ExitCode}}' box"),
@@ -159,6 +182,16 @@ export const RUN_ROWS: readonly Row[] = [
 	row("ctr rm -f box", { stdout: "box\n" }),
 	row("ctr volume rm data"),
 	row("ctr ps -aq"),
+];
+
+/** Lines that start containers and write the image store, so that each is handed over to the lab by itself. */
+export const COMMIT_ROWS: readonly Row[] = [
+	row("ctr run -q --name changed $IMAGE sh -c 'echo made >/made; rm /etc/group'"),
+	row("ctr commit -q -c 'ENV KIND=committed' changed localhost/table:v1", { stdout: /^sha256:ID64\n$/ }),
+	row("ctr image inspect --format '{{len .RootFS.Layers}} {{.Config.Cmd}}' localhost/table:v1"),
+	row("ctr run -q --rm localhost/table:v1 sh -c 'cat /made; ls /etc/group; echo $KIND'"),
+	row("ctr rm changed", { stdout: "changed\n" }),
+	row("ctr rmi localhost/table:v1", { stdout: /^Untagged: localhost\/table:v1\n/ }),
 ];
 
 /** Lines on the image store, which the lab cannot write. */
