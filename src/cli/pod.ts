@@ -3,6 +3,7 @@
  */
 import { Command } from "commander";
 import type { PortForward } from "../backends/passt-ports.ts";
+import { explain } from "../base/errors.ts";
 import { initramfs } from "../container/initramfs.ts";
 import { networkName } from "../container/life/config.ts";
 import { containerKernel } from "../container/life/kernel.ts";
@@ -133,7 +134,15 @@ function ps(): Command {
 		.action(({ quiet, format, trunc }: { quiet: boolean; format?: string; trunc: boolean }) =>
 			whereContainersAre(async () => {
 				watchOutput();
-				const rows = listPods().map((pod) => rowOf(pod, trunc));
+				const complain = (error: unknown) => process.stderr.write(`tsvmm: ${explain(error)}\n`);
+				const rows = listPods(complain).flatMap((pod) => {
+					try {
+						return [rowOf(pod, trunc)];
+					} catch (error) {
+						complain(error);
+						return [];
+					}
+				});
 				process.stdout.write(quiet ? rows.map(({ Id }) => `${Id}\n`).join("") : formatRows(rows, LISTING, format));
 				return 0;
 			}),

@@ -5,6 +5,8 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { ContainerStore, type StoredContainer } from "../../src/container/life/store.ts";
+import { removePod } from "../../src/container/pod/commands.ts";
+import { createPod, findPod, listPods } from "../../src/container/pod/store.ts";
 import { stateDirectory } from "../../src/host/directories.ts";
 import { containerConfig } from "../container/life/container-config.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
@@ -21,6 +23,8 @@ beforeEach(async () => {
 	await store.create(containerConfig(), "good");
 });
 afterEach(async () => {
+	/* Other tests of this worker have the same state directory. */
+	if (existsSync(bad.paths.directory)) await bad.erase();
 	for (const container of store.list()) await container.erase();
 });
 
@@ -58,5 +62,26 @@ describe.each(["state", "config"] as const)("a damaged %s.json", (which) => {
 		expect(await run("rm", "-f", bad.id)).toMatchObject({ status: 0, stderr: "" });
 		expect(existsSync(bad.paths.directory)).toBe(false);
 		expect(store.list().map(({ config }) => config.name)).toEqual(["good"]);
+	});
+});
+
+describe.each(["state", "config"] as const)("a damaged %s.json of a pod", (which) => {
+	test("is told of, other pods are listed, and pod rm -f removes it", async () => {
+		const damaged = await createPod({ cpus: 1, memoryMiB: 64, labels: {} }, "spoilt");
+		await createPod({ cpus: 1, memoryMiB: 64, labels: {} }, "sound");
+		writeFileSync(damaged.paths[which], "{");
+		const told = `Cannot read ${damaged.paths[which]}: it is damaged`;
+		const inspected = await run("pod", "inspect", damaged.id);
+		expect(inspected).toMatchObject({
+			status: 125,
+			stdout: "",
+			stderr: `tsvmm: error: ${told} [ERR_CONTAINER_STATE]\n  hint: Remove the pod with: tsvmm pod rm -f ID\n`,
+		});
+		const listed = await run("pod", "ps", "--format", "{{.Name}}");
+		expect(listed).toMatchObject({ status: 0, stdout: "sound\n", stderr: `tsvmm: ${told}\n` });
+		expect(await run("pod", "rm", "-f", damaged.id)).toMatchObject({ status: 0, stderr: "" });
+		expect(existsSync(damaged.paths.directory)).toBe(false);
+		expect(listPods().map(({ config }) => config.name)).toEqual(["sound"]);
+		await removePod(findPod("sound"));
 	});
 });

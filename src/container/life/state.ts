@@ -63,6 +63,9 @@ const ContainerState = z.object({
 });
 export type ContainerState = z.infer<typeof ContainerState>;
 
+/** What has a supervisor, and with it such a state. */
+type Supervised = "container" | "pod";
+
 /** What a container has before its first start. */
 export const CREATED: ContainerState = {
 	status: "created",
@@ -94,9 +97,12 @@ export function isSupervised({ lock }: Pick<ContainerPaths, "lock">): boolean {
 }
 
 /** How the container is now. @throws HostError ERR_CONTAINER_STATE when its file is damaged */
-export function readState(paths: Pick<ContainerPaths, "lock" | "state">): ContainerState {
+export function readState(
+	paths: Pick<ContainerPaths, "lock" | "state">,
+	whose: Supervised = "container",
+): ContainerState {
 	const supervised = isSupervised(paths);
-	const state = parseState(paths.state);
+	const state = parseState(paths.state, whose);
 	if (supervised || state.pid === 0) return state;
 	const { error } = state;
 	const killed = {
@@ -107,19 +113,19 @@ export function readState(paths: Pick<ContainerPaths, "lock" | "state">): Contai
 	return { ...state, ...was, pid: 0, error: error ?? killed };
 }
 
-function parseState(path: string): ContainerState {
+function parseState(path: string, whose: Supervised): ContainerState {
 	try {
 		return ContainerState.parse(JSON.parse(readFileSync(path, "utf8")));
 	} catch (error) {
-		throw damaged(path, error);
+		throw damaged(path, error, whose);
 	}
 }
 
-/** A file of a container's directory that cannot be used. */
-export function damaged(path: string, cause: unknown): HostError {
+/** A file of a container's or a pod's directory that cannot be used. */
+export function damaged(path: string, cause: unknown, whose: Supervised = "container"): HostError {
 	const found = cause instanceof z.ZodError || cause instanceof SyntaxError ? "it is damaged" : explain(cause);
 	return new HostError("ERR_CONTAINER_STATE", `Cannot read ${path}: ${found}`, {
-		hint: "Remove the container with: tsvmm rm -f ID",
+		hint: whose === "pod" ? "Remove the pod with: tsvmm pod rm -f ID" : "Remove the container with: tsvmm rm -f ID",
 		cause,
 	});
 }

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HostError, StateError } from "../../base/errors.ts";
 import { removeContainer, startContainer } from "../life/commands.ts";
 import { askSupervisor } from "../life/control.ts";
+import type { StoredContainer } from "../life/store.ts";
 import { startPod } from "./start.ts";
 import type { StoredPod } from "./store.ts";
 
@@ -18,9 +19,18 @@ export function podStatus(pod: StoredPod): PodStatus {
 	const { status } = pod.state();
 	if (status === "created") return "Created";
 	if (status !== "running") return "Exited";
-	const members = pod.members().map((container) => container.state().status);
+	const members = pod.members().map(statusOf);
 	if (members.every((one) => one === "running")) return "Running";
 	return members.every((one) => one === "paused") ? "Paused" : "Degraded";
+}
+
+/** Of a member whose state is damaged nobody knows; the others are told of all the same. */
+function statusOf(container: StoredContainer): string {
+	try {
+		return container.state().status;
+	} catch {
+		return "unknown";
+	}
 }
 
 /** Starts the machine and all containers. @throws RemoteError why one does not run */

@@ -18,6 +18,7 @@ import { recordPodEvent } from "../life/events.ts";
 import { randomName } from "../life/random-name.ts";
 import { type ContainerState, CREATED, damaged, isSupervised, readState } from "../life/state.ts";
 import { ContainerStore, type StoredContainer } from "../life/store.ts";
+import { writingState } from "../state-failure.ts";
 
 const PodConfig = z.object({
 	version: z.literal(1),
@@ -81,13 +82,21 @@ export class StoredPod {
 			this.#config ??= PodConfig.parse(JSON.parse(readFileSync(this.paths.config, "utf8")));
 			return this.#config;
 		} catch (error) {
-			throw damaged(this.paths.config, error);
+			throw damaged(this.paths.config, error, "pod");
 		}
 	}
 
-	/** How its machine is now. */
+	#configIfReadable(): PodConfig | undefined {
+		try {
+			return this.config;
+		} catch {
+			return undefined;
+		}
+	}
+
+	/** How its machine is now. @throws HostError ERR_CONTAINER_STATE when its file is damaged */
 	state(): ContainerState {
-		return readState(this.paths);
+		return readState(this.paths, "pod");
 	}
 
 	/** Whether the process that owns its machine lives. */
@@ -102,7 +111,7 @@ export class StoredPod {
 
 	/** Runs `work` while no other start, stop or removal of this pod is under way. */
 	async exclusively<T>(work: () => Promise<T>): Promise<T> {
-		return await withFileLock(this.paths.operationLock, work);
+		return await writingState(() => withFileLock(this.paths.operationLock, work));
 	}
 
 	/** Removes its files, once its supervisor has ended. */
@@ -110,9 +119,9 @@ export class StoredPod {
 		await rm(this.paths.sockets, { recursive: true, force: true });
 		/* By rename first: nobody finds half of it. */
 		const doomed = join(podsDirectory(), `.${this.id}`);
-		const { config } = this;
+		const config = this.#configIfReadable();
 		await rename(this.paths.directory, doomed);
-		recordPodEvent(config, "remove");
+		if (config !== undefined) recordPodEvent(config, "remove");
 		await rm(doomed, { recursive: true, force: true });
 	}
 }
@@ -128,8 +137,7 @@ export async function createPod(
 		});
 	}
 	const directory = podsDirectory();
-	mkdirSync(directory, { recursive: true, mode: 0o700 });
-	return await withFileLock(join(directory, ".lock"), async () => {
+	return await alone(directory, async () => {
 		await collectLeftovers(directory);
 		const names = new Map(listPods().map((pod) => [pod.config.name, pod]));
 		const holder = name === undefined ? undefined : names.get(name);
@@ -147,23 +155,37 @@ export async function createPod(
 			name: name ?? randomName((candidate) => names.has(candidate)),
 			created: new Date().toISOString(),
 		};
-		await mkdir(temporary, { mode: 0o700 });
-		await writeFile(join(temporary, "config.json"), JSON.stringify(whole, undefined, "\t"));
-		await writeFile(join(temporary, "state.json"), JSON.stringify(CREATED, undefined, "\t"));
-		await writeFile(join(temporary, "lock"), "");
-		await publish(temporary, pod.paths.directory);
+		try {
+			await mkdir(temporary, { mode: 0o700 });
+			await writeFile(join(temporary, "config.json"), JSON.stringify(whole, undefined, "\t"));
+			await writeFile(join(temporary, "state.json"), JSON.stringify(CREATED, undefined, "\t"));
+			await writeFile(join(temporary, "lock"), "");
+			await publish(temporary, pod.paths.directory);
+		} catch (error) {
+			await rm(temporary, { recursive: true, force: true });
+			throw error;
+		}
 		recordPodEvent(whole, "create");
 		return pod;
 	});
 }
 
-/** All pods, the newest first. Those that cannot be read are left out. */
-export function listPods(): StoredPod[] {
+/** Pods are made by one process at a time. */
+async function alone<T>(directory: string, work: () => Promise<T>): Promise<T> {
+	return await writingState(async () => {
+		mkdirSync(directory, { recursive: true, mode: 0o700 });
+		return await withFileLock(join(directory, ".lock"), work);
+	});
+}
+
+/** All pods, the newest first. Those that cannot be read are left out; `onDamaged` is told. */
+export function listPods(onDamaged: (error: unknown) => void = () => undefined): StoredPod[] {
 	const readable = ids().flatMap((id) => {
 		const pod = new StoredPod(id);
 		try {
 			return [{ pod, created: pod.config.created }];
-		} catch {
+		} catch (error) {
+			onDamaged(error);
 			return [];
 		}
 	});

@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { attachToContainer, removeContainer, waitForContainer } from "../../../src/container/life/commands.ts";
 import { ContainerStore } from "../../../src/container/life/store.ts";
 import { prepareWritableLayer } from "../../../src/container/life/writable-layer.ts";
+import { createPod } from "../../../src/container/pod/store.ts";
 import { VolumeStore } from "../../../src/container/volume/store.ts";
 import { buildAgent } from "../../agent/native-agent.ts";
 import { stopAgents } from "../fake-machine.ts";
@@ -52,6 +53,8 @@ test("create says that the disk is full, and leaves nothing", async () => {
 	await expect(store.create(containerConfig(), "second")).rejects.toMatchObject(FULL);
 	await expect(store.rename(store.find("first"), "other")).rejects.toMatchObject(FULL);
 	await expect(new VolumeStore().create("data")).rejects.toMatchObject(FULL);
+	await expect(createPod({ cpus: 1, memoryMiB: 64, labels: {} }, "pod")).rejects.toMatchObject(FULL);
+	expect(names("pods")).toEqual([]);
 	expect(names("containers")).toEqual([store.find("first").id]);
 	expect(names("volumes")).toEqual([]);
 	await removeContainer(store.find("first"));
