@@ -257,12 +257,17 @@ export class FileCalls {
 	async getxattr(fd: number, name: string): Promise<Buffer> {
 		const { absolute } = this.#self(fd);
 		return await this.#calls.perform(
-			(slot) => {
-				const [path, key] = [slot.path(absolute), slot.path(name, true)];
-				slot.set(sys.SYS_getxattr, path, key, slot.dataAddress, DATA_BYTES);
-			},
+			(slot) => getxattr(slot, absolute, name),
 			({ data }, length) => Buffer.from(data.subarray(0, length)),
 		);
+	}
+
+	/** As `getxattr`, at once: where the host has the node's attributes in its memory. */
+	getxattrNow(fd: number, name: string): Buffer {
+		const { absolute } = this.#self(fd);
+		const { result, slot } = this.#calls.now((prepared) => getxattr(prepared, absolute, name));
+		if (result < 0) throw ErrnoError.of(-result);
+		return Buffer.from(slot.data.subarray(0, result));
 	}
 
 	async setxattr(
@@ -332,6 +337,11 @@ function openat2(slot: CallSlot, { fd, name }: At, how: { flags: number; mode?: 
 function statx(slot: CallSlot, fd: number): void {
 	slot.data.fill(0, 0, STATX_BYTES);
 	slot.set(sys.SYS_statx, fd, slot.path(""), sys.AT_EMPTY_PATH, sys.STATX_BASIC_STATS, slot.dataAddress);
+}
+
+function getxattr(slot: CallSlot, path: string, name: string): void {
+	const [at, key] = [slot.path(path), slot.path(name, true)];
+	slot.set(sys.SYS_getxattr, at, key, slot.dataAddress, DATA_BYTES);
 }
 
 function putTime(view: DataView, at: number, time: SetTime): void {

@@ -36,7 +36,7 @@ import type {
 import { DirectoryReader } from "./dirents.ts";
 import { FileData } from "./file-data.ts";
 import { type HostNode, HostNodes } from "./host-nodes.ts";
-import { checkXattr, isShared } from "./xattrs.ts";
+import { CAPABILITIES, checkXattr, isShared } from "./xattrs.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -235,7 +235,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 			const fd = await this.#calls
 				.create(this.#at(parent, name), flags & OPEN_FLAGS, options)
 				.catch(unless("EEXIST", flags));
-			if (fd !== undefined) return await this.#made(fd, flags);
+			if (fd !== undefined) return await this.#made(parent, fd, flags);
 			const node = await this.lookup(parent, name).catch(unless("ENOENT"));
 			if (node !== undefined) return { node, file: await this.open(node, flags, false) };
 		}
@@ -244,7 +244,8 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async tmpfile(directory: HostNode, flags: number, how: NewNode): Promise<Made> {
 		const options = { mode: how.mode & PERMISSIONS, as: this.#caller(how) };
-		return await this.#made(await this.#calls.tmpfile(this.#at(directory, "").fd, flags & OPEN_FLAGS, options), flags);
+		const fd = await this.#calls.tmpfile(this.#at(directory, "").fd, flags & OPEN_FLAGS, options);
+		return await this.#made(directory, fd, flags);
 	}
 
 	async opendir(node: HostNode): Promise<HostFile> {
@@ -296,8 +297,10 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		return await this.#calls.copyFileRange(source, { fd: to.open.file!.fd, offset: to.offset }, length);
 	}
 
+	/** Linux asks for a file's capabilities before its first write and each chown. An inode in memory tells of none. */
 	async getxattr(node: HostNode, name: string): Promise<Uint8Array> {
 		checkXattr(name);
+		if (name === CAPABILITIES && this.#nodes.isAtHand(node)) return this.#calls.getxattrNow(node.fd, name);
 		return await this.#calls.getxattr(node.fd, name);
 	}
 
@@ -358,10 +361,10 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	}
 
 	/** The node of a file that was just made. */
-	async #made(fd: number, flags: number): Promise<Made> {
+	async #made(parent: HostNode, fd: number, flags: number): Promise<Made> {
 		guestDescriptors().hold(fd);
 		try {
-			return { node: await this.#nodes.identify(this.#calls.reopenPath(fd)), file: fileOf(fd, flags) };
+			return { node: await this.#nodes.identify(this.#calls.reopenPath(fd), parent), file: fileOf(fd, flags) };
 		} catch (error) {
 			this.#calls.closeLater(fd);
 			guestDescriptors().give();
@@ -383,8 +386,10 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		if (kept !== mode) await this.#calls.fchmodat(node.fd, kept & PERMISSIONS);
 	}
 
+	/** Whom a call is made as: seven more system calls where that is not this process. */
 	#caller({ uid, gid }: NewNode): Caller | undefined {
-		return this.#isRoot ? { uid, gid } : undefined;
+		const isOwn = uid === 0 && gid === process.getegid?.();
+		return this.#isRoot && !isOwn ? { uid, gid } : undefined;
 	}
 }
 

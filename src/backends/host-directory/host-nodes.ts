@@ -74,8 +74,14 @@ export class HostNodes {
 		return this.#byKey.size;
 	}
 
-	/** The node that a descriptor names, which is taken over. */
-	async identify(fd: number): Promise<HostNode> {
+	/** Whether what the host knows of a node is in its memory: a call that asks for it never waits. */
+	isAtHand(node: HostNode): boolean {
+		return this.#local && node.isHome;
+	}
+
+	/** The node in a directory that a descriptor names, which is taken over. */
+	async identify(fd: number, parent: HostNode): Promise<HostNode> {
+		if (this.isAtHand(parent)) return this.#identified(fd, this.#calls.statNow(fd));
 		let status: FileStatus;
 		try {
 			status = await this.#calls.stat(fd);
@@ -89,13 +95,13 @@ export class HostNodes {
 	/** The node of that name, which is one in the directory. */
 	async lookup(parent: HostNode, name: string): Promise<HostNode> {
 		const fd = await this.#calls.openPath({ fd: parent.fd, name });
-		return this.#local && parent.isHome ? this.#identified(fd, this.#calls.statNow(fd)) : await this.identify(fd);
+		return await this.identify(fd, parent);
 	}
 
 	/** What stat(2) says. */
 	status(node: HostNode): FileStatus | Promise<FileStatus> {
 		if (node.fd < 0) throw ErrnoError.of("ESTALE");
-		return this.#local && node.isHome ? this.#calls.statNow(node.fd) : this.#calls.stat(node.fd);
+		return this.isAtHand(node) ? this.#calls.statNow(node.fd) : this.#calls.stat(node.fd);
 	}
 
 	/** What the guest sees of it. */

@@ -5,6 +5,9 @@
  */
 import { ErrnoError } from "../../base/errno-error.ts";
 
+/** The capabilities of a program. */
+export const CAPABILITIES = "security.capability";
+
 /** @throws ErrnoError EOPNOTSUPP for one that stays the host's */
 export function checkXattr(name: string): void {
 	if (!isShared(name)) throw ErrnoError.of("EOPNOTSUPP");
@@ -12,5 +15,5 @@ export function checkXattr(name: string): void {
 
 /** Whether a guest may see and set it. */
 export function isShared(name: string): boolean {
-	return name.startsWith("user.") || name.startsWith("trusted.") || name === "security.capability";
+	return name.startsWith("user.") || name.startsWith("trusted.") || name === CAPABILITIES;
 }

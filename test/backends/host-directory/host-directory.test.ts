@@ -195,6 +195,20 @@ test("extended attributes are the user's; those of the host's security modules s
 	expect(Buffer.from(list.bytes).toString()).toBe("user.colour\0");
 	await guest.ok(fuse.FUSE_REMOVEXATTR, nodeid, names("user.colour"));
 	expect((await get("user.colour")).error).toBe(errno.ENODATA);
+	expect((await get("security.capability")).error).toBe(errno.ENODATA);
+});
+
+test.runIf(isRoot)("a program's capabilities are the guest's to set and to see", async () => {
+	await using shared = await Shared.make();
+	const { guest } = shared;
+	const { nodeid } = await guest.create(ROOT, "program");
+	/* struct vfs_cap_data: revision 2 and one capability that is permitted. */
+	const value = Buffer.from("0100000200200000000000000000000000000000", "hex");
+	const how = fields(structs.fuse_setxattr_in, { size: value.length }, 8);
+	await guest.ok(fuse.FUSE_SETXATTR, nodeid, how, names("security.capability"), value);
+	const room = fields(structs.fuse_getxattr_in, { size: 100 });
+	const { bytes } = await guest.ok(fuse.FUSE_GETXATTR, nodeid, room, names("security.capability"));
+	expect(Buffer.from(bytes).equals(value)).toBe(true);
 });
 
 test("a directory of thousands is listed in small pieces, and while it shrinks", async () => {
