@@ -1,8 +1,8 @@
 /*
- * `npm run bench`: how fast tsvmm is, as ratios to C and to QEMU measured in the same run; docs/hot-path.md says what
- * each row means. About a minute.
+ * `npm run bench`: how fast tsvmm is, as ratios to C, to QEMU and to plain tools, measured in the same run. What the
+ * rows mean: docs/performance.md, and docs/hot-path.md for the first ones.
  *
- *     node scripts/bench.mjs [--json]
+ *     node scripts/bench.mjs [--exits] [--boot] [--fs] [--containers] [--growth] [--pull] [--small] [--json]
  */
 import { join } from "node:path";
 import { setup } from "./setup.mjs";
@@ -12,7 +12,7 @@ async function bench(args) {
 	await setup();
 	say(
 		"bench",
-		"measuring on /dev/kvm (in the lab where this machine has none), then boots in the lab; keep the machine quiet",
+		"measuring on /dev/kvm (in the lab where this machine has none), then in the lab; keep the machine quiet",
 	);
 	const { status } = await execute(join(root, "node_modules/.bin/tsx"), ["test/bench/main.ts", ...args]);
 	if (status !== 0) throw new StepError(`a benchmark has failed with status ${status}`);

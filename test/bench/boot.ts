@@ -9,10 +9,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/boot/cpio.ts";
 import { packageRoot } from "../../src/host/native.ts";
-import { listKernels } from "../../src/kernel/store.ts";
 import { within } from "../../src/lab/collect.ts";
 import { Lab } from "../../src/lab/lab.ts";
-import { testKernel } from "../lab/linux.ts";
+import { benchKernel, inLab, qemuCommand, tsvmmCommand } from "./lab-host.ts";
 import { type BenchRow, timeRow } from "./row.ts";
 
 const PAIRS = 4;
@@ -67,44 +66,23 @@ async function bootOnce(lab: Lab, command: readonly string[], cwd: string): Prom
 	return boot;
 }
 
-/** The kernel to boot: the minimal one if it was built, else Debian's 6.1. */
-async function kernelImage(): Promise<{ name: string; path: string }> {
-	const minimal = (await listKernels()).find((kernel) => kernel.name.startsWith("minimal"));
-	const { name, vmlinux } = minimal ?? (await testKernel("6.1-cloud"));
-	return { name, path: vmlinux };
-}
-
 const median = (boots: readonly Boot[], part: keyof Boot): number =>
 	boots.map((boot) => boot[part]).sort((a, b) => a - b)[boots.length >> 1]!;
 
 /** The rows of this file; needs the lab, which is brought up for it and taken down. About a minute. */
 export async function benchBoot(): Promise<BenchRow[]> {
-	const kernel = await kernelImage();
+	const kernel = await benchKernel();
 	const directory = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
 	writeFileSync(join(directory, "initrd"), initrd(directory));
 	const lab = await Lab.up({ name: "bench" });
 	try {
-		const copy = `cp ${kernel.path} ${KERNEL} && cp ${directory}/initrd ${INITRD}`;
-		const { status, stderr } = await lab.exec(["sh", "-c", copy], { cwd: directory, timeoutMs: TIMEOUT_MS });
-		if (status !== 0) throw new Error(`Cannot copy the kernel into the lab: ${stderr}`);
-		/* What tsvmm adds by itself (src/machine/cmdline.ts) is given to QEMU too. */
-		const own = "console=ttyS0 panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=conf1,noearly";
-		const cmdline = "quiet reboot=t";
-		const files = ["--kernel", KERNEL, "--initrd", INITRD];
-		const tsvmm = [
-			...[process.execPath, join(packageRoot(), "dist/tsvmm.js"), "boot", ...files],
-			...["--cmdline", cmdline, "--memory", `${MEMORY_MIB}M`],
-		];
-		const qemu = [
-			...["qemu-system-x86_64", "-M", "microvm,x-option-roms=off,rtc=on", "-enable-kvm", "-cpu", "host"],
-			...["-m", `${MEMORY_MIB}`, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
-			...["-serial", "stdio", "-kernel", KERNEL, "-initrd", INITRD, "-append", `${own} ${cmdline}`],
-		];
+		await inLab(lab, `cp ${kernel.vmlinux} ${KERNEL} && cp ${directory}/initrd ${INITRD}`, directory);
+		const guest = { kernel: KERNEL, initrd: INITRD, cmdline: "quiet reboot=t", memoryMiB: MEMORY_MIB };
 		const ours: Boot[] = [];
 		const theirs: Boot[] = [];
 		for (let pair = 0; pair <= PAIRS; pair++) {
-			const boot = await bootOnce(lab, tsvmm, directory);
-			const reference = await bootOnce(lab, qemu, directory);
+			const boot = await bootOnce(lab, tsvmmCommand(guest), directory);
+			const reference = await bootOnce(lab, qemuCommand(guest), directory);
 			if (pair === 0) continue; /* fills the lab's caches */
 			ours.push(boot);
 			theirs.push(reference);

@@ -5,7 +5,7 @@
 
 export interface BenchRow {
 	readonly name: string;
-	readonly unit: "ns" | "us" | "ms" | "per second";
+	readonly unit: "ns" | "us" | "ms" | "MiB" | "per second";
 	readonly ours: number;
 	readonly reference: number;
 	/** What the reference is. */
@@ -14,10 +14,10 @@ export interface BenchRow {
 	readonly ratio: number;
 }
 
-/** A row for a time: the ratio is reference / ours. */
+/** A row for a time, or for memory: the ratio is reference / ours. */
 export function timeRow(
 	name: string,
-	unit: "ns" | "us" | "ms",
+	unit: "ns" | "us" | "ms" | "MiB",
 	ours: number,
 	reference: number,
 	against: string,
