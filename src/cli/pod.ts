@@ -5,7 +5,7 @@ import { Command } from "commander";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { explain } from "../base/errors.ts";
 import { initramfs } from "../container/initramfs.ts";
-import { networkName } from "../container/life/config.ts";
+import { networkName, networkNames } from "../container/life/config.ts";
 import { containerKernel } from "../container/life/kernel.ts";
 import { podStatus, removePod, startWholePod, stopPod } from "../container/pod/commands.ts";
 import { createPod, findPod, listPods, type PodConfig, type StoredPod } from "../container/pod/store.ts";
@@ -205,6 +205,7 @@ function describe(pod: StoredPod): Record<string, unknown> {
 		CPUs: config.cpus,
 		Memory: config.memoryMiB * 2 ** 20,
 		NetworkMode: networkName(config),
+		Networks: networkNames(config),
 	};
 }
 
