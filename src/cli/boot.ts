@@ -60,7 +60,7 @@ export function bootCommand(): Command {
 				.default([], "none"),
 		)
 		.addOption(
-			new Option("--net <user[,port=HOST:GUEST]|tap=NAME[,mac=..]|bridge=NAME>", "network interface; may be repeated")
+			new Option("--net <user[,port=HOST:GUEST]|tap=NAME|bridge=NAME>", "network interface; may be repeated")
 				.argParser(append(parseNet))
 				.default([], "none"),
 		)
