@@ -14,7 +14,7 @@ const Port = z
 	})
 	.transform((port) => port as PortForward);
 
-const NetDevice = z.discriminatedUnion("kind", [
+const Interface = z.discriminatedUnion("kind", [
 	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
 	z.object({ kind: z.literal("bridge"), name: z.string(), mac: z.string().optional() }),
 	z.object({
@@ -33,7 +33,7 @@ const NetDevice = z.discriminatedUnion("kind", [
 
 const Attachment = z
 	.object({
-		device: NetDevice,
+		device: Interface,
 		/** On a tap or a bridge with the prefix length; on a network the address that it asks for. */
 		address: z.string().optional(),
 		gateway: z.string().optional(),
@@ -42,7 +42,7 @@ const Attachment = z
 
 /** One interface: what it is connected to, and its addresses. */
 export interface Attachment {
-	device: z.infer<typeof NetDevice>;
+	device: z.infer<typeof Interface>;
 	address?: string;
 	gateway?: string;
 }
