@@ -16,6 +16,8 @@ export interface ContainerDevice {
 	readOnly?: boolean | undefined;
 }
 
+const MISSING = { mode: 0, uid: 0, gid: 0 };
+
 /** @param owner tells the disks of one container from another's of the same machine */
 const serialOf = (index: number, owner = "") => (owner === "" ? `device${index}` : `d${index}-${owner}`);
 
@@ -24,10 +26,10 @@ export function deviceDisks(devices: readonly ContainerDevice[], owner?: string)
 	return devices.map(({ source, readOnly = false }, i) => ({ path: source, readOnly, id: serialOf(i, owner) }));
 }
 
-/** The steps that make the nodes. */
+/** The steps that make the nodes. Who opens the disks tells of one that is not there any more. */
 export function diskSteps(devices: readonly ContainerDevice[], owner?: string): SetupStep[] {
 	return devices.map(({ source, target }, i) => {
-		const { mode, uid, gid } = statSync(source);
+		const { mode, uid, gid } = statSync(source, { throwIfNoEntry: false }) ?? MISSING;
 		return ["disk", [target, (mode & 0o777).toString(8), `${uid}:${gid}`, serialOf(i, owner)].join("\t")];
 	});
 }

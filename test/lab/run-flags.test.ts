@@ -67,6 +67,10 @@ test("export has the root alone, with what is mounted in it as empty directories
 	expect(names.filter((name) => /^\.\/(dev|proc|sys|data|scratch|var\/own)/.test(name)).sort()).toEqual([
 		...["./data/", "./dev/", "./proc/", "./scratch/", "./sys/", "./var/own"],
 	]);
+	/* One that is not made leaves no volume of its own. */
+	const again = tsvmm("create", "-q", "--name", "box", "-v", "/anonymous", image, "true");
+	expect(again).toMatchObject({ status: 125, stderr: expect.stringContaining("ERR_CONTAINER_NAME_IN_USE") });
+	expect(must("volume", "ls", "-q")).toBe("kept\n");
 	must("rm", "-f", "box");
 	must("volume", "rm", "kept");
 });

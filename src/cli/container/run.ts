@@ -12,7 +12,7 @@ import { containerKernel } from "../../container/life/kernel.ts";
 import { machineSize } from "../../container/life/machine-size.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { findPod } from "../../container/pod/store.ts";
-import { makeSources, prepareMounts } from "../../container/volume/mount.ts";
+import { dropMounts, makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { DETACH_KEYS_FLAG } from "../detach-keys.ts";
@@ -135,8 +135,14 @@ async function store({ config, mounts, join }: ContainerRequest, name: string | 
 	const containers = new ContainerStore();
 	await containers.collectLeftovers();
 	const joined = join === undefined ? {} : memberConfig(config, findMachine(containers, join));
-	const prepared = await prepareMounts(mounts, new VolumeStore());
-	return await containers.create({ ...config, ...joined, mounts: prepared }, name);
+	const volumes = new VolumeStore();
+	const prepared = await prepareMounts(mounts, volumes);
+	try {
+		return await containers.create({ ...config, ...joined, mounts: prepared }, name);
+	} catch (error) {
+		await dropMounts(prepared, volumes);
+		throw error;
+	}
 }
 
 /** What no flag limits is as large as the machine. */

@@ -122,18 +122,32 @@ export async function prepareMounts(
 ): Promise<ContainerMount[]> {
 	const mounts: ContainerMount[] = [];
 	makeSources(requests);
-	for (const { type, source, target, readOnly, noCopy = false } of requests) {
-		if (type === "bind") {
-			if (!existsSync(source!)) throw missing(source!, "no such file or directory");
-			mounts.push({ type, source: source!, target, readOnly });
-			continue;
-		}
-		const { name, mountpoint } = await volumes.create(source);
-		/* What the guest cannot write it cannot fill. */
-		const copy = noCopy || readOnly ? {} : { copy: true };
-		mounts.push({ type, source: mountpoint, target, readOnly, volume: name, ...copy });
+	try {
+		for (const request of requests) mounts.push(await prepareMount(request, volumes));
+		return mounts;
+	} catch (error) {
+		await dropMounts(mounts, volumes);
+		throw error;
 	}
-	return mounts;
+}
+
+async function prepareMount(
+	{ type, source, target, readOnly, noCopy = false }: MountRequest,
+	volumes: VolumeStore,
+): Promise<ContainerMount> {
+	if (type === "bind") {
+		if (!existsSync(source!)) throw missing(source!, "no such file or directory");
+		return { type, source: source!, target, readOnly };
+	}
+	const { name, mountpoint } = await volumes.create(source);
+	/* What the guest cannot write it cannot fill. */
+	const copy = noCopy || readOnly ? {} : { copy: true };
+	return { type, source: mountpoint, target, readOnly, volume: name, ...copy };
+}
+
+/** Removes the volumes that were made for a container alone which is not made after all. */
+export async function dropMounts(mounts: readonly ContainerMount[], volumes: VolumeStore): Promise<void> {
+	for (const { volume } of mounts) if (volume !== undefined) await volumes.removeAnonymous(volume);
 }
 
 /** The mounts as the container's machine has them, at a start of it. */

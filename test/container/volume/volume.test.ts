@@ -92,6 +92,13 @@ test("prepareMounts makes volumes and the directories of -v, and no others", asy
 	});
 });
 
+test("prepareMounts leaves no volume of a container that is not made", async () => {
+	const missing = readMountFlag(`type=bind,source=${directory}/none,target=/x`);
+	const requests = [readVolumeFlag("/anonymous"), readVolumeFlag("named:/data"), missing as never];
+	await expect(prepareMounts(requests, store)).rejects.toMatchObject({ code: "ERR_RUN_VOLUME_SOURCE" });
+	expect(store.list().map(({ name }) => name)).toEqual(["named"]);
+});
+
 test("mountShares has a volume filled as long as it is empty, unless it is not to be", async () => {
 	const flags = ["named:/a", "other:/b:nocopy", "ro:/c:ro", `${directory}:/d`];
 	const mounts = await prepareMounts(flags.map(readVolumeFlag), store);
