@@ -1,6 +1,7 @@
 /* Mounts, see mount.h. */
 #include "mount.h"
 #include "agent.h"
+#include "tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,8 +34,15 @@ static const struct {
     {"remount", MS_REMOUNT, 0},
     {"rprivate", MS_PRIVATE | MS_REC, 0},
     {"relatime", MS_RELATIME, 0},
+    {"strictatime", MS_STRICTATIME, 0},
+    {"nodiratime", MS_NODIRATIME, 0},
+    {"private", MS_PRIVATE, 0},
+    {"slave", MS_SLAVE, 0},
+    {"rslave", MS_SLAVE | MS_REC, 0},
     {"defaults", 0, 0},
 };
+/* Flags that belong to one mount and not to its file system. */
+#define MOUNT_FLAGS (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
 
 int make_directories(const char *path, unsigned mode) {
     char part[4096];
@@ -75,6 +83,38 @@ static int read_options(const char *options, unsigned long *set, char *data, siz
     }
     *set = flags;
     return 0;
+}
+
+/* Removes an option from the file system's own. @return whether it was there */
+static bool take_option(char *data, const char *name) {
+    size_t length = strlen(name);
+    for (char *at = data; *at != 0; at += strcspn(at, ",")) {
+        at += *at == ',';
+        if (strncmp(at, name, length) != 0 || (at[length] != 0 && at[length] != ','))
+            continue;
+        if (at[length] == ',')
+            memmove(at, at + length + 1, strlen(at + length + 1) + 1);
+        else
+            *(at > data ? at - 1 : at) = 0;
+        return true;
+    }
+    return false;
+}
+
+/* Mounts an empty file system and fills it with what it covers. It is read-only only then. */
+static int mount_copy(const char *type, const char *target, unsigned long flags, const char *data) {
+    char from[32];
+    int fd = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC), result = -1;
+    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && mount(type, target, type, flags & ~(unsigned long)MS_RDONLY, data) == 0)
+        result = tree_fill(from, target);
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    if (result == 0 && (flags & MS_RDONLY))
+        result = mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | flags, NULL);
+    return result;
 }
 
 /* Finds the virtio disk whose serial number (VIRTIO_BLK_T_GET_ID) is `id`. */
@@ -118,14 +158,30 @@ int mount_at(const char *type, const char *source, const char *target, const cha
     unsigned long flags;
     if (read_options(options, &flags, data, sizeof data) < 0)
         return -1;
+    bool copies = take_option(data, "tmpcopyup");
     if (stat(target, &found) < 0) {
+        copies = false;
         if (make_directories(target, 0755) < 0)
             return -1;
     } else if (strcmp(type, "tmpfs") == 0 && strstr(data, "mode=") == NULL &&
                strlen(data) + 16 < sizeof data) {
         sprintf(data + strlen(data), "%smode=%o", data[0] == 0 ? "" : ",", found.st_mode & 07777);
     }
+    if (copies)
+        return mount_copy(type, target, flags, data);
     return mount(source, target, type, flags, data);
+}
+
+int mount_restrict(const char *path, const char *options) {
+    unsigned long flags;
+    char data[MOUNT_DATA_BYTES];
+    struct statvfs old;
+    if (read_options(options, &flags, data, sizeof data) < 0 || statvfs(path, &old) < 0)
+        return -1;
+    flags &= MOUNT_FLAGS;
+    /* ST_NOSUID, ST_NODEV and ST_NOEXEC have the numbers of MS_*. */
+    flags |= old.f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    return flags == 0 ? 0 : mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | flags, NULL);
 }
 
 /* Whether errno says that there is nothing of this name. */

@@ -104,6 +104,8 @@ static bool read_capabilities(const char *text, uint64_t *set, struct refusal *w
 
 bool privileges_bound(const struct spec *spec, struct refusal *why) {
     uint64_t set;
+    if (spec->ambient != NULL && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        return refuse(why, errno, "cannot keep capabilities: %s", strerror(errno));
     if (spec->caps == NULL)
         return true;
     if (!read_capabilities(spec->caps, &set, why))
@@ -118,23 +120,37 @@ bool privileges_bound(const struct spec *spec, struct refusal *why) {
     return true;
 }
 
+/* Root keeps all of its capabilities, another user the ambient ones. */
+static bool raise_ambient(uint64_t ambient, struct refusal *why) {
+    for (int number = 0; number < 64; number++)
+        if ((ambient >> number & 1) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) < 0)
+            return refuse(why, errno, "cannot raise ambient capability %d: %s", number, strerror(errno));
+    return true;
+}
+
 bool privileges_drop(const struct spec *spec, struct refusal *why) {
     struct capability_header header = {.version = CAPABILITY_VERSION_3};
     struct capability_data data[2];
-    uint64_t set;
+    uint64_t set, ambient = 0;
     if (spec->caps != NULL) {
-        if (!read_capabilities(spec->caps, &set, why))
+        if (!read_capabilities(spec->caps, &set, why) ||
+            (spec->ambient != NULL && !read_capabilities(spec->ambient, &ambient, why)))
             return false;
+        ambient &= set;
+        if (geteuid() != 0)
+            set = ambient;
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         if (syscall(SYS_capget, &header, data) < 0)
             return refuse(why, errno, "cannot read capabilities: %s", strerror(errno));
         for (int i = 0; i < 2; i++) {
             data[i].permitted &= (uint32_t)(set >> 32 * i);
             data[i].effective &= data[i].permitted;
-            data[i].inheritable = 0;
+            data[i].inheritable = data[i].permitted & (uint32_t)(ambient >> 32 * i);
         }
         if (syscall(SYS_capset, &header, data) < 0)
             return refuse(why, errno, "cannot drop capabilities: %s", strerror(errno));
+        if (!raise_ambient(ambient, why))
+            return false;
     }
     if (spec->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return refuse(why, errno, "cannot set no_new_privs: %s", strerror(errno));

@@ -99,8 +99,10 @@ static bool join_groups(const struct spec *spec, struct user *user, char *why, s
 static void become_user(struct spec *spec, int status, struct failure *failure) {
     struct user user;
     char why[200] = "";
-    bool more = user_find(spec->user == NULL ? "" : spec->user, &user, why, sizeof why) &&
-                join_groups(spec, &user, why, sizeof why);
+    bool more = user_find(spec->user == NULL ? "" : spec->user, &user, why, sizeof why);
+    if (spec->only_groups)
+        user.group_count = 0;
+    more = more && join_groups(spec, &user, why, sizeof why);
     if (why[0] != 0) {
         explain(failure, 125, 0, "%s", why);
         give_up(status, failure);

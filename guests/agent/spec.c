@@ -46,6 +46,10 @@ bool spec_read(const char *list, size_t length, struct spec *spec) {
             spec->init = strcmp(value, "1") == 0;
         else if ((value = list_value(e, "caps")) != NULL)
             spec->caps = value;
+        else if ((value = list_value(e, "ambient")) != NULL)
+            spec->ambient = value;
+        else if ((value = list_value(e, "groups")) != NULL)
+            spec->only_groups = strcmp(value, "only") == 0;
         else if ((value = list_value(e, "nnp")) != NULL)
             spec->no_new_privs = strcmp(value, "1") == 0;
         else if ((value = list_value(e, "oom")) != NULL)

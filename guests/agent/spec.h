@@ -14,6 +14,8 @@ struct spec {
     const char *tool;       /* a program of the agent's instead of one found by argv[0] */
     bool init;              /* it becomes the container's init */
     const char *caps, *oom; /* hexadecimal, decimal; NULL: as the agent has them */
+    const char *ambient;    /* hexadecimal: capabilities that also another user than root has; NULL: none */
+    bool only_groups;       /* none besides those of group= */
     bool no_new_privs;
     unsigned umask;
     unsigned columns, rows;

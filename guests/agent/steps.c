@@ -2,6 +2,7 @@
 #include "steps.h"
 #include "agent.h"
 #include "cgroup.h"
+#include "clone.h"
 #include "container.h"
 #include "list.h"
 #include "mount.h"
@@ -91,6 +92,18 @@ static int step_wait(char **field) {
 
 static int step_hostname(char **field) {
     return sethostname(field[0], strlen(field[0]));
+}
+
+static int step_domainname(char **field) {
+    return setdomainname(field[0], strlen(field[0]));
+}
+
+static int step_take(char **field) {
+    return clone_take(field[0], field[1]);
+}
+
+static int step_attach(char **field) {
+    return clone_put(field[0], field[1], field[2]);
 }
 
 static int step_directory(char **field) {
@@ -204,27 +217,30 @@ static const struct {
     int fields; /* separated by tabs; the last one takes the rest */
     int (*run)(char **field);
 } STEPS[] = {
-    {"mount", 4, step_mount},         /* type, source, target, options */
-    {"switch", 1, step_switch},       /* path */
-    {"cgroup", 2, step_cgroup},       /* name, settings */
-    {"mask", 1, step_mask},           /* path */
-    {"readonly", 1, step_read_only},  /* path */
-    {"wait", 1, step_wait},           /* path that is to appear */
-    {"hostname", 1, step_hostname},   /* name */
-    {"directory", 2, step_directory}, /* path, mode or nothing */
-    {"file", 3, step_file},           /* path, mode, content */
-    {"node", 4, step_node},           /* path, mode, major, minor */
-    {"disk", 4, step_disk},           /* path, mode, uid:gid, serial number */
-    {"fill", 2, step_fill},           /* directory, empty directory */
-    {"link", 2, step_link},           /* target, path */
-    {"sysctl", 2, step_sysctl},       /* path below /proc/sys, value */
-    {"interface", 2, step_interface}, /* Ethernet address, name */
-    {"up", 1, step_up},               /* interface */
-    {"address", 2, step_address},     /* interface, address/bits */
-    {"gateway", 1, step_gateway},     /* address */
-    {"mtu", 2, step_mtu},             /* interface, bytes */
-    {"bind", 1, step_bind},           /* address of a slot */
-    {"unbind", 1, step_unbind},       /* address of a slot */
+    {"mount", 4, step_mount},           /* type, source, target, options */
+    {"switch", 1, step_switch},         /* path */
+    {"cgroup", 2, step_cgroup},         /* name, settings */
+    {"mask", 1, step_mask},             /* path */
+    {"readonly", 1, step_read_only},    /* path */
+    {"wait", 1, step_wait},             /* path that is to appear */
+    {"hostname", 1, step_hostname},     /* name */
+    {"domainname", 1, step_domainname}, /* name */
+    {"take", 2, step_take},             /* name, path */
+    {"attach", 3, step_attach},         /* name, target, options */
+    {"directory", 2, step_directory},   /* path, mode or nothing */
+    {"file", 3, step_file},             /* path, mode, content */
+    {"node", 4, step_node},             /* path, mode, major, minor */
+    {"disk", 4, step_disk},             /* path, mode, uid:gid, serial number */
+    {"fill", 2, step_fill},             /* directory, empty directory */
+    {"link", 2, step_link},             /* target, path */
+    {"sysctl", 2, step_sysctl},         /* path below /proc/sys, value */
+    {"interface", 2, step_interface},   /* Ethernet address, name */
+    {"up", 1, step_up},                 /* interface */
+    {"address", 2, step_address},       /* interface, address/bits */
+    {"gateway", 1, step_gateway},       /* address */
+    {"mtu", 2, step_mtu},               /* interface, bytes */
+    {"bind", 1, step_bind},             /* address of a slot */
+    {"unbind", 1, step_unbind},         /* address of a slot */
 };
 
 /* Runs one "name=fields". The failure of a "name?=fields" is only reported on the console. */

@@ -30,10 +30,14 @@ export interface ExecSpec {
 	 * the agent's when missing.
 	 */
 	capabilities?: bigint;
+	/** Capabilities of `capabilities` that another user than root has as well, and keeps when it executes a program. */
+	ambient?: bigint;
 	/** PR_SET_NO_NEW_PRIVS: no program that it executes gets more rights than it has. */
 	noNewPrivileges?: boolean;
 	/** Supplementary groups besides the user's own, by name or number. */
 	groups?: readonly string[];
+	/** It has no supplementary groups but `groups`: neither its own nor those that /etc/group names. */
+	onlyGroups?: boolean;
 	rlimits?: readonly Rlimit[];
 	/** The umask when it starts; 0o022 when missing. */
 	umask?: number;
@@ -70,8 +74,10 @@ export function execEntries(spec: ExecSpec): [key: string, value: string][] {
 	if (spec.tty !== undefined) add("tty", `${spec.tty.columns}x${spec.tty.rows}`);
 	if (spec.stdin === "null") add("stdin", "null");
 	add("caps", spec.capabilities?.toString(16));
+	add("ambient", spec.ambient?.toString(16));
 	if (spec.noNewPrivileges === true) add("nnp", 1);
 	for (const group of spec.groups ?? []) add("group", group);
+	if (spec.onlyGroups === true) add("groups", "only");
 	for (const { name, soft, hard } of spec.rlimits ?? []) add("rlimit", `${name}:${soft}:${hard}`);
 	add("umask", spec.umask?.toString(8));
 	add("oom", spec.oomScoreAdj);
