@@ -187,7 +187,7 @@ export class FuseDriver {
 		return Buffer.from(answer.bytes);
 	}
 
-	/** All entries of a directory, `size` bytes at a time. */
+	/** All entries of a directory but "." and "..", which must be the first ones; `size` bytes at a time. */
 	async readdir(nodeid: number, size = 4096, plus = false): Promise<{ name: string; type: number; nodeid: number }[]> {
 		const { fuse_dirent } = structs;
 		const opened = await this.ok(opcodes.FUSE_OPENDIR, nodeid, fields(structs.fuse_open_in, {}));
@@ -213,6 +213,8 @@ export class FuseDriver {
 			}
 		}
 		await this.ok(opcodes.FUSE_RELEASEDIR, nodeid, fields(structs.fuse_release_in, { fh }));
+		const own = found.splice(0, 2).map(({ name }) => name);
+		if (own.join() !== ".,..") throw new Error(`a directory begins with ${own.join()}`);
 		return found;
 	}
 

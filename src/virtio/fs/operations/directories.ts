@@ -18,8 +18,21 @@ const { sizeof: DIRENT_BYTES } = fuse_dirent;
 const MAX_ANSWER_BYTES = 128 * 1024;
 /** Where the type is in a mode: DT_DIR is S_IFDIR >> 12. */
 const TYPE_SHIFT = 12;
+const S_IFDIR = 0o040000;
 /** What stands for the inode of an entry that has none: 0 would be no entry at all. */
 const UNKNOWN_INO = 0xffff_ffff;
+
+/** "." and "..", which a file system does not give; their positions are ones that no file system has. */
+const FIRST_OWN_POSITION = 0x7fff_ffff_ffff_fff0n;
+const OWN_ENTRIES: readonly DirectoryEntry[] = [".", ".."].map((name, i) => ({
+	name,
+	mode: S_IFDIR,
+	position: FIRST_OWN_POSITION + BigInt(i),
+}));
+
+function isOwn({ position }: DirectoryEntry): boolean {
+	return position >= FIRST_OWN_POSITION && position < FIRST_OWN_POSITION + BigInt(OWN_ENTRIES.length);
+}
 
 async function opendir(server: FuseServer, request: FuseRequest): Promise<void> {
 	const entry = server.nodes.use(request.nodeid, request);
@@ -39,7 +52,10 @@ async function readdir(server: FuseServer, request: FuseRequest): Promise<void> 
 	const position = fields.bits(fuse_read_in.offset);
 	const plus = request.opcode === fuse.FUSE_READDIRPLUS;
 	let room = Math.min(fields.u32(fuse_read_in.size), request.roomBytes, MAX_ANSWER_BYTES);
-	for (const entry of await server.fileSystem.readdir(handle, position)) {
+	const own = OWN_ENTRIES.slice(OWN_ENTRIES.findIndex((entry) => entry.position === position) + 1);
+	const isBeginning = position === 0n || own.length < OWN_ENTRIES.length;
+	const ofFileSystem = await server.fileSystem.readdir(handle, isBeginning ? 0n : position);
+	for (const entry of isBeginning ? [...own, ...ofFileSystem] : ofFileSystem) {
 		const name = encodeName(entry.name);
 		const bytes = (plus ? fuse_entry_out.sizeof : 0) + recordBytes(name.length);
 		if (bytes > room) {
@@ -47,7 +63,9 @@ async function readdir(server: FuseServer, request: FuseRequest): Promise<void> 
 			if (room === Math.min(fields.u32(fuse_read_in.size), MAX_ANSWER_BYTES)) throw ErrnoError.of("EINVAL");
 			return;
 		}
-		if (plus) await answerLookup(server, request, handle.node, entry);
+		/* Linux skips a lookup of "." and ".." that says nothing. */
+		if (plus && isOwn(entry)) request.answer(fuse_entry_out.sizeof);
+		else if (plus) await answerLookup(server, request, handle.node, entry);
 		putDirent(request, entry, name);
 		room -= bytes;
 	}
