@@ -4,13 +4,13 @@
  * segmentation to the network card. The tap is one that the administrator has made, with its name, bridge and firewall,
  * or one that is made here on a bridge of his, and goes with this object (bridge.ts).
  */
-import { closeSync, constants as fsConstants, openSync, readFileSync } from "node:fs";
+import { closeSync, constants as fsConstants, openSync } from "node:fs";
 import { constants } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
 import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
 import { logRateLimited } from "../base/log.ts";
 import type { Segments } from "../base/segments.ts";
-import { errnoNameOf, ioctl } from "../host/libc.ts";
+import { errnoNameOf, interfaceIoctl, ioctl } from "../host/libc.ts";
 import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
 import { readSegments, writeSegments } from "../host/scatter.ts";
 import { addToBridge, bridgeDenied, bridgeMtu } from "./bridge.ts";
@@ -22,6 +22,7 @@ export const TUNSETIFF = iow(202);
 export const TUNSETOFFLOAD = iow(208);
 export const TUNSETVNETHDRSZ = iow(216);
 
+const SIOCGIFMTU = 0x8921;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
@@ -182,18 +183,17 @@ function attach(fd: number, name: string): string {
 	return given.toString("latin1", 0, given.indexOf(0));
 }
 
+/** Of an interface in this thread's network namespace; /sys may show another one's. */
 function mtuOf(name: string): number {
-	try {
-		return Number.parseInt(readFileSync(`/sys/class/net/${name}/mtu`, "latin1"), 10);
-	} catch (error) {
-		if (errnoName(error) !== "ENOENT") {
-			throw new HostError("ERR_TAP", `Cannot read the MTU of tap ${name}: ${explain(error)}`, { cause: error });
-		}
-		throw new HostError("ERR_TAP_MISSING", `Cannot use tap ${name}: there is no such interface`, {
-			hint: `Make it as root: ip tuntap add ${name} mode tap`,
-			cause: error,
-		});
-	}
+	const request = new Uint8Array(ifreq.sizeof);
+	request.set(Buffer.from(name), ifreq.ifr_name);
+	const result = interfaceIoctl(SIOCGIFMTU, request);
+	if (result >= 0) return new DataView(request.buffer).getInt32(ifreq.ifr_flags, true);
+	const errno = errnoNameOf(-result);
+	if (errno !== "ENODEV") throw new HostError("ERR_TAP", `Cannot read the MTU of tap ${name}: ${errno}`);
+	throw new HostError("ERR_TAP_MISSING", `Cannot use tap ${name}: there is no such interface`, {
+		hint: `Make it as root: ip tuntap add ${name} mode tap`,
+	});
 }
 
 /** @param deny makes the error for one who may not */

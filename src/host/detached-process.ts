@@ -2,9 +2,9 @@
  * Starts this program once more as a process of its own, which outlives this one, and waits until it says on a pipe that
  * it is ready or has failed. A pipe that ends without a word means that it has died.
  */
-import { spawn } from "node:child_process";
+import { type StdioOptions, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
-import type { Readable } from "node:stream";
+import type { Readable, Stream } from "node:stream";
 import { text } from "node:stream/consumers";
 import { HostError, ignore } from "../base/errors.ts";
 import { ownProgram } from "./own-program.ts";
@@ -12,6 +12,8 @@ import { type Failure, failureOf, RemoteError } from "./request-socket.ts";
 
 /** Descriptor of the new process on which it reports. */
 const REPORT_FD = 3;
+/** Descriptor of the new process for `channel`. */
+export const CHANNEL_FD = 4;
 
 /** What it reports once. */
 interface Report {
@@ -21,8 +23,10 @@ interface Report {
 export interface DetachedProcess {
 	/** The command line after `tsvmm`. */
 	words: readonly string[];
-	/** The file that its output goes to; what was there before is lost. */
-	log: string;
+	/** The file that its output goes to; what was there before is lost. When missing, it has this process's streams. */
+	log?: string | undefined;
+	/** What it has as descriptor 4. */
+	channel?: Stream | undefined;
 	/** Of the error for one that dies: "Cannot start the container: its supervisor". */
 	attempt: string;
 	code: string;
@@ -31,26 +35,30 @@ export interface DetachedProcess {
 /**
  * Starts it.
  *
- * @returns resolves when it is ready; rejects with RemoteError why it is not, or with HostError `code`
+ * @returns resolves with its process number when it is ready; rejects with RemoteError why it is not, or with HostError
+ * `code`
  */
-export function launchDetached({ words, log, attempt, code }: DetachedProcess): Promise<void> {
-	const output = openSync(log, "w", 0o600);
+export async function launchDetached({ words, log, channel, attempt, code }: DetachedProcess): Promise<number> {
+	const output = log === undefined ? undefined : openSync(log, "w", 0o600);
+	const streams: StdioOptions =
+		output === undefined ? ["inherit", "inherit", "inherit", "pipe"] : ["ignore", output, output, "pipe"];
 	try {
 		const child = spawn(process.execPath, [...ownProgram(), ...words], {
 			cwd: "/",
 			/* A session of its own: no terminal and no signal of this one's reaches it. */
 			detached: true,
-			stdio: ["ignore", output, output, "pipe"],
+			stdio: channel === undefined ? streams : [...streams, channel],
 		});
 		const pipe = child.stdio[REPORT_FD] as Readable;
 		child.once("error", () => pipe.destroy());
 		child.unref();
-		return reportOf(pipe, () => {
-			const tail = tailOf(log);
+		await reportOf(pipe, () => {
+			const tail = log === undefined ? "" : tailOf(log);
 			return new HostError(code, `${attempt} has ended${tail === "" ? "" : `\n${tail}`}`);
 		});
+		return child.pid!;
 	} finally {
-		closeSync(output);
+		if (output !== undefined) closeSync(output);
 	}
 }
 

@@ -16,6 +16,10 @@ interface Libc {
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
 	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
+	socket(domain: number, type: number, protocol: number): number;
+	connect(fd: number, address: Uint8Array, sizeBytes: number): number;
+	sendmsg(fd: number, message: Uint8Array, flags: number): number;
+	setns(fd: number, type: number): number;
 	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
@@ -37,6 +41,10 @@ function libc(): Libc {
 		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
 		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
+		socket: lib.func("int socket(int domain, int type, int protocol)"),
+		connect: lib.func("int connect(int fd, void *address, uint32_t size)"),
+		sendmsg: lib.func("int sendmsg(int fd, void *message, int flags)"),
+		setns: lib.func("int setns(int fd, int type)"),
 		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
 		addressOf: (buffer: Uint8Array) => koffi.address(buffer),
 		errno: () => koffi.errno(),
@@ -111,8 +119,13 @@ export function fcntl(fd: number, command: number, argument: Uint8Array): number
 }
 
 const AF_UNIX = 1;
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
 const SOCK_STREAM = 1;
 const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const SOCKADDR_UN_BYTES = 110;
+const CLONE_NEWNET = 0x4000_0000;
 const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 
@@ -121,6 +134,62 @@ export function socketPair(): [number, number] | number {
 	const fds = new Int32Array(2);
 	const result = libc().socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, fds);
 	return result < 0 ? -libc().errno() : [fds[0]!, fds[1]!];
+}
+
+/** A unix stream socket that is connected to `path`, close-on-exec. The caller closes it; or a negative errno. */
+export function connectUnix(path: string): number {
+	const fd = libc().socket(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0);
+	if (fd < 0) return -libc().errno();
+	const address = new Uint8Array(SOCKADDR_UN_BYTES);
+	const name = Buffer.from(path);
+	if (name.length >= address.length - 2) {
+		close(keep(fd));
+		return -constants.errno.ENAMETOOLONG;
+	}
+	new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+	address.set(name, 2);
+	if (libc().connect(fd, address, address.length) === 0) return keep(fd);
+	const errno = libc().errno();
+	close(keep(fd));
+	return -errno;
+}
+
+/**
+ * sendmsg(2) of some bytes with a descriptor (SCM_RIGHTS, unix(7)). 0, or a negative errno.
+ *
+ * @param bytes at least one
+ */
+export function sendDescriptor(socket: number, descriptor: number, bytes: Uint8Array): number {
+	const control = new DataView(new ArrayBuffer(24));
+	control.setBigUint64(0, 20n, true);
+	control.setInt32(8, SOL_SOCKET, true);
+	control.setInt32(12, SCM_RIGHTS, true);
+	control.setInt32(16, descriptor, true);
+	const vector = new DataView(new ArrayBuffer(16));
+	vector.setBigUint64(0, addressOf(bytes), true);
+	vector.setBigUint64(8, BigInt(bytes.length), true);
+	const message = new DataView(new ArrayBuffer(56));
+	message.setBigUint64(16, addressOf(new Uint8Array(vector.buffer)), true);
+	message.setBigUint64(24, 1n, true);
+	message.setBigUint64(32, addressOf(new Uint8Array(control.buffer)), true);
+	message.setBigUint64(40, 24n, true);
+	return libc().sendmsg(socket, new Uint8Array(message.buffer), 0) < 0 ? -libc().errno() : 0;
+}
+
+/** An ioctl of netdevice(7) with its struct ifreq. Its result, or a negative errno. */
+export function interfaceIoctl(request: number, ifreq: Uint8Array): number {
+	const fd = libc().socket(AF_INET, SOCK_DGRAM | O_CLOEXEC, 0);
+	if (fd < 0) return -libc().errno();
+	try {
+		return ioctl(keep(fd), request, ifreq);
+	} finally {
+		close(fd);
+	}
+}
+
+/** setns(2): this thread joins a network namespace. 0, or a negative errno. */
+export function joinNetworkNamespace(fd: number): number {
+	return libc().setns(fd, CLONE_NEWNET) < 0 ? -libc().errno() : 0;
 }
 
 /** Lets a socket hold so many sent bytes. Without CAP_NET_ADMIN net.core.wmem_max is the limit. */

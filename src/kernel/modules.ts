@@ -12,13 +12,15 @@ import { run } from "../host/command.ts";
 /** Required, as modules or built in: for the root file system, the network and the connection to the agent. */
 const REQUIRED = ["virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport", "overlay"];
 
-/** Taken when the kernel has them. The last two lines serve the lab's kernel. */
+/** Taken when the kernel has them. The last four lines serve the lab's kernel. */
 export const WANTED: readonly string[] = [
 	...REQUIRED,
 	...["virtio_rng", "virtio_console", "virtio_balloon", "virtio_pci", "squashfs", "erofs", "ext4", "crc32c_generic"],
 	...["crc32c_intel", "loop", "tun", "af_packet", "pvpanic_mmio", "failover", "net_failover", "fuse", "virtiofs"],
 	...["9p", "9pnet", "9pnet_virtio", "netfs", "fscache", "kvm", "kvm_amd", "kvm_intel", "ccp", "irqbypass"],
 	...["bridge", "veth", "dummy", "vhost_net", "vhost_vsock", "vsock_loopback", "cpuid"],
+	...["sch_ingress", "cls_matchall", "act_mirred", "nf_tables", "nft_compat", "nft_chain_nat", "xt_tcpudp", "xt_nat"],
+	...["xt_comment", "xt_MASQUERADE", "xt_conntrack", "xt_mark", "xt_addrtype", "xt_multiport"],
 ];
 
 /** Part of a kernel's name in the store, so that a kernel with another choice of modules has another name. */

@@ -27,6 +27,21 @@ export const LAB_MODULES = [
 	"erofs",
 	"squashfs",
 	"vhost_vsock",
+	/* Networks of podman's and containerd's containers. */
+	"veth",
+	"sch_ingress",
+	"cls_matchall",
+	"act_mirred",
+	"nft_compat",
+	"nft_chain_nat",
+	"xt_tcpudp",
+	"xt_nat",
+	"xt_comment",
+	"xt_MASQUERADE",
+	"xt_conntrack",
+	"xt_mark",
+	"xt_addrtype",
+	"xt_multiport",
 ] as const;
 
 export interface LabKernel {

@@ -18,11 +18,11 @@ export interface Launch {
 
 /** Starts the supervisor of a container. */
 export function launchSupervisor(container: StoredContainer, { awaitAttach = false }: LaunchOptions = {}): Launch {
-	const running = launchDetached({
+	const launched = launchDetached({
 		words: ["container", "supervise", container.id, ...(awaitAttach ? ["--await-attach"] : [])],
 		log: join(container.paths.directory, "supervisor.log"),
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",
 	});
-	return { running };
+	return { running: launched.then(() => undefined) };
 }
