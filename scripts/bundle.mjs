@@ -52,6 +52,13 @@ async function bundleMain(directory, commit) {
 	return name;
 }
 
+/** Other names of the same bundle. */
+const FRONTS = [
+	["src/oci-bin.ts", "tsvmm-oci.js"],
+	["src/shim-bin.ts", "containerd-shim-tsvmm-v2.js"],
+];
+const PROGRAMS = ["tsvmm.js", ...FRONTS.map(([, name]) => name)];
+
 async function bundle(commit) {
 	const { build } = await import("esbuild");
 	mkdirSync(dist, { recursive: true });
@@ -60,14 +67,18 @@ async function bundle(commit) {
 	try {
 		const name = await bundleMain(directory, commit);
 		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "esm" });
+		for (const [source, name] of FRONTS) {
+			const outfile = join(directory, name);
+			await build({ ...COMMON, bundle: false, entryPoints: [source], outfile, format: "esm" });
+		}
 		const contents = 'export { Agent, ProxyAgent, request } from "undici";';
 		const outfile = join(directory, "undici.cjs");
 		await build({ ...COMMON, stdin: { contents, resolveDir: root }, outfile, minify: true, format: "cjs" });
-		chmodSync(join(directory, "tsvmm.js"), 0o755);
+		for (const file of PROGRAMS) chmodSync(join(directory, file), 0o755);
 		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
 		writeFileSync(join(directory, "tsvmm.1"), manual);
 		await must(process.execPath, ["scripts/code-cache.mjs", directory, name], { quiet: true });
-		for (const file of ["tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", "tsvmm.js"])
+		for (const file of ["tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", ...PROGRAMS])
 			renameSync(join(directory, file), join(dist, file));
 	} catch (error) {
 		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);

@@ -28,6 +28,13 @@ export const PACKAGES = {
 		"openssl",
 		"docker-registry",
 		"skopeo",
+		"podman",
+		"conmon",
+		"runc",
+		"containerd",
+		"netavark",
+		"aardvark-dns",
+		"iptables",
 	],
 };
 

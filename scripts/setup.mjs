@@ -46,6 +46,7 @@ export async function setup(groups) {
 	await step("setup", installModules);
 	await step("setup", () => build("build-native.mjs", "the native helper"));
 	await step("setup", () => build("build-agent.mjs", "the guest agent"));
+	await step("setup", () => build("build-stand-in.mjs", "the stand-in of containers"));
 	await step("setup", () => build("bundle.mjs", "dist/tsvmm.js and its manual page"));
 	await step("setup", () => build("build-library.mjs", "dist/lib"));
 }

@@ -143,6 +143,9 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 
 /** Runs one command line; resolves with the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
+	/* Other programs' command lines: their flags, words and exit statuses are not tsvmm's (src/oci-bin.ts). */
+	if (argv[0] === "oci") return (await import("./cli/oci/main.ts")).ociMain(argv.slice(1));
+	if (argv[0] === "shim") return (await import("./cli/shim/main.ts")).shimMain(argv.slice(1));
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
 	const named = first === "help" ? second : first;
 	/* Commands that carry a guest's streams open standard output in their own way. */

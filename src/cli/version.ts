@@ -10,11 +10,15 @@ import { ABI_VERSION, packageRoot } from "../host/native.ts";
 declare const TSVMM_VERSION: string | undefined;
 declare const TSVMM_COMMIT: string | undefined;
 
+/** "0.1.0" */
+export function tsvmmVersion(): string {
+	return typeof TSVMM_VERSION === "string" ? TSVMM_VERSION : packageVersion();
+}
+
 /** "0.1.0 (commit 1a2b3c4d5e6f, native helper ABI 1)". Without a bundle the commit is "none". */
 export function describeVersion(): string {
-	const bundled = typeof TSVMM_VERSION === "string";
-	const version = bundled ? TSVMM_VERSION : packageVersion();
-	return `${version} (commit ${bundled ? TSVMM_COMMIT : "none"}, native helper ABI ${ABI_VERSION})`;
+	const commit = typeof TSVMM_VERSION === "string" ? TSVMM_COMMIT : "none";
+	return `${tsvmmVersion()} (commit ${commit}, native helper ABI ${ABI_VERSION})`;
 }
 
 function packageVersion(): string {

@@ -132,6 +132,11 @@ function capabilitySet({ privileged = false, capAdd = [], capDrop = [] }: Privil
 	return bits([...without(DEFAULT), ...add]);
 }
 
+/** The set of capabilities of these names, with CAP_; those that this list does not know are left out. */
+export function capabilityBits(names: readonly string[]): bigint {
+	return bits(names.map((name) => name.replace(/^CAP_/, "")).filter((name) => CAPABILITIES.includes(name)));
+}
+
 function bits(names: readonly string[]): bigint {
 	return names.reduce((set, name) => set | (1n << BigInt(CAPABILITIES.indexOf(name))), 0n);
 }

@@ -235,11 +235,12 @@ export async function createMachine(
 }
 
 /** What a machine that containers join has itself. */
-export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks">;
+export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks"> &
+	Pick<MachineConfig, "fs">;
 
 /** A machine without a container of its own, not yet started; containers join it with their disks. */
 export async function createSharedMachine(
-	{ kernel, cpus, memoryMiB, networks }: SharedMachineOptions,
+	{ kernel, cpus, memoryMiB, networks, fs }: SharedMachineOptions,
 	signal?: AbortSignal,
 ): Promise<OpenedMachine & { machineSteps: readonly SetupStep[] }> {
 	const initrd = await initramfs({
@@ -256,6 +257,7 @@ export async function createSharedMachine(
 		memoryMiB,
 		nets: (networks ?? []).map(({ device }) => device),
 		vsock: { cid: 3 },
+		fs,
 		rng: true,
 	};
 	const guestNetworks = (networks ?? []).map(addresses);

@@ -24,7 +24,10 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"README.md",
 		"SECURITY.md",
 		"binding.gyp",
+		"dist/containerd-shim-tsvmm-v2.js",
 		"dist/main.cjs",
+		"dist/stand-in",
+		"dist/tsvmm-oci.js",
 		"dist/tsvmm.1",
 		"dist/tsvmm.js",
 		"dist/undici.cjs",
@@ -46,7 +49,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 
 test("the package is small", () => {
 	expect(user.packed.packedBytes).toBeLessThan(1.25 * 1024 * 1024);
-	expect(user.packed.unpackedBytes).toBeLessThan(4 * 1024 * 1024);
+	expect(user.packed.unpackedBytes).toBeLessThan(4.5 * 1024 * 1024);
 });
 
 test("what the package imports is built in or a dependency of its own", () => {

@@ -16,7 +16,7 @@ export interface Package {
 
 /** Builds what has changed and packs it into `directory`. */
 export function pack(directory: string): Package {
-	for (const script of ["build-native", "build-agent", "bundle", "build-library"]) {
+	for (const script of ["build-native", "build-agent", "build-stand-in", "bundle", "build-library"]) {
 		execFileSync(process.execPath, [join(packageRoot(), `scripts/${script}.mjs`)], { stdio: "pipe" });
 	}
 	/* Without the scripts: prepack would set up the whole repository again. */

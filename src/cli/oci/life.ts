@@ -1,0 +1,249 @@
+/*
+ * create, run, start, kill, delete, pause, resume: a container's life, as runc's commands have it.
+ */
+import { renameSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type ExitStatus, exitStatus } from "../../agent/session.ts";
+import { FORWARDED_SIGNALS } from "../../base/signals.ts";
+import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
+import { readBundle } from "../../oci/bundle.ts";
+import { joinCgroups, removeCgroups } from "../../oci/cgroups.ts";
+import { ContainerProcess } from "../../oci/container-process.ts";
+import { askProcess } from "../../oci/control.ts";
+import { checkProgram } from "../../oci/find-program.ts";
+import { runHooks } from "../../oci/hooks.ts";
+import { payloadStdio } from "../../oci/payload.ts";
+import { OciError } from "../../oci/runtime-error.ts";
+import { standInChannel, startStandIn } from "../../oci/stand-in.ts";
+import {
+	type ContainerRecord,
+	checkId,
+	type HostProcess,
+	hostProcess,
+	NO_PROCESS,
+	OciContainer,
+	runs,
+} from "../../oci/state.ts";
+
+export interface CreateOptions {
+	root: string;
+	bundle: string;
+	pidFile?: string | undefined;
+	consoleSocket?: string | undefined;
+}
+
+/** How long a process that was killed may take to be gone. */
+const KILL_MS = 10_000;
+const POLL_MS = 10;
+const { SIGKILL } = constants.signals;
+
+/** Makes a container. Its process goes on when this one has ended. */
+export async function create(id: string, options: CreateOptions): Promise<void> {
+	const container = begin(id, options);
+	try {
+		const { pid, channel } = await startStandIn(readBundle(options.bundle));
+		container.write({ ...container.read(), process: hostProcess(pid) });
+		try {
+			await launchDetached({
+				words: ["oci", "--root", options.root, "supervise", ...consoleWords(options), id],
+				channel,
+				attempt: "unable to start container process: the process of its machine",
+				code: "ERR_OCI_FAILED",
+			});
+		} finally {
+			channel.destroy();
+		}
+		if (options.pidFile !== undefined) writePid(options.pidFile, pid);
+	} catch (error) {
+		await removeContainer(container);
+		throw error;
+	}
+}
+
+function consoleWords({ consoleSocket }: CreateOptions): string[] {
+	return consoleSocket === undefined ? [] : ["--console-socket", consoleSocket];
+}
+
+/** Checks a bundle, and makes the container's directory. */
+function begin(id: string, { root, bundle: directory, consoleSocket }: CreateOptions, isDetached = true): OciContainer {
+	const container = new OciContainer(root, checkId(id));
+	const bundle = readBundle(directory);
+	const terminal = bundle.process.terminal === true;
+	if (isDetached && terminal && consoleSocket === undefined)
+		throw new OciError("ERR_OCI_TERMINAL", "cannot allocate tty if runc will detach without setting console socket");
+	if (!terminal && consoleSocket !== undefined)
+		throw new OciError("ERR_OCI_TERMINAL", "cannot use console socket if runc will not detach or allocate tty");
+	container.make();
+	try {
+		checkProgram(bundle);
+		container.write({
+			...{ id, status: "creating", bundle: bundle.path, rootfs: bundle.rootfs },
+			...{ process: NO_PROCESS, machine: NO_PROCESS },
+			...{ created: new Date().toISOString(), annotations: bundle.config.annotations, sandbox: id, terminal },
+			cgroups: [],
+		});
+	} catch (error) {
+		container.remove();
+		throw error;
+	}
+	return container;
+}
+
+/** The process of the container's machine, which `create` has started. @returns its own exit status */
+export async function supervise(
+	id: string,
+	{ root, consoleSocket }: Pick<CreateOptions, "root" | "consoleSocket">,
+): Promise<number> {
+	const onReady = readinessReporter("ERR_OCI_FAILED");
+	try {
+		const container = new OciContainer(root, id);
+		const record = container.read();
+		const bundle = readBundle(record.bundle);
+		container.write({ ...record, cgroups: joinCgroups(bundle.config, [process.pid, record.process.pid]) });
+		const stdio = () => payloadStdio(record.terminal, consoleSocket);
+		const running = new ContainerProcess(container, bundle, { stdio, onReady });
+		const tell = standInChannel(() => running.kill());
+		await tell(exitStatus(await running.run()));
+		return 0;
+	} catch (error) {
+		onReady(error);
+		/* Standard error is the container's. */
+		return 1;
+	}
+}
+
+export interface RunOptions extends CreateOptions {
+	detach: boolean;
+	keep: boolean;
+}
+
+/** Makes and starts a container, and unless detached stays until it has ended and removes it. @returns its exit status */
+export async function run(id: string, options: RunOptions): Promise<number> {
+	if (options.detach) {
+		await create(id, options);
+		await start(id, options.root);
+		return 0;
+	}
+	const container = begin(id, options, options.consoleSocket !== undefined);
+	const bundle = readBundle(options.bundle);
+	const forwarded = FORWARDED_SIGNALS.map((name) => {
+		const handler = () =>
+			void askProcess(container.control, { do: "kill", signal: constants.signals[name], all: false }).catch(
+				() => undefined,
+			);
+		process.on(name, handler);
+		return () => process.off(name, handler);
+	});
+	try {
+		let running!: Promise<ExitStatus>;
+		const ready = new Promise<void>((resolve) => {
+			const stdio = () => payloadStdio(bundle.process.terminal === true, options.consoleSocket);
+			running = new ContainerProcess(container, bundle, { stdio, onReady: () => resolve() }).run();
+		});
+		await Promise.race([ready, running]);
+		if (options.pidFile !== undefined) writePid(options.pidFile, process.pid);
+		await Promise.race([start(id, options.root), running]);
+		const exit = await running;
+		return exitStatus(exit);
+	} finally {
+		for (const back of forwarded) back();
+		if (!options.keep) await removeContainer(container);
+	}
+}
+
+/** Lets a container's payload run. */
+export async function start(id: string, root: string): Promise<void> {
+	const container = new OciContainer(root, checkId(id));
+	const { status, bundle } = container.read();
+	if (status === "stopped") throw new OciError("ERR_OCI_STOPPED", "cannot start a container that has stopped");
+	if (status !== "created" && status !== "creating")
+		throw new OciError("ERR_OCI_RUNNING", "cannot start an already running container");
+	await askProcess(container.control, { do: "start" });
+	await runHooks(readBundle(bundle).config, "poststart", container.read());
+}
+
+/** Sends a signal to a container's process, or to all in it. */
+export async function kill(id: string, signal: string, { root, all }: { root: string; all: boolean }): Promise<void> {
+	const container = new OciContainer(root, checkId(id));
+	const { status } = container.read();
+	const number = signalOf(signal);
+	if (status === "stopped") {
+		if (all) return;
+		throw new OciError("ERR_OCI_STOPPED", "container not running");
+	}
+	if (status === "paused" && number === SIGKILL) await askProcess(container.control, { do: "resume" });
+	await askProcess(container.control, { do: "kill", signal: number, all });
+}
+
+function signalOf(text: string): number {
+	const signals: Readonly<Record<string, number>> = constants.signals;
+	const name = text.toUpperCase();
+	const number = /^\d+$/.test(text) ? Number(text) : (signals[name] ?? signals[`SIG${name}`] ?? 0);
+	if (number >= 1 && number <= 64) return number;
+	throw new OciError("ERR_OCI_SIGNAL", `unknown signal ${JSON.stringify(text)}`);
+}
+
+/** Removes what a container that has stopped has left; with `force` also one that runs, or none at all. */
+export async function remove(id: string, { root, force }: { root: string; force: boolean }): Promise<void> {
+	const container = new OciContainer(root, checkId(id));
+	let record: ContainerRecord;
+	try {
+		record = container.read();
+	} catch (error) {
+		if (force) return container.remove();
+		throw error;
+	}
+	const { status } = record;
+	if (status !== "stopped" && !(force || status === "created"))
+		throw new OciError("ERR_OCI_RUNNING", `cannot delete container ${id} that is not stopped: ${status}`);
+	await removeContainer(container);
+}
+
+/** Ends a container's processes if there are any, and removes its directory. */
+export async function removeContainer(container: OciContainer): Promise<void> {
+	const record = container.read();
+	const { process: standIn, machine, bundle } = record;
+	if (standIn.pid !== process.pid) {
+		killIfThere(standIn);
+		/* It sees that, and leaves nothing behind. */
+		if (!(await hasEnded(machine))) killIfThere(machine);
+		await Promise.all([hasEnded(standIn), hasEnded(machine)]);
+	}
+	removeCgroups(record.cgroups);
+	container.remove();
+	if (standIn.pid === 0) return;
+	await runHooks(readBundle(bundle).config, "poststop", { ...record, status: "stopped" }).catch(() => undefined);
+}
+
+function killIfThere(one: HostProcess): void {
+	try {
+		if (runs(one)) process.kill(one.pid, "SIGKILL");
+	} catch {
+		/* It has just ended. */
+	}
+}
+
+async function hasEnded(one: HostProcess): Promise<boolean> {
+	const until = Date.now() + KILL_MS;
+	while (runs(one) && Date.now() < until) await sleep(POLL_MS);
+	return !runs(one);
+}
+
+/** Stops all processes of a container, or lets them go on. */
+export async function pause(id: string, root: string, paused: boolean): Promise<void> {
+	const container = new OciContainer(root, checkId(id));
+	const { status } = container.read();
+	if (paused && status !== "running" && status !== "created")
+		throw new OciError("ERR_OCI_STOPPED", `container not running`);
+	if (!paused && status !== "paused") throw new OciError("ERR_OCI_STOPPED", "container not paused");
+	await askProcess(container.control, { do: paused ? "pause" : "resume" });
+}
+
+/** A reader of the file never sees half of a number. */
+export function writePid(path: string, pid: number): void {
+	const temporary = join(dirname(path), `.${basename(path)}`);
+	writeFileSync(temporary, `${pid}`, { mode: 0o666 });
+	renameSync(temporary, path);
+}

@@ -1,0 +1,244 @@
+/*
+ * tsvmm-oci: the command line of an OCI runtime, with the commands and flags of runc, so that podman, containerd and
+ * docker take it for one. What goes wrong is told in runc's way (log.ts), and with its exit status.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { errnoName } from "../../base/errors.ts";
+import { parse, Resources } from "../../oci/bundle.ts";
+import { askProcess } from "../../oci/control.ts";
+import { OciError } from "../../oci/runtime-error.ts";
+import { checkId, OCI_VERSION, OciContainer } from "../../oci/state.ts";
+import { tsvmmVersion } from "../version.ts";
+import { type ExecFlags, exec, superviseExec } from "./exec.ts";
+import { create, kill, pause, remove, run, start, supervise } from "./life.ts";
+import { type LogOptions, logFailure } from "./log.ts";
+import { printEvents, printFeatures, printList, printProcesses, printState } from "./show.ts";
+import { DEFAULT_CONFIG } from "./spec.ts";
+
+const NAME = "tsvmm-oci";
+/** As runc: a command that there is not. */
+const NO_COMMAND = 3;
+
+interface GlobalFlags extends LogOptions {
+	root: string;
+}
+
+const collect = (value: string, all: string[]) => [...all, value];
+
+/** Runs one command line. @returns the exit status */
+export async function ociMain(argv: readonly string[]): Promise<number> {
+	let global: GlobalFlags = { root: "", logFormat: "text", debug: false };
+	let status = 0;
+	const program = programOf(
+		() => program.opts<GlobalFlags>(),
+		(code) => {
+			status = code;
+		},
+	);
+	try {
+		await program.parseAsync(argv, { from: "user" });
+		return status;
+	} catch (error) {
+		global = { ...global, ...program.opts<GlobalFlags>() };
+		if (!(error instanceof CommanderError)) return logFailure(error, global);
+		if (error.exitCode === 0) return 0;
+		const [code, message] = usageError(error, argv);
+		return logFailure(new OciError("ERR_OCI_USAGE", message, { exitStatus: code }), global);
+	}
+}
+
+function usageError({ code, message }: CommanderError, argv: readonly string[]): [exitStatus: number, message: string] {
+	const text = message.replace(/^error: /, "");
+	if (code === "commander.unknownCommand") {
+		return [NO_COMMAND, `No help topic for '${/'(.*?)'/.exec(text)?.[1] ?? argv.join(" ")}'`];
+	}
+	const flag = /unknown option '-*(.*)'/.exec(text)?.[1];
+	return [1, flag === undefined ? text : `Incorrect Usage: flag provided but not defined: -${flag}`];
+}
+
+function programOf(global: () => GlobalFlags, exits: (status: number) => void): Command {
+	const program = new Command(NAME)
+		.description("an OCI runtime whose containers are virtual machines")
+		.version(versionText(), "-v, --version")
+		.option("--debug", "log more", false)
+		.option("--log <file>", "where errors are logged as well")
+		.option("--log-format <format>", "text or json", "text")
+		.option("--root <directory>", "where the state of containers is kept", defaultRoot())
+		.option("--systemd-cgroup", "accepted for callers of runc; without meaning", false)
+		.option("--criu <path>", "accepted for callers of runc; without meaning")
+		.option("--rootless <how>", "accepted for callers of runc; without meaning")
+		.enablePositionalOptions()
+		.configureOutput({ writeErr: () => undefined })
+		.exitOverride();
+	const command: Add = (name, summary, { words = "<id>", hidden = false } = {}) =>
+		program.command(`${name} ${words}`.trim(), { hidden }).description(summary).exitOverride();
+	addLife(command, global, exits);
+	addExec(command, global, exits);
+	addShows(command, global);
+	return program;
+}
+
+/** @param hidden a process that another command starts */
+type Add = (name: string, summary: string, how?: { words?: string; hidden?: boolean }) => Command;
+
+function creating(command: Command): Command {
+	return command
+		.option("-b, --bundle <directory>", "the bundle", ".")
+		.option("--pid-file <file>", "where the process's number is written to")
+		.option("--console-socket <socket>", "where the master of the terminal is sent to")
+		.option("--no-pivot", "accepted for callers of runc; without meaning")
+		.option("--no-new-keyring", "accepted for callers of runc; without meaning")
+		.option("--preserve-fds <count>", "accepted for callers of runc; descriptors stay on the host", "0");
+}
+
+function addLife(add: Add, global: () => GlobalFlags, exits: (status: number) => void): void {
+	const root = () => global().root;
+	creating(add("create", "make a container")).action((id: string, flags) =>
+		failing("create", () => create(id, { ...flags, root: root() })),
+	);
+	creating(add("run", "make and start a container"))
+		.option("-d, --detach", "do not wait for its end", false)
+		.option("--keep", "do not remove it when it has ended", false)
+		.option("--no-subreaper", "accepted for callers of runc; without meaning")
+		.action((id: string, flags) => failing("run", async () => exits(await run(id, { ...flags, root: root() }))));
+	add("start", "let a container's process run").action((id: string) => start(id, root()));
+	add("kill", "send a signal to a container's process", { words: "<id> [signal]" })
+		.option("-a, --all", "to all processes of the container", false)
+		.action((id: string, signal: string | undefined, { all }: { all: boolean }) =>
+			kill(id, signal ?? "SIGTERM", { root: root(), all }),
+		);
+	add("delete", "remove a container")
+		.option("-f, --force", "also if it still runs, or if there is none", false)
+		.action((id: string, { force }: { force: boolean }) => remove(id, { root: root(), force }));
+	add("pause", "stop all processes of a container").action((id: string) => pause(id, root(), true));
+	add("resume", "let a paused container go on").action((id: string) => pause(id, root(), false));
+	addUpdate(add, root);
+	add("supervise", "the process of a container; `create` starts it", { hidden: true })
+		.option("--console-socket <socket>")
+		.action(async (id: string, flags: { consoleSocket?: string }) =>
+			exits(await supervise(id, { ...flags, root: root() })),
+		);
+}
+
+/** "runc create failed: ..." */
+async function failing(name: string, work: () => Promise<void>): Promise<void> {
+	try {
+		await work();
+	} catch (cause) {
+		const { code, exitStatus } = cause instanceof OciError ? cause : { code: "ERR_OCI_FAILED", exitStatus: 1 };
+		throw new OciError(code, `${NAME} ${name} failed: ${(cause as Error).message}`, { cause, exitStatus });
+	}
+}
+
+function addUpdate(add: Add, root: () => string): void {
+	add("update", "change a container's limits")
+		.option("-r, --resources <file>", "a file of limits, or - for standard input")
+		.option("--memory <bytes>", "most memory")
+		.option("--memory-reservation <bytes>", "memory that is not taken away")
+		.option("--memory-swap <bytes>", "accepted for callers of runc; a machine has no swap")
+		.option("--cpu-period <us>", "period of the quota")
+		.option("--cpu-quota <us>", "processor time in a period")
+		.option("--cpu-share <shares>", "its weight among others")
+		.option("--pids-limit <count>", "most processes")
+		.action(async (id: string, flags: Record<string, string>) => {
+			const container = new OciContainer(root(), checkId(id));
+			if (container.read().status === "stopped") throw new OciError("ERR_OCI_STOPPED", "container not running");
+			const { resources: file } = flags;
+			const resources =
+				file === undefined ? resourcesOf(flags) : parse(Resources, readFileSync(file === "-" ? 0 : file, "utf8"));
+			await askProcess(container.control, { do: "update", resources });
+		});
+}
+
+function resourcesOf(flags: Record<string, string>): Resources {
+	const number = (name: string) => (flags[name] === undefined ? undefined : Number(flags[name]));
+	const pids = number("pidsLimit");
+	return {
+		memory: { limit: number("memory"), reservation: number("memoryReservation"), swap: undefined },
+		cpu: { quota: number("cpuQuota"), period: number("cpuPeriod"), shares: number("cpuShare"), cpus: undefined },
+		pids: pids === undefined ? undefined : { limit: pids },
+	};
+}
+
+function addExec(add: Add, global: () => GlobalFlags, exits: (status: number) => void): void {
+	add("exec", "run one more process in a container", { words: "<id> [command...]" })
+		.passThroughOptions()
+		.option("-p, --process <file>", "the process as config.json has it")
+		.option("-d, --detach", "do not wait for its end", false)
+		.option("-t, --tty", "give it a terminal", false)
+		.option("--pid-file <file>", "where the process's number is written to")
+		.option("--console-socket <socket>", "where the master of the terminal is sent to")
+		.option("--cwd <directory>", "its working directory")
+		.option("-e, --env <variable>", "one more variable", collect, [])
+		.option("-u, --user <uid[:gid]>", "its user")
+		.option("-g, --additional-gids <gid>", "one more group", collect, [])
+		.option("-c, --cap <capability>", "one more capability", collect, [])
+		.option("--no-new-privs", "no program gives it more rights")
+		.option("--ignore-paused", "also in a paused container", false)
+		.option("--preserve-fds <count>", "accepted for callers of runc; descriptors stay on the host", "0")
+		.option("--process-label <label>", "accepted for callers of runc; without meaning")
+		.option("--apparmor <profile>", "accepted for callers of runc; without meaning")
+		.option("--cgroup <path>", "accepted for callers of runc; without meaning")
+		.action(async (id: string, words: string[], flags: ExecFlags & { newPrivs: boolean }) => {
+			/* "--no-new-privs" is how commander negates "newPrivs". */
+			exits(await exec(id, words, { ...flags, noNewPrivs: !flags.newPrivs, root: global().root }));
+		});
+	add("exec-process", "a process in a container; `exec --detach` starts it", { hidden: true })
+		.option("--console-socket <socket>")
+		.requiredOption("--process-json <json>")
+		.action(async (id: string, flags: { processJson: string; consoleSocket?: string }) =>
+			exits(await superviseExec(id, { ...flags, root: global().root })),
+		);
+}
+
+function addShows(add: Add, global: () => GlobalFlags): void {
+	const root = () => global().root;
+	add("state", "print the state of a container").action((id: string) => printState(id, root()));
+	add("list", "list containers", { words: "" })
+		.option("-f, --format <format>", "table or json", "table")
+		.option("-q, --quiet", "only their ids", false)
+		.action((flags: { format: string; quiet: boolean }) => printList(root(), flags));
+	add("ps", "list the processes in a container", { words: "<id> [options...]" })
+		.passThroughOptions()
+		.option("-f, --format <format>", "table or json", "table")
+		.action((id: string, _words: string[], { format }: { format: string }) => printProcesses(id, root(), format));
+	add("events", "tell what a container uses")
+		.option("--stats", "once", false)
+		.option("--interval <duration>", "how often, as in 5s", "5s")
+		.action((id: string, { stats, interval }: { stats: boolean; interval: string }) =>
+			printEvents(id, root(), { stats, intervalMs: intervalOf(interval) }),
+		);
+	add("spec", "write a config.json to begin with", { words: "" })
+		.option("-b, --bundle <directory>", "where", ".")
+		.option("--rootless", "accepted for callers of runc; without meaning", false)
+		.action(({ bundle }: { bundle: string }) => writeSpec(bundle));
+	add("features", "print what the runtime can do", { words: "" }).action(printFeatures);
+}
+
+function intervalOf(text: string): number {
+	const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text) ?? [];
+	if (count === undefined) throw new OciError("ERR_OCI_USAGE", `invalid duration ${JSON.stringify(text)}`);
+	return Math.max(Number(count) * { ms: 1, s: 1000, m: 60_000 }[unit as "s"], 1);
+}
+
+function writeSpec(bundle: string): void {
+	try {
+		writeFileSync(join(bundle, "config.json"), `${JSON.stringify(DEFAULT_CONFIG, undefined, "\t")}\n`, { flag: "wx" });
+	} catch (error) {
+		if (errnoName(error) !== "EEXIST") throw error;
+		throw new OciError("ERR_OCI_EXISTS", "File config.json exists. Remove it first");
+	}
+}
+
+function versionText(): string {
+	return `${NAME} version ${tsvmmVersion()}\nspec: ${OCI_VERSION}`;
+}
+
+/** $XDG_RUNTIME_DIR/tsvmm-oci for a user, as runc's. */
+function defaultRoot(): string {
+	const { XDG_RUNTIME_DIR } = process.env;
+	const isRoot = process.getuid!() === 0;
+	return !isRoot && XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm-oci") : "/run/tsvmm-oci";
+}

@@ -1,0 +1,6 @@
+#!/usr/bin/env -S node --
+/*
+ * dist/tsvmm-oci.js: the OCI runtime, which is a part of the same bundle (src/bin.ts).
+ */
+process.argv.splice(2, 0, "oci");
+await import(new URL("./tsvmm.js", import.meta.url).href);

@@ -1,0 +1,157 @@
+/*
+ * The machine of a container, or of the containers of a pod. One virtio-fs device carries the directories of all of
+ * them (backends/host-directory/host-tree.ts), so a container that comes later needs no device of its own.
+ *
+ *     open: KVM, RAM, devices      boot: guest, agent, its network and tree      then: containers, by the agent
+ */
+import { createServer } from "node:net";
+import type { AgentBroker } from "../agent/broker.ts";
+import { AgentClient } from "../agent/client.ts";
+import { HostDirectory } from "../backends/host-directory/host-directory.ts";
+import { HostTree } from "../backends/host-directory/host-tree.ts";
+import { ignore } from "../base/errors.ts";
+import { containerKernel } from "../container/life/kernel.ts";
+import { brokered } from "../container/life/own-machine.ts";
+import { type ContainerNetwork, createSharedMachine, type OpenedMachine } from "../container/run.ts";
+import { RunningMachine } from "../container/running-machine.ts";
+import type { SetupStep } from "../container/setup-steps.ts";
+import { connectTo } from "../host/request-socket.ts";
+import { askProcess } from "./control.ts";
+import { SHARES, type Share } from "./mounts.ts";
+import { OciError } from "./runtime-error.ts";
+import type { OciContainer } from "./state.ts";
+
+/** A machine as one of its containers sees it. */
+export interface SandboxAccess {
+	readonly client: AgentClient;
+	/** Resolves when the machine has ended, or cannot be reached any more. */
+	readonly ended: Promise<unknown>;
+	/** Brings directories of the host into the machine. @throws HostError ERR_FS_OPEN; nothing is left then */
+	share(shares: readonly Share[]): Promise<void>;
+	unshare(names: readonly string[]): Promise<void>;
+}
+
+/** Tag of the machine's virtio-fs device. */
+const TAG = "shares";
+
+type SandboxMachine = OpenedMachine & { machineSteps: readonly SetupStep[] };
+
+export class Sandbox implements SandboxAccess {
+	readonly #machine: SandboxMachine;
+	readonly #tree: HostTree;
+	#running: RunningMachine | undefined;
+	#broker: AgentBroker | undefined;
+
+	/** Makes the machine. The caller ends it by `stop`. @throws what Machine.create throws */
+	static async open(options: {
+		cpus: number;
+		memoryMiB: number;
+		networks: readonly ContainerNetwork[];
+	}): Promise<Sandbox> {
+		const kernel = await containerKernel(undefined);
+		const tree = new HostTree();
+		const machine = await createSharedMachine({
+			...options,
+			kernel,
+			fs: [{ tag: TAG, fileSystem: tree, cache: "auto" }],
+		});
+		return new Sandbox(machine, tree);
+	}
+
+	private constructor(machine: SandboxMachine, tree: HostTree) {
+		this.#machine = machine;
+		this.#tree = tree;
+	}
+
+	get client(): AgentClient {
+		return this.#running!.client;
+	}
+
+	get ended(): Promise<unknown> {
+		return this.#machine.guest.ended;
+	}
+
+	/** @throws GuestError, TsvmmError ERR_AGENT_TIMEOUT; the machine has ended then */
+	async boot(): Promise<void> {
+		const guest = brokered(this.#machine.guest, (broker) => {
+			this.#broker = broker;
+		});
+		const steps = [...this.#machine.machineSteps, ["mount", `virtiofs\t${TAG}\t${SHARES}\t`] as const];
+		this.#running = await RunningMachine.boot(guest, { steps });
+	}
+
+	async share(shares: readonly Share[]): Promise<void> {
+		const { enter } = this.#machine.machine;
+		const opened: [string, HostDirectory][] = [];
+		try {
+			for (const { name, path, readOnly } of shares)
+				opened.push([name, await HostDirectory.open(path, { readOnly, enter })]);
+		} catch (error) {
+			await Promise.all(opened.map(([, directory]) => directory.close()));
+			throw error;
+		}
+		for (const [name, directory] of opened) this.#tree.add(name, directory);
+	}
+
+	async unshare(names: readonly string[]): Promise<void> {
+		for (const name of names) this.#tree.remove(name);
+	}
+
+	/** Lets others use the agent at `path`. @returns what ends that */
+	async serveAgent(path: string): Promise<() => void> {
+		const server = createServer((socket) => {
+			socket.on("error", ignore);
+			if (this.#broker === undefined) socket.destroy();
+			else this.#broker.attach(socket);
+		});
+		await new Promise<void>((resolve, reject) => {
+			server.once("error", reject);
+			server.listen(path, resolve);
+		});
+		return () => server.close();
+	}
+
+	/** Ends the machine at once. What its containers have written to directories of the host is there. */
+	async stop(): Promise<void> {
+		this.#broker?.close();
+		await this.#machine.guest.stop();
+	}
+}
+
+/** The machine of another container, by the sockets of its process. */
+export class RemoteSandbox implements SandboxAccess {
+	readonly client: AgentClient;
+	readonly #owner: OciContainer;
+
+	/** @throws OciError ERR_OCI_SANDBOX when it does not run */
+	static async connect(owner: OciContainer): Promise<RemoteSandbox> {
+		const socket = await connectTo(owner.agent);
+		if (socket === undefined) {
+			throw new OciError("ERR_OCI_SANDBOX", `the machine of container ${owner.id} is not running`);
+		}
+		const client = new AgentClient(socket);
+		await client.hello();
+		return new RemoteSandbox(owner, client);
+	}
+
+	private constructor(owner: OciContainer, client: AgentClient) {
+		this.#owner = owner;
+		this.client = client;
+	}
+
+	get ended(): Promise<unknown> {
+		return this.client.closed;
+	}
+
+	async share(shares: readonly Share[]): Promise<void> {
+		await askProcess(this.#owner.control, { do: "share", shares: [...shares] });
+	}
+
+	async unshare(names: readonly string[]): Promise<void> {
+		await askProcess(this.#owner.control, { do: "unshare", names: [...names] }).catch(ignore);
+	}
+
+	close(): void {
+		this.client.close();
+	}
+}

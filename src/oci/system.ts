@@ -1,0 +1,97 @@
+/*
+ * config.json as the steps by which the agent makes a container's system: its root and mounts, devices, names, kernel
+ * parameters, and what of /proc and /sys is hidden.
+ */
+import type { SetupStep } from "../container/setup-steps.ts";
+import type { Bundle, Config, Device } from "./bundle.ts";
+import { type Mounted, mountsOf, SHARES, type Share } from "./mounts.ts";
+import { cgroupSettings } from "./resources.ts";
+
+/** What a container needs: directories of the host, and steps. */
+export interface System {
+	shares: Share[];
+	steps: SetupStep[];
+}
+
+/** config-linux.md, "Default Devices": in every container, whatever config.json says. */
+const DEFAULT_DEVICES = [
+	["null", 1, 3],
+	["zero", 1, 5],
+	["full", 1, 7],
+	["random", 1, 8],
+	["urandom", 1, 9],
+	["tty", 5, 0],
+] as const;
+
+const LINKS = [
+	["pts/ptmx", "/dev/ptmx"],
+	["/proc/self/fd", "/dev/fd"],
+	["/proc/self/fd/0", "/dev/stdin"],
+	["/proc/self/fd/1", "/dev/stdout"],
+	["/proc/self/fd/2", "/dev/stderr"],
+] as const;
+
+/**
+ * @param name of the container for the agent
+ * @throws OciError ERR_OCI_MOUNT
+ */
+export function systemOf(name: string, { rootfs, config }: Bundle): System {
+	const root = `${name}-root`;
+	const { shares, before, after }: Mounted = mountsOf(name, config.mounts);
+	const readOnly = config.root?.readonly === true;
+	return {
+		shares: [{ name: root, path: rootfs, readOnly: false }, ...shares],
+		steps: [
+			["namespaces", namespacesOf(config)],
+			["cgroup?", [name, ...cgroupSettings(config.linux?.resources)].join("\t")],
+			["take", `root\t${SHARES}/${root}`],
+			...before,
+			["attach", "root\t/run/root\t"],
+			["switch", "/run/root"],
+			...after,
+			...deviceSteps(config),
+			...identitySteps(config),
+			...protectionSteps(config),
+			...(readOnly ? [["mount", "\t\t/\tremount,bind,ro"] as const] : []),
+		],
+	};
+}
+
+/** The mount and pid namespaces are always new. The network is the machine's. */
+function namespacesOf({ linux }: Config): string {
+	const kinds = (linux?.namespaces ?? []).map(({ type }) => type);
+	/* Without namespaces of its own, a container of runc has the host's; here its machine's. */
+	return ["uts", "ipc", "cgroup"].filter((kind) => kind === "cgroup" || kinds.includes(kind)).join();
+}
+
+function deviceSteps({ linux, process }: Config): SetupStep[] {
+	const own = (linux?.devices ?? []).filter(({ type }) => type === "c" || type === "u");
+	return [
+		...DEFAULT_DEVICES.map(([name, major, minor]): SetupStep => ["node?", `/dev/${name}\t666\t${major}\t${minor}`]),
+		...own.map(node),
+		...LINKS.map(([target, path]): SetupStep => ["link?", `${target}\t${path}`]),
+		...(process?.terminal === true ? [["file?", "/dev/console\t620\t"] as const] : []),
+	];
+}
+
+function node({ path, major, minor, fileMode = 0o666 }: Device): SetupStep {
+	return ["node?", [path, (fileMode & 0o7777).toString(8), major, minor].join("\t")];
+}
+
+function identitySteps({ hostname, domainname, linux }: Config): SetupStep[] {
+	const parameters = Object.entries(linux?.sysctl ?? {});
+	return [
+		...(hostname === undefined || hostname === "" ? [] : [["hostname", hostname] as const]),
+		...(domainname === undefined || domainname === "" ? [] : [["domainname", domainname] as const]),
+		...parameters.map(
+			([name, value]): SetupStep => ["sysctl", `${name.includes("/") ? name : name.replaceAll(".", "/")}\t${value}`],
+		),
+	];
+}
+
+function protectionSteps({ linux }: Config): SetupStep[] {
+	return [
+		...(linux?.maskedPaths ?? []).map((path): SetupStep => ["mask", path]),
+		...(linux?.readonlyPaths ?? []).map((path): SetupStep => ["readonly", path]),
+	];
+}

@@ -1,0 +1,67 @@
+/*
+ * Events for containerd, in order: each is sent when the one before was taken.
+ */
+import { log } from "../base/log.ts";
+import { encode, type Message, timestamp } from "./messages.ts";
+import { TtrpcClient } from "./ttrpc.ts";
+
+/** Topics by the message that is sent. */
+const TOPICS = {
+	TaskCreate: "/tasks/create",
+	TaskStart: "/tasks/start",
+	TaskExit: "/tasks/exit",
+	TaskDelete: "/tasks/delete",
+	TaskExecAdded: "/tasks/exec-added",
+	TaskExecStarted: "/tasks/exec-started",
+	TaskPaused: "/tasks/paused",
+	TaskResumed: "/tasks/resumed",
+} as const;
+
+export type TaskEvent = keyof typeof TOPICS;
+
+const SERVICE = "containerd.services.events.ttrpc.v1.Events";
+
+export class EventPublisher {
+	readonly #address: string | undefined;
+	readonly #namespace: string;
+	#client: TtrpcClient | undefined;
+	#sent: Promise<void> = Promise.resolve();
+
+	/** @param address of containerd's ttrpc socket; nobody is told without one */
+	constructor(address: string | undefined, namespace: string) {
+		this.#address = address?.replace(/^unix:\/\//, "");
+		this.#namespace = namespace;
+	}
+
+	publish(event: TaskEvent, message: Message): void {
+		const envelope = {
+			timestamp: timestamp(),
+			namespace: this.#namespace,
+			topic: TOPICS[event],
+			event: { type_url: `containerd.events.${event}`, value: encode(event, message) },
+		};
+		this.#sent = this.#sent.then(() => this.#send(encode("ForwardRequest", { envelope }), event));
+	}
+
+	/** Resolves when all events were sent. */
+	async close(): Promise<void> {
+		await this.#sent;
+		this.#client?.close();
+	}
+
+	/** Once more by a new connection, because containerd may have been started anew. */
+	async #send(payload: Buffer, event: TaskEvent): Promise<void> {
+		if (this.#address === undefined) return;
+		for (let attempt = 0; attempt < 2; attempt++) {
+			try {
+				this.#client ??= new TtrpcClient(this.#address);
+				await this.#client.call(SERVICE, "Forward", payload);
+				return;
+			} catch (error) {
+				this.#client?.close();
+				this.#client = undefined;
+				if (attempt > 0) log("warn", `cannot tell containerd of ${event}: ${(error as Error).message}`);
+			}
+		}
+	}
+}
