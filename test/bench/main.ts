@@ -1,7 +1,7 @@
 /*
  * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run.
  *
- *     --exits --boot --fs --containers --growth --pull   only these parts; all when none is named
+ *     --exits --boot --fs --containers --growth --oci --pull   only these parts; all when none is named
  *     --small                                            the work of the last ones in its smallest form
  *     --files=N                                          files of --fs; 500 when missing, which takes minutes in the lab
  *     --json
@@ -15,6 +15,7 @@ import { benchBoot } from "./boot.ts";
 import { benchContainers, benchGrowth } from "./containers.ts";
 import { benchExits } from "./exit.ts";
 import { benchFs } from "./fs.ts";
+import { benchOci } from "./oci.ts";
 import { benchPull } from "./pull.ts";
 import { type BenchRow, table } from "./row.ts";
 
@@ -53,6 +54,7 @@ const PARTS: Readonly<Record<string, () => Promise<BenchRow[]>>> = {
 	"--fs": () => benchFs(fsWork),
 	"--containers": () => benchContainers(containerWork),
 	"--growth": () => benchGrowth(containerWork),
+	"--oci": () => benchOci({ rounds: small ? 0 : 2 }),
 	"--pull": benchPull,
 };
 

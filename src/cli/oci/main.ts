@@ -236,9 +236,18 @@ function versionText(): string {
 	return `${NAME} version ${tsvmmVersion()}\nspec: ${OCI_VERSION}`;
 }
 
-/** $XDG_RUNTIME_DIR/tsvmm-oci for a user, as runc's. */
+/** As runc's: a user's own, also when podman has made the user root in a namespace. */
 function defaultRoot(): string {
-	const { XDG_RUNTIME_DIR } = process.env;
-	const isRoot = process.getuid!() === 0;
-	return !isRoot && XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm-oci") : "/run/tsvmm-oci";
+	const { XDG_RUNTIME_DIR, USER = "root" } = process.env;
+	const isUser = process.getuid!() !== 0 || (isInUserNamespace() && USER !== "root");
+	return isUser && XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm-oci") : "/run/tsvmm-oci";
+}
+
+/** The first namespace has all numbers, each as itself (user_namespaces(7)). */
+function isInUserNamespace(): boolean {
+	try {
+		return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
+	} catch {
+		return false;
+	}
 }
