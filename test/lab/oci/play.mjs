@@ -6,6 +6,7 @@
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 
 const [table, program, ...runtimes] = process.argv.slice(2);
 const { lines } = JSON.parse(readFileSync(table, "utf8"));
@@ -16,7 +17,14 @@ function prepare() {
 	const shell = (script) => execFileSync("/bin/sh", ["-ec", script]);
 	/* conmon makes a socket in /tmp, which the host's files do not allow. */
 	shell("mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup");
-	shell("mount --make-rshared /; mount -t tmpfs tmpfs /tmp");
+	shell(
+		"mount --make-rshared /; mkdir -p /run/host-tmp; mount --bind --make-private /tmp /run/host-tmp; mount -t tmpfs tmpfs /tmp",
+	);
+	/* What is played may be there itself. */
+	for (const path of [dirname(dirname(program)), process.env.TSVMM_CACHE ?? ""].filter((one) =>
+		one.startsWith("/tmp/"),
+	))
+		shell(`mkdir -p ${path}; mount --bind /run/host-tmp/${path.slice("/tmp/".length)} ${path}`);
 	for (const path of ["bin", "pristine/bin", "pristine/tmp", "volumes/ro", "volumes/rw", "networks", "scratch"])
 		mkdirSync(`${home}/${path}`, { recursive: true });
 	const busybox = `${home}/pristine/bin/busybox`;
@@ -25,7 +33,9 @@ function prepare() {
 		if (!existsSync(`${home}/pristine/bin/${applet}`)) symlinkSync("busybox", `${home}/pristine/bin/${applet}`);
 	writeFileSync(`${home}/volumes/ro/file`, "read-only\n");
 	writeFileSync(`${home}/volumes/input`, Buffer.alloc(300_000, "0123456789abcdef\n"));
-	symlinkSync(program, `${home}/bin/tsvmm-oci`);
+	/* podman keeps only a few variables for its runtimes. */
+	const words = `TSVMM_CACHE=${process.env.TSVMM_CACHE ?? ""} exec ${process.execPath} ${program} "$@"`;
+	writeFileSync(`${home}/bin/tsvmm-oci`, `#!/bin/sh\n${words}\n`, { mode: 0o755 });
 	const known = `[engine]\nruntime_supports_json = ["runc", "tsvmm-oci"]\n`;
 	writeFileSync(`${home}/containers.conf`, `${known}[engine.runtimes]\ntsvmm-oci = ["${home}/bin/tsvmm-oci"]\n`);
 }

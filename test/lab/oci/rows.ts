@@ -85,7 +85,7 @@ const POD: Row[] = [
 	},
 	{
 		line: `podman run --rm --pod p --rootfs $ROOT sh -c 'wget -qO- http://127.0.0.1:8080/page; cat /proc/1/comm'`,
-		prints: "page\nsh\n",
+		prints: "page\ncat\n",
 	},
 	{ line: "podman pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'", prints: "p Running 2\n" },
 	{ line: "podman pod rm -f -t 0 p | wc -c; podman ps -aq | wc -l; podman rmi -f infra:1 >/dev/null" },
