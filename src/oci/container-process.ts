@@ -17,10 +17,10 @@ import { runHooks } from "./hooks.ts";
 import { sandboxNetwork } from "./network.ts";
 import { carry, type PayloadStdio } from "./payload.ts";
 import { sandboxOf } from "./pod.ts";
-import { execOf } from "./process.ts";
 import { machineSize } from "./resources.ts";
 import { OciError } from "./runtime-error.ts";
 import { RemoteSandbox, Sandbox, type SandboxAccess } from "./sandbox.ts";
+import { startProcess } from "./start-process.ts";
 import { type ContainerRecord, hostProcess, type OciContainer } from "./state.ts";
 import { type System, systemOf } from "./system.ts";
 
@@ -199,9 +199,8 @@ export class ContainerProcess {
 			await runHooks(this.#bundle.config, "startContainer", this.#record);
 			const { agentName: container } = this.#container;
 			const { size } = this.#stdio!;
-			const spec = execOf(this.#bundle.process);
-			const tty = spec.tty === undefined ? {} : { tty: size ?? spec.tty };
-			this.#session = await this.#sandbox!.client.exec({ ...spec, ...tty, container, init: true });
+			const { client } = this.#sandbox!;
+			this.#session = await startProcess(client, this.#bundle.process, { container, init: true, size });
 		} catch (error) {
 			setImmediate(() => this.#end({ code: 1 }));
 			throw error;

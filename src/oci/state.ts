@@ -88,10 +88,15 @@ export class OciContainer {
 		rmSync(this.directory, { recursive: true, force: true });
 	}
 
+	/** @throws OciError ERR_OCI_STATE, such as for a disk that is full */
 	write(record: ContainerRecord): void {
 		const temporary = `${this.#state}.${process.pid}`;
-		writeFileSync(temporary, JSON.stringify(record), { mode: 0o644 });
-		renameSync(temporary, this.#state);
+		try {
+			writeFileSync(temporary, JSON.stringify(record), { mode: 0o644 });
+			renameSync(temporary, this.#state);
+		} catch (cause) {
+			throw new OciError("ERR_OCI_STATE", `write ${this.#state}: ${explain(cause)}`, { cause });
+		}
 	}
 
 	/**

@@ -129,7 +129,6 @@ const root = protobuf.Root.fromJSON({
 		]),
 	),
 });
-/* Names as in the files of containerd, not in camel case. */
 
 /** A message's fields by name; those at their default are there when it was decoded. */
 export type Message = Record<string, unknown>;

@@ -250,7 +250,7 @@ async function coded(work: Promise<Uint8Array>): Promise<Uint8Array> {
 	} catch (error) {
 		if (!(error instanceof OciError)) throw error;
 		const code = { ERR_OCI_EXISTS: CODE.alreadyExists, ERR_OCI_STOPPED: CODE.notFound }[error.code];
-		throw new RpcError(code ?? CODE.unknown, `OCI runtime create failed: ${error.message}`);
+		throw new RpcError(code ?? CODE.unknown, error.message);
 	}
 }
 

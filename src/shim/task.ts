@@ -8,12 +8,12 @@ import { ignore } from "../base/errors.ts";
 import type { Bundle, Process } from "../oci/bundle.ts";
 import { joinCgroups, removeCgroups } from "../oci/cgroups.ts";
 import { ContainerProcess } from "../oci/container-process.ts";
-import { startExec } from "../oci/exec-process.ts";
 import { checkProgram } from "../oci/find-program.ts";
 import { runHooks } from "../oci/hooks.ts";
 import { carry } from "../oci/payload.ts";
 import type { SandboxAccess } from "../oci/sandbox.ts";
 import { standInChannel, startStandIn } from "../oci/stand-in.ts";
+import { startProcess } from "../oci/start-process.ts";
 import { hostProcess, NO_PROCESS, type OciContainer } from "../oci/state.ts";
 import { type FifoPaths, type FifoStdio, fifoStdio } from "./fifo-stdio.ts";
 
@@ -188,7 +188,7 @@ export class ExecTask extends TaskProcess {
 		try {
 			const { container, sandbox } = this.#task;
 			const process = { ...this.#process, terminal: this.io.terminal };
-			this.#session = await startExec(sandbox!.client, process, container.agentName);
+			this.#session = await startProcess(sandbox!.client, process, { container: container.agentName });
 		} catch (error) {
 			stdio.close();
 			this.finish(255);

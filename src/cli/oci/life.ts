@@ -5,10 +5,11 @@ import { renameSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ExitStatus, exitStatus } from "../../agent/session.ts";
+import { exitStatus } from "../../agent/session.ts";
+import { ignore } from "../../base/errors.ts";
 import { FORWARDED_SIGNALS } from "../../base/signals.ts";
 import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
-import { readBundle } from "../../oci/bundle.ts";
+import { type Bundle, readBundle } from "../../oci/bundle.ts";
 import { joinCgroups, removeCgroups } from "../../oci/cgroups.ts";
 import { ContainerProcess } from "../../oci/container-process.ts";
 import { askProcess } from "../../oci/control.ts";
@@ -41,9 +42,9 @@ const { SIGKILL } = constants.signals;
 
 /** Makes a container. Its process goes on when this one has ended. */
 export async function create(id: string, options: CreateOptions): Promise<void> {
-	const container = begin(id, options);
+	const { container, bundle } = begin(id, options);
 	try {
-		const { pid, channel } = await startStandIn(readBundle(options.bundle));
+		const { pid, channel } = await startStandIn(bundle);
 		container.write({ ...container.read(), process: hostProcess(pid) });
 		try {
 			await launchDetached({
@@ -67,7 +68,11 @@ function consoleWords({ consoleSocket }: CreateOptions): string[] {
 }
 
 /** Checks a bundle, and makes the container's directory. */
-function begin(id: string, { root, bundle: directory, consoleSocket }: CreateOptions, isDetached = true): OciContainer {
+function begin(
+	id: string,
+	{ root, bundle: directory, consoleSocket }: CreateOptions,
+	isDetached = true,
+): { container: OciContainer; bundle: Bundle } {
 	const container = new OciContainer(root, checkId(id));
 	const bundle = readBundle(directory);
 	const terminal = bundle.process.terminal === true;
@@ -88,7 +93,7 @@ function begin(id: string, { root, bundle: directory, consoleSocket }: CreateOpt
 		container.remove();
 		throw error;
 	}
-	return container;
+	return { container, bundle };
 }
 
 /** The process of the container's machine, which `create` has started. @returns its own exit status */
@@ -126,31 +131,46 @@ export async function run(id: string, options: RunOptions): Promise<number> {
 		await start(id, options.root);
 		return 0;
 	}
-	const container = begin(id, options, options.consoleSocket !== undefined);
-	const bundle = readBundle(options.bundle);
-	const forwarded = FORWARDED_SIGNALS.map((name) => {
-		const handler = () =>
-			void askProcess(container.control, { do: "kill", signal: constants.signals[name], all: false }).catch(
-				() => undefined,
-			);
-		process.on(name, handler);
-		return () => process.off(name, handler);
+	const { container, bundle } = begin(id, options, options.consoleSocket !== undefined);
+	let onReady!: () => void;
+	const ready = new Promise<void>((resolve) => {
+		onReady = resolve;
 	});
+	const stdio = () => payloadStdio(bundle.process.terminal === true, options.consoleSocket);
 	try {
-		let running!: Promise<ExitStatus>;
-		const ready = new Promise<void>((resolve) => {
-			const stdio = () => payloadStdio(bundle.process.terminal === true, options.consoleSocket);
-			running = new ContainerProcess(container, bundle, { stdio, onReady: () => resolve() }).run();
-		});
-		await Promise.race([ready, running]);
-		if (options.pidFile !== undefined) writePid(options.pidFile, process.pid);
-		await Promise.race([start(id, options.root), running]);
-		const exit = await running;
-		return exitStatus(exit);
+		const process = new ContainerProcess(container, bundle, { stdio, onReady });
+		const unforward = forwardSignals(process);
+		const running = process.run();
+		try {
+			await Promise.race([ready, running]);
+			if (options.pidFile !== undefined) writePid(options.pidFile, globalThis.process.pid);
+			/* A signal may have ended it already. */
+			const started = process.do({ do: "start" }).then(() => runHooks(bundle.config, "poststart", container.read()));
+			await Promise.race([started, running]);
+			return exitStatus(await running);
+		} catch (error) {
+			process.kill();
+			await running.catch(ignore);
+			throw error;
+		} finally {
+			unforward();
+		}
 	} finally {
-		for (const back of forwarded) back();
 		if (!options.keep) await removeContainer(container);
 	}
+}
+
+/** This process's signals are the payload's; before that runs, they end the container. */
+function forwardSignals(process: ContainerProcess): () => void {
+	const handlers = FORWARDED_SIGNALS.map((name) => {
+		const signal = constants.signals[name];
+		const handler = () => void process.do({ do: "kill", signal, all: false }).catch(ignore);
+		globalThis.process.on(name, handler);
+		return () => globalThis.process.off(name, handler);
+	});
+	return () => {
+		for (const back of handlers) back();
+	};
 }
 
 /** Lets a container's payload run. */
