@@ -11,6 +11,7 @@
 #include "mount.h"
 #include "privileges.h"
 #include "rights.h"
+#include "seccomp.h"
 #include "spec.h"
 #include "user.h"
 
@@ -230,10 +231,12 @@ __attribute__((noreturn)) static void child(struct spec *spec, const struct cont
     }
     umask(spec->umask);
     apply(privileges_bound, spec, status);
+    apply(seccomp_early, spec, status);
     become_user(spec, status, &failure);
     apply(privileges_drop, spec, status);
     if (spec->init)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* another user's process has lost it */
+    apply(seccomp_late, spec, status);
     int error = search(spec, tool);
     if (error == ENOENT || error == ENOTDIR)
         explain(&failure, 127, error, "cannot run \"%s\": %s", spec->argv[0],

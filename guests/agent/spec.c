@@ -52,6 +52,8 @@ bool spec_read(const char *list, size_t length, struct spec *spec) {
             spec->only_groups = strcmp(value, "only") == 0;
         else if ((value = list_value(e, "nnp")) != NULL)
             spec->no_new_privs = strcmp(value, "1") == 0;
+        else if ((value = list_value(e, "seccomp")) != NULL)
+            spec->seccomp = value;
         else if ((value = list_value(e, "oom")) != NULL)
             spec->oom = value;
         else if ((value = list_value(e, "umask")) != NULL)

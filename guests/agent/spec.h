@@ -17,6 +17,7 @@ struct spec {
     const char *ambient;    /* hexadecimal: capabilities that also another user than root has; NULL: none */
     bool only_groups;       /* none besides those of group= */
     bool no_new_privs;
+    const char *seccomp; /* FLAGS:HEX, see seccomp.h; NULL: no filter */
     unsigned umask;
     unsigned columns, rows;
 };

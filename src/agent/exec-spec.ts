@@ -34,6 +34,8 @@ export interface ExecSpec {
 	ambient?: bigint;
 	/** PR_SET_NO_NEW_PRIVS: no program that it executes gets more rights than it has. */
 	noNewPrivileges?: boolean;
+	/** Which system calls it may use, and all that it starts. */
+	seccomp?: SeccompFilter;
 	/** Supplementary groups besides the user's own, by name or number. */
 	groups?: readonly string[];
 	/** It has no supplementary groups but `groups`: neither its own nor those that /etc/group names. */
@@ -43,6 +45,14 @@ export interface ExecSpec {
 	umask?: number;
 	/** oom_score_adj, -1000 to 1000. */
 	oomScoreAdj?: number;
+}
+
+/** A filter of seccomp(2). */
+export interface SeccompFilter {
+	/** struct sock_filter, eight bytes each; at most 4096 of them. */
+	program: Uint8Array;
+	/** SECCOMP_FILTER_FLAG_* */
+	flags: number;
 }
 
 /** A resource limit of getrlimit(2). */
@@ -76,6 +86,8 @@ export function execEntries(spec: ExecSpec): [key: string, value: string][] {
 	add("caps", spec.capabilities?.toString(16));
 	add("ambient", spec.ambient?.toString(16));
 	if (spec.noNewPrivileges === true) add("nnp", 1);
+	if (spec.seccomp !== undefined)
+		add("seccomp", `${spec.seccomp.flags}:${Buffer.from(spec.seccomp.program).toString("hex")}`);
 	for (const group of spec.groups ?? []) add("group", group);
 	if (spec.onlyGroups === true) add("groups", "only");
 	for (const { name, soft, hard } of spec.rlimits ?? []) add("rlimit", `${name}:${soft}:${hard}`);

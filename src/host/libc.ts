@@ -1,12 +1,9 @@
 /*
- * System calls that Node does not offer, through koffi and the C library. koffi takes 7 to 30 ms to load, so it is
- * loaded at the first call, and commands without a machine do not pay.
+ * System calls that Node does not offer, through koffi and the C library.
  */
-import { createRequire } from "node:module";
 import { constants } from "node:os";
-import { join } from "node:path";
-import { loadAddon } from "./addon.ts";
-import { native, packageRoot } from "./native.ts";
+import { koffi } from "./koffi.ts";
+import { native } from "./native.ts";
 
 interface Libc {
 	openFile(path: string, flags: number): number;
@@ -20,18 +17,17 @@ interface Libc {
 	connect(fd: number, address: Uint8Array, sizeBytes: number): number;
 	sendmsg(fd: number, message: Uint8Array, flags: number): number;
 	setns(fd: number, type: number): number;
+	memfdCreate(name: string, flags: number): number;
 	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
 
-const require = createRequire(import.meta.url);
 let loaded: Libc | undefined;
 
 function libc(): Libc {
 	if (loaded !== undefined) return loaded;
-	const koffi = (loadAddon(koffiPath()) ?? require("koffi")) as typeof import("koffi");
-	const lib = koffi.load(null);
+	const lib = koffi().load(null);
 	/* ioctl is variadic in C; on x86-64 and arm64 Linux a pointer or long argument travels as in these prototypes. */
 	loaded = {
 		openFile: lib.func("int open(const char *path, int flags)"),
@@ -45,17 +41,12 @@ function libc(): Libc {
 		connect: lib.func("int connect(int fd, void *address, uint32_t size)"),
 		sendmsg: lib.func("int sendmsg(int fd, void *message, int flags)"),
 		setns: lib.func("int setns(int fd, int type)"),
+		memfdCreate: lib.func("int memfd_create(const char *name, unsigned int flags)"),
 		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
-		addressOf: (buffer: Uint8Array) => koffi.address(buffer),
-		errno: () => koffi.errno(),
+		addressOf: (buffer: Uint8Array) => koffi().address(buffer),
+		errno: () => koffi().errno(),
 	} as Libc;
 	return loaded;
-}
-
-/** Where koffi's binary lies in a checkout. koffi's own loader only adds support for older callers. */
-function koffiPath(): string {
-	const platform = `linux-${process.arch}`;
-	return join(packageRoot(), "node_modules/@koromix", `koffi-${platform}`, platform.replace("-", "_"), "koffi.node");
 }
 
 const NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
@@ -69,6 +60,7 @@ export function errnoNameOf(errno: number): string {
 }
 
 const O_CLOEXEC = 0o2000000;
+const MFD_CLOEXEC = 1;
 
 /** open(2), close-on-exec. Returns the fd, which the caller closes by `close`, or a negative errno. */
 export function open(path: string, flags: number): number {
@@ -190,6 +182,12 @@ export function interfaceIoctl(request: number, ifreq: Uint8Array): number {
 /** setns(2): this thread joins a network namespace. 0, or a negative errno. */
 export function joinNetworkNamespace(fd: number): number {
 	return libc().setns(fd, CLONE_NEWNET) < 0 ? -libc().errno() : 0;
+}
+
+/** memfd_create(2), close-on-exec. Returns the fd, which the caller closes by `close`, or a negative errno. */
+export function createMemoryFile(name: string): number {
+	const fd = libc().memfdCreate(name, MFD_CLOEXEC);
+	return fd < 0 ? -libc().errno() : keep(fd);
 }
 
 /** Lets a socket hold so many sent bytes. Without CAP_NET_ADMIN net.core.wmem_max is the limit. */

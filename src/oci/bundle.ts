@@ -7,18 +7,8 @@ import { isAbsolute, join, resolve } from "node:path";
 import * as z from "zod";
 import { errnoName, explain } from "../base/errors.ts";
 import { OciError } from "./runtime-error.ts";
-
-/** A Go program writes null for a list or map that it does not have. */
-const list = <T extends z.ZodType>(item: T) =>
-	z
-		.array(item)
-		.nullish()
-		.transform((value) => value ?? []);
-const map = z
-	.record(z.string(), z.string())
-	.nullish()
-	.transform((value) => value ?? {});
-const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+import { list, map, optional } from "./schema.ts";
+import { Seccomp } from "./seccomp.ts";
 
 const Capabilities = z.object({
 	bounding: list(z.string()),
@@ -112,7 +102,7 @@ const Linux = z.object({
 	sysctl: map,
 	maskedPaths: list(z.string()),
 	readonlyPaths: list(z.string()),
-	seccomp: optional(z.unknown()),
+	seccomp: optional(Seccomp),
 });
 
 const Config = z.object({

@@ -20,6 +20,7 @@ import { sandboxOf } from "./pod.ts";
 import { machineSize } from "./resources.ts";
 import { OciError } from "./runtime-error.ts";
 import { RemoteSandbox, Sandbox, type SandboxAccess } from "./sandbox.ts";
+import { compileSeccomp } from "./seccomp.ts";
 import { startProcess } from "./start-process.ts";
 import { type ContainerRecord, hostProcess, type OciContainer } from "./state.ts";
 import { type System, systemOf } from "./system.ts";
@@ -97,6 +98,8 @@ export class ContainerProcess {
 
 	async #create(): Promise<void> {
 		const { config } = this.#bundle;
+		const seccomp = config.linux?.seccomp;
+		if (seccomp !== undefined) this.#container.writeFilter(compileSeccomp(seccomp));
 		for (const kind of ["prestart", "createRuntime", "createContainer"] as const)
 			await runHooks(config, kind, this.#record);
 		this.#stdio = this.#options.stdio();
@@ -197,10 +200,10 @@ export class ContainerProcess {
 		try {
 			await this.#prepared;
 			await runHooks(this.#bundle.config, "startContainer", this.#record);
-			const { agentName: container } = this.#container;
 			const { size } = this.#stdio!;
 			const { client } = this.#sandbox!;
-			this.#session = await startProcess(client, this.#bundle.process, { container, init: true, size });
+			const where = { container: this.#container, init: true, size };
+			this.#session = await startProcess(client, this.#bundle.process, where);
 		} catch (error) {
 			setImmediate(() => this.#end({ code: 1 }));
 			throw error;

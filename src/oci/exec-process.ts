@@ -31,7 +31,7 @@ export async function runExec(container: OciContainer, process: Process, options
 	try {
 		await client.hello();
 		stdio = payloadStdio(process.terminal === true, options.consoleSocket);
-		const session = await startProcess(client, process, { container: container.agentName, size: stdio.size });
+		const session = await startProcess(client, process, { container, size: stdio.size });
 		options.onReady();
 		return await carry(session, stdio);
 	} finally {

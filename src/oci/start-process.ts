@@ -7,11 +7,11 @@ import type { Session } from "../agent/session.ts";
 import type { Process } from "./bundle.ts";
 import { execOf } from "./process.ts";
 import { OciError } from "./runtime-error.ts";
+import type { OciContainer } from "./state.ts";
 
 /** Where and how a process is started. */
 interface Start {
-	/** What the agent calls its container. */
-	container: string;
+	container: OciContainer;
 	/** It becomes process 1, and its working directory is made if it is missing; false when missing. */
 	init?: boolean;
 	/** Of its terminal, if it has one. */
@@ -26,7 +26,9 @@ export async function startProcess(
 ): Promise<Session> {
 	const base = execOf(process);
 	const tty = base.tty === undefined ? {} : { tty: size ?? base.tty };
-	const spec = { ...base, ...tty, container, init, createCwd: init };
+	const { agentName, filter } = container;
+	const seccomp = filter === undefined ? {} : { seccomp: filter };
+	const spec = { ...base, ...tty, ...seccomp, container: agentName, init, createCwd: init };
 	try {
 		return await client.exec(spec);
 	} catch (error) {

@@ -4,12 +4,14 @@
  *
  *     ROOT/ID/state.json   what `state` and `list` tell, and what the commands must know
  *     ROOT/ID/control      requests to the container's process (control.ts)
+ *     ROOT/ID/seccomp      the filter for the system calls of its processes; only if config.json asks for one
  *     ROOT/ID/agent        the agent of its machine, for more processes; only of the machine's owner
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
+import type { SeccompFilter } from "../agent/exec-spec.ts";
 import { errnoName, explain } from "../base/errors.ts";
 import { OciError } from "./runtime-error.ts";
 
@@ -63,6 +65,23 @@ export class OciContainer {
 		return join(this.directory, "agent");
 	}
 
+	/** The filter for the system calls of its processes, once it is created. @throws OciError ERR_OCI_STATE */
+	get filter(): SeccompFilter | undefined {
+		const path = join(this.directory, "seccomp");
+		try {
+			const [flags = "", program = ""] = readFileSync(path, "latin1").split(":");
+			return { flags: Number(flags), program: Buffer.from(program, "hex") };
+		} catch (cause) {
+			if (errnoName(cause) === "ENOENT") return undefined;
+			throw new OciError("ERR_OCI_STATE", `open ${path}: ${explain(cause)}`, { cause });
+		}
+	}
+
+	/** @throws OciError ERR_OCI_STATE */
+	writeFilter({ flags, program }: SeccompFilter): void {
+		this.#replace("seccomp", `${flags}:${Buffer.from(program).toString("hex")}`);
+	}
+
 	/** What its machine's agent calls it. */
 	get agentName(): string {
 		return createHash("sha256").update(this.id).digest("hex").slice(0, 20);
@@ -90,12 +109,17 @@ export class OciContainer {
 
 	/** @throws OciError ERR_OCI_STATE, such as for a disk that is full */
 	write(record: ContainerRecord): void {
-		const temporary = `${this.#state}.${process.pid}`;
+		this.#replace("state.json", JSON.stringify(record));
+	}
+
+	#replace(name: string, content: string): void {
+		const path = join(this.directory, name);
+		const temporary = `${path}.${process.pid}`;
 		try {
-			writeFileSync(temporary, JSON.stringify(record), { mode: 0o644 });
-			renameSync(temporary, this.#state);
+			writeFileSync(temporary, content, { mode: 0o644 });
+			renameSync(temporary, path);
 		} catch (cause) {
-			throw new OciError("ERR_OCI_STATE", `write ${this.#state}: ${explain(cause)}`, { cause });
+			throw new OciError("ERR_OCI_STATE", `write ${path}: ${explain(cause)}`, { cause });
 		}
 	}
 

@@ -188,7 +188,7 @@ export class ExecTask extends TaskProcess {
 		try {
 			const { container, sandbox } = this.#task;
 			const process = { ...this.#process, terminal: this.io.terminal };
-			this.#session = await startProcess(sandbox!.client, process, { container: container.agentName });
+			this.#session = await startProcess(sandbox!.client, process, { container });
 		} catch (error) {
 			stdio.close();
 			this.finish(255);
