@@ -93,6 +93,12 @@ static void remove_below(int parent, const char *name, int depth) {
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
+void cgroup_kill(const char *name) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, ROOT "/%s", name);
+    write_text(path, "cgroup.kill", "1");
+}
+
 void cgroup_remove(const char *name) {
     int root = open(ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)

@@ -14,6 +14,8 @@ void cgroup_prepare(void);
 int cgroup_enter_new(const char *name, char *settings);
 /* Moves the caller into the group of `member`, which may be below the one that was made for it. */
 int cgroup_join(pid_t member);
+/* Kills all in the group `name` (Linux 5.14). */
+void cgroup_kill(const char *name);
 /* Removes the group `name`, in which there is nobody left, and all below it. */
 void cgroup_remove(const char *name);
 

@@ -15,7 +15,9 @@
 
 /* <linux/mount.h>, which musl's compiler does not see. */
 #define OPEN_TREE_CLONE 1
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
 #define MOVE_MOUNT_F_EMPTY_PATH 4
+#endif
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
 #endif

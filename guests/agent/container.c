@@ -26,7 +26,8 @@ struct container {
     pid_t init;
     int pidfd;
     int channel;    /* to the init, until it was told what to execute; then -1 */
-    int namespaces; /* CLONE_NEW* */
+    int namespaces; /* CLONE_NEW*, those of other containers, too */
+    bool guest;     /* it is in another container's pid namespace, which does not end with it */
     char cgroup[CONTAINER_NAME_MAX + 2];
     bool dying;
     uint32_t removal; /* session of the REMOVE that waits; 0: none */
@@ -36,8 +37,11 @@ struct container {
 static const struct {
     const char *name;
     int flag;
-} NAMESPACES[] = {
-    {"uts", CLONE_NEWUTS}, {"ipc", CLONE_NEWIPC}, {"net", CLONE_NEWNET}, {"cgroup", CLONE_NEWCGROUP}};
+} NAMESPACES[] = {{"uts", CLONE_NEWUTS},
+                  {"ipc", CLONE_NEWIPC},
+                  {"net", CLONE_NEWNET},
+                  {"pid", CLONE_NEWPID},
+                  {"cgroup", CLONE_NEWCGROUP}};
 
 static struct container *containers;
 /* The agent itself, to come back from a container's pid namespace. */
@@ -65,7 +69,7 @@ struct container *container_find(const char *id) {
 
 /* @return CLONE_NEW* flags; -1 for a name that is none */
 static int read_namespaces(const char *names) {
-    int flags = CLONE_NEWNS | CLONE_NEWPID;
+    int flags = 0;
     while (*names != 0) {
         size_t length = strcspn(names, ","), i = 0, count = sizeof NAMESPACES / sizeof *NAMESPACES;
         while (i < count &&
@@ -79,9 +83,79 @@ static int read_namespaces(const char *names) {
     return flags;
 }
 
+/* Namespaces of another container that a new one gets. */
+struct join {
+    const struct container *from;
+    int flags;
+};
+
+/* "NAME\tuts,ipc,pid". @return false with errno */
+static bool read_join(const char *text, struct join *join) {
+    char id[CONTAINER_NAME_MAX + 1];
+    size_t length = strcspn(text, "\t");
+    errno = EINVAL;
+    if (length > CONTAINER_NAME_MAX || text[length] == 0)
+        return false;
+    snprintf(id, sizeof id, "%.*s", (int)length, text);
+    join->flags = read_namespaces(text + length + 1);
+    if (join->flags < 0 || (join->flags & CLONE_NEWCGROUP))
+        return false;
+    errno = ESRCH;
+    join->from = container_find(id);
+    return join->from != NULL;
+}
+
+/* All of a plan. @return their namespaces; -1 with errno */
+static int read_joins(const struct container_plan *plan, struct join *joins) {
+    int flags = 0;
+    for (size_t i = 0; i < plan->join_count; i++) {
+        if (!read_join(plan->joins[i], &joins[i]))
+            return -1;
+        flags |= joins[i].flags;
+    }
+    return flags;
+}
+
+/* Into the namespaces of others but their pid namespaces, which the child is in already. */
+static bool enter_joins(const struct join *joins, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        int flags = joins[i].flags & ~CLONE_NEWPID;
+        if (flags != 0 && setns(joins[i].from->pidfd, flags) < 0)
+            return false;
+    }
+    return true;
+}
+
+/* As fork(2), but into namespaces: the child is process 1 of a new pid namespace unless it joins another one.
+ */
+static pid_t fork_into(int flags, const struct join *joins, size_t count) {
+    const struct join *pid = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (joins[i].flags & CLONE_NEWPID)
+            pid = &joins[i];
+    if (pid == NULL)
+        flags |= CLONE_NEWPID;
+    else if (setns(pid->from->pidfd, CLONE_NEWPID) < 0)
+        return -1;
+    pid_t child = (pid_t)syscall(SYS_clone, flags | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, NULL);
+    int error = errno;
+    if (child != 0 && pid != NULL && setns(own_pidfd, CLONE_NEWPID) < 0)
+        die("cannot come back from a container: %s", strerror(errno));
+    if (child == 0 && !enter_joins(joins, count)) {
+        complain("cannot enter the namespaces of another container: %s", strerror(errno));
+        _exit(1);
+    }
+    errno = error;
+    return child;
+}
+
 pid_t container_create(const struct container_plan *plan, int *channel) {
-    int flags = read_namespaces(plan->namespaces);
-    if (flags < 0 || !container_name(plan->id) || (plan->cgroup[0] != 0 && !container_name(plan->cgroup))) {
+    struct join joins[JOINS_MAX];
+    int flags = read_namespaces(plan->namespaces), joined = read_joins(plan, joins);
+    if (joined < 0)
+        return -1;
+    if (flags < 0 || (flags & CLONE_NEWPID) || !container_name(plan->id) ||
+        (plan->cgroup[0] != 0 && !container_name(plan->cgroup))) {
         errno = EINVAL;
         return -1;
     }
@@ -93,8 +167,7 @@ pid_t container_create(const struct container_plan *plan, int *channel) {
         free(c);
         return -1;
     }
-    /* As fork(2), but into the namespaces: the child is process 1 of the new pid namespace. */
-    pid_t pid = (pid_t)syscall(SYS_clone, (flags & ~CLONE_NEWCGROUP) | SIGCHLD, NULL, NULL, NULL, NULL);
+    pid_t pid = fork_into(flags & ~(CLONE_NEWCGROUP | joined), joins, plan->join_count);
     if (pid == 0) {
         free(c);
         close(ends[0]);
@@ -118,8 +191,12 @@ pid_t container_create(const struct container_plan *plan, int *channel) {
         errno = error;
         return -1;
     }
-    *c = (struct container){
-        .next = containers, .init = pid, .pidfd = pidfd, .channel = ends[0], .namespaces = flags};
+    *c = (struct container){.next = containers,
+                            .init = pid,
+                            .pidfd = pidfd,
+                            .channel = ends[0],
+                            .namespaces = flags | joined | CLONE_NEWNS | CLONE_NEWPID,
+                            .guest = (joined & CLONE_NEWPID) != 0};
     snprintf(c->id, sizeof c->id, "%s", plan->id);
     snprintf(c->cgroup, sizeof c->cgroup, "%s", plan->cgroup);
     containers = c;
@@ -172,10 +249,17 @@ void container_stay(int channel) {
     _exit(0); /* the agent has gone */
 }
 
+/* Those of its processes that do not end with its first one. */
+static void end_others(const struct container *c) {
+    if (c->guest && c->cgroup[0] != 0)
+        cgroup_kill(c->cgroup);
+}
+
 static void end(struct container *c) {
     c->dying = true;
     kill(c->init,
          SIGKILL); /* and with it everything in its pid namespace; it is ours to reap, so it is still it */
+    end_others(c);
 }
 
 void container_drop(pid_t init) {
@@ -211,8 +295,10 @@ void container_remove_frame(const struct frame_header *header, const uint8_t *pa
 
 void containers_reaped(pid_t pid) {
     for (struct container *c = containers; c != NULL; c = c->next)
-        if (c->init == pid)
+        if (c->init == pid) {
             c->dying = c->reaped = true;
+            end_others(c);
+        }
 }
 
 void containers_turn(void) {

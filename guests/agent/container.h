@@ -15,6 +15,8 @@
 
 /* Bytes of a name. */
 #define CONTAINER_NAME_MAX 64
+/* Containers whose namespaces another one gets. */
+#define JOINS_MAX 4
 
 struct container;
 
@@ -28,7 +30,9 @@ bool container_name(const char *id);
 /* What a container's first SETUP says about it. */
 struct container_plan {
     const char *id;
-    const char *namespaces;              /* those besides mount and pid: "uts,ipc,net,cgroup" */
+    const char *namespaces;       /* new ones besides mount and pid: "uts,ipc,net,cgroup" */
+    const char *joins[JOINS_MAX]; /* "NAME\tuts,ipc,pid": those of other containers */
+    size_t join_count;
     char cgroup[CONTAINER_NAME_MAX + 2]; /* the control group that its init enters; "": none */
 };
 

@@ -110,6 +110,8 @@ static void read_plan(const struct setup *s, struct container_plan *plan) {
             plan->id = list_value(e, "container");
         else if (list_value(e, "namespaces") != NULL)
             plan->namespaces = list_value(e, "namespaces");
+        else if (list_value(e, "join") != NULL && plan->join_count < JOINS_MAX)
+            plan->joins[plan->join_count++] = list_value(e, "join");
         else if (cgroup != NULL)
             snprintf(plan->cgroup, sizeof plan->cgroup, "%.*s", (int)strcspn(cgroup, "\t"), cgroup);
     }

@@ -281,8 +281,8 @@ bool steps_run(char *list, size_t length, bool contained, struct failure *failur
     *failure = (struct failure){.exit_status = 125};
     for (size_t at = 0; at < length;) {
         size_t entry = strlen(list + at); /* before the step cuts it */
-        bool option =
-            list_value(list + at, "container") != NULL || list_value(list + at, "namespaces") != NULL;
+        bool option = list_value(list + at, "container") != NULL ||
+                      list_value(list + at, "namespaces") != NULL || list_value(list + at, "join") != NULL;
         if (!option && !run_step(list + at, failure))
             return false;
         at += entry + 1;

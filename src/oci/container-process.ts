@@ -59,7 +59,7 @@ export class ContainerProcess {
 		this.#container = container;
 		this.#bundle = bundle;
 		this.#options = options;
-		this.#system = systemOf(container.agentName, bundle);
+		this.#system = systemOf(container, bundle);
 		const record = container.read();
 		const machine = hostProcess(process.pid);
 		this.#record = { ...record, machine, process: record.process.pid === 0 ? machine : record.process };

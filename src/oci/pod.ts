@@ -2,13 +2,18 @@
  * Which containers share a machine. Their callers say so by annotations: the first container of a pod is its sandbox,
  * and the others name it.
  */
+import type { SetupStep } from "../container/setup-steps.ts";
 import type { Config } from "./bundle.ts";
+import type { OciContainer } from "./state.ts";
 
 /** The annotations of podman (which has those of CRI-O) and of containerd's CRI plugin. */
 const KEYS = [
 	["io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID"],
 	["io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"],
 ] as const;
+
+/** Namespaces that containers of a pod may share. They have the network of their machine. */
+const SHARED: ReadonlySet<string> = new Set(["uts", "ipc", "pid"]);
 
 /** The container whose machine this one is in; undefined for its own. */
 export function sandboxOf({ annotations }: Config): string | undefined {
@@ -20,4 +25,24 @@ export function sandboxOf({ annotations }: Config): string | undefined {
 export function podOf({ annotations }: Config): string | undefined {
 	for (const [, id] of KEYS) if (annotations[id] !== undefined) return annotations[id];
 	return undefined;
+}
+
+/**
+ * The namespaces that a container has in common with others of its pod, as steps of the agent. A path of /proc says whose
+ * it is; another one, such as a network namespace, the sandbox's.
+ */
+export function joinsOf(container: OciContainer, config: Config): { kinds: string[]; steps: SetupStep[] } {
+	const sandbox = sandboxOf(config);
+	if (sandbox === undefined) return { kinds: [], steps: [] };
+	const owners = new Map<string, string[]>();
+	for (const { type, path = "" } of config.linux?.namespaces ?? []) {
+		if (path === "" || !SHARED.has(type)) continue;
+		const pid = Number(/^\/proc\/(\d+)\/ns\//.exec(path)?.[1] ?? 0);
+		const owner = container.siblings().find(({ process }) => process.pid === pid)?.id ?? sandbox;
+		owners.set(owner, [...(owners.get(owner) ?? []), type]);
+	}
+	return {
+		kinds: [...owners.values()].flat(),
+		steps: [...owners].map(([id, kinds]) => ["join", `${container.sibling(id).agentName}\t${kinds.join()}`]),
+	};
 }

@@ -87,6 +87,11 @@ export class OciContainer {
 		return createHash("sha256").update(this.id).digest("hex").slice(0, 20);
 	}
 
+	/** All containers of the same root. */
+	siblings(): ContainerRecord[] {
+		return listContainers(join(this.directory, ".."));
+	}
+
 	/** Another container of the same root. */
 	sibling(id: string): OciContainer {
 		return new OciContainer(join(this.directory, ".."), id);

@@ -5,7 +5,9 @@
 import type { SetupStep } from "../container/setup-steps.ts";
 import type { Bundle, Config, Device } from "./bundle.ts";
 import { type Mounted, mountsOf, SHARES, type Share } from "./mounts.ts";
+import { joinsOf } from "./pod.ts";
 import { cgroupSettings } from "./resources.ts";
+import type { OciContainer } from "./state.ts";
 
 /** What a container needs: directories of the host, and steps. */
 export interface System {
@@ -31,18 +33,19 @@ const LINKS = [
 	["/proc/self/fd/2", "/dev/stderr"],
 ] as const;
 
-/**
- * @param name of the container for the agent
- * @throws OciError ERR_OCI_MOUNT
- */
-export function systemOf(name: string, { rootfs, config }: Bundle): System {
+/** @throws OciError ERR_OCI_MOUNT */
+export function systemOf(container: OciContainer, { rootfs, config }: Bundle): System {
+	const name = container.agentName;
+	const joins = joinsOf(container, config);
+	const own = newNamespaces(config).filter((kind) => !joins.kinds.includes(kind));
 	const root = `${name}-root`;
 	const { shares, before, after }: Mounted = mountsOf(name, config.mounts);
 	const readOnly = config.root?.readonly === true;
 	return {
 		shares: [{ name: root, path: rootfs, readOnly: false }, ...shares],
 		steps: [
-			["namespaces", namespacesOf(config)],
+			["namespaces", own.join()],
+			...joins.steps,
 			["cgroup?", [name, ...cgroupSettings(config.linux?.resources)].join("\t")],
 			["take", `root\t${SHARES}/${root}`],
 			...before,
@@ -50,18 +53,19 @@ export function systemOf(name: string, { rootfs, config }: Bundle): System {
 			["switch", "/run/root"],
 			...after,
 			...deviceSteps(config),
-			...identitySteps(config),
+			...(own.includes("uts") ? nameSteps(config) : []),
+			...parameterSteps(config),
 			...protectionSteps(config),
 			...(readOnly ? [["mount", "\t\t/\tremount,bind,ro"] as const] : []),
 		],
 	};
 }
 
-/** The mount and pid namespaces are always new. The network is the machine's. */
-function namespacesOf({ linux }: Config): string {
+/** A mount namespace is always new, and so is one for processes unless the pod has one. The network is the machine's. */
+function newNamespaces({ linux }: Config): string[] {
 	const kinds = (linux?.namespaces ?? []).map(({ type }) => type);
 	/* Without namespaces of its own, a container of runc has the host's; here its machine's. */
-	return ["uts", "ipc", "cgroup"].filter((kind) => kind === "cgroup" || kinds.includes(kind)).join();
+	return ["uts", "ipc", "cgroup"].filter((kind) => kind === "cgroup" || kinds.includes(kind));
 }
 
 function deviceSteps({ linux, process }: Config): SetupStep[] {
@@ -78,15 +82,18 @@ function node({ path, major, minor, fileMode = 0o666 }: Device): SetupStep {
 	return ["node?", [path, (fileMode & 0o7777).toString(8), major, minor].join("\t")];
 }
 
-function identitySteps({ hostname, domainname, linux }: Config): SetupStep[] {
-	const parameters = Object.entries(linux?.sysctl ?? {});
+function nameSteps({ hostname, domainname }: Config): SetupStep[] {
 	return [
 		...(hostname === undefined || hostname === "" ? [] : [["hostname", hostname] as const]),
 		...(domainname === undefined || domainname === "" ? [] : [["domainname", domainname] as const]),
-		...parameters.map(
-			([name, value]): SetupStep => ["sysctl", `${name.includes("/") ? name : name.replaceAll(".", "/")}\t${value}`],
-		),
 	];
+}
+
+function parameterSteps({ linux }: Config): SetupStep[] {
+	return Object.entries(linux?.sysctl ?? {}).map(([name, value]) => [
+		"sysctl",
+		`${name.includes("/") ? name : name.replaceAll(".", "/")}\t${value}`,
+	]);
 }
 
 function protectionSteps({ linux }: Config): SetupStep[] {

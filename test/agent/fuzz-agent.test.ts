@@ -93,6 +93,7 @@ const LISTS: readonly (readonly [type: number, payload: Buffer])[] = [
 	[FRAME.EXEC, list(["arg", "cat"], ["root", "/"], ["mkcwd", "0"], ["env", "HOME=/"])],
 	[FRAME.SETUP, list(["container", "a"], ["hostname", "x"], ["mount", "tmpfs\ttmpfs\t/tmp\tro,size=4k,mode=755"])],
 	[FRAME.SETUP, list(["container", "b"], ["namespaces", "uts,net"], ["up", "lo"], ["address", "lo\t127.0.0.2/8"])],
+	[FRAME.SETUP, list(["container", "d"], ["join", "b\tuts,pid"], ["join", "c\tipc"], ["hostname", "d"])],
 	[FRAME.SETUP, list(["container", "c"], ["namespaces", "cgroup"], ["cgroup?", "x\tpids.max=5"], ["mask", "/etc"])],
 	[FRAME.SETUP, list(["mask", "/nowhere"], ["readonly", "/tmp"], ["directory", "/tmp/d\t"])],
 	[FRAME.SETUP, list(["file", "/tmp/f\t644\tx"], ["directory", "/tmp/d\t755"], ["link", "x\t/tmp/l"])],

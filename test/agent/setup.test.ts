@@ -155,6 +155,54 @@ describe("containers of one agent", () => {
 		await client.setup([], "short");
 		await client.remove("short");
 	});
+	test("get namespaces of another one: its name, its System V objects, its processes", async () => {
+		await client.setup([["hostname", "pod"]], "first");
+		await client.setup([["join", "first\tuts,ipc"]], "second");
+		await client.setup(
+			[
+				["namespaces", "uts"],
+				["hostname", "third"],
+				["join", "second\tipc"],
+				["join", "first\tpid"],
+				["mount", "proc\tproc\t/proc\t"],
+			],
+			"third",
+		);
+		const same = (kind: string) => `readlink /proc/self/ns/${kind}`;
+		const spaces = async (kind: string) =>
+			Promise.all(["first", "second", "third"].map((name) => output(name, same(kind))));
+		const [uts, ipc, pid, mnt] = await Promise.all(["uts", "ipc", "pid", "mnt"].map(spaces));
+		expect([uts![0] === uts![1], uts![0] === uts![2]]).toEqual([true, false]);
+		expect([ipc![0] === ipc![1], ipc![0] === ipc![2]]).toEqual([true, true]);
+		expect([pid![0] === pid![1], pid![0] === pid![2]]).toEqual([false, true]);
+		expect(new Set(mnt).size).toBe(3);
+		expect(await output("second", "hostname")).toBe("pod\n");
+		expect(await output("third", "hostname")).toBe("third\n");
+		/* Process 1 there is the first one's. */
+		const session = await client.exec({
+			args: ["sleep", "100"],
+			env: { PATH: "/bin" },
+			container: "third",
+			init: true,
+		});
+		expect(await output("third", "cat /proc/1/comm; pidof sleep | wc -w")).toBe("init\n1\n");
+		await client.remove("second");
+		await client.remove("first");
+		expect(await session.exit).toEqual({ signal: 9 });
+	});
+	test.each([
+		["none\tuts", /No such process/],
+		["there\tnames", /Invalid argument/],
+		["there\tcgroup", /Invalid argument/],
+		["there", /Invalid argument/],
+		[`${"x".repeat(65)}\tuts`, /Invalid argument/],
+	])("cannot join %j", async (fields, why) => {
+		await client.setup([], "there");
+		await expect(client.setup([["join", fields]], "guest")).rejects.toThrow(why);
+		await client.setup([], "guest"); /* nothing is left of it */
+		await client.remove("guest");
+		await client.remove("there");
+	});
 	test("are gone when their first set-up fails, and cannot have any name", async () => {
 		await expect(client.setup([["dance", ""]], "bad")).rejects.toThrow(/no step is called "dance"/);
 		await expect(client.exec({ args: ["true"], container: "bad" })).rejects.toThrow(/there is none of that name/);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readBundle } from "../../src/oci/bundle.ts";
 import { OciError } from "../../src/oci/runtime-error.ts";
+import { OciContainer } from "../../src/oci/state.ts";
 import { systemOf } from "../../src/oci/system.ts";
 import { defaultConfig, type Json, TestBundle } from "./bundles.ts";
 
@@ -77,7 +78,7 @@ test("there are forty kinds of malformed bundles", () => {
 
 test.each(MALFORMED)("refused: %s", (_what, config, message) => {
 	using bundle = new TestBundle(config);
-	const reading = () => systemOf("name", readBundle(bundle.path));
+	const reading = () => systemOf(new OciContainer("/none", "name"), readBundle(bundle.path));
 	expect(reading).toThrow(OciError);
 	expect(reading).toThrow(message);
 });
@@ -108,24 +109,62 @@ test("what config.json says becomes steps in the order of its mounts", () => {
 	);
 	writeFileSync(join(bundle.path, "hosts"), "");
 	writeFileSync(join(bundle.path, "config.json"), JSON.stringify(config));
-	const { shares, steps } = systemOf("name", readBundle(bundle.path));
+	const container = new OciContainer("/none", "name");
+	const name = container.agentName;
+	const { shares, steps } = systemOf(container, readBundle(bundle.path));
 	expect(shares).toEqual([
-		{ name: "name-root", path: join(bundle.path, "rootfs"), readOnly: false },
-		{ name: "name-0", path: join(bundle.path, "rootfs"), readOnly: true },
-		{ name: "name-1", path: join(bundle.path, "hosts"), readOnly: false },
+		{ name: `${name}-root`, path: join(bundle.path, "rootfs"), readOnly: false },
+		{ name: `${name}-0`, path: join(bundle.path, "rootfs"), readOnly: true },
+		{ name: `${name}-1`, path: join(bundle.path, "hosts"), readOnly: false },
 	]);
 	expect(steps.slice(0, 11)).toEqual([
 		["namespaces", "uts,ipc,cgroup"],
-		["cgroup?", "name"],
-		["take", "root\t/run/shares/name-root"],
-		["take", "name-0\t/run/shares/name-0"],
-		["take", "name-1\t/run/shares/name-1/hosts"],
+		["cgroup?", name],
+		["take", `root\t/run/shares/${name}-root`],
+		["take", `${name}-0\t/run/shares/${name}-0`],
+		["take", `${name}-1\t/run/shares/${name}-1/hosts`],
 		["attach", "root\t/run/root\t"],
 		["switch", "/run/root"],
-		["attach", "name-0\t/data\tro"],
-		["attach", "name-1\t/etc/hosts\tnosuid"],
+		["attach", `${name}-0\t/data\tro`],
+		["attach", `${name}-1\t/etc/hosts\tnosuid`],
 		["mount", "tmpfs\ttmpfs\t/tmp\tsize=64k,tmpcopyup,noexec"],
 		["mount?", "cgroup2\tcgroup\t/sys/fs/cgroup\tro"],
 	]);
 	expect(steps.at(-1)).toEqual(["mount", "\t\t/\tremount,bind,ro"]);
+});
+
+test("a container of a pod has the namespaces that its paths name, and no name of its own then", () => {
+	const config = defaultConfig();
+	const namespaces = [
+		{ type: "mount" },
+		{ type: "network", path: "/proc/7/ns/net" },
+		{ type: "uts", path: "/proc/7/ns/uts" },
+		{ type: "ipc", path: "/proc/8/ns/ipc" },
+		{ type: "pid", path: "/var/run/elsewhere" },
+	];
+	const annotations = {
+		"io.kubernetes.cri.container-type": "container",
+		"io.kubernetes.cri.sandbox-id": "pod",
+	};
+	using bundle = new TestBundle({ ...config, hostname: "own", annotations, linux: { namespaces } });
+	const root = join(bundle.path, "state");
+	for (const [id, pid] of [
+		["pod", 7],
+		["web", 8],
+	] as const) {
+		const process = { pid, startTicks: "" };
+		const record = { id, status: "running", process, machine: process, bundle: "/", rootfs: "/", created: "" } as const;
+		const container = new OciContainer(root, id);
+		container.make();
+		container.write({ ...record, annotations: {}, sandbox: id, terminal: false, cgroups: [] });
+	}
+	const own = new OciContainer(root, "own");
+	const [pod, web] = [own.sibling("pod").agentName, own.sibling("web").agentName];
+	const { steps } = systemOf(own, readBundle(bundle.path));
+	expect(steps.slice(0, 3)).toEqual([
+		["namespaces", "cgroup"],
+		["join", `${pod}\tuts,pid`],
+		["join", `${web}\tipc`],
+	]);
+	expect(steps.map(([step]) => step)).not.toContain("hostname");
 });
