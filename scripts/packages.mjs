@@ -35,6 +35,7 @@ export const PACKAGES = {
 		"netavark",
 		"aardvark-dns",
 		"iptables",
+		"containernetworking-plugins",
 	],
 };
 

@@ -105,7 +105,7 @@ const Linux = z.object({
 	seccomp: optional(Seccomp),
 });
 
-const Config = z.object({
+export const Config = z.object({
 	ociVersion: optional(z.string()),
 	process: optional(Process),
 	root: optional(z.object({ path: z.string(), readonly: optional(z.boolean()) })),

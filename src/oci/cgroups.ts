@@ -16,20 +16,33 @@ export function joinCgroups({ linux }: Config, pids: readonly number[]): string[
 	/* "slice:prefix:name" is systemd's, and needs its bus. */
 	if (path === undefined || path === "" || path.includes(":") || path.includes("..")) return [];
 	const joined: string[] = [];
-	const own = ownGroup();
-	for (const hierarchy of hierarchies()) {
-		const directory = join(hierarchy, path);
+	for (const { mountPoint, own } of hierarchies()) {
+		const directory = join(mountPoint, path);
 		try {
 			mkdirSync(directory, { recursive: true });
 			copyCpuset(directory);
 			joined.push(directory);
 			for (const pid of pids) writeFileSync(join(directory, "cgroup.procs"), `${pid}`);
-			if (!mayOpenDevices()) writeFileSync(join(hierarchy, own, "cgroup.procs"), `${process.pid}`);
+			if (!mayOpenDevices()) enter(join(mountPoint, own));
 		} catch {
 			/* Read-only, or not this user's. */
 		}
 	}
 	return joined;
+}
+
+/** @returns what puts this process back into the groups that it is in now, so that others can be removed */
+export function rememberCgroups(): () => void {
+	const groups = hierarchies().map(({ mountPoint, own }) => join(mountPoint, own));
+	return () => {
+		for (const group of groups) {
+			try {
+				enter(group);
+			} catch {
+				/* Not this user's, or removed meanwhile. */
+			}
+		}
+	};
 }
 
 /** Removes groups that no process is in. */
@@ -56,17 +69,30 @@ function mayOpenDevices(): boolean {
 	}
 }
 
-/** Of this process, in the hierarchy of version 2. */
-function ownGroup(): string {
-	return /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "/";
+function enter(group: string): void {
+	writeFileSync(join(group, "cgroup.procs"), `${process.pid}`);
 }
 
-function hierarchies(): string[] {
-	return readFileSync("/proc/self/mounts", "utf8")
-		.split("\n")
-		.map((line) => line.split(" "))
-		.filter(([, , type]) => type === "cgroup" || type === "cgroup2")
-		.flatMap(([, path]) => (path === undefined ? [] : [path]));
+interface Hierarchy {
+	mountPoint: string;
+	/** The group that this process is in, below it. */
+	own: string;
+}
+
+function hierarchies(): Hierarchy[] {
+	const groups = readFileSync("/proc/self/cgroup", "utf8").trim().split("\n");
+	const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
+	return mounts.flatMap((line) => {
+		const [, mountPoint = "", type, options = ""] = line.split(" ");
+		if (type !== "cgroup" && type !== "cgroup2") return [];
+		/* NUMBER:CONTROLLERS:GROUP; version 2 is number 0 without controllers. */
+		const own = groups
+			.map((group) => /^(\d+):([^:]*):(.*)$/.exec(group)!)
+			.find(([, number, controllers = ""]) =>
+				type === "cgroup2" ? number === "0" : controllers.split(",").every((one) => options.split(",").includes(one)),
+			);
+		return [{ mountPoint, own: own?.[3] ?? "/" }];
+	});
 }
 
 /** A new group of version 1's cpuset takes no process until it has processors. */

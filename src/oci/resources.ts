@@ -15,17 +15,40 @@ const MIB = 1 << 20;
 /** The kernel's default period of a quota, in µs. */
 const PERIOD_US = 100_000;
 
-/** The size of the machine of a container, or of the first one in it. */
-export function machineSize({ linux, annotations }: Config): { cpus: number; memoryMiB: number } {
-	const { cpu, memory } = linux?.resources ?? {};
+/**
+ * The size of the machine of a container, or of the first one in it. A pod's is never smaller than without limits, because
+ * some of its containers may have none.
+ */
+export function machineSize(config: Config): { cpus: number; memoryMiB: number } {
+	const pod = podResources(config);
+	const { cpu, memory } = pod ?? config.linux?.resources ?? {};
 	const { quota = 0, period = PERIOD_US } = cpu ?? {};
 	const limit = memory?.limit ?? 0;
 	const wanted = quota > 0 && period > 0 ? Math.ceil(quota / period) : 1;
-	const asked = Number(annotations["dev.tsvmm.memory-mib"] ?? DEFAULT_MEMORY_MIB);
-	const unlimited = Number.isInteger(asked) && asked >= LEAST_MEMORY_MIB ? asked : DEFAULT_MEMORY_MIB;
+	const annotated = Number(config.annotations["dev.tsvmm.memory-mib"]);
+	const asked = Number.isInteger(annotated) && annotated >= LEAST_MEMORY_MIB ? annotated : undefined;
+	const limited = limit > 0 ? Math.max(Math.ceil(limit / MIB) + KERNEL_MIB, LEAST_MEMORY_MIB) : undefined;
 	return {
 		cpus: Math.min(Math.max(wanted, 1), availableParallelism(), MOST_CPUS),
-		memoryMiB: limit > 0 ? Math.max(Math.ceil(limit / MIB) + KERNEL_MIB, LEAST_MEMORY_MIB) : unlimited,
+		memoryMiB:
+			pod === undefined
+				? (limited ?? asked ?? DEFAULT_MEMORY_MIB)
+				: (asked ?? Math.max(limited ?? 0, DEFAULT_MEMORY_MIB)),
+	};
+}
+
+/**
+ * What the containers of a pod may use together, as far as they have limits. The kubelet adds that up, and containerd's
+ * CRI plugin passes it on.
+ *
+ * @returns undefined for what is no sandbox of that plugin
+ */
+function podResources({ annotations }: Config): Pick<Resources, "cpu" | "memory"> | undefined {
+	const value = (name: string) => Number(annotations[`io.kubernetes.cri.sandbox-${name}`] ?? 0);
+	if (annotations["io.kubernetes.cri.container-type"] !== "sandbox") return undefined;
+	return {
+		memory: { limit: value("memory"), reservation: undefined, swap: undefined },
+		cpu: { quota: value("cpu-quota"), period: value("cpu-period"), shares: undefined, cpus: undefined },
 	};
 }
 

@@ -6,7 +6,7 @@ import type { Session } from "../agent/session.ts";
 import { type ExitStatus, exitStatus } from "../agent/session.ts";
 import { ignore } from "../base/errors.ts";
 import type { Bundle, Process } from "../oci/bundle.ts";
-import { joinCgroups, removeCgroups } from "../oci/cgroups.ts";
+import { joinCgroups, rememberCgroups, removeCgroups } from "../oci/cgroups.ts";
 import { ContainerProcess } from "../oci/container-process.ts";
 import { checkProgram } from "../oci/find-program.ts";
 import { runHooks } from "../oci/hooks.ts";
@@ -76,6 +76,8 @@ export class Task extends TaskProcess {
 	#process!: ContainerProcess;
 	#pid = 0;
 	#cgroups: string[] = [];
+	/** Takes this process out of the task's groups. */
+	#leaveCgroups: () => void = () => undefined;
 
 	/** @param container whose directory is not there yet */
 	constructor(container: OciContainer, bundle: Bundle, io: FifoPaths) {
@@ -103,7 +105,9 @@ export class Task extends TaskProcess {
 		container.make();
 		const { pid, channel } = await startStandIn(bundle);
 		this.#pid = pid;
-		this.#cgroups = joinCgroups(bundle.config, [pid]);
+		/* The machine is counted with the task that has it. */
+		if (shared === undefined) this.#leaveCgroups = rememberCgroups();
+		this.#cgroups = joinCgroups(bundle.config, shared === undefined ? [pid, process.pid] : [pid]);
 		container.write({
 			...{ id: container.id, status: "creating", process: hostProcess(pid), machine: NO_PROCESS },
 			...{ bundle: bundle.path, rootfs: bundle.rootfs, created: new Date().toISOString() },
@@ -154,6 +158,7 @@ export class Task extends TaskProcess {
 
 	/** What is left of it goes. */
 	async delete(): Promise<void> {
+		this.#leaveCgroups();
 		removeCgroups(this.#cgroups);
 		const record = this.container.read();
 		this.container.remove();
