@@ -81,6 +81,19 @@ int cgroup_join(pid_t member) {
     return write_text(group, "cgroup.procs", "0");
 }
 
+bool cgroup_ran_out_of_memory(const char *name) {
+    char path[PATH_MAX], events[256];
+    snprintf(path, sizeof path, ROOT "/%s/memory.events", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, events, sizeof events - 1);
+    close(fd);
+    events[n < 0 ? 0 : n] = 0;
+    const char *kills = strstr(events, "oom_kill ");
+    return kills != NULL && kills[strlen("oom_kill ")] != '0';
+}
+
 static void remove_below(int parent, const char *name, int depth) {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);

@@ -3,6 +3,7 @@
 #ifndef TSVMM_AGENT_CGROUP_H
 #define TSVMM_AGENT_CGROUP_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* As init: mounts them, with all controllers. A kernel may have none. */
@@ -16,6 +17,8 @@ int cgroup_enter_new(const char *name, char *settings);
 int cgroup_join(pid_t member);
 /* Kills all in the group `name` (Linux 5.14). */
 void cgroup_kill(const char *name);
+/* Whether the kernel has killed a process of the group `name` because its memory had run out. */
+bool cgroup_ran_out_of_memory(const char *name);
 /* Removes the group `name`, in which there is nobody left, and all below it. */
 void cgroup_remove(const char *name);
 

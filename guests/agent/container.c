@@ -268,6 +268,13 @@ void container_drop(pid_t init) {
             end(c);
 }
 
+bool container_ran_out_of_memory(pid_t pid) {
+    for (const struct container *c = containers; c != NULL; c = c->next)
+        if (c->init == pid && !c->reaped)
+            return c->cgroup[0] != 0 && cgroup_ran_out_of_memory(c->cgroup);
+    return false;
+}
+
 static void fail(uint32_t session, int error, const char *what) {
     struct failure failure = {.exit_status = 125, .error = (uint32_t)error};
     snprintf(failure.text, sizeof failure.text, "cannot remove the container: %s", what);

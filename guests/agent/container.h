@@ -63,6 +63,9 @@ __attribute__((noreturn)) void container_stay(int channel);
 void container_drop(pid_t init);
 /* A REMOVE frame arrived: kills the container's processes; DONE when all have ended. */
 void container_remove_frame(const struct frame_header *header, const uint8_t *payload);
+/* Whether `pid`, which was reaped, is the init of a container in which a process was killed for want of
+ * memory. */
+bool container_ran_out_of_memory(pid_t pid);
 /* The child `pid` was reaped. It may be a container's init. */
 void containers_reaped(pid_t pid);
 /* Sends answers that are due. */

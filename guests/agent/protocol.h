@@ -39,7 +39,7 @@ enum frame_type {
     FRAME_STDERR = 10,     /* agent; empty: end of output */
     FRAME_SIGNAL = 11,     /* host: u32 signal; flags 1: to the process group */
     FRAME_RESIZE = 12,     /* host: u16 columns, u16 rows */
-    FRAME_EXIT = 13,       /* agent: u32 wait status; the session is over */
+    FRAME_EXIT = 13,       /* agent: u32 wait status; flags 1: out of memory; the session is over */
     FRAME_CREDIT = 14,     /* both ways: u32 bytes; flags: 0 stdin, 1 stdout, 2 stderr */
     FRAME_PING = 15,       /* host: at most 64 bytes */
     FRAME_PONG = 16,       /* agent: the same bytes */
@@ -53,6 +53,8 @@ enum frame_type {
 #define FLAG_MORE 1
 #define FLAG_GROUP 1
 #define FLAG_RESET 1
+/* EXIT of a container's init: the kernel has killed a process of its group for want of memory. */
+#define FLAG_OUT_OF_MEMORY 1
 
 #define HELLO_MAGIC "tsvmmAGT"
 /* HELLO asks the agent to kill and forget the sessions and containers of earlier hosts. */

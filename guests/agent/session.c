@@ -1,6 +1,7 @@
 /* Sessions, see session.h. */
 #include "session.h"
 #include "agent.h"
+#include "container.h"
 #include "loop.h"
 #include "process.h"
 #include "stream.h"
@@ -48,6 +49,7 @@ struct session {
     bool in_closing, in_gone_due;
     bool started_due, started, failed;
     bool exited, closing, forgotten, over;
+    bool out_of_memory;
     int wait_status;
     int64_t deadline; /* ms, 0: none */
 };
@@ -336,6 +338,7 @@ void sessions_reaped(pid_t pid, int wait_status) {
             continue;
         s->exited = true;
         s->wait_status = wait_status;
+        s->out_of_memory = container_ran_out_of_memory(pid);
         s->deadline = s->tty && !s->closing ? now_ms() + PTY_LINGER_MS : 0;
     }
 }
@@ -377,7 +380,7 @@ static void send_due(struct session *s) {
     if (s->exited && s->started && s->output[0].watch.fd < 0 && s->output[1].watch.fd < 0) {
         uint32_t wait_status = (uint32_t)s->wait_status;
         if (!s->forgotten)
-            stream_send(FRAME_EXIT, 0, s->id, &wait_status, 4);
+            stream_send(FRAME_EXIT, s->out_of_memory ? FLAG_OUT_OF_MEMORY : 0, s->id, &wait_status, 4);
         s->over = true;
     }
 }

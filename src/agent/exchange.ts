@@ -13,6 +13,7 @@ import {
 	CREDIT_STDOUT,
 	FAILED_TEXT_MAX,
 	FLAG_MORE,
+	FLAG_OUT_OF_MEMORY,
 	FLAG_RESET,
 	FRAME,
 	type Frame,
@@ -108,7 +109,8 @@ export class Exchange {
 	 */
 	arrived(frame: Seen): boolean {
 		const { type, flags, payload } = frame;
-		if (flags !== 0) throw unexpected(type, `with flags ${flags}`);
+		const known = type === FRAME.EXIT ? FLAG_OUT_OF_MEMORY : 0;
+		if ((flags & ~known) !== 0) throw unexpected(type, `with flags ${flags}`);
 		if (this.#started) return this.#arrivedRunning(type, payload);
 		if (this.#open && type !== FRAME.FAILED) throw unexpected(type, "before its request was complete");
 		switch (type) {

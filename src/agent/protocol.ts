@@ -54,6 +54,8 @@ export const FLAG_GROUP = 1;
 export const FLAG_LEAVE = 1;
 /** POWEROFF: reset instead. */
 export const FLAG_RESET = 1;
+/** EXIT of a container's first process: the kernel has killed one in its control group for want of memory. */
+export const FLAG_OUT_OF_MEMORY = 1;
 /** CREDIT: whose window it is. */
 export const CREDIT_STDIN = 0;
 export const CREDIT_STDOUT = 1;

@@ -11,6 +11,7 @@ import {
 	encodeU32,
 	FLAG_GROUP,
 	FLAG_LEAVE,
+	FLAG_OUT_OF_MEMORY,
 	FRAME,
 	type Frame,
 	OUTPUT_WINDOW,
@@ -214,6 +215,7 @@ export class Session {
 	readonly #output: Output;
 	readonly #error: Output;
 	#over = false;
+	#outOfMemory = false;
 	#settle!: (status: ExitStatus) => void;
 	#fail!: (error: Error) => void;
 
@@ -233,6 +235,14 @@ export class Session {
 			this.#fail = reject;
 		});
 		this.exit.catch(() => undefined); /* it need not be awaited */
+	}
+
+	/**
+	 * Whether the kernel has killed a process of the container for want of memory. A container's first process knows, when
+	 * it has ended.
+	 */
+	get outOfMemory(): boolean {
+		return this.#outOfMemory;
 	}
 
 	/** Sends a signal by number, to the process or to its whole group. */
@@ -260,7 +270,7 @@ export class Session {
 	}
 
 	/** @internal A frame of this session has arrived. Its Exchange has checked it. */
-	receive({ type, payload }: Frame): void {
+	receive({ type, flags, payload }: Frame): void {
 		switch (type) {
 			case FRAME.STDOUT:
 			case FRAME.STDERR: {
@@ -276,6 +286,7 @@ export class Session {
 				this.#input.granted(payload.readUInt32LE());
 				break;
 			case FRAME.EXIT:
+				this.#outOfMemory = (flags & FLAG_OUT_OF_MEMORY) !== 0;
 				this.#end();
 				this.#settle(decodeWaitStatus(payload.readUInt32LE()));
 		}

@@ -10,6 +10,7 @@ const TOPICS = {
 	TaskCreate: "/tasks/create",
 	TaskStart: "/tasks/start",
 	TaskExit: "/tasks/exit",
+	TaskOOM: "/tasks/oom",
 	TaskDelete: "/tasks/delete",
 	TaskExecAdded: "/tasks/exec-added",
 	TaskExecStarted: "/tasks/exec-started",

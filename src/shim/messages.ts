@@ -100,6 +100,7 @@ const MESSAGES: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
 		exit_status: ["uint32", 4],
 		exited_at: ["Timestamp", 5],
 	},
+	TaskOOM: { container_id: ["string", 1] },
 	TaskExecAdded: { container_id: ["string", 1], exec_id: ["string", 2] },
 	TaskExecStarted: { container_id: ["string", 1], exec_id: ["string", 2], pid: ["uint32", 3] },
 	TaskPaused: { container_id: ["string", 1] },

@@ -94,12 +94,13 @@ export class TaskService {
 			await task.create(first?.sandbox);
 			this.#tasks.set(id, task);
 			this.#events.publish("TaskCreate", { container_id: id, bundle: directory, rootfs, io, pid: task.pid });
-			void task.exit.then(({ status, atMs }) =>
+			void task.exit.then(({ status, atMs }) => {
+				if (task.session?.outOfMemory) this.#events.publish("TaskOOM", { container_id: id });
 				this.#events.publish("TaskExit", {
 					...{ container_id: id, id, pid: task.pid },
 					...{ exit_status: status, exited_at: timestamp(atMs) },
-				}),
-			);
+				});
+			});
 			return encode("PidResponse", { pid: task.pid });
 		} catch (error) {
 			new OciContainer(this.#root, id).remove();

@@ -12,6 +12,7 @@ import {
 	encodeFrame,
 	encodeHelloAnswer,
 	encodeU32,
+	FLAG_OUT_OF_MEMORY,
 	FRAME,
 	type Frame,
 	OUTPUT_WINDOW,
@@ -109,6 +110,7 @@ describe("AgentClient answers a broken protocol with ERR_AGENT_PROTOCOL", () => 
 		["a second STARTED", (agent) => agent.start(1)],
 		["EXIT without a status", (agent) => agent.send(FRAME.EXIT, 1)],
 		["EXIT of a process that is stopped", (agent) => agent.send(FRAME.EXIT, 1, encodeU32(0x137f))],
+		["EXIT with flags of no meaning", (agent) => agent.send(FRAME.EXIT, 1, encodeU32(0), 2)],
 		["CREDIT for input that was never sent", (agent) => agent.send(FRAME.CREDIT, 1, encodeU32(1))],
 		["a second STDIN_CLOSE", (agent) => agent.sendAll(FRAME.STDIN_CLOSE, 1, ["", ""])],
 		["DONE", (agent) => agent.send(FRAME.DONE, 1)],
@@ -162,6 +164,16 @@ describe("AgentClient answers a broken protocol with ERR_AGENT_PROTOCOL", () => 
 
 describe("AgentClient and an agent that does not answer", () => {
 	afterEach(() => vi.useRealTimers());
+
+	test("EXIT tells by its flags that memory has run out", async () => {
+		for (const flags of [0, FLAG_OUT_OF_MEMORY]) {
+			const { agent, session } = await running();
+			expect(session.outOfMemory).toBe(false);
+			agent.send(FRAME.EXIT, 1, encodeU32(9), flags);
+			expect(await session.exit).toEqual({ signal: 9 });
+			expect(session.outOfMemory).toBe(flags === FLAG_OUT_OF_MEMORY);
+		}
+	});
 
 	test("waits a minute, then closes what it asked for; an answer that comes late does no harm", async () => {
 		const { agent, client } = await connected();
