@@ -15,6 +15,7 @@ interface Libc {
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
 	socket(domain: number, type: number, protocol: number): number;
 	connect(fd: number, address: Uint8Array, sizeBytes: number): number;
+	bind(fd: number, address: Uint8Array, sizeBytes: number): number;
 	sendmsg(fd: number, message: Uint8Array, flags: number): number;
 	setns(fd: number, type: number): number;
 	memfdCreate(name: string, flags: number): number;
@@ -39,6 +40,7 @@ function libc(): Libc {
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
 		socket: lib.func("int socket(int domain, int type, int protocol)"),
 		connect: lib.func("int connect(int fd, void *address, uint32_t size)"),
+		bind: lib.func("int bind(int fd, void *address, uint32_t size)"),
 		sendmsg: lib.func("int sendmsg(int fd, void *message, int flags)"),
 		setns: lib.func("int setns(int fd, int type)"),
 		memfdCreate: lib.func("int memfd_create(const char *name, unsigned int flags)"),
@@ -118,6 +120,8 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SOCKADDR_UN_BYTES = 110;
 const CLONE_NEWNET = 0x4000_0000;
+const SOL_IP = 0;
+const IP_TRANSPARENT = 19;
 const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 
@@ -166,6 +170,24 @@ export function sendDescriptor(socket: number, descriptor: number, bytes: Uint8A
 	message.setBigUint64(32, addressOf(new Uint8Array(control.buffer)), true);
 	message.setBigUint64(40, 24n, true);
 	return libc().sendmsg(socket, new Uint8Array(message.buffer), 0) < 0 ? -libc().errno() : 0;
+}
+
+/**
+ * A TCP socket at a port of 127.0.0.1 that the kernel chooses. It takes connections to other addresses, too, when a rule
+ * gives it those (IP_TRANSPARENT, ip(7)), which needs CAP_NET_ADMIN. The caller passes it on; or a negative errno.
+ */
+export function transparentSocket(): number {
+	const fd = libc().socket(AF_INET, SOCK_STREAM | O_CLOEXEC, 0);
+	if (fd < 0) return -libc().errno();
+	const on = Int32Array.of(1);
+	const address = Uint8Array.of(AF_INET, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+	const isBound =
+		libc().setsockopt(fd, SOL_IP, IP_TRANSPARENT, on, on.byteLength) === 0 &&
+		libc().bind(fd, address, address.length) === 0;
+	if (isBound) return fd;
+	const errno = libc().errno();
+	close(keep(fd));
+	return -errno;
 }
 
 /** An ioctl of netdevice(7) with its struct ifreq. Its result, or a negative errno. */

@@ -20,7 +20,7 @@ export const WANTED: readonly string[] = [
 	...["9p", "9pnet", "9pnet_virtio", "netfs", "fscache", "kvm", "kvm_amd", "kvm_intel", "ccp", "irqbypass"],
 	...["bridge", "veth", "dummy", "vhost_net", "vhost_vsock", "vsock_loopback", "cpuid"],
 	...["sch_ingress", "cls_matchall", "act_mirred", "nf_tables", "nft_compat", "nft_chain_nat", "xt_tcpudp", "xt_nat"],
-	...["xt_comment", "xt_MASQUERADE", "xt_conntrack", "xt_mark", "xt_addrtype", "xt_multiport"],
+	...["xt_comment", "xt_MASQUERADE", "xt_conntrack", "xt_mark", "xt_addrtype", "xt_multiport", "xt_TPROXY"],
 ];
 
 /** Part of a kernel's name in the store, so that a kernel with another choice of modules has another name. */

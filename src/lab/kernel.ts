@@ -42,6 +42,7 @@ export const LAB_MODULES = [
 	"xt_mark",
 	"xt_addrtype",
 	"xt_multiport",
+	"xt_TPROXY",
 ] as const;
 
 export interface LabKernel {

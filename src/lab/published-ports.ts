@@ -4,7 +4,7 @@
  * has a relay of its own (published-datagrams.ts). All ends with the command.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { pipeline } from "node:stream";
+import { relay } from "../agent/relay.ts";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { portInUse } from "../backends/passt-ports.ts";
 import { errnoName, explain, HostError } from "../base/errors.ts";
@@ -36,7 +36,7 @@ export async function publishPorts(
 			const server = createServer({ allowHalfOpen: true }, (socket) => {
 				sockets.add(socket);
 				socket.once("close", () => sockets.delete(socket));
-				relay(lab, port, socket).catch(() => socket.destroy());
+				connect(lab, port, socket).catch(() => socket.destroy());
 			});
 			servers.push(server);
 			await listen(server, port);
@@ -52,15 +52,9 @@ export async function publishPorts(
 	return close;
 }
 
-async function relay(lab: Lab, { hostAddress = "127.0.0.1", hostPort }: PortForward, socket: Socket): Promise<void> {
+async function connect(lab: Lab, { hostAddress = "127.0.0.1", hostPort }: PortForward, socket: Socket): Promise<void> {
 	const address = hostAddress === "0.0.0.0" ? "127.0.0.1" : hostAddress;
-	const session = await lab.spawn(["busybox", "nc", address, `${hostPort}`]);
-	/* Either side may close at any time. pipeline then closes the other. */
-	const gone = () => undefined;
-	session.exit.catch(gone);
-	session.stderr.resume();
-	pipeline(socket, session.stdin, gone);
-	pipeline(session.stdout, socket, gone);
+	relay(socket, await lab.spawn(["busybox", "nc", address, `${hostPort}`]));
 }
 
 function listen(server: Server, port: PortForward): Promise<void> {

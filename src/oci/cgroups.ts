@@ -20,6 +20,7 @@ export function joinCgroups({ linux }: Config, pids: readonly number[]): string[
 		const directory = join(mountPoint, path);
 		try {
 			mkdirSync(directory, { recursive: true });
+			enableControllers(mountPoint, directory);
 			copyCpuset(directory);
 			joined.push(directory);
 			for (const pid of pids) writeFileSync(join(directory, "cgroup.procs"), `${pid}`);
@@ -93,6 +94,27 @@ function hierarchies(): Hierarchy[] {
 			);
 		return [{ mountPoint, own: own?.[3] ?? "/" }];
 	});
+}
+
+/** In version 2 a group has the controllers that are enabled in all above it. */
+function enableControllers(mountPoint: string, directory: string): void {
+	const parent = dirname(directory);
+	if (parent.startsWith(`${mountPoint}/`)) enableControllers(mountPoint, parent);
+	for (const controller of wordsOf(join(parent, "cgroup.controllers"))) {
+		try {
+			writeFileSync(join(parent, "cgroup.subtree_control"), `+${controller}`);
+		} catch {
+			/* Not this user's, or processes are in the group itself. */
+		}
+	}
+}
+
+function wordsOf(file: string): string[] {
+	try {
+		return readFileSync(file, "utf8").trim().split(" ");
+	} catch {
+		return [];
+	}
 }
 
 /** A new group of version 1's cpuset takes no process until it has processors. */

@@ -27,6 +27,11 @@ export function podOf({ annotations }: Config): string | undefined {
 	return undefined;
 }
 
+/** Whether it is what containerd's CRI plugin makes first of a pod, and what has the pod's network. */
+export function isCriSandbox({ annotations }: Config): boolean {
+	return annotations["io.kubernetes.cri.container-type"] === "sandbox";
+}
+
 /**
  * The namespaces that a container has in common with others of its pod, as steps of the agent. A path of /proc says whose
  * it is; another one, such as a network namespace, the sandbox's.

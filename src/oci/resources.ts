@@ -3,6 +3,7 @@
  */
 import { availableParallelism } from "node:os";
 import type { Config, Resources } from "./bundle.ts";
+import { isCriSandbox } from "./pod.ts";
 
 /** What a machine has when nothing limits its container, in MiB. */
 const DEFAULT_MEMORY_MIB = 512;
@@ -43,9 +44,9 @@ export function machineSize(config: Config): { cpus: number; memoryMiB: number }
  *
  * @returns undefined for what is no sandbox of that plugin
  */
-function podResources({ annotations }: Config): Pick<Resources, "cpu" | "memory"> | undefined {
-	const value = (name: string) => Number(annotations[`io.kubernetes.cri.sandbox-${name}`] ?? 0);
-	if (annotations["io.kubernetes.cri.container-type"] !== "sandbox") return undefined;
+function podResources(config: Config): Pick<Resources, "cpu" | "memory"> | undefined {
+	if (!isCriSandbox(config)) return undefined;
+	const value = (name: string) => Number(config.annotations[`io.kubernetes.cri.sandbox-${name}`] ?? 0);
 	return {
 		memory: { limit: value("memory"), reservation: undefined, swap: undefined },
 		cpu: { quota: value("cpu-quota"), period: value("cpu-period"), shares: undefined, cpus: undefined },

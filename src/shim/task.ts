@@ -4,18 +4,21 @@
 
 import type { Session } from "../agent/session.ts";
 import { type ExitStatus, exitStatus } from "../agent/session.ts";
-import { ignore } from "../base/errors.ts";
+import { explain, ignore } from "../base/errors.ts";
+import { log } from "../base/log.ts";
 import type { Bundle, Process } from "../oci/bundle.ts";
 import { joinCgroups, rememberCgroups, removeCgroups } from "../oci/cgroups.ts";
 import { ContainerProcess } from "../oci/container-process.ts";
 import { checkProgram } from "../oci/find-program.ts";
 import { runHooks } from "../oci/hooks.ts";
 import { carry } from "../oci/payload.ts";
+import { isCriSandbox } from "../oci/pod.ts";
 import type { SandboxAccess } from "../oci/sandbox.ts";
 import { standInChannel, startStandIn } from "../oci/stand-in.ts";
 import { startProcess } from "../oci/start-process.ts";
 import { hostProcess, NO_PROCESS, type OciContainer } from "../oci/state.ts";
 import { type FifoPaths, type FifoStdio, fifoStdio } from "./fifo-stdio.ts";
+import { Loopback } from "./loopback.ts";
 
 /** How a process has ended. */
 export interface Ended {
@@ -134,8 +137,21 @@ export class Task extends TaskProcess {
 	}
 
 	async start(): Promise<void> {
+		const { config } = this.bundle;
 		await this.#process.do({ do: "start" });
-		await runHooks(this.bundle.config, "poststart", this.container.read());
+		if (isCriSandbox(config) && config.linux?.namespaces.some(({ type, path }) => type === "network" && path))
+			await this.#openLoopback();
+		await runHooks(config, "poststart", this.container.read());
+	}
+
+	/** A pod without it can do all but have its ports forwarded. */
+	async #openLoopback(): Promise<void> {
+		try {
+			const loopback = await Loopback.open(this.sandbox!.client);
+			void this.exit.then(() => loopback.close());
+		} catch (error) {
+			log("warn", `ports of the pod cannot be forwarded: ${explain(error)}`);
+		}
 	}
 
 	async kill(signal: number, all: boolean): Promise<void> {

@@ -66,12 +66,13 @@ export async function startContainerd(shim: string, { pause, busybox }: Images):
 	shell("mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup");
 	/* CNI keeps what it has done in /var/lib/cni, and containerd its network namespaces in /var/run. */
 	shell("mount -t tmpfs tmpfs /var; ln -s /run /var/run");
-	for (const path of ["bin", "cni", "shared"]) mkdirSync(`${HOME}/${path}`, { recursive: true });
+	for (const path of ["bin", "cni", "shared", "tmp"]) mkdirSync(`${HOME}/${path}`, { recursive: true });
 	symlinkSync(shim, `${HOME}/bin/containerd-shim-tsvmm-v2`);
 	writeFileSync(`${HOME}/config.toml`, CONFIG);
 	writeFileSync(`${HOME}/cni/10-pods.conflist`, JSON.stringify(NETWORK));
 	writeFileSync(`${HOME}/input`, "from the host\n");
-	const env = { ...process.env, PATH: `${HOME}/bin:${process.env.PATH}` };
+	/* A shim makes a socket there, which the host's files do not allow. */
+	const env = { ...process.env, TMPDIR: `${HOME}/tmp`, PATH: `${HOME}/bin:${process.env.PATH}` };
 	const log = openSync(`${HOME}/containerd.log`, "a");
 	const daemon = spawn("containerd", ["-c", `${HOME}/config.toml`], { env, stdio: ["ignore", log, log] });
 	while (!existsSync(SOCKET)) await sleep(100);

@@ -34,7 +34,7 @@ export class Kubelet {
 			metadata: { name, uid: `uid-${name}`, namespace: "default" },
 			hostname: name,
 			log_directory: `${HOME}/logs`,
-			linux: { cgroup_parent: `/kubepods/${name}`, security_context: OWN_PID, ...linux },
+			linux: { cgroup_parent: `/kubepods/${this.#handler}-${name}`, security_context: OWN_PID, ...linux },
 			...more,
 		};
 		const { pod_sandbox_id: id } = await this.cri.RunPodSandbox({ config, runtime_handler: this.#handler });

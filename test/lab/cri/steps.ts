@@ -5,6 +5,7 @@ import { rmSync } from "node:fs";
 import type { Usage } from "./client.ts";
 import { GATEWAY, HOME } from "./containerd.ts";
 import { failure, type Kubelet, OWN_PID } from "./kubelet.ts";
+import { CHANNEL, stream } from "./streams.ts";
 
 export interface Step {
 	name: string;
@@ -24,12 +25,17 @@ const SERVER = `
 	httpd -p 127.0.0.1:8081 -h /www; httpd -p 8080 -h /www
 	while :; do sleep 1000 & wait; done`;
 
+const READER = `while read -r line; do echo "got $line"; done`;
+
+/** As a kubelet asks for a pod with shareProcessNamespace. */
+const SHARED_PID = { security_context: { namespace_options: { pid: "POD" } } };
+
 const shell = (script: string) => ({ command: ["sh", "-c", script] });
 
 /** In the container "web" or "client". */
 const execs = (
 	[
-		["web", "cat /proc/1/comm; echo $A; id -u; pwd"],
+		["web", "hostname; cat /proc/1/comm; echo $A; id -u; pwd"],
 		["web", "cat /etc/resolv.conf /etc/hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"],
 		["web", "echo 1 >/shared/one; cat /input; touch /input; echo err >&2; exit 7"],
 		["client", 'id; pwd; touch /x; cat /shared/one; grep -E "Cap(Prm|Eff|Bnd|Amb)|NoNew" /proc/self/status'],
@@ -69,7 +75,7 @@ export const STEPS: readonly Step[] = [
 			};
 			const resources = { memory_limit_in_bytes: 64 * MIB };
 			await kubelet.start("web", "client", {
-				...{ command: ["sleep"], args: ["1000"], working_dir: "/tmp", mounts: MOUNTS },
+				...{ ...shell(READER), working_dir: "/tmp", mounts: MOUNTS, stdin: true },
 				linux: { security_context, resources },
 			});
 			return kubelet.list();
@@ -85,6 +91,62 @@ export const STEPS: readonly Step[] = [
 		play: (kubelet) =>
 			failure(kubelet.cri.ExecSync({ ...kubelet.container("web"), cmd: ["sleep", "100"], timeout: 2 })),
 	},
+	{
+		name: "Exec: its streams and its exit status",
+		play: async (kubelet) => {
+			const cmd = ["sh", "-c", "read -r line; echo got $line; echo err >&2; exit 7"];
+			const { url } = await kubelet.cri.Exec({
+				...{ ...kubelet.container("web"), cmd },
+				...{ stdin: true, stdout: true, stderr: true },
+			});
+			return stream(url, [[CHANNEL.stdin, "a line\n"]]);
+		},
+	},
+	{
+		name: "Exec with a terminal, and its size",
+		play: async (kubelet) => {
+			const cmd = ["sh", "-c", "read -r _; for _ in $(seq 50); do stty size | grep '^41' && exit; sleep 0.1; done"];
+			const streams = { stdin: true, stdout: true, tty: true };
+			const { url } = await kubelet.cri.Exec({ ...kubelet.container("web"), cmd, ...streams });
+			const size = JSON.stringify({ Width: 101, Height: 41 });
+			/* The two have ways of their own to the process. */
+			const messages = [
+				[CHANNEL.resize, size],
+				[CHANNEL.stdin, "now\n"],
+			] as const;
+			return (await stream(url, messages))[CHANNEL.stdout];
+		},
+	},
+	{
+		name: "Attach",
+		play: async (kubelet) => {
+			const { url } = await kubelet.cri.Attach({
+				...kubelet.container("client"),
+				stdin: true,
+				stdout: true,
+				stderr: true,
+			});
+			const found = await stream(url, [[CHANNEL.stdin, "hello\n"]], [CHANNEL.stdout, "hello"]);
+			return found[CHANNEL.stdout];
+		},
+	},
+	{
+		name: "PortForward to a program that listens on the pod's loopback alone",
+		play: async (kubelet) => {
+			const { url } = await kubelet.cri.PortForward({ ...kubelet.pod("web"), port: [8081] });
+			/* Channel 0 has the data, and 1 errors; each begins with the port. */
+			const found = await stream(url, [[0, "GET /page HTTP/1.0\r\n\r\n"]], [0, "page\n"]);
+			return [found[0]!.slice(0, 2), found[0]!.slice(-5), found[1]];
+		},
+	},
+	{
+		name: "PortForward to a port at which nobody listens tells an error",
+		play: async (kubelet) => {
+			const { url } = await kubelet.cri.PortForward({ ...kubelet.pod("web"), port: [9] });
+			const found = await stream(url, [[0, "GET /\r\n"]]);
+			return [found[0], found[1]!.slice(0, 2), found[1]!.length > 2];
+		},
+	},
 	{ name: "the log", play: async (kubelet) => kubelet.log("web") },
 	{
 		name: "from the host to the pod, by its address and by its port of the host",
@@ -94,10 +156,11 @@ export const STEPS: readonly Step[] = [
 		],
 	},
 	{
-		name: "from pod to pod",
+		name: "from pod to pod; the containers of the second have its pid namespace",
 		play: async (kubelet) => {
-			await kubelet.runPod("other");
-			await kubelet.start("other", "peer", shell(`wget -q -O - http://${await kubelet.address("web")}:8080/page`));
+			await kubelet.runPod("other", { linux: SHARED_PID });
+			const script = `cat /proc/1/comm; wget -q -O - http://${await kubelet.address("web")}:8080/page`;
+			await kubelet.start("other", "peer", { ...shell(script), linux: SHARED_PID });
 			return [await kubelet.end("peer"), kubelet.log("peer")];
 		},
 	},
@@ -148,6 +211,15 @@ export const STEPS: readonly Step[] = [
 			await failure(kubelet.start("other", "missing", { command: ["/no/such"] })),
 			await kubelet.status("missing"),
 		],
+	},
+	{
+		name: "a container that takes more memory than its limit",
+		play: async (kubelet) => {
+			const resources = { memory_limit_in_bytes: 32 * MIB };
+			const command = ["awk", 'BEGIN { s = "x"; while (1) s = s s }'];
+			await kubelet.start("other", "greedy", { command, linux: { ...SHARED_PID, resources } });
+			return kubelet.end("greedy");
+		},
 	},
 	{
 		name: "RemoveContainer",
