@@ -2,8 +2,8 @@
  * What a container uses, as `stats` and `top` show it: files of its control group and of /proc, which a tool of the
  * agent's reads in the agent's own root (docs/agent.md, "Control groups"). The container need not have a program for it.
  */
-import { text } from "node:stream/consumers";
 import type { AgentClient } from "../agent/client.ts";
+import { readText } from "../agent/read-text.ts";
 import { CGROUP } from "./setup-steps.ts";
 
 /** A value that the guest's kernel does not have is 0, or missing where that would mean something. */
@@ -35,13 +35,16 @@ const INTERFACES = "/proc/net/dev";
  * @throws ExecError when the agent has no busybox; what AgentClient.exec throws
  */
 export async function containerUsage(agent: Pick<AgentClient, "exec">, cgroup = CGROUP): Promise<ContainerUsage> {
-	const paths = [...FILES.map((name) => `${groupOf(cgroup)}/${name}`), INTERFACES];
-	/* "PATH:LINE" for every line of those that are there. */
+	return parseUsage(await readLines(agent, [...FILES.map((name) => `${groupOf(cgroup)}/${name}`), INTERFACES]), cgroup);
+}
+
+/** "PATH:LINE" for every line of the files that are there, in the agent's own root. @throws as `containerUsage` */
+export async function readLines(agent: Pick<AgentClient, "exec">, paths: readonly string[]): Promise<string> {
 	const session = await agent.exec({ tool: "busybox", args: ["grep", "-H", "", ...paths], stdin: "null" });
 	session.stderr.resume();
-	const output = await text(session.stdout);
+	const output = await readText(session.stdout);
 	await session.exit;
-	return parseUsage(output, cgroup);
+	return output;
 }
 
 /** @param output "PATH:LINE" for every line of the files */

@@ -12,7 +12,7 @@ import { Teardown } from "../base/teardown.ts";
 import { answerRequests, failureOf } from "../host/request-socket.ts";
 import type { Bundle } from "./bundle.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
-import { freeze, limit, runTool } from "./group.ts";
+import { freeze, limit, signalAll } from "./group.ts";
 import { runHooks } from "./hooks.ts";
 import { sandboxNetwork } from "./network.ts";
 import { carry, type PayloadStdio } from "./payload.ts";
@@ -73,6 +73,11 @@ export class ContainerProcess {
 	/** The machine, once the container is created. */
 	get sandbox(): SandboxAccess | undefined {
 		return this.#sandbox;
+	}
+
+	/** Resolves when its machine has booted and its system is there. */
+	get prepared(): Promise<void> {
+		return this.#prepared;
 	}
 
 	/** The payload, once it was started. */
@@ -217,8 +222,8 @@ export class ContainerProcess {
 			if (!HARMLESS.has(signal)) this.#end({ signal });
 			return;
 		}
-		if (all) await runTool(this.#sandbox!.client, ["kill", `-${signal}`, "-1"], this.#container.agentName);
-		this.#session.signal(signal);
+		if (all) await signalAll(this.#sandbox!.client, this.#container.agentName, signal);
+		else this.#session.signal(signal);
 	}
 
 	#write(status: ContainerRecord["status"]): void {

@@ -8,7 +8,7 @@
  * The redirection is before the namespace's own network stack, which sees nothing of it.
  */
 import type { AgentClient } from "../agent/client.ts";
-import { explain } from "../base/errors.ts";
+import { explain, ignore } from "../base/errors.ts";
 import type { Teardown } from "../base/teardown.ts";
 import type { ContainerNetwork } from "../container/run.ts";
 import { run } from "../host/command.ts";
@@ -76,6 +76,7 @@ export async function sandboxNetwork({ linux }: Config, teardown: Teardown): Pro
 	if (namespace.path === undefined || namespace.path === "") return { devices: [], configure: async () => undefined };
 	try {
 		enterNetworkNamespace(namespace.path);
+		await removeStale();
 		const links = await readLinks();
 		for (const link of links) await redirect(link, teardown);
 		return {
@@ -92,6 +93,12 @@ export async function sandboxNetwork({ linux }: Config, teardown: Teardown): Pro
 async function ip<T>(...words: string[]): Promise<T[]> {
 	const { stdout } = await run("ip", ["-json", ...words]);
 	return JSON.parse(stdout === "" ? "[]" : stdout) as T[];
+}
+
+/** A machine that was killed has left its taps, which nobody has open any more. */
+async function removeStale(): Promise<void> {
+	for (const { ifname, flags } of await ip<Interface>("link"))
+		if (/^tsvmm\d+$/.test(ifname) && flags.includes("NO-CARRIER")) await run("ip", ["link", "delete", ifname]);
 }
 
 async function readLinks(): Promise<Link[]> {
@@ -116,15 +123,17 @@ async function readLinks(): Promise<Link[]> {
 async function redirect({ name, tap, mtu }: Link, teardown: Teardown): Promise<void> {
 	await run("ip", ["tuntap", "add", "dev", tap, "mode", "tap", "vnet_hdr"]);
 	teardown.add(async () => {
-		await run("tc", ["qdisc", "del", "dev", name, "ingress"]).catch(() => undefined);
-		await run("ip", ["link", "delete", tap]).catch(() => undefined);
+		await run("tc", ["qdisc", "del", "dev", name, "ingress"]).catch(ignore);
+		await run("ip", ["link", "delete", tap]).catch(ignore);
 	});
 	await run("ip", ["link", "set", tap, "mtu", `${mtu}`, "up"]);
 	for (const [from, to] of [
 		[name, tap],
 		[tap, name],
 	] as const) {
-		await run("tc", ["qdisc", "replace", "dev", from, "ingress"]);
+		/* That of a machine which was killed leads nowhere. */
+		await run("tc", ["qdisc", "del", "dev", from, "ingress"]).catch(ignore);
+		await run("tc", ["qdisc", "add", "dev", from, "ingress"]);
 		const redirected = ["action", "mirred", "egress", "redirect", "dev", to];
 		await run("tc", ["filter", "add", "dev", from, "ingress", "protocol", "all", "matchall", ...redirected]);
 	}

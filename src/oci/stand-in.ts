@@ -19,10 +19,16 @@ export interface StandIn {
 	channel: Socket;
 }
 
-/** Starts the stand-in of a container. @throws OciError ERR_OCI_FAILED when the host refuses its namespaces */
-export async function startStandIn({ rootfs, config }: Bundle): Promise<StandIn> {
-	const network = config.linux?.namespaces.find(({ type }) => type === "network");
-	const words = [rootfs, ...(network === undefined ? [] : [network.path || "new"])];
+/**
+ * Starts the stand-in of a container, or of one more process in it.
+ *
+ * @param beside number of the container's own stand-in, whose network this one is in
+ * @throws OciError ERR_OCI_FAILED when the host refuses its namespaces
+ */
+export async function startStandIn({ rootfs, config }: Bundle, beside?: number): Promise<StandIn> {
+	const own = config.linux?.namespaces.find(({ type }) => type === "network");
+	const network = beside === undefined ? own && (own.path || "new") : `/proc/${beside}/ns/net`;
+	const words = [rootfs, ...(network === undefined ? [] : [network])];
 	const child = spawn(join(packageRoot(), "dist/stand-in"), words, {
 		cwd: "/",
 		detached: true,

@@ -10,10 +10,15 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
 import type { SeccompFilter } from "../agent/exec-spec.ts";
 import { errnoName, explain } from "../base/errors.ts";
 import { OciError } from "./runtime-error.ts";
+
+/** How long a process that was killed may take to be gone. */
+const END_MS = 10_000;
+const POLL_MS = 10;
 
 /** The version of the runtime-spec that is implemented. */
 export const OCI_VERSION = "1.0.2";
@@ -184,6 +189,13 @@ function isAlive({ process, status }: ContainerRecord): boolean {
 /** Whether a process has not ended. */
 export function runs({ pid, startTicks }: HostProcess): boolean {
 	return pid !== 0 && startTicksOf(pid) === startTicks;
+}
+
+/** Waits for the end of a process that was killed, or is about to end. @returns false when it takes too long */
+export async function hasEnded(one: HostProcess): Promise<boolean> {
+	const until = Date.now() + END_MS;
+	while (runs(one) && Date.now() < until) await sleep(POLL_MS);
+	return !runs(one);
 }
 
 /** A process that runs now. */

@@ -2,6 +2,7 @@
  * config.json as the steps by which the agent makes a container's system: its root and mounts, devices, names, kernel
  * parameters, and what of /proc and /sys is hidden.
  */
+import { hostname as hostName } from "node:os";
 import type { SetupStep } from "../container/setup-steps.ts";
 import type { Bundle, Config, Device } from "./bundle.ts";
 import { type Mounted, mountsOf, SHARES, type Share } from "./mounts.ts";
@@ -82,9 +83,10 @@ function node({ path, major, minor, fileMode = 0o666 }: Device): SetupStep {
 	return ["node?", [path, (fileMode & 0o7777).toString(8), major, minor].join("\t")];
 }
 
+/** A new namespace begins with the names of the one before, which is the host's for a container of runc. */
 function nameSteps({ hostname, domainname }: Config): SetupStep[] {
 	return [
-		...(hostname === undefined || hostname === "" ? [] : [["hostname", hostname] as const]),
+		["hostname", hostname || hostName()],
 		...(domainname === undefined || domainname === "" ? [] : [["domainname", domainname] as const]),
 	];
 }

@@ -3,6 +3,7 @@
  * with null for what it does not have, is taken.
  */
 import { writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readBundle } from "../../src/oci/bundle.ts";
@@ -167,4 +168,11 @@ test("a container of a pod has the namespaces that its paths name, and no name o
 		["join", `${web}\tipc`],
 	]);
 	expect(steps.map(([step]) => step)).not.toContain("hostname");
+});
+
+test("a container with a UTS namespace and no name has the host's, as runc's has", () => {
+	const config = { ...defaultConfig(), hostname: undefined, linux: { namespaces: [{ type: "uts" }] } };
+	using bundle = new TestBundle(config);
+	const { steps } = systemOf(new OciContainer(bundle.path, "a"), readBundle(bundle.path));
+	expect(steps).toContainEqual(["hostname", hostname()]);
 });

@@ -9,7 +9,7 @@ import { checkProcess, Process, parse, readBundle } from "../../oci/bundle.ts";
 import { runExec } from "../../oci/exec-process.ts";
 import { OciError } from "../../oci/runtime-error.ts";
 import { checkId, OciContainer } from "../../oci/state.ts";
-import { writePid } from "./life.ts";
+import { logOf, writePid } from "./life.ts";
 
 export interface ExecFlags {
 	root: string;
@@ -61,6 +61,7 @@ async function attempt(id: string, words: readonly string[], flags: ExecFlags): 
 	const console = consoleSocket === undefined ? [] : ["--console-socket", consoleSocket];
 	const pid = await launchDetached({
 		words: ["oci", "--root", root, "exec-process", ...console, "--process-json", JSON.stringify(process), id],
+		log: logOf(consoleSocket),
 		attempt: "unable to start container process: its process",
 		code: "ERR_OCI_EXEC",
 	});

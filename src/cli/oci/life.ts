@@ -4,7 +4,6 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { exitStatus } from "../../agent/session.ts";
 import { ignore } from "../../base/errors.ts";
 import { FORWARDED_SIGNALS } from "../../base/signals.ts";
@@ -22,6 +21,7 @@ import {
 	type ContainerRecord,
 	checkId,
 	type HostProcess,
+	hasEnded,
 	hostProcess,
 	NO_PROCESS,
 	OciContainer,
@@ -35,9 +35,6 @@ export interface CreateOptions {
 	consoleSocket?: string | undefined;
 }
 
-/** How long a process that was killed may take to be gone. */
-const KILL_MS = 10_000;
-const POLL_MS = 10;
 const { SIGKILL } = constants.signals;
 
 /** Makes a container. Its process goes on when this one has ended. */
@@ -49,6 +46,7 @@ export async function create(id: string, options: CreateOptions): Promise<void> 
 		try {
 			await launchDetached({
 				words: ["oci", "--root", options.root, "supervise", ...consoleWords(options), id],
+				log: logOf(options.consoleSocket),
 				channel,
 				attempt: "unable to start container process: the process of its machine",
 				code: "ERR_OCI_FAILED",
@@ -61,6 +59,11 @@ export async function create(id: string, options: CreateOptions): Promise<void> 
 		await removeContainer(container);
 		throw error;
 	}
+}
+
+/** With a terminal a process keeps none of the caller's streams: containerd waits for the end of them. */
+export function logOf(consoleSocket: string | undefined): string | undefined {
+	return consoleSocket === undefined ? undefined : "/dev/null";
 }
 
 function consoleWords({ consoleSocket }: CreateOptions): string[] {
@@ -221,8 +224,8 @@ export async function remove(id: string, { root, force }: { root: string; force:
 	await removeContainer(container);
 }
 
-/** Ends a container's processes if there are any, and removes its directory. */
-export async function removeContainer(container: OciContainer): Promise<void> {
+/** Ends a container's processes if there are any, and removes its directory. @returns the number of its stand-in */
+export async function removeContainer(container: OciContainer): Promise<number> {
 	const record = container.read();
 	const { process: standIn, machine, bundle } = record;
 	if (standIn.pid !== process.pid) {
@@ -233,8 +236,9 @@ export async function removeContainer(container: OciContainer): Promise<void> {
 	}
 	removeCgroups(record.cgroups);
 	container.remove();
-	if (standIn.pid === 0) return;
-	await runHooks(readBundle(bundle).config, "poststop", { ...record, status: "stopped" }).catch(() => undefined);
+	if (standIn.pid !== 0)
+		await runHooks(readBundle(bundle).config, "poststop", { ...record, status: "stopped" }).catch(() => undefined);
+	return standIn.pid;
 }
 
 function killIfThere(one: HostProcess): void {
@@ -243,12 +247,6 @@ function killIfThere(one: HostProcess): void {
 	} catch {
 		/* It has just ended. */
 	}
-}
-
-async function hasEnded(one: HostProcess): Promise<boolean> {
-	const until = Date.now() + KILL_MS;
-	while (runs(one) && Date.now() < until) await sleep(POLL_MS);
-	return !runs(one);
 }
 
 /** Stops all processes of a container, or lets them go on. */
