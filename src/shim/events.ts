@@ -1,6 +1,7 @@
 /*
  * Events for containerd, in order: each is sent when the one before was taken.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { log } from "../base/log.ts";
 import { encode, type Message, timestamp } from "./messages.ts";
 import { TtrpcClient } from "./ttrpc.ts";
@@ -20,18 +21,25 @@ const TOPICS = {
 
 export type TaskEvent = keyof typeof TOPICS;
 
+/** At once when only the connection was old, then as long as containerd's own shims try. */
+const RETRIES_MS = [0, 1000, 2000, 3000, 4000];
 const SERVICE = "containerd.services.events.ttrpc.v1.Events";
 
 export class EventPublisher {
 	readonly #address: string | undefined;
 	readonly #namespace: string;
+	readonly #retriesMs: readonly number[];
 	#client: TtrpcClient | undefined;
 	#sent: Promise<void> = Promise.resolve();
 
-	/** @param address of containerd's ttrpc socket; nobody is told without one */
-	constructor(address: string | undefined, namespace: string) {
+	/**
+	 * @param address of containerd's ttrpc socket; nobody is told without one
+	 * @param retriesMs how long to wait before each new attempt
+	 */
+	constructor(address: string | undefined, namespace: string, retriesMs: readonly number[] = RETRIES_MS) {
 		this.#address = address?.replace(/^unix:\/\//, "");
 		this.#namespace = namespace;
+		this.#retriesMs = retriesMs;
 	}
 
 	publish(event: TaskEvent, message: Message): void {
@@ -50,10 +58,10 @@ export class EventPublisher {
 		this.#client?.close();
 	}
 
-	/** Once more by a new connection, because containerd may have been started anew. */
+	/** Again and again by a new connection, because containerd may just be started anew. */
 	async #send(payload: Buffer, event: TaskEvent): Promise<void> {
 		if (this.#address === undefined) return;
-		for (let attempt = 0; attempt < 2; attempt++) {
+		for (const waitMs of [...this.#retriesMs, undefined]) {
 			try {
 				this.#client ??= new TtrpcClient(this.#address);
 				await this.#client.call(SERVICE, "Forward", payload);
@@ -61,7 +69,8 @@ export class EventPublisher {
 			} catch (error) {
 				this.#client?.close();
 				this.#client = undefined;
-				if (attempt > 0) log("warn", `cannot tell containerd of ${event}: ${(error as Error).message}`);
+				if (waitMs === undefined) log("warn", `cannot tell containerd of ${event}: ${(error as Error).message}`);
+				else await sleep(waitMs);
 			}
 		}
 	}

@@ -6,6 +6,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
+import { fileURLToPath } from "node:url";
 import { ignore } from "../base/errors.ts";
 import { outputTo } from "../host/output.ts";
 import type { PayloadStdio } from "../oci/payload.ts";
@@ -23,37 +24,51 @@ export interface FifoStdio extends PayloadStdio {
 	closeInput(): void;
 }
 
-const { O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK } = constants;
+const { O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK } = constants;
 const SIZE = { columns: 80, rows: 24 };
 
-/** @throws what open(2) says */
+/** @throws what open(2) says; nothing is open then */
 export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths): FifoStdio {
-	const input = stdin === "" ? undefined : new Socket({ fd: openSync(stdin, O_RDONLY | O_NONBLOCK), writable: false });
-	let writer = stdin === "" ? undefined : openSync(stdin, O_WRONLY | O_NONBLOCK);
+	const opened: { destroy(): void }[] = [];
+	const owns = <T extends { destroy(): void }>(stream: T): T => {
+		opened.push(stream);
+		return stream;
+	};
+	let writer: number | undefined;
 	const closeInput = () => {
 		if (writer !== undefined) closeSync(writer);
 		writer = undefined;
 	};
-	const outputs = [outputOf(stdout), outputOf(terminal ? "" : stderr)] as const;
-	input?.on("error", ignore);
-	return {
-		stdio: {
-			stdin: input ?? Readable.from([]),
-			stdout: outputs[0],
-			stderr: outputs[1],
-			onSignal: () => () => undefined,
-		},
-		size: terminal ? SIZE : undefined,
-		closeInput,
-		close: () => {
-			closeInput();
-			input?.destroy();
-			for (const output of outputs) output.destroy();
-		},
+	const close = () => {
+		closeInput();
+		for (const stream of opened) stream.destroy();
 	};
+	try {
+		const input = owns(stdin === "" ? Readable.from([]) : inputOf(stdin));
+		if (stdin !== "") writer = openSync(stdin, O_WRONLY | O_NONBLOCK);
+		const output = owns(outputOf(stdout));
+		const errors = owns(outputOf(terminal ? "" : stderr));
+		return {
+			stdio: { stdin: input, stdout: output, stderr: errors, onSignal: () => () => undefined },
+			size: terminal ? SIZE : undefined,
+			closeInput,
+			close,
+		};
+	} catch (error) {
+		close();
+		throw error;
+	}
 }
 
+function inputOf(path: string): Readable {
+	const input = new Socket({ fd: openSync(path, O_RDONLY | O_NONBLOCK), writable: false });
+	input.on("error", ignore);
+	return input;
+}
+
+/** @param path of a FIFO, or the URI of a file; nobody reads the output without one */
 function outputOf(path: string): Writable {
-	if (path !== "") return outputTo(openSync(path, O_RDWR | O_NONBLOCK));
-	return new Writable({ write: (_chunk, _encoding, done) => done() });
+	if (path === "") return new Writable({ write: (_chunk, _encoding, done) => done() });
+	if (path.startsWith("file://")) return outputTo(openSync(fileURLToPath(path), O_WRONLY | O_APPEND | O_CREAT, 0o644));
+	return outputTo(openSync(path, O_RDWR | O_NONBLOCK));
 }

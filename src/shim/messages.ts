@@ -6,6 +6,11 @@ import protobuf from "protobufjs/light.js";
 
 type Field = readonly [type: string, id: number, rule?: "repeated"];
 
+/** Counters whose numbers follow one another. */
+function numbered(names: string, first: number): Record<string, Field> {
+	return Object.fromEntries(names.split(" ").map((name, i) => [name, ["uint64", first + i] as const]));
+}
+
 /** In the order of containerd's files. */
 const MESSAGES: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
 	Any: { type_url: ["string", 1], value: ["bytes", 2] },
@@ -68,7 +73,9 @@ const MESSAGES: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
 	},
 	KillRequest: { id: ["string", 1], exec_id: ["string", 2], signal: ["uint32", 3], all: ["bool", 4] },
 	CloseIORequest: { id: ["string", 1], exec_id: ["string", 2], stdin: ["bool", 3] },
-	ProcessInfo: { pid: ["uint32", 1] },
+	ProcessInfo: { pid: ["uint32", 1], info: ["Any", 2] },
+	/** containerd.runc.v1, by which ctr shows a process that exec has started. */
+	ProcessDetails: { exec_id: ["string", 1] },
 	PidsResponse: { processes: ["ProcessInfo", 1, "repeated"] },
 	UpdateTaskRequest: { id: ["string", 1], resources: ["Any", 2] },
 	WaitResponse: { exit_status: ["uint32", 1], exited_at: ["Timestamp", 2] },
@@ -108,11 +115,22 @@ const MESSAGES: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
 	Envelope: { timestamp: ["Timestamp", 1], namespace: ["string", 2], topic: ["string", 3], event: ["Any", 4] },
 	ForwardRequest: { envelope: ["Envelope", 1] },
 
-	/** io.containerd.cgroups.v2.Metrics */
+	/** io.containerd.cgroups.v2.Metrics, as far as a guest's kernel counts the same. */
 	PidsStat: { current: ["uint64", 1], limit: ["uint64", 2] },
-	CPUStat: { usage_usec: ["uint64", 1] },
-	MemoryStat: { usage: ["uint64", 32], usage_limit: ["uint64", 33] },
-	Metrics: { pids: ["PidsStat", 1], cpu: ["CPUStat", 2], memory: ["MemoryStat", 4] },
+	CPUStat: numbered("usage_usec user_usec system_usec nr_periods nr_throttled throttled_usec", 1),
+	MemoryStat: {
+		...numbered("anon file kernel_stack slab sock shmem file_mapped file_dirty file_writeback anon_thp", 1),
+		...numbered("inactive_anon active_anon inactive_file active_file unevictable", 11),
+		...numbered("slab_reclaimable slab_unreclaimable pgfault pgmajfault", 16),
+		...numbered("usage usage_limit swap_usage swap_limit", 32),
+	},
+	MemoryEvents: numbered("low high max oom oom_kill", 1),
+	Metrics: {
+		pids: ["PidsStat", 1],
+		cpu: ["CPUStat", 2],
+		memory: ["MemoryStat", 4],
+		memory_events: ["MemoryEvents", 8],
+	},
 };
 
 const root = protobuf.Root.fromJSON({
@@ -131,12 +149,20 @@ const root = protobuf.Root.fromJSON({
 	),
 });
 
+/** 2^64 - 1, which is no number of JavaScript's. */
+export const MAX_UINT64 = { low: -1, high: -1 };
+
+/** Names of a message's fields. */
+export function fieldsOf(name: string): string[] {
+	return Object.keys(MESSAGES[name]!);
+}
+
 /** A message's fields by name; those at their default are there when it was decoded. */
 export type Message = Record<string, unknown>;
 
 export function encode(name: string, message: Message): Buffer {
 	const type = root.lookupType(name);
-	return Buffer.from(type.encode(type.fromObject(message)).finish());
+	return Buffer.from(type.encode(message).finish());
 }
 
 /** @throws Error for bytes that are no such message */

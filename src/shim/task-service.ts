@@ -1,22 +1,17 @@
 /*
  * The Task service (containerd api/runtime/task), one method for each of its own: messages to tasks, and their events.
  */
-import { ignore } from "../base/errors.ts";
-import { containerUsage } from "../container/usage.ts";
-import { run } from "../host/command.ts";
+import type * as z from "zod";
+import { explain, ignore } from "../base/errors.ts";
 import { Process, parse, Resources, readBundle } from "../oci/bundle.ts";
 import { OciError } from "../oci/runtime-error.ts";
 import { OciContainer } from "../oci/state.ts";
 import type { EventPublisher } from "./events.ts";
 import { decode, encode, type Message, timestamp } from "./messages.ts";
+import { metricsOf } from "./metrics.ts";
+import { mountRootfs, type RootfsMount, unmountRootfs } from "./rootfs.ts";
 import { ExecTask, Task } from "./task.ts";
 import { CODE, type Method, RpcError } from "./ttrpc.ts";
-
-interface MountMessage {
-	type: string;
-	source: string;
-	options: string[];
-}
 
 interface Io {
 	terminal: boolean;
@@ -30,16 +25,33 @@ interface AnyMessage {
 }
 
 type Request = { id: string; exec_id: string };
+type CreateRequest = Io & { id: string; bundle: string; rootfs: RootfsMount[] };
+type ExecRequest = Request & Io & { spec: AnyMessage | null };
+type KillRequest = Request & { signal: number; all: boolean };
+type ResizeRequest = Request & { width: number; height: number };
+type CloseRequest = Request & { stdin: boolean };
+type UpdateRequest = { id: string; resources: AnyMessage | null };
+type AnyProcess = Task | ExecTask;
 
 /** containerd.v1.types.Status */
 const STATUS = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
 const SERVICES = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+/** Of failures; the others are unknown. */
+const CODES: Readonly<Record<string, number>> = {
+	ERR_OCI_EXISTS: CODE.alreadyExists,
+	ERR_OCI_STOPPED: CODE.notFound,
+};
 const NOTHING = encode("Empty", {});
 
 export class TaskService {
 	readonly #root: string;
 	readonly #events: EventPublisher;
 	readonly #tasks = new Map<string, Task>();
+	/** Resolves when the last Create is answered. */
+	#creating: Promise<unknown> = Promise.resolve();
+	/** Resolve when containerd was told of a process's start, and of its end. */
+	readonly #startTold = new WeakMap<AnyProcess, Promise<unknown>>();
+	readonly #endTold = new WeakMap<AnyProcess, Promise<unknown>>();
 	/** Resolves when containerd has let go of the shim. */
 	readonly shutdown: Promise<void>;
 	#end!: () => void;
@@ -56,114 +68,113 @@ export class TaskService {
 	/** By "service/method", for both versions of the service. */
 	get methods(): Record<string, Method> {
 		const own: Record<string, Method> = {
-			Create: (payload) => this.#create(decode("CreateTaskRequest", payload)),
-			Start: (payload) => this.#start(decode("ProcessRequest", payload)),
-			Delete: (payload) => this.#delete(decode("ProcessRequest", payload)),
-			Exec: (payload) => this.#exec(decode("ExecProcessRequest", payload)),
-			State: (payload) => this.#state(decode("ProcessRequest", payload)),
-			Wait: (payload) => this.#wait(decode("ProcessRequest", payload)),
-			Kill: (payload) => this.#kill(decode("KillRequest", payload)),
-			Pause: (payload) => this.#pause(decode("ProcessRequest", payload), true),
-			Resume: (payload) => this.#pause(decode("ProcessRequest", payload), false),
-			ResizePty: (payload) => this.#resize(decode("ResizePtyRequest", payload)),
-			CloseIO: (payload) => this.#closeInput(decode("CloseIORequest", payload)),
-			Pids: (payload) => this.#pids(decode("ProcessRequest", payload)),
-			Update: (payload) => this.#update(decode("UpdateTaskRequest", payload)),
-			Stats: (payload) => this.#stats(decode("ProcessRequest", payload)),
-			Connect: (payload) => this.#connect(decode("ProcessRequest", payload)),
-			Shutdown: (payload) => this.#shutdown(decode("ShutdownRequest", payload)),
+			Create: method("CreateTaskRequest", (request: CreateRequest) => this.#create(request)),
+			Start: method("ProcessRequest", (request: Request) => this.#start(request)),
+			Delete: method("ProcessRequest", (request: Request) => this.#delete(request)),
+			Exec: method("ExecProcessRequest", (request: ExecRequest) => this.#exec(request)),
+			State: method("ProcessRequest", (request: Request) => this.#state(request)),
+			Wait: method("ProcessRequest", (request: Request) => this.#wait(request)),
+			Kill: method("KillRequest", (request: KillRequest) => this.#kill(request)),
+			Pause: method("ProcessRequest", (request: Request) => this.#pause(request)),
+			Resume: method("ProcessRequest", (request: Request) => this.#resume(request)),
+			ResizePty: method("ResizePtyRequest", (request: ResizeRequest) => this.#resize(request)),
+			CloseIO: method("CloseIORequest", (request: CloseRequest) => this.#closeInput(request)),
+			Pids: method("ProcessRequest", (request: Request) => this.#pids(request)),
+			Update: method("UpdateTaskRequest", (request: UpdateRequest) => this.#update(request)),
+			Stats: method("ProcessRequest", (request: Request) => this.#stats(request)),
+			Connect: method("ProcessRequest", (request: Request) => this.#connect(request)),
+			Shutdown: method("ShutdownRequest", (request: { now: boolean }) => this.#shutdown(request)),
 			Checkpoint: () => Promise.reject(new RpcError(CODE.unimplemented, "checkpoints are not implemented")),
 		};
 		return Object.fromEntries(
-			SERVICES.flatMap((service) =>
-				Object.entries(own).map(([name, method]) => [`${service}/${name}`, (payload) => coded(method(payload))]),
-			),
+			SERVICES.flatMap((service) => Object.entries(own).map(([name, method]) => [`${service}/${name}`, method])),
 		);
 	}
 
-	async #create(request: Io & { id: string; bundle: string; rootfs: MountMessage[] }): Promise<Uint8Array> {
-		const { id, bundle: directory, rootfs, terminal, stdin, stdout, stderr } = request;
+	/** One after the other: the second container of a pod needs the machine of the first. */
+	#create(request: CreateRequest): Promise<Uint8Array> {
+		const created = this.#creating.then(() => failing("create", () => this.#make(request)));
+		this.#creating = created.catch(ignore);
+		return created;
+	}
+
+	async #make({ id, bundle: directory, rootfs, terminal, stdin, stdout, stderr }: CreateRequest): Promise<Uint8Array> {
 		if (this.#tasks.has(id)) throw new RpcError(CODE.alreadyExists, `task ${id}: already exists`);
 		const target = `${directory}/rootfs`;
-		for (const mount of rootfs) await mountOn(target, mount);
+		await mountRootfs(target, rootfs);
 		const io = { terminal, stdin, stdout, stderr };
 		try {
 			const task = new Task(new OciContainer(this.#root, id), readBundle(directory), io);
-			/* The first one has the machine of the pod. */
 			const [first] = this.#tasks.values();
-			await task.create(first?.sandbox);
+			await task.create(await first?.machine());
 			this.#tasks.set(id, task);
-			this.#events.publish("TaskCreate", { container_id: id, bundle: directory, rootfs, io, pid: task.pid });
-			void task.exit.then(({ status, atMs }) => {
-				if (task.session?.outOfMemory) this.#events.publish("TaskOOM", { container_id: id });
-				this.#events.publish("TaskExit", {
-					...{ container_id: id, id, pid: task.pid },
-					...{ exit_status: status, exited_at: timestamp(atMs) },
-				});
-			});
-			return encode("PidResponse", { pid: task.pid });
+			const { pid } = task;
+			this.#events.publish("TaskCreate", { container_id: id, bundle: directory, rootfs, io, pid });
+			this.#tellEnd(task, { id, exec_id: "" });
+			return encode("PidResponse", { pid });
 		} catch (error) {
-			new OciContainer(this.#root, id).remove();
-			for (const _ of rootfs) await unmount(target);
+			await unmountRootfs(target);
 			throw error;
 		}
 	}
 
-	async #start({ id, exec_id }: Request): Promise<Uint8Array> {
-		const task = this.#task(id);
-		if (exec_id === "") {
-			await task.start();
-			this.#events.publish("TaskStart", { container_id: id, pid: task.pid });
-			return encode("PidResponse", { pid: task.pid });
-		}
-		const exec = this.#process({ id, exec_id }) as ExecTask;
-		await exec.start();
-		const { pid } = exec;
-		this.#events.publish("TaskExecStarted", { container_id: id, exec_id, pid });
-		void exec.exit.then(({ status, atMs }) =>
-			this.#events.publish("TaskExit", {
-				...{ container_id: id, id: exec_id, pid },
-				...{ exit_status: status, exited_at: timestamp(atMs) },
-			}),
-		);
-		return encode("PidResponse", { pid });
+	async #start(request: Request): Promise<Uint8Array> {
+		const { id: container_id, exec_id } = request;
+		const process = this.#process(request);
+		const isTask = process instanceof Task;
+		const started = failing(isTask ? "start" : "exec", () => process.start());
+		const told = started.then(() => {
+			const { pid } = process;
+			if (isTask) this.#events.publish("TaskStart", { container_id, pid });
+			else this.#events.publish("TaskExecStarted", { container_id, exec_id, pid });
+		});
+		this.#startTold.set(process, told.catch(ignore));
+		await told;
+		if (!isTask) this.#tellEnd(process, request);
+		return encode("PidResponse", { pid: process.pid });
 	}
 
-	async #delete({ id, exec_id }: Request): Promise<Uint8Array> {
-		const process = this.#process({ id, exec_id });
-		const { ended, pid } = process;
-		if (ended === undefined && process instanceof Task && process.session !== undefined)
-			throw new RpcError(CODE.failedPrecondition, "process is not stopped");
-		const { status, atMs } = ended ?? { status: 0, atMs: Date.now() };
+	/** When it has ended, but not before its start is told. */
+	#tellEnd(process: AnyProcess, { id: container_id, exec_id }: Request): void {
+		const told = process.exit.then(async ({ status: exit_status, atMs }) => {
+			await this.#startTold.get(process);
+			if (exec_id === "" && process.session?.outOfMemory) this.#events.publish("TaskOOM", { container_id });
+			const [id, pid, exited_at] = [exec_id || container_id, process.pid, timestamp(atMs)];
+			this.#events.publish("TaskExit", { container_id, id, pid, exit_status, exited_at });
+		});
+		this.#endTold.set(process, told);
+	}
+
+	async #delete(request: Request): Promise<Uint8Array> {
+		const process = this.#process(request);
+		const { id: container_id } = request;
+		const { pid } = process;
+		const { status: exit_status, atMs } = process.ended ?? { status: 0, atMs: Date.now() };
 		const exited_at = timestamp(atMs);
+		await process.delete();
+		await this.#endTold.get(process);
 		if (process instanceof Task) {
-			if (ended === undefined) await process.kill(9, false).then(() => process.exit);
-			await process.delete();
-			await unmount(`${process.bundle.path}/rootfs`);
-			this.#tasks.delete(id);
-			this.#events.publish("TaskDelete", { container_id: id, pid, exit_status: status, exited_at, id: "" });
-		} else this.#task(id).execs.delete(exec_id);
-		return encode("DeleteResponse", { pid, exit_status: status, exited_at });
+			await unmountRootfs(`${process.bundle.path}/rootfs`);
+			this.#tasks.delete(container_id);
+			this.#events.publish("TaskDelete", { container_id, pid, exit_status, exited_at });
+		}
+		return encode("DeleteResponse", { pid, exit_status, exited_at });
 	}
 
-	async #exec(request: Request & Io & { spec: AnyMessage }): Promise<Uint8Array> {
-		const { id, exec_id, spec, terminal, stdin, stdout, stderr } = request;
+	async #exec({ id, exec_id, spec, terminal, stdin, stdout, stderr }: ExecRequest): Promise<Uint8Array> {
 		const task = this.#task(id);
 		if (task.execs.has(exec_id)) throw new RpcError(CODE.alreadyExists, `id ${exec_id}: already exists`);
-		const process = parse(Process, Buffer.from(spec.value).toString());
+		const process = jsonOf(Process, spec);
 		task.execs.set(exec_id, new ExecTask(task, exec_id, process, { terminal, stdin, stdout, stderr }));
 		this.#events.publish("TaskExecAdded", { container_id: id, exec_id });
 		return NOTHING;
 	}
 
 	async #state({ id, exec_id }: Request): Promise<Uint8Array> {
-		const process = this.#process({ id, exec_id });
-		const { ended, session, io, pid } = process;
-		const runs = session === undefined ? "created" : "running";
-		const isPaused = process instanceof Task && process.isPaused;
+		const { ended, status, io, pid } = this.#process({ id, exec_id });
 		return encode("StateResponse", {
 			...{ id, exec_id, bundle: this.#task(id).bundle.path, pid, ...io },
-			status: STATUS[ended !== undefined ? "stopped" : isPaused ? "paused" : runs],
+			status: STATUS[status],
 			...(ended === undefined ? {} : { exit_status: ended.status, exited_at: timestamp(ended.atMs) }),
 		});
 	}
@@ -173,51 +184,59 @@ export class TaskService {
 		return encode("WaitResponse", { exit_status: status, exited_at: timestamp(atMs) });
 	}
 
-	async #kill({ id, exec_id, signal, all }: Request & { signal: number; all: boolean }): Promise<Uint8Array> {
+	async #kill({ id, exec_id, signal, all }: KillRequest): Promise<Uint8Array> {
 		const process = this.#process({ id, exec_id });
 		if (process.ended !== undefined) throw new RpcError(CODE.notFound, "process already finished");
 		if (process instanceof Task) await process.kill(signal, all);
-		else process.session?.signal(signal);
+		else if (process.session === undefined) throw new RpcError(CODE.failedPrecondition, "process not created");
+		else process.session.signal(signal);
 		return NOTHING;
 	}
 
-	async #pause({ id }: Request, paused: boolean): Promise<Uint8Array> {
-		const task = this.#task(id);
-		await (paused ? task.pause() : task.resume());
-		this.#events.publish(paused ? "TaskPaused" : "TaskResumed", { container_id: id });
+	async #pause({ id }: Request): Promise<Uint8Array> {
+		await failing("pause", () => this.#task(id).pause());
+		this.#events.publish("TaskPaused", { container_id: id });
 		return NOTHING;
 	}
 
-	async #resize({ width, height, ...request }: Request & { width: number; height: number }): Promise<Uint8Array> {
+	async #resume({ id }: Request): Promise<Uint8Array> {
+		await failing("resume", () => this.#task(id).resume());
+		this.#events.publish("TaskResumed", { container_id: id });
+		return NOTHING;
+	}
+
+	async #resize({ width, height, ...request }: ResizeRequest): Promise<Uint8Array> {
 		this.#process(request).resize(width, height);
 		return NOTHING;
 	}
 
-	async #closeInput({ stdin, ...request }: Request & { stdin: boolean }): Promise<Uint8Array> {
-		if (stdin) this.#process(request).closeInput();
+	async #closeInput({ stdin, ...request }: CloseRequest): Promise<Uint8Array> {
+		const process = this.#process(request);
+		if (stdin) process.closeInput();
 		return NOTHING;
 	}
 
+	/** Of the stand-ins: the guest has numbers of its own. */
 	async #pids({ id }: Request): Promise<Uint8Array> {
-		return encode("PidsResponse", { processes: [{ pid: this.#task(id).pid }] });
+		const task = this.#task(id);
+		const execs = [...task.execs.values()].filter(({ status }) => status === "running");
+		const own = task.ended === undefined ? [{ pid: task.pid }] : [];
+		const others = execs.map(({ pid, id: exec_id }) => ({ pid, info: detailsOf(exec_id) }));
+		return encode("PidsResponse", { processes: [...own, ...others] });
 	}
 
-	async #update({ id, resources }: { id: string; resources: AnyMessage }): Promise<Uint8Array> {
-		const limits = parse(Resources, Buffer.from(resources.value).toString());
-		await this.#task(id).update({ do: "update", resources: limits });
+	async #update({ id, resources }: UpdateRequest): Promise<Uint8Array> {
+		const task = this.#task(id);
+		const limits = jsonOf(Resources, resources);
+		await failing("update", () => task.update(limits));
 		return NOTHING;
 	}
 
 	async #stats({ id }: Request): Promise<Uint8Array> {
-		const { sandbox, container } = this.#task(id);
-		const used = await containerUsage(sandbox!.client, container.agentName);
-		const metrics: Message = {
-			pids: { current: used.pids, limit: used.pidsLimit ?? 0 },
-			cpu: { usage_usec: used.cpuUs },
-			memory: { usage: used.memoryBytes, usage_limit: used.memoryLimitBytes ?? 0 },
-		};
-		const stats = { type_url: "io.containerd.cgroups.v2.Metrics", value: encode("Metrics", metrics) };
-		return encode("StatsResponse", { stats });
+		const task = this.#task(id);
+		if (task.ended !== undefined) throw new RpcError(CODE.notFound, "cgroup does not exist");
+		const { client } = await task.machine();
+		return encode("StatsResponse", { stats: await metricsOf(client, task.container.agentName) });
 	}
 
 	async #connect({ id }: Request): Promise<Uint8Array> {
@@ -231,35 +250,53 @@ export class TaskService {
 
 	#task(id: string): Task {
 		const task = this.#tasks.get(id);
-		if (task === undefined) throw new RpcError(CODE.notFound, `container ${id}: not found`);
+		if (task === undefined) throw new RpcError(CODE.notFound, "container not created");
 		return task;
 	}
 
-	#process({ id, exec_id }: Request): Task | ExecTask {
+	#process({ id, exec_id }: Request): AnyProcess {
 		const task = this.#task(id);
 		if (exec_id === "") return task;
 		const exec = task.execs.get(exec_id);
-		if (exec === undefined) throw new RpcError(CODE.notFound, `exec ${exec_id}: not found`);
+		if (exec === undefined) throw new RpcError(CODE.notFound, `process does not exist ${exec_id}: not found`);
 		return exec;
 	}
 }
 
-/** With a code that containerd knows. */
-async function coded(work: Promise<Uint8Array>): Promise<Uint8Array> {
+/** A method whose request is a message. */
+function method<T>(message: string, answer: (request: T) => Promise<Uint8Array>): Method {
+	return async (payload) => {
+		let request: T;
+		try {
+			request = decode<T>(message, payload);
+		} catch (error) {
+			throw new RpcError(CODE.invalidArgument, `${message}: ${explain(error)}`);
+		}
+		return await answer(request);
+	};
+}
+
+/** What an Any holds, which is JSON for what the runtime-spec describes. @throws RpcError */
+function jsonOf<T extends z.ZodType>(schema: T, any: AnyMessage | null): z.infer<T> {
 	try {
-		return await work;
+		return parse(schema, Buffer.from(any?.value ?? []).toString());
 	} catch (error) {
-		if (!(error instanceof OciError)) throw error;
-		const code = { ERR_OCI_EXISTS: CODE.alreadyExists, ERR_OCI_STOPPED: CODE.notFound }[error.code];
-		throw new RpcError(code ?? CODE.unknown, error.message);
+		throw new RpcError(CODE.invalidArgument, explain(error));
 	}
 }
 
-async function mountOn(target: string, { type, source, options }: MountMessage): Promise<void> {
-	const how = options.length === 0 ? [] : ["-o", options.join()];
-	await run("mount", [...(type === "bind" ? [] : ["-t", type]), ...how, source, target]);
+/** Runs what containerd's shim for runc has runc do. @throws RpcError in its words */
+async function failing<T>(verb: string, work: () => Promise<T>): Promise<T> {
+	try {
+		return await work();
+	} catch (error) {
+		if (error instanceof RpcError) throw error;
+		const code = error instanceof OciError ? CODES[error.code] : undefined;
+		const what = verb === "exec" ? "exec failed" : `tsvmm-oci ${verb} failed`;
+		throw new RpcError(code ?? CODE.unknown, `OCI runtime ${verb} failed: ${what}: ${explain(error)}`);
+	}
 }
 
-export async function unmount(target: string): Promise<void> {
-	await run("umount", ["-l", target]).catch(ignore);
+function detailsOf(exec_id: string): Message {
+	return { type_url: "containerd.runc.v1.ProcessDetails", value: encode("ProcessDetails", { exec_id }) };
 }

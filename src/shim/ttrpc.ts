@@ -19,6 +19,7 @@ export const CODE = {
 	invalidArgument: 3,
 	notFound: 5,
 	alreadyExists: 6,
+	resourceExhausted: 8,
 	failedPrecondition: 9,
 	unimplemented: 12,
 	unavailable: 14,
@@ -48,21 +49,23 @@ interface ResponseMessage {
 	payload: Uint8Array;
 }
 
-/** Calls `frame` for each frame that comes. A connection that breaks the rules is destroyed. */
-function readFrames(socket: Socket, frame: (stream: number, type: number, message: Buffer) => void): void {
+/** Calls `frame` for each frame that comes, without a message when that is longer than allowed. */
+function readFrames(socket: Socket, frame: (stream: number, type: number, message: Buffer | undefined) => void): void {
 	let waiting: Buffer = Buffer.alloc(0);
-	socket.on("data", (chunk: Buffer) => {
+	/** What still comes of a message that is too long. */
+	let skipped = 0;
+	socket.on("data", (data: Buffer) => {
+		const chunk = data.subarray(skipped);
+		skipped = Math.max(0, skipped - data.length);
 		waiting = waiting.length === 0 ? chunk : Buffer.concat([waiting, chunk]);
 		while (waiting.length >= HEADER_BYTES) {
-			const length = waiting.readUInt32BE(0);
-			if (length > MAX_BYTES) {
-				socket.destroy();
-				return;
-			}
-			if (waiting.length < HEADER_BYTES + length) return;
-			const message = waiting.subarray(HEADER_BYTES, HEADER_BYTES + length);
+			const end = HEADER_BYTES + waiting.readUInt32BE(0);
+			const isTooLong = end > HEADER_BYTES + MAX_BYTES;
+			if (waiting.length < end && !isTooLong) return;
+			const message = isTooLong ? undefined : waiting.subarray(HEADER_BYTES, end);
 			const [stream, type] = [waiting.readUInt32BE(4), waiting.readUInt8(8)];
-			waiting = waiting.subarray(HEADER_BYTES + length);
+			skipped = Math.max(0, end - waiting.length);
+			waiting = waiting.subarray(end);
 			frame(stream, type, message);
 		}
 	});
@@ -105,8 +108,9 @@ export async function serve(path: string, methods: Readonly<Record<string, Metho
 	};
 }
 
-async function answer(methods: Readonly<Record<string, Method>>, message: Uint8Array): Promise<Message> {
+async function answer(methods: Readonly<Record<string, Method>>, message: Uint8Array | undefined): Promise<Message> {
 	try {
+		if (message === undefined) throw new RpcError(CODE.resourceExhausted, `a message has at most ${MAX_BYTES} bytes`);
 		const { service, method, payload } = decode<RequestMessage>("Request", message);
 		const run = methods[`${service}/${method}`];
 		if (run === undefined) throw new RpcError(CODE.unimplemented, `${service}.${method} is not implemented`);
@@ -129,9 +133,14 @@ export class TtrpcClient {
 			const call = this.#calls.get(stream);
 			if (type !== RESPONSE || call === undefined) return;
 			this.#calls.delete(stream);
-			const { status, payload } = decode<ResponseMessage>("Response", message);
-			if (status && status.code !== CODE.ok) call.reject(new RpcError(status.code, status.message));
-			else call.resolve(payload);
+			try {
+				if (message === undefined) throw new RpcError(CODE.resourceExhausted, "the answer is too long");
+				const { status, payload } = decode<ResponseMessage>("Response", message);
+				if (status && status.code !== CODE.ok) call.reject(new RpcError(status.code, status.message));
+				else call.resolve(payload);
+			} catch (error) {
+				call.reject(error as Error);
+			}
 		});
 		this.#socket.on("close", () => {
 			for (const call of this.#calls.values()) call.reject(new RpcError(CODE.unavailable, "the connection was closed"));

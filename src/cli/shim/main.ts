@@ -5,18 +5,20 @@
  *     delete   clears away what a shim that was killed has left
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { explain } from "../../base/errors.ts";
 import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
+import { withFileLock } from "../../host/file-lock.ts";
 import { connectTo } from "../../host/request-socket.ts";
 import { readBundle } from "../../oci/bundle.ts";
 import { podOf } from "../../oci/pod.ts";
 import { OciContainer } from "../../oci/state.ts";
 import { EventPublisher } from "../../shim/events.ts";
 import { encode, timestamp } from "../../shim/messages.ts";
-import { TaskService, unmount } from "../../shim/task-service.ts";
+import { unmountRootfs } from "../../shim/rootfs.ts";
+import { TaskService } from "../../shim/task-service.ts";
 import { serve } from "../../shim/ttrpc.ts";
 import { removeContainer } from "../oci/life.ts";
 import { tsvmmVersion } from "../version.ts";
@@ -24,6 +26,8 @@ import { tsvmmVersion } from "../version.ts";
 const NAME = "io.containerd.tsvmm.v2";
 const SOCKETS = "/run/containerd/s";
 const STATES = "/run/tsvmm-shim";
+/** No namespace of containerd's has such a name. */
+const LOCK = `${STATES}/.lock`;
 /** 128 + SIGKILL: what a task is said to have ended with whose shim was killed. */
 const KILLED = 137;
 
@@ -87,10 +91,7 @@ async function start({ namespace, address, id, bundle }: Flags): Promise<string>
 		.update(join(address, namespace, group))
 		.digest("hex");
 	const socket = join(SOCKETS, hash);
-	const found = await connectTo(socket);
-	if (found === undefined) {
-		mkdirSync(dirname(socket), { recursive: true, mode: 0o711 });
-		rmSync(socket, { force: true });
+	if (!(await isServed(socket))) {
 		await launchDetached({
 			words: ["shim", "-namespace", namespace, "-address", address, "-id", id, "-socket", socket, "serve"],
 			log: join(bundle, "shim.log"),
@@ -98,9 +99,20 @@ async function start({ namespace, address, id, bundle }: Flags): Promise<string>
 			code: "ERR_OCI_FAILED",
 		});
 	}
-	found?.destroy();
 	writeFileSync(join(bundle, "address"), `unix://${socket}`);
 	return `unix://${socket}`;
+}
+
+async function isServed(socket: string): Promise<boolean> {
+	const found = await connectTo(socket);
+	found?.destroy();
+	return found !== undefined;
+}
+
+/** Two that are started at once for one pod, and one that ends, do not come between one another. */
+async function alone<T>(work: () => Promise<T>): Promise<T> {
+	mkdirSync(STATES, { recursive: true, mode: 0o711 });
+	return await withFileLock(LOCK, work);
 }
 
 async function serveTasks({ namespace, socket }: Flags): Promise<number> {
@@ -108,12 +120,16 @@ async function serveTasks({ namespace, socket }: Flags): Promise<number> {
 	try {
 		const events = new EventPublisher(process.env.TTRPC_ADDRESS, namespace);
 		const service = new TaskService(join(STATES, namespace), events);
-		const close = await serve(socket, service.methods);
+		const close = await alone(() => listen(socket, service));
 		onReady();
+		/* Another one serves the pod. */
+		if (close === undefined) return 0;
 		await service.shutdown;
 		await events.close();
-		close();
-		rmSync(socket, { force: true });
+		await alone(async () => {
+			close();
+			rmSync(socket, { force: true });
+		});
 		return 0;
 	} catch (error) {
 		onReady(error);
@@ -121,10 +137,28 @@ async function serveTasks({ namespace, socket }: Flags): Promise<number> {
 	}
 }
 
-/** @returns what the task is said to have ended with */
+/** @returns what ends it; undefined when another shim serves there */
+async function listen(socket: string, service: TaskService): Promise<(() => void) | undefined> {
+	if (await isServed(socket)) return undefined;
+	mkdirSync(dirname(socket), { recursive: true, mode: 0o711 });
+	rmSync(socket, { force: true });
+	return await serve(socket, service.methods);
+}
+
+/** Also called when all is in order. @returns what the task is said to have ended with */
 async function remove({ namespace, id, bundle }: Flags): Promise<Buffer> {
 	const container = new OciContainer(join(STATES, namespace), id);
-	await removeContainer(container).catch(() => undefined);
-	await unmount(join(bundle, "rootfs"));
-	return encode("DeleteResponse", { pid: 0, exit_status: KILLED, exited_at: timestamp() });
+	const pid = await removeContainer(container).catch(() => 0);
+	await unmountRootfs(join(bundle, "rootfs"));
+	await removeSocket(join(bundle, "address"));
+	return encode("DeleteResponse", { pid, exit_status: KILLED, exited_at: timestamp() });
+}
+
+/** A shim that was killed has left it. */
+async function removeSocket(address: string): Promise<void> {
+	if (!existsSync(address)) return;
+	const socket = readFileSync(address, "utf8").replace(/^unix:\/\//, "");
+	await alone(async () => {
+		if (dirname(socket) === SOCKETS && !(await isServed(socket))) rmSync(socket, { force: true });
+	});
 }
