@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,7 +51,8 @@ __attribute__((noreturn)) static void stand_in(const char *root, int ready) {
         n = write(ready, &failed, 1);
         _exit(1);
     }
-    /* For those who list its processes. A root without such a directory has none. */
+    /* For those who list its processes. A root that is read-only and has no such directory shows none. */
+    mkdir("/proc", 0755);
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     n = write(ready, &failed, 1);
     close(ready);

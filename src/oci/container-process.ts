@@ -219,7 +219,8 @@ export class ContainerProcess {
 
 	async #kill(signal: number, all: boolean): Promise<void> {
 		if (this.#session === undefined) {
-			if (!HARMLESS.has(signal)) this.#end({ signal });
+			/* The answer goes out first. */
+			if (!HARMLESS.has(signal)) setImmediate(() => this.#end({ signal }));
 			return;
 		}
 		if (all) await signalAll(this.#sandbox!.client, this.#container.agentName, signal);

@@ -3,7 +3,7 @@
  * failures by the message of `create`. Paths are followed within the container's root and the directories that are
  * mounted on it. What the guest mounts by itself (proc, tmpfs) is not looked into.
  */
-import { lstatSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
 import { join, posix } from "node:path";
 import { errnoName } from "../base/errors.ts";
 import type { Bundle, Mount } from "./bundle.ts";
@@ -69,7 +69,7 @@ function follow(root: Root, path: string): string | undefined {
 		const next = name === ".." ? posix.dirname(at) : posix.join(at, name);
 		const host = onHost(root, next);
 		if (host === undefined) return undefined;
-		if (!lstatSync(host).isSymbolicLink()) {
+		if (isMadeForMount(root, next, host) || !lstatSync(host).isSymbolicLink()) {
 			at = next;
 			continue;
 		}
@@ -79,6 +79,11 @@ function follow(root: Root, path: string): string | undefined {
 		rest = [...target.split("/").filter((part) => part !== ""), ...rest];
 	}
 	return onHost(root, at);
+}
+
+/** Whether it is not there yet: a directory on the way to a mount, which is made with it. */
+function isMadeForMount({ mounts }: Root, path: string, host: string): boolean {
+	return !existsSync(host) && mounts.some(({ destination }) => isBelow(posix.normalize(`/${destination}`), path));
 }
 
 /** By the mount that covers it. */

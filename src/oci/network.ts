@@ -147,8 +147,8 @@ async function configure(client: AgentClient, link: Link, device: string): Promi
 		...(name === device ? [] : [`ip link set ${device} name ${name}`]),
 		`ip link set ${name} mtu ${mtu} up`,
 		...addresses.map(({ local, prefixlen }) => `ip address add ${local}/${prefixlen} dev ${name}`),
-		/* A gateway must be reachable before a route leads through it. */
-		...[...routes].sort((one, other) => rank(one) - rank(other)).map((route) => `ip route replace ${words(route)}`),
+		/* A gateway must be reachable before a route leads through it. Two may lead to the same place. */
+		...[...routes].sort((one, other) => rank(one) - rank(other)).map((route) => `ip route append ${words(route)}`),
 		...neighbours.map(({ dst, lladdr }) => `arp -i ${name} -s ${dst} ${lladdr}`),
 	];
 	await runTool(client, ["sh", "-ec", commands.join("\n")]);

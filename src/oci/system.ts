@@ -75,7 +75,7 @@ function deviceSteps({ linux, process }: Config): SetupStep[] {
 		...DEFAULT_DEVICES.map(([name, major, minor]): SetupStep => ["node?", `/dev/${name}\t666\t${major}\t${minor}`]),
 		...own.map(node),
 		...LINKS.map(([target, path]): SetupStep => ["link?", `${target}\t${path}`]),
-		...(process?.terminal === true ? [["file?", "/dev/console\t620\t"] as const] : []),
+		...(process?.terminal === true ? [["link?", "pts/0\t/dev/console"] as const] : []),
 	];
 }
 

@@ -25,6 +25,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 function why(name: string, { env = ["PATH=/bin:/opt"], cwd = "/" } = {}): string | undefined {
 	const mounts = [
 		{ destination: "/tools", type: "bind", source: join(folder, "tools"), options: [] },
+		{ destination: "/made/for/init", type: "bind", source: join(folder, "tools/mounted"), options: [] },
 		{ destination: "/run", type: "tmpfs", source: "tmpfs", options: [] },
 	];
 	const bundle = { path: folder, rootfs, config: { mounts }, process: { args: [name], env, cwd } };
@@ -37,7 +38,7 @@ function why(name: string, { env = ["PATH=/bin:/opt"], cwd = "/" } = {}): string
 }
 
 test("found: by PATH, through links that stay in the root, and in what is mounted", () => {
-	for (const name of ["tool", "/bin/tool", "climbs", "/opt/climbs", "/tools/mounted", "usr/bin/tool"])
+	for (const name of ["tool", "/bin/tool", "climbs", "/opt/climbs", "/tools/mounted", "/made/for/init", "usr/bin/tool"])
 		expect(why(name), name).toBeUndefined();
 	expect(why("./tool", { cwd: "/usr/bin" })).toBeUndefined();
 });

@@ -36,6 +36,8 @@ export interface CreateOptions {
 }
 
 const { SIGKILL } = constants.signals;
+/** SIGRTMAX. */
+const MOST_SIGNAL = 64;
 
 /** Makes a container. Its process goes on when this one has ended. */
 export async function create(id: string, options: CreateOptions): Promise<void> {
@@ -181,6 +183,7 @@ export async function start(id: string, root: string): Promise<void> {
 	const container = new OciContainer(root, checkId(id));
 	const { status, bundle } = container.read();
 	if (status === "stopped") throw new OciError("ERR_OCI_STOPPED", "cannot start a container that has stopped");
+	if (status === "paused") throw new OciError("ERR_OCI_PAUSED", "cannot start a container in the paused state");
 	if (status !== "created" && status !== "creating")
 		throw new OciError("ERR_OCI_RUNNING", "cannot start an already running container");
 	await askProcess(container.control, { do: "start" });
@@ -204,8 +207,10 @@ function signalOf(text: string): number {
 	const signals: Readonly<Record<string, number>> = constants.signals;
 	const name = text.toUpperCase();
 	const number = /^\d+$/.test(text) ? Number(text) : (signals[name] ?? signals[`SIG${name}`] ?? 0);
-	if (number >= 1 && number <= 64) return number;
-	throw new OciError("ERR_OCI_SIGNAL", `unknown signal ${JSON.stringify(text)}`);
+	if (number >= 1 && number <= MOST_SIGNAL) return number;
+	const message =
+		number > MOST_SIGNAL ? "unable to signal init: invalid argument" : `unknown signal ${JSON.stringify(text)}`;
+	throw new OciError("ERR_OCI_SIGNAL", message);
 }
 
 /** Removes what a container that has stopped has left; with `force` also one that runs, or none at all. */

@@ -238,7 +238,7 @@ function versionText(): string {
 
 /** As runc's: a user's own, also when podman has made the user root in a namespace. */
 function defaultRoot(): string {
-	const { XDG_RUNTIME_DIR, USER = "root" } = process.env;
+	const { XDG_RUNTIME_DIR, USER } = process.env;
 	const isUser = process.getuid!() !== 0 || (isInUserNamespace() && USER !== "root");
 	return isUser && XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm-oci") : "/run/tsvmm-oci";
 }

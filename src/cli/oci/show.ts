@@ -10,6 +10,8 @@ import { runTool } from "../../oci/group.ts";
 import { OciError } from "../../oci/runtime-error.ts";
 import { type ContainerRecord, checkId, listContainers, OCI_VERSION, OciContainer } from "../../oci/state.ts";
 
+/** What ps prints of a container without any. */
+const NO_PROCESSES = "UID        PID  PPID  C STIME TTY          TIME CMD\n";
 const PS = ["ps", "-o", "user,pid,ppid,tty,args"];
 
 /** The state of a container as runc prints it. */
@@ -81,8 +83,13 @@ async function agentOf(container: OciContainer): Promise<AgentClient> {
 /** The processes of a container: those of the guest as a table, and as JSON the one that the host knows. */
 export async function printProcesses(id: string, root: string, format: string): Promise<void> {
 	const container = new OciContainer(root, checkId(id));
+	const record = container.read();
+	if (record.status === "stopped") {
+		process.stdout.write(format === "json" ? "null\n" : NO_PROCESSES);
+		return;
+	}
 	if (format === "json") {
-		process.stdout.write(`${JSON.stringify([pidOf(container.read())])}\n`);
+		process.stdout.write(`${JSON.stringify([pidOf(record)])}\n`);
 		return;
 	}
 	const client = await agentOf(container);
