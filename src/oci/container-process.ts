@@ -22,7 +22,7 @@ import { OciError } from "./runtime-error.ts";
 import { RemoteSandbox, Sandbox, type SandboxAccess } from "./sandbox.ts";
 import { compileSeccomp } from "./seccomp.ts";
 import { startProcess } from "./start-process.ts";
-import { type ContainerRecord, hostProcess, type OciContainer } from "./state.ts";
+import { type ContainerRecord, hostProcess, NO_PROCESS, type OciContainer } from "./state.ts";
 import { type System, systemOf } from "./system.ts";
 
 export interface ContainerProcessOptions {
@@ -32,6 +32,8 @@ export interface ContainerProcessOptions {
 	sandbox?: SandboxAccess | undefined;
 	/** Called when it is created, or with why it is not; the first call counts. */
 	onReady: (error?: unknown) => void;
+	/** Called when it has ended and its machine goes on for others; without it the machine ends with the container. */
+	onLend?: (exit: ExitStatus) => Promise<void>;
 }
 
 const { SIGCHLD, SIGCONT, SIGURG, SIGWINCH } = constants.signals;
@@ -44,6 +46,8 @@ export class ContainerProcess {
 	readonly #options: ContainerProcessOptions;
 	readonly #system: System;
 	readonly #teardown = new Teardown();
+	/** Ends what others reach it by; each may be called twice. */
+	readonly #doors: (() => void | Promise<void>)[] = [];
 	readonly #exit: Promise<ExitStatus>;
 	#end!: (exit: ExitStatus) => void;
 	#fail!: (error: unknown) => void;
@@ -53,6 +57,7 @@ export class ContainerProcess {
 	/** Resolves when the container's system is there, and only its process is missing. */
 	#prepared: Promise<void> = Promise.resolve();
 	#session: Session | undefined;
+	#isLent = false;
 
 	/** @param record as `create` has begun it */
 	constructor(container: OciContainer, bundle: Bundle, options: ContainerProcessOptions) {
@@ -94,11 +99,35 @@ export class ContainerProcess {
 	async run(): Promise<ExitStatus> {
 		try {
 			await this.#create();
-			return await this.#exit;
+			const exit = await this.#exit;
+			await this.#lend(exit);
+			return exit;
 		} finally {
 			await this.#teardown.run();
-			this.#write("stopped");
+			/* Another container may have the directory of one that has lent its machine. */
+			if (!this.#isLent) this.#write("stopped");
 		}
+	}
+
+	/** Lets the pod's other containers go on in this one's machine until the last has left it, as runc's would. */
+	async #lend(exit: ExitStatus): Promise<void> {
+		const { onLend } = this.#options;
+		const sandbox = this.#sandbox;
+		if (onLend === undefined || !(sandbox instanceof Sandbox) || !sandbox.isShared) return;
+		for (const close of this.#doors) await close();
+		await this.#leave(sandbox);
+		this.#stdio?.close();
+		this.#record = { ...this.#record, machine: NO_PROCESS };
+		this.#write("stopped");
+		this.#isLent = true;
+		await onLend(exit);
+		await sandbox.unshared();
+	}
+
+	/** Registers what ends a way to reach it. */
+	#addDoor(close: () => void | Promise<void>): void {
+		this.#doors.push(close);
+		this.#teardown.add(close);
 	}
 
 	async #create(): Promise<void> {
@@ -110,9 +139,7 @@ export class ContainerProcess {
 		this.#stdio = this.#options.stdio();
 		this.#teardown.add(() => this.#stdio?.close());
 		const boot = await this.#open();
-		this.#teardown.add(
-			await answerRequests(this.#container.control, (request) => this.#answer(request as ControlRequest)),
-		);
+		this.#addDoor(await answerRequests(this.#container.control, (request) => this.#answer(request as ControlRequest)));
 		this.#prepared = boot().then(() => this.#prepare());
 		this.#prepared.catch(ignore);
 		this.#write("created");
@@ -140,7 +167,7 @@ export class ContainerProcess {
 		const sandbox = await Sandbox.open({ ...machineSize(this.#bundle.config), networks: network.devices });
 		this.#teardown.add(() => sandbox.stop());
 		this.#sandbox = sandbox;
-		this.#teardown.add(await sandbox.serveAgent(this.#container.agent));
+		this.#addDoor(await sandbox.serveAgent(this.#container.agent));
 		return async () => {
 			await sandbox.boot();
 			await network.configure(sandbox.client);

@@ -4,7 +4,7 @@
  *
  *     open: KVM, RAM, devices      boot: guest, agent, its network and tree      then: containers, by the agent
  */
-import { createServer } from "node:net";
+import { createServer, type Socket } from "node:net";
 import type { AgentBroker } from "../agent/broker.ts";
 import { AgentClient } from "../agent/client.ts";
 import { HostDirectory } from "../backends/host-directory/host-directory.ts";
@@ -41,6 +41,9 @@ export class Sandbox implements SandboxAccess {
 	readonly #tree: HostTree;
 	#running: RunningMachine | undefined;
 	#broker: AgentBroker | undefined;
+	/** Of processes that use the agent: those of other containers in the machine, and of `exec`. */
+	readonly #clients = new Set<Socket>();
+	#onUnshared: () => void = () => undefined;
 
 	/** Makes the machine. The caller ends it by `stop`. @throws what Machine.create throws */
 	static async open(options: {
@@ -69,6 +72,19 @@ export class Sandbox implements SandboxAccess {
 
 	get ended(): Promise<unknown> {
 		return this.#machine.guest.ended;
+	}
+
+	/** Whether processes of others use the machine. */
+	get isShared(): boolean {
+		return this.#clients.size > 0;
+	}
+
+	/** Resolves when no process of others uses the machine any more, or when it has ended. */
+	async unshared(): Promise<void> {
+		const last = new Promise<void>((resolve) => {
+			this.#onUnshared = resolve;
+		});
+		if (this.isShared) await Promise.race([last, this.ended]);
 	}
 
 	/** @throws GuestError, TsvmmError ERR_AGENT_TIMEOUT; the machine has ended then */
@@ -101,8 +117,16 @@ export class Sandbox implements SandboxAccess {
 	async serveAgent(path: string): Promise<() => void> {
 		const server = createServer((socket) => {
 			socket.on("error", ignore);
-			if (this.#broker === undefined) socket.destroy();
-			else this.#broker.attach(socket);
+			if (this.#broker === undefined) {
+				socket.destroy();
+				return;
+			}
+			this.#clients.add(socket);
+			socket.once("close", () => {
+				this.#clients.delete(socket);
+				if (!this.isShared) this.#onUnshared();
+			});
+			this.#broker.attach(socket);
 		});
 		await new Promise<void>((resolve, reject) => {
 			server.once("error", reject);

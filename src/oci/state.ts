@@ -192,10 +192,15 @@ export function runs({ pid, startTicks }: HostProcess): boolean {
 }
 
 /** Waits for the end of a process that was killed, or is about to end. @returns false when it takes too long */
-export async function hasEnded(one: HostProcess): Promise<boolean> {
+export function hasEnded(one: HostProcess): Promise<boolean> {
+	return becomes(() => !runs(one));
+}
+
+/** Waits until processes are as they are about to be. @returns false when it takes too long */
+export async function becomes(isSo: () => boolean): Promise<boolean> {
 	const until = Date.now() + END_MS;
-	while (runs(one) && Date.now() < until) await sleep(POLL_MS);
-	return !runs(one);
+	while (!isSo() && Date.now() < until) await sleep(POLL_MS);
+	return isSo();
 }
 
 /** A process that runs now. */

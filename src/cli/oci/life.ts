@@ -4,12 +4,12 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { exitStatus } from "../../agent/session.ts";
+import { type ExitStatus, exitStatus } from "../../agent/session.ts";
 import { ignore } from "../../base/errors.ts";
 import { FORWARDED_SIGNALS } from "../../base/signals.ts";
 import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
 import { type Bundle, readBundle } from "../../oci/bundle.ts";
-import { joinCgroups, removeCgroups } from "../../oci/cgroups.ts";
+import { joinCgroups, rememberCgroups, removeCgroups } from "../../oci/cgroups.ts";
 import { ContainerProcess } from "../../oci/container-process.ts";
 import { askProcess } from "../../oci/control.ts";
 import { checkProgram } from "../../oci/find-program.ts";
@@ -18,10 +18,10 @@ import { payloadStdio } from "../../oci/payload.ts";
 import { OciError } from "../../oci/runtime-error.ts";
 import { standInChannel, startStandIn } from "../../oci/stand-in.ts";
 import {
+	becomes,
 	type ContainerRecord,
 	checkId,
 	type HostProcess,
-	hasEnded,
 	hostProcess,
 	NO_PROCESS,
 	OciContainer,
@@ -111,11 +111,19 @@ export async function supervise(
 		const container = new OciContainer(root, id);
 		const record = container.read();
 		const bundle = readBundle(record.bundle);
+		const leaveCgroups = rememberCgroups();
 		container.write({ ...record, cgroups: joinCgroups(bundle.config, [process.pid, record.process.pid]) });
+		let isTold = false;
+		const onLend = async (exit: ExitStatus) => {
+			isTold = true;
+			leaveCgroups();
+			await tell(exitStatus(exit));
+		};
 		const stdio = () => payloadStdio(record.terminal, consoleSocket);
-		const running = new ContainerProcess(container, bundle, { stdio, onReady });
+		const running = new ContainerProcess(container, bundle, { stdio, onReady, onLend });
 		const tell = standInChannel(() => running.kill());
-		await tell(exitStatus(await running.run()));
+		const exit = await running.run();
+		if (!isTold) await tell(exitStatus(exit));
 		return 0;
 	} catch (error) {
 		onReady(error);
@@ -235,15 +243,26 @@ export async function removeContainer(container: OciContainer): Promise<number> 
 	const { process: standIn, machine, bundle } = record;
 	if (standIn.pid !== process.pid) {
 		killIfThere(standIn);
-		/* It sees that, and leaves nothing behind. */
-		if (!(await hasEnded(machine))) killIfThere(machine);
-		await Promise.all([hasEnded(standIn), hasEnded(machine)]);
+		/* It sees that, and leaves nothing behind, or goes on for others of its pod. */
+		const isFree = () => !runs(machine) || hasLentMachine(container);
+		if (!(await becomes(isFree))) killIfThere(machine);
+		await becomes(() => isFree() && !runs(standIn));
 	}
 	removeCgroups(record.cgroups);
 	container.remove();
 	if (standIn.pid !== 0)
 		await runHooks(readBundle(bundle).config, "poststop", { ...record, status: "stopped" }).catch(() => undefined);
 	return standIn.pid;
+}
+
+/** Whether it has ended, and its machine's process has become its pod's. */
+function hasLentMachine(container: OciContainer): boolean {
+	try {
+		return container.read().machine.pid === 0;
+	} catch {
+		/* Another command removes it, too. */
+		return false;
+	}
 }
 
 function killIfThere(one: HostProcess): void {
