@@ -16,6 +16,9 @@ interface Played {
 	left: string[];
 }
 
+/** Far more than it takes where nothing else runs. */
+const PLAY_MS = 1_800_000;
+
 let lab: LabCommands;
 let program: LabProgram;
 let runc: Played;
@@ -33,7 +36,7 @@ beforeAll(async () => {
 	const words = [...program.command, table, archive, shim, "io.containerd.runc.v2", "io.containerd.tsvmm.v2"];
 	const answers = JSON.parse(lab.must("lab", "exec", "-q", "--", ...words)) as Record<string, Played>;
 	[runc, ours] = [answers["io.containerd.runc.v2"]!, answers["io.containerd.tsvmm.v2"]!];
-});
+}, PLAY_MS);
 afterAll(() => {
 	lab?.down();
 	program?.remove();

@@ -9,6 +9,9 @@ import { LabCommands } from "./lab-commands.ts";
 import { prepareShim } from "./oci/shim-files.ts";
 import { LabProgram } from "./program.ts";
 
+/** Far more than it takes where nothing else runs. */
+const PLAY_MS = 1_800_000;
+
 let lab: LabCommands;
 let program: LabProgram;
 let seen: Record<string, Record<string, unknown>>;
@@ -21,7 +24,7 @@ beforeAll(async () => {
 	lab.must("save", "-o", archive, image);
 	const shim = join(packageRoot(), "dist/containerd-shim-tsvmm-v2.js");
 	seen = JSON.parse(lab.must("lab", "exec", "-q", "--", ...program.command, shim, archive));
-});
+}, PLAY_MS);
 afterAll(() => {
 	lab?.down();
 	program?.remove();

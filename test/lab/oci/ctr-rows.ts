@@ -47,7 +47,7 @@ const LIFE: Row[] = [
 		line: `tty "ctr task exec -t --exec-id 4 t sh -c 'until stty size | grep 30.100; do sleep 1; done; tty; echo err >&2; touch /ready; until stty size | grep 33.77; do sleep 1; done; exit 4'" "ctr task exec --exec-id 5 t sh -c 'until [ -e /ready ]; do sleep 1; done'"`,
 	},
 	{
-		line: "ctr task exec -d --exec-id 6 t sh -c 'touch /detached; sleep 1000'; until ctr task exec --exec-id 7 t ls /detached 2>/dev/null; do sleep 1; done; ctr task ps t | grep ExecID:6 | sed 's/^[0-9]* *//'; ctr task kill --exec-id 6 -s KILL t; sleep 1; ctr task ps t | grep -c ExecID; ctr task exec --exec-id 6 t true; ctr task rm --exec-id 6 t",
+		line: "ctr task exec -d --exec-id 6 t sh -c 'touch /detached; sleep 1000'; until ctr task exec --exec-id 7 t ls /detached 2>/dev/null; do sleep 1; done; ctr task ps t | grep ExecID:6 | sed 's/^[0-9]* *//'; ctr task kill --exec-id 6 -s KILL t; while ctr task ps t | grep -q ExecID; do sleep 1; done; ctr task exec --exec-id 6 t true; ctr task rm --exec-id 6 t",
 	},
 	{ line: "ctr task exec --exec-id e t nosuch" },
 	{ line: "ctr task exec --exec-id e t /etc" },
@@ -62,7 +62,9 @@ const LIFE: Row[] = [
 	},
 	{ line: "ctr task checkpoint t", stderr: /^ctr: .*(criu|checkpoints are not implemented)/ },
 	{ line: "ctr task rm t", stderr: new RegExp(`${HELD}: running: failed precondition\n$`) },
-	{ line: "ctr task attach t & sleep 2; ctr task kill -s WINCH t; ctr task kill t; wait $!; echo $?" },
+	{
+		line: "ctr task attach t >$DIR/attached & until grep -q up $DIR/attached; do sleep 1; done; ctr task kill -s WINCH t; ctr task kill t; wait $!; echo $?; cat $DIR/attached",
+	},
 	{ line: "ctr task kill t; ctr task exec --exec-id g t true; ctr task metrics t; ctr task rm t" },
 ];
 
