@@ -25,7 +25,7 @@ export async function serveLoopback(onConnection: (socket: Socket) => void): Pro
 		/* What follows the first packet finds its socket by itself. */
 		const matched = ["-i", "lo", "-d", "127.0.0.0/8", "-p", "tcp", "--syn"];
 		const target = ["-j", "TPROXY", "--on-ip", "127.0.0.1", "--on-port", `${port}`];
-		await run("iptables", ["-w", "-t", "mangle", "-A", "PREROUTING", ...matched, ...target]);
+		await run("iptables", ["-w", "10", "-t", "mangle", "-A", "PREROUTING", ...matched, ...target]);
 		return server;
 	} catch (error) {
 		server.close();
