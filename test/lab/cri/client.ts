@@ -23,12 +23,12 @@ type Value = { value: number } | null;
 
 export interface Usage {
 	cpu: { usage_core_nano_seconds: Value } | null;
-	memory: { working_set_bytes: Value; available_bytes: Value; usage_bytes: Value } | null;
+	memory: { working_set_bytes: Value; available_bytes: Value; usage_bytes: Value; rss_bytes: Value } | null;
 }
 
 export interface PodUsage extends Usage {
 	network: { default_interface: { name: string; rx_bytes: Value } } | null;
-	containers: Usage[];
+	containers: (Usage & { attributes: { metadata: { name: string } } })[];
 }
 
 type OfSandbox = { pod_sandbox_id: string };

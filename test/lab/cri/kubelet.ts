@@ -110,9 +110,7 @@ export async function failure(work: Promise<unknown>): Promise<string> {
 	return plain(found);
 }
 
-/** Without what each runtime says in its own way: numbers, and the name of who complains. */
+/** Without numbers, and with one name for all runtimes. */
 function plain(text: string): string {
-	return text
-		.replaceAll(/\b[0-9a-f]{64}\b/g, "ID")
-		.replaceAll(/OCI runtime \w+ failed: (?:runc create|exec) failed: /g, "");
+	return text.replaceAll(/\b[0-9a-f]{64}\b/g, "ID").replaceAll("tsvmm-oci", "runc");
 }

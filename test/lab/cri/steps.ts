@@ -176,7 +176,10 @@ export const STEPS: readonly Step[] = [
 		play: async (kubelet) => {
 			const { linux } = (await kubelet.cri.PodSandboxStats(kubelet.pod("web"))).stats;
 			const { name, rx_bytes } = linux.network!.default_interface;
-			return { ...kindsOf(linux), containers: linux.containers.length, name, received: isPositive(rx_bytes) };
+			const containers = Object.fromEntries(
+				linux.containers.map(({ attributes, ...usage }) => [attributes.metadata.name, kindsOf(usage)]),
+			);
+			return { ...kindsOf(linux), containers, name, received: isPositive(rx_bytes) };
 		},
 	},
 	{
@@ -257,9 +260,10 @@ const isPositive = (value: { value: number } | null) => value !== null && value.
 
 /** Whether usage is told at all, and what a limit leaves. */
 function kindsOf({ cpu, memory }: Usage): object {
-	const { working_set_bytes, usage_bytes, available_bytes } = memory!;
+	const { working_set_bytes, usage_bytes, rss_bytes, available_bytes } = memory!;
+	const available = available_bytes!.value;
 	return {
-		told: [cpu!.usage_core_nano_seconds, working_set_bytes, usage_bytes].map(isPositive),
-		available: isPositive(available_bytes) && available_bytes!.value < 64 * MIB,
+		told: [cpu!.usage_core_nano_seconds, working_set_bytes, usage_bytes, rss_bytes].map(isPositive),
+		available: available === 0 ? "no limit" : available < 64 * MIB ? "some" : available,
 	};
 }
