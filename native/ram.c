@@ -3,6 +3,9 @@
  * unused RAM costs nothing. It is not in core dumps or in children's address spaces. It starts at a multiple
  * of 2 MiB and asks for transparent huge pages, so that KVM can map it by 2 MiB, too.
  *
+ * A machine that is restored has a private mapping of the file with its memory: pages are read when they are
+ * touched, and writes stay here. Nobody may shorten the file meanwhile.
+ *
  * A mapping has a reference count: one of its owner, and one of each I/O request in flight. So pages that the
  * host's kernel may still write are never given back and never used by another machine.
  */
@@ -120,8 +123,8 @@ static int create_memfd(size_t bytes) {
 
 /* Maps at a multiple of HUGE_PAGE: reserves a larger range, puts the mapping into it, and unmaps the rest.
  */
-static char *map_aligned(size_t bytes, int fd) {
-    int flags = MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+static char *map_aligned(size_t bytes, int fd, bool shared) {
+    int flags = MAP_NORESERVE | (shared ? MAP_SHARED : fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE);
     size_t room = bytes + HUGE_PAGE;
     char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED)
@@ -139,8 +142,8 @@ static char *map_aligned(size_t bytes, int fd) {
     return memory;
 }
 
-/* A mapping with no windows yet; NULL with errno. */
-static struct ram *create(napi_env env, size_t bytes, bool shared, size_t windows) {
+/* A mapping with no windows yet; NULL with errno. `image`: a file with its first content, or -1. */
+static struct ram *create(napi_env env, size_t bytes, bool shared, int image, size_t windows) {
     struct ram *ram = calloc(1, sizeof *ram + windows * sizeof *ram->windows);
     if (ram == NULL)
         return NULL;
@@ -149,7 +152,7 @@ static struct ram *create(napi_env env, size_t bytes, bool shared, size_t window
     ram->references = 1;
     ram->fd = shared ? create_memfd(bytes) : -1;
     if (!shared || ram->fd >= 0)
-        ram->memory = map_aligned(bytes, ram->fd);
+        ram->memory = map_aligned(bytes, shared ? ram->fd : image, shared);
     if (ram->memory == NULL) {
         int error = errno;
         if (ram->fd >= 0)
@@ -183,7 +186,7 @@ static napi_value make_windows(struct ram *ram, const double *pairs, size_t coun
 }
 
 NATIVE(ramMap) {
-    ARGUMENTS(3);
+    ARGUMENTS(4);
     size_t bytes = SIZE(0), entries = 0, page = (size_t)sysconf(_SC_PAGESIZE);
     double *pairs = NULL;
     napi_typedarray_type type = napi_uint8_array;
@@ -194,7 +197,7 @@ NATIVE(ramMap) {
         fits = pairs[i] >= 0 && pairs[i + 1] > 0 && pairs[i] + pairs[i + 1] <= (double)bytes;
     if (!fits)
         return throw_errno(env, "map guest RAM", EINVAL);
-    struct ram *ram = create(env, bytes, BOOL(2), entries / 2);
+    struct ram *ram = create(env, bytes, BOOL(2), INT(3), entries / 2);
     if (ram == NULL)
         return throw_errno(env, "map guest RAM", errno);
     napi_value values[] = {

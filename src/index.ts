@@ -60,7 +60,7 @@ export type { ExtraHost, GuestNetwork, SystemOptions, TmpfsMount } from "./conta
 export type { ContainerShare } from "./container/shares.ts";
 export { pullImage, pushImage, type TransferOptions, type TransferredImage } from "./container/transfer.ts";
 export type { GuestKernel } from "./kernel/store.ts";
-export type { ConsoleConfig, MachineConfig, TraceKind } from "./machine/config.ts";
+export type { ConsoleConfig, MachineConfig, RestoreConfig, TraceKind } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
 export type { DirectoryFsConfig, FsConfig, OwnFsConfig } from "./machine/devices/fs.ts";
@@ -74,4 +74,5 @@ export {
 	type ShutdownReason,
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
+export type { SnapshotOptions } from "./snapshot/snapshot.ts";
 export type { CacheMode } from "./virtio/fs/cache-policy.ts";

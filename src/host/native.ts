@@ -20,7 +20,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 5;
+export const ABI_VERSION = 6;
 
 /** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -96,12 +96,14 @@ export interface Native {
 	readonly abiVersion: number;
 
 	/* Guest RAM: one mapping at a multiple of 2 MiB, seen through windows: pairs of offset and length. `shared`: of a
-	 * memfd `fd`, which is the mapping's; else private, and `fd` is -1. ramUnmap empties the windows at once; the memory
+	 * memfd `fd`, which is the mapping's; else private, and `fd` is -1. `image`: a file with the first content of private
+	 * memory, or -1. ramUnmap empties the windows at once; the memory
 	 * stays until no request of an I/O engine may touch it. */
 	ramMap(
 		sizeBytes: number,
 		windows: Float64Array,
 		shared: boolean,
+		image: number,
 	): { ram: Handle; hva: number; windows: ArrayBuffer[]; fd: number };
 	ramUnmap(ram: Handle): void;
 

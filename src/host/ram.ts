@@ -38,21 +38,36 @@ export type RamBacking = "anonymous" | "memfd";
 export interface RamOptions {
 	/** What it is made of; "anonymous" when missing. */
 	backing?: RamBacking;
+	/**
+	 * The descriptor of a file of `fileBytes`, for private memory that begins with its content: pages are read when they
+	 * are touched. It may be closed afterwards. If the file is shortened while it is mapped, this process gets SIGBUS.
+	 */
+	image?: number | undefined;
 }
 
 /** A guest's RAM, mapped on the host. Its owner closes it after the last vCPU has stopped. */
 export class GuestRam {
 	/** Where it is, for KVM_SET_USER_MEMORY_REGION and GuestMemory. Adjacent ranges of more than 2 GiB are several regions. */
 	readonly regions: readonly MemoryRegion[];
-	/** Where each range begins in the memfd, in the order of the ranges. The bytes between them are unused. */
+	/** Where each range begins in the memfd or image, in the order of the ranges. The bytes between them are unused. */
 	readonly offsets: readonly number[];
 	/** The memfd, open until `close`; its size is sealed. Undefined for anonymous memory. */
 	readonly fd: number | undefined;
+	/** Bytes of a file that holds all of it, see `parts`. */
+	readonly fileBytes: number;
+	readonly #places: readonly number[];
 	readonly #mapping: Handle;
 	#open = true;
 
-	private constructor(regions: MemoryRegion[], offsets: number[], fd: number | undefined, mapping: Handle) {
+	private constructor(
+		regions: MemoryRegion[],
+		{ offsets, sizeBytes, places }: { offsets: number[]; sizeBytes: number; places: number[] },
+		fd: number | undefined,
+		mapping: Handle,
+	) {
 		this.regions = regions;
+		this.fileBytes = sizeBytes;
+		this.#places = places;
 		this.offsets = offsets;
 		this.fd = fd;
 		this.#mapping = mapping;
@@ -63,20 +78,26 @@ export class GuestRam {
 	 *
 	 * @throws HostError ERR_RAM_MAP when the host refuses, ERR_NATIVE_MISSING, ERR_NATIVE_ABI
 	 */
-	static map(ranges: readonly RamRange[], { backing = "anonymous" }: RamOptions = {}): GuestRam {
+	static map(ranges: readonly RamRange[], { backing = "anonymous", image = -1 }: RamOptions = {}): GuestRam {
 		const { offsets, sizeBytes } = layOut(ranges);
 		const cuts = ranges.flatMap((range, i) => cut(range, offsets[i]!));
 		const pairs = Float64Array.from(cuts.flatMap((window) => [window.offset, window.sizeBytes]));
 		const { ramMap } = native();
 		try {
-			const { ram, hva, windows, fd } = ramMap(sizeBytes, pairs, backing === "memfd");
+			const { ram, hva, windows, fd } = ramMap(sizeBytes, pairs, backing === "memfd", image);
 			const regions = cuts.map(({ gpa, offset, sizeBytes }, i) => {
 				return { gpa, sizeBytes, hva: hva + offset, buffer: windows[i]! };
 			});
-			return new GuestRam(regions, offsets, fd < 0 ? undefined : fd, ram);
+			const layout = { offsets, sizeBytes, places: cuts.map(({ offset }) => offset) };
+			return new GuestRam(regions, layout, fd < 0 ? undefined : fd, ram);
 		} catch (cause) {
 			throw mapError(ranges, cause);
 		}
+	}
+
+	/** All of its bytes, and where each part is in a file for `RamOptions.image`. */
+	get parts(): { bytes: Uint8Array; offset: number }[] {
+		return this.regions.map(({ buffer }, i) => ({ bytes: new Uint8Array(buffer), offset: this.#places[i]! }));
 	}
 
 	/** Empties the windows at once, and gives the memory back when no I/O is in flight there. No vCPU may run. */

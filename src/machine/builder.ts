@@ -5,6 +5,8 @@
  *
  *     VM -> interrupt controllers -> RAM -> platform devices -> virtio devices -> kernel and tables -> vCPUs
  *
+ * A machine that is restored has the kernel in its RAM already; its vCPUs and devices get the state that they had.
+ *
  * Shutdown goes the other way round: vCPU threads first, then devices (which wait for what is in flight), then file
  * descriptors; RAM is a resource and goes last.
  */
@@ -13,18 +15,22 @@ import { GuestMemory } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
-import type { LoadedKernel } from "../boot/loaded.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
+import type { GuestRam } from "../host/ram.ts";
 import { RunLoop } from "../host/run-loop.ts";
 import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
 import { kvm_pic_state } from "../kvm/structs.ts";
+import type { Kvm } from "../kvm/system.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
+import { restoreVm } from "../kvm/vm-state.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
 import { DeviceSlots } from "./device-slots.ts";
+import { restoreDevices } from "./device-states.ts";
 import type { Entry } from "./entry.ts";
+import { checkFeatures, readMachine } from "./machine-state.ts";
 import { IDENTITY_MAP_ADDRESS, memoryMap, TSS_ADDRESS, VIRTIO_SLOTS, virtioSlot } from "./memory-map.ts";
 import { attachPlatform, type Platform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
@@ -34,7 +40,7 @@ import { traceObserver } from "./trace.ts";
 import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
-import { bootVcpus } from "./vcpus.ts";
+import { bootVcpus, restoredVcpus } from "./vcpus.ts";
 
 /** The parts of one machine that the steps share. They live until the teardown has run. */
 export interface Wiring {
@@ -59,8 +65,15 @@ export interface Wired extends Wiring {
 	readonly platform: Platform;
 	/** The virtio devices. */
 	readonly slots: DeviceSlots;
+	readonly ram: GuestRam;
+	readonly memoryMiB: number;
+	readonly kvm: Kvm;
+	/** Path of the kernel, as it was given. */
+	readonly kernel: string;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
+	/** Its devices have a state, and wait for the start (device-states.ts). */
+	readonly restored: boolean;
 }
 
 /** The input: the configuration and the resources that were acquired for it. */
@@ -89,10 +102,25 @@ export async function build(
 	/* The guest's last output is always written. */
 	teardown.add(() => platform.serial.flush());
 	const slots = attachVirtioDevices(wiring, platform.hotPlug, parts, consoles);
-	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots);
-	await createVcpus(wiring, parts, kernel);
+	const { origin } = config;
+	const { kvm, ram } = resources;
+	const base = { ...wiring, platform, slots, ram, kvm, memoryMiB: config.memoryMiB };
+	if (origin.kind === "snapshot") {
+		const { kernel, cmdline } = origin.snapshot.manifest.machine;
+		const state = readMachine(kvm, config.cpus, origin.snapshot);
+		const { path } = origin.snapshot;
+		await createVcpus(wiring, () =>
+			restoredVcpus(kvm, wiring.vm, state.vcpus, (vcpu, host) => checkFeatures(path, vcpu, host)),
+		);
+		restoreVm(wiring.vm, state.vm);
+		restoreDevices(base, state.devices);
+		consoles.start();
+		return { ...base, kernel, cmdline, restored: true };
+	}
+	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots, origin.cmdline);
+	await createVcpus(wiring, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
 	consoles.start();
-	return { ...wiring, platform, slots, cmdline };
+	return { ...base, kernel: origin.kernel, cmdline, restored: false };
 }
 
 /** The VM with the run loop, the buses and the observers. */
@@ -168,14 +196,16 @@ function attachVirtioDevices(
 /** Fills RAM with the kernel and all that it reads at its start. */
 async function loadKernel(
 	memory: GuestMemory,
-	{ config, resources: { kernel, initrd } }: Parts,
+	{ config, resources: { boot } }: Parts,
 	slots: DeviceSlots,
+	cmdline: string | undefined,
 ): Promise<Booted> {
+	const { kernel, initrd } = boot!;
 	const { e820, lowRamEnd } = memoryMap(config.memoryMiB);
 	const booted = await prepareBoot(memory, {
 		kernel,
 		initrd,
-		cmdline: kernelCmdline(config),
+		cmdline: kernelCmdline(config, cmdline),
 		cpus: config.cpus,
 		e820,
 		lowRamEnd,
@@ -187,13 +217,12 @@ async function loadKernel(
 	return booted;
 }
 
-/** The vCPUs, the first at the kernel's entry. From then on the end begins with their threads. */
+/** The vCPUs. From then on the end begins with their threads. */
 async function createVcpus(
-	{ vm, runLoop, vcpus, threads, teardown }: Wiring,
-	{ config, resources }: Parts,
-	kernel: LoadedKernel,
+	{ runLoop, vcpus, threads, teardown }: Wiring,
+	create: () => Promise<Vcpu[]>,
 ): Promise<void> {
-	vcpus.push(...(await bootVcpus(resources.kvm, vm, config.cpus, kernel)));
+	vcpus.push(...(await create()));
 	teardown.add(() => {
 		for (const vcpu of vcpus) vcpu.close();
 	});

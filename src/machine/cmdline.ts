@@ -11,8 +11,8 @@ import type { CompleteConfig } from "./config.ts";
 const OWN = "panic=-1 i8042.noaux i8042.nokbd 8250.nr_uarts=1 pci=conf1,noearly";
 
 /** Serial console (unless there is none), what devices want, then the machine's parameters, then the user's. */
-export function kernelCmdline(config: CompleteConfig): string {
+export function kernelCmdline(config: CompleteConfig, cmdline: string | undefined): string {
 	const serial = config.console.kind === "none" ? undefined : "console=ttyS0";
 	/* The last console= is /dev/console. */
-	return composeCmdline(serial, ...config.devices.map(({ cmdline }) => cmdline), OWN, config.cmdline);
+	return composeCmdline(serial, ...config.devices.map(({ cmdline }) => cmdline), OWN, cmdline);
 }

@@ -7,6 +7,7 @@ import type { ConsoleBackend } from "../backends/contract.ts";
 import { UsageError } from "../base/errors.ts";
 import type { LogOptions } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
+import type { SnapshotImage } from "../snapshot/snapshot.ts";
 import type { DevicePlan } from "../virtio/device-kind.ts";
 import { DEVICE_KINDS, type DeviceFields } from "./device-table.ts";
 import { virtioSlot } from "./memory-map.ts";
@@ -61,8 +62,25 @@ export interface MachineConfig extends DeviceFields {
 	signal?: AbortSignal | undefined;
 }
 
+/**
+ * The argument of Machine.restore, beside the snapshot: the host's side of the machine. It has the devices that the machine
+ * had when the snapshot was taken, with the same ids and in the same order.
+ */
+export type RestoreConfig = Omit<MachineConfig, "kernel" | "initrd" | "cmdline" | "cpus" | "memoryMiB">;
+
+/** What a machine's memory and vCPUs begin with. */
+export type Origin =
+	| {
+			readonly kind: "kernel";
+			readonly kernel: string;
+			readonly initrd: string | undefined;
+			readonly cmdline: string | undefined;
+	  }
+	| { readonly kind: "snapshot"; readonly snapshot: SnapshotImage };
+
 /** A configuration with all defaults filled in, as the machine's parts read it. */
-export interface CompleteConfig extends Omit<MachineConfig, keyof DeviceFields> {
+export interface CompleteConfig extends Omit<RestoreConfig, keyof DeviceFields> {
+	readonly origin: Origin;
 	readonly cpus: number;
 	readonly memoryMiB: number;
 	readonly console: ConsoleConfig;
@@ -98,15 +116,29 @@ export function validateSize(cpus: number, memoryMiB: number): void {
  * @throws UsageError naming the value and its range
  */
 export function completeConfig(config: MachineConfig): CompleteConfig {
-	const { kernel, initrd, cmdline, observer, log, signal } = config;
-	const { cpus = 1, memoryMiB = DEFAULT_MEMORY_MIB, console = { kind: "none" }, trace = [] } = config;
+	const { kernel, initrd, cmdline, cpus = 1, memoryMiB = DEFAULT_MEMORY_MIB } = config;
 	if (typeof kernel !== "string" || kernel === "") {
 		throw new UsageError("ERR_CONFIG_KERNEL", `Cannot boot kernel ${JSON.stringify(kernel)}: a path is wanted`);
 	}
+	return complete(config, { kind: "kernel", kernel, initrd, cmdline }, { cpus, memoryMiB });
+}
+
+/** As `completeConfig`, for a machine that is restored. */
+export function completeRestore(config: RestoreConfig, snapshot: SnapshotImage): CompleteConfig {
+	const { cpus, memoryMiB } = snapshot.manifest.machine;
+	return complete(config, { kind: "snapshot", snapshot }, { cpus, memoryMiB });
+}
+
+function complete(
+	config: RestoreConfig,
+	origin: Origin,
+	{ cpus, memoryMiB }: { cpus: number; memoryMiB: number },
+): CompleteConfig {
+	const { console = { kind: "none" }, trace = [], observer, log, signal } = config;
 	validateSize(cpus, memoryMiB);
 	const devices = DEVICE_KINDS.flatMap((kind) => kind.plan(config));
 	validateIds(devices);
-	const machine = { kernel, initrd, cmdline, cpus, memoryMiB, console: { ...console }, trace: [...trace] };
+	const machine = { origin, cpus, memoryMiB, console: { ...console }, trace: [...trace] };
 	return { ...machine, devices, observer, log, signal };
 }
 

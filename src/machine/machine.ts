@@ -3,6 +3,7 @@
  * left. `start` lets the vCPUs run. `ended` says how the machine ended, when all is released.
  *
  *     create -> created -- start --> running <-- pause, resume --> paused      any of them -- stop, the guest --> ended
+ *     restore ----^                     |-- snapshot --> a directory
  *
  * The machine owns the backends, consoles and devices that the caller gave, and closes them at its end.
  */
@@ -13,12 +14,21 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
+import { SnapshotImage, type SnapshotOptions, writeSnapshot } from "../snapshot/snapshot.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
-import { completeConfig, type MachineConfig } from "./config.ts";
+import {
+	type CompleteConfig,
+	completeConfig,
+	completeRestore,
+	type MachineConfig,
+	type RestoreConfig,
+} from "./config.ts";
 import type { RemoveOptions } from "./device-slots.ts";
+import { quiesceDevices, resumeDevices } from "./device-states.ts";
 import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
+import { contentOf } from "./machine-state.ts";
 import { acquire, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
 
@@ -51,6 +61,10 @@ export class Machine {
 	readonly #entry: Entry;
 	readonly #emitter = new MachineEmitter();
 	#started = false;
+	/** Between `pause` and `resume`. */
+	#held = false;
+	/** A snapshot is being taken. */
+	#saving = false;
 	/** "paused" was emitted, "resumed" not yet. */
 	#told = false;
 
@@ -62,12 +76,38 @@ export class Machine {
 	 *   kernel, TsvmmError ERR_DEVICE_FAILED for a device or backend that fails at once, the reason of `config.signal`
 	 *   when that is aborted. Then nothing is left, and the objects in `config` are closed.
 	 */
-	static async create(config: MachineConfig): Promise<Machine> {
+	static create(config: MachineConfig): Promise<Machine> {
+		return Machine.#make(config, () => completeConfig(config));
+	}
+
+	/**
+	 * Makes a machine that goes on where another one was when `snapshot` was called. `start` lets it run. Its RAM is read from
+	 * the snapshot when the guest touches it, so the snapshot's files must stay as they are until the machine has ended. Any
+	 * number of machines can be restored from one snapshot.
+	 *
+	 * @param path the snapshot's directory
+	 * @param config the host's side: the same devices as the machine had, by id and order
+	 * @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION, ERR_SNAPSHOT_DAMAGED,
+	 *   ERR_SNAPSHOT_HOST for a host that lacks what the guest uses, ERR_STATE_MISMATCH for other devices; and what `create`
+	 *   throws. Then nothing is left, and the objects in `config` are closed.
+	 */
+	static restore(path: string, config: RestoreConfig = {}): Promise<Machine> {
+		return Machine.#make(config, async (teardown) => {
+			const snapshot = await SnapshotImage.open(path);
+			teardown.owns(snapshot);
+			return completeRestore(config, snapshot);
+		});
+	}
+
+	static async #make(
+		config: RestoreConfig,
+		plan: (teardown: Teardown) => CompleteConfig | Promise<CompleteConfig>,
+	): Promise<Machine> {
 		const teardown = new Teardown();
 		const entry = new Entry(new Logger(config.log));
 		takeOver(config, teardown);
 		try {
-			const complete = completeConfig(config);
+			const complete = await plan(teardown);
 			const resources = await acquire(complete, entry, teardown);
 			const wired = await build(complete, resources, entry, teardown);
 			config.signal?.throwIfAborted();
@@ -124,7 +164,10 @@ export class Machine {
 		this.#mustLive("start");
 		if (this.#started) throw new StateError("ERR_MACHINE_STATE", "Cannot start the machine: it was started before");
 		this.#started = true;
-		this.#orEnd(() => this.#wired.threads.start());
+		this.#orEnd(() => {
+			if (this.#wired.restored) resumeDevices(this.#wired);
+			this.#wired.threads.start();
+		});
 		this.#emit("started");
 	}
 
@@ -137,6 +180,7 @@ export class Machine {
 	 */
 	async pause(): Promise<void> {
 		this.#mustLive("pause");
+		this.#held = true;
 		await this.#wired.threads.pause();
 		if (this.#told || !this.#wired.threads.paused || this.#entry.ended !== undefined) return;
 		this.#told = true;
@@ -151,9 +195,41 @@ export class Machine {
 	 */
 	resume(): void {
 		this.#mustLive("resume");
+		if (this.#saving) throw new StateError("ERR_MACHINE_STATE", "Cannot resume the machine: a snapshot is being taken");
+		this.#held = false;
 		this.#orEnd(() => this.#wired.threads.resume());
 		if (this.#told) this.#emit("resumed");
 		this.#told = false;
+	}
+
+	/**
+	 * Writes all of the machine to a directory, for `Machine.restore`. The guest stands still meanwhile. Afterwards it runs on,
+	 * unless it was paused before. Requests of its drivers that are in flight are answered first.
+	 *
+	 * @param path a directory that is not there yet, or is empty
+	 * @throws StateError ERR_MACHINE_STATE when the machine has ended, ends meanwhile, or a snapshot is being taken,
+	 *   ERR_STATE_UNSUPPORTED for a device that cannot be saved; SnapshotError ERR_SNAPSHOT_EXISTS, ERR_SNAPSHOT_WRITE. Then
+	 *   nothing is left at `path`, and the machine goes on.
+	 */
+	async snapshot(path: string, options: SnapshotOptions = {}): Promise<void> {
+		this.#mustLive("snapshot");
+		if (this.#saving)
+			throw new StateError("ERR_MACHINE_STATE", "Cannot snapshot the machine: a snapshot is being taken");
+		const wired = this.#wired;
+		this.#saving = true;
+		try {
+			await wired.threads.pause();
+			if (this.#started || !wired.restored) await quiesceDevices(wired);
+			this.#mustLive("snapshot");
+			await writeSnapshot(path, contentOf(wired), options);
+			this.#mustLive("snapshot");
+		} finally {
+			this.#saving = false;
+			if (this.#entry.ended === undefined) {
+				if (this.#started || !wired.restored) resumeDevices(wired);
+				if (!this.#held) this.#orEnd(() => wired.threads.resume());
+			}
+		}
 	}
 
 	/** Ends the machine, at any time. Resolves as `ended` does. */

@@ -5,25 +5,32 @@
  */
 import { FileConsole, NullConsole, StdioConsole } from "../backends/console.ts";
 import type { ConsoleBackend } from "../backends/contract.ts";
-import { HostError } from "../base/errors.ts";
+import { HostError, SnapshotError } from "../base/errors.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { physicalAddressBits } from "../boot/cpuid.ts";
 import type { ImageFile } from "../boot/image-file.ts";
 import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
+import type { SnapshotImage } from "../snapshot/snapshot.ts";
 import type { Closeable } from "../virtio/device-kind.ts";
-import type { CompleteConfig, ConsoleConfig, MachineConfig } from "./config.ts";
+import type { CompleteConfig, ConsoleConfig, Origin, RestoreConfig } from "./config.ts";
 import { DEVICE_KINDS } from "./device-table.ts";
 import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
+
+/** The files that a machine boots. */
+export interface BootFiles {
+	readonly kernel: ImageFile;
+	readonly initrd: ImageFile | undefined;
+}
 
 /** What `acquire` has opened, in the configuration's order. */
 export interface Resources {
 	readonly kvm: Kvm;
 	readonly ram: GuestRam;
-	readonly kernel: ImageFile;
-	readonly initrd: ImageFile | undefined;
+	/** Undefined for a machine that is restored. */
+	readonly boot: BootFiles | undefined;
 	readonly console: ConsoleBackend;
 	/** One per device; undefined for a device that has none. */
 	readonly backends: readonly (Closeable | undefined)[];
@@ -45,23 +52,39 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	};
 	signal?.throwIfAborted();
 	/* First in, last out: nothing that may still write there outlives it. */
-	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram));
+	const { origin } = config;
+	const image = origin.kind === "snapshot" ? origin.snapshot.memoryFd : undefined;
+	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram, { image }));
+	if (origin.kind === "snapshot") checkImage(origin.snapshot, ram);
 	const console = owned(logger.run(() => openConsole(config.console)));
 	const backends: (Closeable | undefined)[] = [];
 	for (const plan of config.devices) {
 		const backend = await logger.run(() => plan.open?.({ enter, signal }));
 		backends.push(backend === undefined ? undefined : owned(backend));
 	}
-	const kernel = owned(openKernel(config.kernel));
-	const initrd = config.initrd === undefined ? undefined : owned(openInitrd(config.initrd));
+	const boot = origin.kind === "kernel" ? openBootFiles(origin, owned) : undefined;
 	const kvm = owned(Kvm.open());
 	kvm.require(config.cpus);
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
-	return { kvm, ram, kernel, initrd, console, backends };
+	return { kvm, ram, boot, console, backends };
+}
+
+/** Nothing was read of the mapping yet. @throws SnapshotError ERR_SNAPSHOT_FORMAT for a file of another size */
+function checkImage({ path, manifest: { memory } }: SnapshotImage, { fileBytes }: GuestRam): void {
+	if (memory.bytes === fileBytes) return;
+	const found = `its memory has ${memory.bytes} bytes, and ${fileBytes} are wanted`;
+	throw new SnapshotError("ERR_SNAPSHOT_FORMAT", `Cannot use the snapshot ${path}: ${found}`);
+}
+
+function openBootFiles(
+	{ kernel, initrd }: Origin & { kind: "kernel" },
+	owned: <T extends Closeable>(resource: T) => T,
+): BootFiles {
+	return { kernel: owned(openKernel(kernel)), initrd: initrd === undefined ? undefined : owned(openInitrd(initrd)) };
 }
 
 /** Registers the caller's objects to be closed with the machine, even when nothing else was acquired. */
-export function takeOver(config: MachineConfig, teardown: Teardown): void {
+export function takeOver(config: RestoreConfig, teardown: Teardown): void {
 	if (config.console?.kind === "own") teardown.owns(config.console.console);
 	for (const kind of DEVICE_KINDS) for (const part of kind.given?.(config) ?? []) teardown.owns(part);
 }

@@ -27,7 +27,7 @@ const call = (name: (typeof CALLS)[number][0], handle: unknown, rest: readonly u
 
 const ignore = () => undefined;
 const MAKERS = {
-	ram: { make: () => native().ramMap(4096, Float64Array.of(0, 4096), false).ram, destroy: "ramUnmap" },
+	ram: { make: () => native().ramMap(4096, Float64Array.of(0, 4096), false, -1).ram, destroy: "ramUnmap" },
 	loop: { make: () => native().loopCreate(1, ignore).loop, destroy: "loopDestroy" },
 	poll: { make: () => native().pollCreate(native().eventfdCreate(), 1, true, ignore), destroy: "pollDestroy" },
 	io: { make: () => native().ioCreate(4, false, ignore).io, destroy: "ioDestroy" },
@@ -60,11 +60,11 @@ describe("native", () => {
 		["loopCreate", [65, ignore]],
 		["pollCreate", [-1, 1, false, ignore]],
 		["pollCreate", [0, 1, false, undefined]],
-		["ramMap", [Number.NaN, Float64Array.of(0, 4096), false]],
-		["ramMap", [-4096, Float64Array.of(0, 4096), false]],
-		["ramMap", [4096, Float64Array.of(4096, 1), false]],
-		["ramMap", [4096, Uint8Array.of(0, 16), true]],
-		["ramMap", [4096, Float64Array.of(0, Number.NaN), false]],
+		["ramMap", [Number.NaN, Float64Array.of(0, 4096), false, -1]],
+		["ramMap", [-4096, Float64Array.of(0, 4096), false, -1]],
+		["ramMap", [4096, Float64Array.of(4096, 1), false, -1]],
+		["ramMap", [4096, Uint8Array.of(0, 16), true, -1]],
+		["ramMap", [4096, Float64Array.of(0, Number.NaN), false, -1]],
 		["ioCreate", [4, false, 42]],
 		["ioCreate", [0, false, ignore]],
 		["ioCreate", [1e9, false, ignore]],

@@ -40,7 +40,7 @@ test("a worker with a run loop and a watch can be terminated", () => {
 
 test("a worker that is terminated gives back RAM and descriptors, and closes none that it has given back itself", () => {
 	const inside = `
-		const ram = [true, false].map((shared) => native.ramMap(1 << 26, Float64Array.of(0, 1 << 26), shared));
+		const ram = [true, false].map((shared) => native.ramMap(1 << 26, Float64Array.of(0, 1 << 26), shared, -1));
 		for (const { windows } of ram) new Uint8Array(windows[0]).fill(1);
 		const events = Array.from({ length: 8 }, () => native.eventfdCreate());
 		native.pollCreate(events[0], 1, true, () => {});

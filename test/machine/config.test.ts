@@ -17,7 +17,8 @@ const refused = (config: Partial<MachineConfig>) => {
 const idsOf = (config: Partial<MachineConfig>) => completeConfig({ kernel, ...config }).devices.map(({ id }) => id);
 
 test("completeConfig fills in what is missing", () => {
-	const complete = { kernel, cpus: 1, memoryMiB: 256, console: { kind: "none" }, trace: [], devices: [] };
+	const origin = { kind: "kernel", kernel };
+	const complete = { origin, cpus: 1, memoryMiB: 256, console: { kind: "none" }, trace: [], devices: [] };
 	expect(completeConfig({ kernel })).toEqual(complete);
 });
 

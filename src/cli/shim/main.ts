@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { explain } from "../../base/errors.ts";
 import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
 import { withFileLock } from "../../host/file-lock.ts";
+import { tsvmmVersion } from "../../host/package-version.ts";
 import { connectTo } from "../../host/request-socket.ts";
 import { readBundle } from "../../oci/bundle.ts";
 import { podOf } from "../../oci/pod.ts";
@@ -21,7 +22,6 @@ import { unmountRootfs } from "../../shim/rootfs.ts";
 import { TaskService } from "../../shim/task-service.ts";
 import { serve } from "../../shim/ttrpc.ts";
 import { removeContainer } from "../oci/life.ts";
-import { tsvmmVersion } from "../version.ts";
 
 const NAME = "io.containerd.tsvmm.v2";
 const SOCKETS = "/run/containerd/s";

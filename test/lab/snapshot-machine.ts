@@ -1,0 +1,80 @@
+/*
+ * A machine whose guest writes to a disk and reads it back, while it is saved and restored again and again, each time as
+ * another machine. snapshot.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's
+ * script. It prints what it saw as JSON.
+ */
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MemoryDisk } from "../../src/backends/memory-disk.ts";
+import type { RestoreConfig } from "../../src/machine/config.ts";
+import { Machine } from "../../src/machine/machine.ts";
+import { ShellConsole } from "./shell-console.ts";
+
+const [kernel, initrd, script] = process.argv.slice(2) as [string, string, string];
+const BYTES = 1 << 20;
+const HOPS = 6;
+/** Writes other data in each round, and reads them back without the page cache. */
+const WORK = [
+	"wrong=0",
+	"for round in 1 2 3; do yes round $round | dd of=/tmp/wanted bs=64k count=16 iflag=fullblock 2>/dev/null",
+	"dd if=/tmp/wanted of=/dev/vdb bs=16k oflag=direct 2>/dev/null",
+	"dd if=/dev/vdb bs=4k iflag=direct 2>/dev/null | cmp - /tmp/wanted || wrong=$((wrong+1))",
+	"done",
+	"echo $wrong",
+].join(";");
+
+const directory = mkdtempSync(join(tmpdir(), "snapshots-"));
+const shell = new ShellConsole();
+const disk = new MemoryDisk(BYTES);
+
+/** The disk outlives its machines. */
+function host(): RestoreConfig {
+	const kept = new Proxy(disk, {
+		get: (target, name) => {
+			if (name === "close") return async () => undefined;
+			const value: unknown = Reflect.get(target, name, target);
+			return typeof value === "function" ? value.bind(target) : value;
+		},
+	});
+	return {
+		console: { kind: "own", console: shell },
+		disks: [{ path: script, readOnly: true, id: "script" }, { backend: kept }],
+		rng: true,
+		vsock: {},
+	};
+}
+
+let machine = await Machine.create({ ...host(), kernel, initrd, cmdline: "quiet", memoryMiB: 128, cpus: 2 });
+machine.start();
+await shell.shows("=0=0=\n");
+await shell.sh("dmesg -c >/dev/null");
+
+let rounds = 0;
+let working = true;
+const work = shell.sh(WORK).finally(() => {
+	working = false;
+});
+while (working && rounds < HOPS) {
+	const path = join(directory, `${rounds++}`);
+	await machine.pause();
+	await machine.snapshot(path);
+	await machine.stop();
+	machine = await Machine.restore(path, host());
+	machine.start();
+	rmSync(path, { recursive: true });
+	await sleep(500 + Math.random() * 1500);
+}
+const wrong = await work;
+const guest = await shell.sh("dd if=/dev/vdb bs=64k iflag=direct 2>/dev/null | sha256sum | cut -c1-64");
+const host256 = createHash("sha256").update(disk.bytes).digest("hex");
+const random = await shell.sh("dd if=/dev/hwrng bs=4096 count=1 iflag=fullblock 2>/dev/null | wc -c");
+const clock = await shell.sh("a=$(date +%s); sleep 1; b=$(date +%s); echo $((b - a))");
+const cpus = await shell.sh("grep -c ^processor /proc/cpuinfo");
+const complaints = await shell.sh("dmesg | grep -iE 'warn|error|bug|call trace|unstable|lockup'; true");
+await machine.stop();
+rmSync(directory, { recursive: true });
+const seen = { rounds: `${rounds}`, wrong, guest, host: host256, random, clock, cpus, complaints };
+process.stdout.write(`${JSON.stringify(seen)}\n`);
