@@ -49,6 +49,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"write a container's files as a tar archive",
 		async () => (await import("./cli/container/copy.ts")).exportCommand(),
 	],
+	[
+		"template",
+		"machines that have booted, for containers that start at once",
+		async () => (await import("./cli/machine-template.ts")).templateCommand(),
+	],
 	["system", "what images and containers take on disk", async () => (await import("./cli/system.ts")).systemCommand()],
 	["attach", "attach to a container that runs", async () => (await import("./cli/container/exec.ts")).attachCommand()],
 	["ps", "list containers", async () => (await import("./cli/container/ps.ts")).psCommand()],

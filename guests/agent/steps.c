@@ -4,6 +4,7 @@
 #include "cgroup.h"
 #include "clone.h"
 #include "container.h"
+#include "entropy.h"
 #include "list.h"
 #include "mount.h"
 #include "network.h"
@@ -208,6 +209,10 @@ static int step_bind(char **field) {
     return slot_bind(field[0]);
 }
 
+static int step_entropy(char **field) {
+    return entropy_renew(field[0]);
+}
+
 static int step_unbind(char **field) {
     return slot_unbind(field[0]);
 }
@@ -222,6 +227,7 @@ static const struct {
     {"cgroup", 2, step_cgroup},         /* name, settings */
     {"mask", 1, step_mask},             /* path */
     {"readonly", 1, step_read_only},    /* path */
+    {"entropy", 1, step_entropy},       /* hexadecimal */
     {"wait", 1, step_wait},             /* path that is to appear */
     {"hostname", 1, step_hostname},     /* name */
     {"domainname", 1, step_domainname}, /* name */

@@ -24,6 +24,7 @@ export class UnixVsock implements VsockBackend {
 	readonly #enter: Enter;
 	readonly #sockets = new Set<Socket>();
 	readonly #listeners = new Map<number, (stream: Duplex) => void>();
+	readonly #refusals = new Map<number, () => void>();
 	#listener: UnixListener | undefined;
 	#guest: VsockGuest | undefined;
 	#closed = false;
@@ -92,6 +93,11 @@ export class UnixVsock implements VsockBackend {
 		};
 	}
 
+	/** Resolves when the guest asks for a port on which nobody in this process listens. */
+	refusal(port: number): Promise<void> {
+		return new Promise((resolve) => this.#refusals.set(port, resolve));
+	}
+
 	open(port: number): Promise<Duplex | undefined> {
 		const listener = this.#listeners.get(port);
 		if (listener !== undefined) {
@@ -99,6 +105,8 @@ export class UnixVsock implements VsockBackend {
 			listener(ours);
 			return Promise.resolve(theirs);
 		}
+		this.#refusals.get(port)?.();
+		this.#refusals.delete(port);
 		if (this.#uds === undefined || this.#closed) return Promise.resolve(undefined);
 		const path = `${this.#uds}_${port}`;
 		return new Promise((resolve) => {

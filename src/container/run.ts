@@ -13,6 +13,7 @@ import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, validateSize } from "../machine/config.ts";
+import type { OwnFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
 import { Container, type ContainerPlan } from "./container.ts";
@@ -32,6 +33,9 @@ import {
 	setupSteps,
 } from "./setup-steps.ts";
 import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
+import { CMDLINE, TEMPLATE_DEVICES } from "./template/make.ts";
+import { warmMachine } from "./template/restore.ts";
+import type { TemplateShape } from "./template/store.ts";
 
 /** A network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
@@ -228,41 +232,50 @@ export async function createMachine(
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
 		...(networks === undefined ? {} : { networks: networks.map(addresses) }),
 	};
-	const opened = await openMachine(machineConfig(options, initrd), consoleFile, signal);
+	const opened = await openMachine(machineConfig(options, initrd), new TailConsole(consoleFile), signal);
 	const keeps = writable !== undefined || shares.length > 0;
 	const steps = setupSteps(system);
 	return { ...opened, networks: system.networks ?? [], steps, machineSteps: machineSteps(system), keeps };
 }
 
 /** What a machine that containers join has itself. */
-export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks"> &
-	Pick<MachineConfig, "fs">;
+export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks"> & {
+	fs?: readonly OwnFsConfig[];
+};
 
 /** A machine without a container of its own, not yet started; containers join it with their disks. */
+export interface CreatedSharedMachine extends OpenedMachine {
+	/** In the agent's own root, before any container. */
+	machineSteps: readonly SetupStep[];
+	/** Of a machine that is made of a template: no other one should be. */
+	rejectTemplate?: () => void;
+}
+
+/** What templates of such machines have in common with them. */
+export async function sharedShape({ kernel, cpus, memoryMiB }: SharedMachineOptions): Promise<TemplateShape> {
+	const initrd = await initramfs({ kernel, fstypes: ["squashfs", "ext4"], network: true, shares: true });
+	return { kernel: kernel.vmlinux, initrd, cpus, memoryMiB };
+}
+
+/** Makes it of its template, if there is one. */
 export async function createSharedMachine(
-	{ kernel, cpus, memoryMiB, networks, fs }: SharedMachineOptions,
+	options: SharedMachineOptions,
 	signal?: AbortSignal,
-): Promise<OpenedMachine & { machineSteps: readonly SetupStep[] }> {
-	const initrd = await initramfs({
-		kernel,
-		fstypes: ["squashfs", "ext4"],
-		network: networks !== undefined,
-		shares: true,
-	});
-	const config: MachineConfig = {
-		kernel: kernel.vmlinux,
-		initrd,
-		cmdline: "quiet",
-		cpus,
-		memoryMiB,
-		nets: (networks ?? []).map(({ device }) => device),
-		vsock: { cid: 3 },
-		fs,
-		rng: true,
-	};
-	const guestNetworks = (networks ?? []).map(addresses);
-	const opened = await openMachine(config, undefined, signal);
-	return { ...opened, networks: guestNetworks, machineSteps: interfaceSteps(guestNetworks) };
+): Promise<CreatedSharedMachine> {
+	const { networks = [], fs = [] } = options;
+	const shape = await sharedShape(options);
+	const guestNetworks = networks.map(addresses);
+	const interfaces = interfaceSteps(guestNetworks);
+	const console = new TailConsole(undefined);
+	const warm = await warmMachine(shape, { networks, fs }, { console, signal });
+	if (warm !== undefined) {
+		const { machine, steps, reject: rejectTemplate } = warm;
+		const machineSteps = [...steps, ...interfaces];
+		return { machine, guest: guestOf(machine, console), networks: guestNetworks, machineSteps, rejectTemplate };
+	}
+	const nets = networks.map(({ device }) => device);
+	const opened = await openMachine({ ...shape, ...TEMPLATE_DEVICES, cmdline: CMDLINE, nets, fs }, console, signal);
+	return { ...opened, networks: guestNetworks, machineSteps: interfaces };
 }
 
 /** A machine that is ready to start, as itself and as a container sees it. */
@@ -275,24 +288,25 @@ export interface OpenedMachine {
 
 async function openMachine(
 	config: MachineConfig,
-	consoleFile: string | undefined,
+	console: TailConsole,
 	signal: AbortSignal | undefined,
 ): Promise<Omit<OpenedMachine, "networks">> {
-	const console = new TailConsole(consoleFile);
 	const machine = await Machine.create({
 		...config,
 		console: { kind: "own", console },
 		...(signal === undefined ? {} : { signal }),
 	});
-	const agent = firstConnection(machine.vsock!, VSOCK_AGENT_PORT);
-	const guest = {
+	return { machine, guest: guestOf(machine, console) };
+}
+
+function guestOf(machine: Machine, console: TailConsole): GuestMachine {
+	return {
 		start: () => machine.start(),
 		stop: () => machine.stop(),
 		ended: machine.ended,
-		agent,
+		agent: firstConnection(machine.vsock!, VSOCK_AGENT_PORT),
 		consoleTail: () => console.tail(),
 	};
-	return { machine, guest };
 }
 
 /** The first stream that the guest opens to `port`. Later ones are refused. */

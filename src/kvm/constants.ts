@@ -118,3 +118,10 @@ export const KVM_GUESTDBG_ENABLE = 1;
 export const KVM_GUESTDBG_SINGLESTEP = 2;
 export const KVM_GUESTDBG_USE_SW_BP = 0x10000;
 export const KVM_GUESTDBG_USE_HW_BP = 0x20000;
+
+/** The group of a vCPU's attributes about its TSC, and the one that is there. */
+export const KVM_VCPU_TSC_CTRL = 0;
+export const KVM_VCPU_TSC_OFFSET = 0;
+
+/** Flag of KVM_GET_CLOCK: the host's TSC at that moment is told as well. */
+export const KVM_CLOCK_HOST_TSC = 1 << 3;

@@ -86,6 +86,8 @@ export const IOCTL = {
 	KVM_SET_XCRS: _IOW(0xa7, s.kvm_xcrs),
 	KVM_KVMCLOCK_CTRL: _IO(0xad),
 	KVM_GET_XSAVE2: _IOR(0xcf, s.kvm_xsave),
+	KVM_SET_DEVICE_ATTR: _IOW(0xe1, s.kvm_device_attr),
+	KVM_GET_DEVICE_ATTR: _IOW(0xe2, s.kvm_device_attr),
 } as const;
 
 /** Bytes that the argument has at least: structures with a flexible end have more. 0 when it is no structure. */

@@ -302,6 +302,9 @@ export const kvm_clock_data = struct("kvm_clock_data", {
 	pad: array("u32", 4),
 });
 
+/** KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR. */
+export const kvm_device_attr = struct("kvm_device_attr", { flags: "u32", group: "u32", attr: "u64", addr: "u64" });
+
 /** KVM_ENABLE_CAP. */
 export const kvm_enable_cap = struct("kvm_enable_cap", {
 	cap: "u32",

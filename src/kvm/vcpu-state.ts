@@ -33,6 +33,8 @@ export interface VcpuState {
 	readonly cpuid: Buffer;
 	/** 0 where the host's KVM does not tell. */
 	readonly tscKhz: number;
+	/** What KVM adds to the host's TSC, modulo 2^64; undefined where it does not tell. */
+	readonly tscOffset: bigint | undefined;
 	/** KVM_MP_STATE_* */
 	readonly mpState: number;
 	readonly regs: KvmRegs;
@@ -56,10 +58,12 @@ const MAX_MP_STATE = 10;
 
 /** The state of a vCPU that does not run and has no access half done. @throws IoctlError */
 export function saveVcpu(kvm: Kvm, vcpu: Vcpu): SavedState {
+	const tscOffset = vcpu.getTscOffset();
 	return {
 		version: 1,
 		cpuid: copy(vcpu.getCpuid2()),
 		tscKhz: kvm.checkExtension("KVM_CAP_GET_TSC_KHZ") > 0 ? vcpu.getTscKhz() : 0,
+		...(tscOffset === undefined ? {} : { tscOffset }),
 		/* First: KVM then moves a pending INIT or SIPI into the other states. */
 		mpState: vcpu.getMpState(),
 		regs: copy(vcpu.getRegs().bytes),
@@ -84,6 +88,7 @@ export function readVcpu(where: string, saved: unknown): VcpuState {
 	return {
 		cpuid,
 		tscKhz: reader.integer("tscKhz", 0, MAX_TSC_KHZ),
+		tscOffset: reader.has("tscOffset") ? reader.u64("tscOffset") : undefined,
 		mpState: reader.integer("mpState", 0, MAX_MP_STATE),
 		regs: structView(kvm_regs, bytes("regs", kvm_regs.sizeof)),
 		sregs: structView(kvm_sregs, bytes("sregs", kvm_sregs.sizeof)),

@@ -2,7 +2,7 @@
  * The state of a VM besides its memory and its vCPUs: interrupt controllers, timer and clock, as plain data.
  */
 import { type SavedState, StateReader } from "../base/state.ts";
-import { KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE } from "./constants.ts";
+import { KVM_CLOCK_HOST_TSC, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE } from "./constants.ts";
 import { type KvmIrqchip, type KvmPitState2, structView } from "./struct-view.ts";
 import { kvm_irqchip, kvm_pit_state2 } from "./structs.ts";
 import type { Vm } from "./vm.ts";
@@ -13,6 +13,8 @@ export interface VmState {
 	readonly pit: KvmPitState2;
 	/** kvmclock, in nanoseconds. */
 	readonly clock: bigint;
+	/** The host's TSC at that moment; 0 when KVM has not told. */
+	readonly hostTsc: bigint;
 }
 
 const CHIPS = [
@@ -25,7 +27,9 @@ const CHIPS = [
 export function saveVm(vm: Vm): SavedState {
 	const chips = CHIPS.map(([name, chip]) => [name, Uint8Array.from(vm.getIrqchip(chip).bytes)] as const);
 	const pit = Uint8Array.from(vm.getPit2().bytes);
-	return { version: 1, ...Object.fromEntries(chips), pit, clock: vm.getClock().clock };
+	const { clock, flags, host_tsc } = vm.getClock();
+	const hostTsc = (flags & KVM_CLOCK_HOST_TSC) !== 0 ? host_tsc : 0n;
+	return { version: 1, ...Object.fromEntries(chips), pit, clock, hostTsc };
 }
 
 /** @throws SnapshotError ERR_STATE_FORMAT, ERR_STATE_VERSION */
@@ -37,7 +41,7 @@ export function readVm(saved: unknown): VmState {
 		return chip;
 	});
 	const pit = structView(kvm_pit_state2, Buffer.from(reader.bytes("pit", kvm_pit_state2.sizeof)));
-	return { chips, pit, clock: reader.u64("clock") };
+	return { chips, pit, clock: reader.u64("clock"), hostTsc: reader.u64("hostTsc") };
 }
 
 /** Gives a VM a state, when its vCPUs have theirs. @throws IoctlError */

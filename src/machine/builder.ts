@@ -21,6 +21,7 @@ import { RunLoop } from "../host/run-loop.ts";
 import { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY } from "../kvm/constants.ts";
 import { kvm_pic_state } from "../kvm/structs.ts";
 import type { Kvm } from "../kvm/system.ts";
+import { alignTsc } from "../kvm/tsc-state.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { restoreVm } from "../kvm/vm-state.ts";
@@ -113,6 +114,7 @@ export async function build(
 			restoredVcpus(kvm, wiring.vm, state.vcpus, (vcpu, host) => checkFeatures(path, vcpu, host)),
 		);
 		restoreVm(wiring.vm, state.vm);
+		alignTsc(wiring.vm, wiring.vcpus, state.vcpus, state.vm);
 		restoreDevices(base, state.devices);
 		consoles.start();
 		return { ...base, kernel, cmdline, restored: true };

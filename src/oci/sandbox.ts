@@ -12,9 +12,8 @@ import { HostTree } from "../backends/host-directory/host-tree.ts";
 import { ignore } from "../base/errors.ts";
 import { containerKernel } from "../container/life/kernel.ts";
 import { brokered } from "../container/life/own-machine.ts";
-import { type ContainerNetwork, createSharedMachine, type OpenedMachine } from "../container/run.ts";
+import { type ContainerNetwork, type CreatedSharedMachine, createSharedMachine } from "../container/run.ts";
 import { RunningMachine } from "../container/running-machine.ts";
-import type { SetupStep } from "../container/setup-steps.ts";
 import { connectTo } from "../host/request-socket.ts";
 import { askProcess } from "./control.ts";
 import { SHARES, type Share } from "./mounts.ts";
@@ -34,10 +33,8 @@ export interface SandboxAccess {
 /** Tag of the machine's virtio-fs device. */
 const TAG = "shares";
 
-type SandboxMachine = OpenedMachine & { machineSteps: readonly SetupStep[] };
-
 export class Sandbox implements SandboxAccess {
-	readonly #machine: SandboxMachine;
+	readonly #machine: CreatedSharedMachine;
 	readonly #tree: HostTree;
 	#running: RunningMachine | undefined;
 	#broker: AgentBroker | undefined;
@@ -61,7 +58,7 @@ export class Sandbox implements SandboxAccess {
 		return new Sandbox(machine, tree);
 	}
 
-	private constructor(machine: SandboxMachine, tree: HostTree) {
+	private constructor(machine: CreatedSharedMachine, tree: HostTree) {
 		this.#machine = machine;
 		this.#tree = tree;
 	}
@@ -93,7 +90,12 @@ export class Sandbox implements SandboxAccess {
 			this.#broker = broker;
 		});
 		const steps = [...this.#machine.machineSteps, ["mount", `virtiofs\t${TAG}\t${SHARES}\t`] as const];
-		this.#running = await RunningMachine.boot(guest, { steps });
+		try {
+			this.#running = await RunningMachine.boot(guest, { steps });
+		} catch (error) {
+			this.#machine.rejectTemplate?.();
+			throw error;
+		}
 	}
 
 	async share(shares: readonly Share[]): Promise<void> {

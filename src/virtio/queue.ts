@@ -317,8 +317,7 @@ export class Virtqueue {
 		 * store of used_event and its load of used.idx (virtio 1.2 §2.7.7.2). */
 		Atomics.store(this.#used.u16, (this.#usedAt + virtq_used.idx) >>> 1, this.#nextUsed);
 		if (this.#eventIdx) {
-			const event = Atomics.load(this.#avail.u16, (this.#availAt + availEntry(this.size)) >>> 1);
-			const sinceEvent = (this.#nextUsed - event - 1) & 0xffff;
+			const sinceEvent = (this.#nextUsed - this.#usedEvent() - 1) & 0xffff;
 			if (sinceEvent < ((this.#nextUsed - old) & 0xffff)) this.#events.interrupt();
 		} else if (
 			(Atomics.load(this.#avail.u16, (this.#availAt + virtq_avail.flags) >>> 1) & VIRTQ_AVAIL_F_NO_INTERRUPT) ===
@@ -328,10 +327,19 @@ export class Virtqueue {
 		}
 	}
 
+	/** The driver has looked at all chains that came back to it, or does not tell (without VIRTIO_F_EVENT_IDX). */
+	get isSeen(): boolean {
+		return !this.#eventIdx || this.#usedEvent() === this.#flushedUsed;
+	}
+
 	/** Reset: every later push of a chain popped before is ignored. */
 	kill(): void {
 		this.#dead = true;
 		this.#stopped = true;
+	}
+
+	#usedEvent(): number {
+		return Atomics.load(this.#avail.u16, (this.#availAt + availEntry(this.size)) >>> 1);
 	}
 
 	/** Chains made available and not yet popped; acquire, pairs with the driver's release store of avail.idx. */

@@ -329,6 +329,27 @@ describe("VsockDevice", () => {
 		await after.close();
 	});
 
+	test("VsockDevice refuses streams that the guest would reset, until it has read that its old ones are gone", async () => {
+		const { before, after, driver, guest, host, next } = await moved(2);
+		let accepted = 0;
+		next.listen(53, (stream) => {
+			accepted++;
+			stream.resume();
+		});
+		guest.streams.clear();
+		const early = guest.connect(53);
+		await guest.until(() => early.state === "reset", "the refusal");
+		expect(accepted).toBe(0);
+		driver.queue(2).collect();
+		guest.streams.clear();
+		const late = guest.connect(53);
+		await guest.until(() => late.state === "established", "the connection");
+		expect(accepted).toBe(1);
+		host.destroy();
+		await before.close();
+		await after.close();
+	});
+
 	test("VsockDevice keeps the transport reset until the driver has a buffer for it, over another move", async () => {
 		const { before, after, driver, host } = await moved(0);
 		const last = new VsockDevice(CID, await UnixVsock.open());

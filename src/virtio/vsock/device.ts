@@ -59,6 +59,8 @@ const MAX_RESETS = 256;
 /** Host-side ports of connections that the host begins. */
 const FIRST_HOST_PORT = 0x4000_0000;
 const CONNECT_TIMEOUT_MS = 30_000;
+/** How long a guest may take to read that its streams are gone. */
+const UNREAD_MS = 2000;
 
 /** A connection that the host asked for, until the guest answers. */
 interface Request {
@@ -88,6 +90,8 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#eventq: Virtqueue | undefined;
 	/** The guest has streams from before a restore and does not know yet that they are gone. */
 	#resetDue = false;
+	/** When it was told so, in ms, until it has read that. */
+	#resetToldMs: number | undefined;
 	/** By host port, then by guest port: no key object per packet. */
 	readonly #table = new Map<number, Map<number, Connection>>();
 	#count = 0;
@@ -133,6 +137,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#tx = undefined;
 		this.#eventq = undefined;
 		this.#resetDue = false;
+		this.#resetToldMs = undefined;
 		for (const ports of [...this.#table.values()]) {
 			for (const connection of [...ports.values()]) this.#remove(connection);
 		}
@@ -164,9 +169,21 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			const fits = chain.writable.totalBytes >= virtio_vsock_event.sizeof;
 			if (fits) chain.writable.copyFrom(RESET_EVENT);
 			this.#resetDue = !fits;
+			if (fits) this.#resetToldMs = performance.now();
 			queue.push(chain, fits ? virtio_vsock_event.sizeof : 0);
 		}
 		queue.flush();
+	}
+
+	/**
+	 * The guest has not read yet that its streams are gone: when it does, it will end new ones, too. A driver that never
+	 * tells what it has read gets new streams after a while.
+	 */
+	#wouldReset(): boolean {
+		const toldMs = this.#resetToldMs;
+		if (toldMs === undefined) return false;
+		if (this.#eventq?.isSeen !== false || performance.now() - toldMs > UNREAD_MS) this.#resetToldMs = undefined;
+		return this.#resetToldMs !== undefined;
 	}
 
 	async close(): Promise<void> {
@@ -279,6 +296,10 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	/** The guest asks for a connection. */
 	#requested(hostPort: number, guestPort: number): void {
+		if (this.#wouldReset()) {
+			this.#resets.push(hostPort, guestPort);
+			return;
+		}
 		if (this.#full()) {
 			logRateLimited(this.name, "warn", `more than ${MAX_CONNECTIONS} connections refused`);
 			this.#resets.push(hostPort, guestPort);

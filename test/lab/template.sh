@@ -1,0 +1,47 @@
+# In the lab: containers of the OCI runtime in machines that are made of a template. Prints what template.test.ts expects.
+#     sh template.sh NODE REPOSITORY CACHE
+set -u
+node=$1 home=$2
+# A cache of its own in the lab's RAM, with all but the templates of the host's.
+export TSVMM_CACHE=/run/template-test/cache
+mkdir -p "$TSVMM_CACHE"
+for part in "$3"/*; do [ "${part##*/}" = templates ] || ln -s "$part" "$TSVMM_CACHE"; done
+tsvmm() { "$node" "$home/dist/tsvmm.js" "$@"; }
+oci() { "$node" "$home/dist/tsvmm-oci.js" --root /run/template-test/state "$@"; }
+mkdir -p /run/template-test/bundle/rootfs/bin
+cd /run/template-test/bundle
+cp /usr/bin/busybox rootfs/bin
+for name in sh cat date sleep head sha256sum; do ln -s busybox rootfs/bin/$name; done
+oci spec
+# What the container prints: a random number by the kernel, one by getrandom(2) in libc's start, and its time.
+script='cat /proc/sys/kernel/random/uuid; head -c 32 /dev/urandom | sha256sum; date +%s; sleep 2; exit 3'
+sed -i "s#\"terminal\": true#\"terminal\": false#; s#\"sh\"#\"sh\", \"-c\", \"$script\"#" config.json
+
+echo "before $(tsvmm template ls | wc -l)"
+tsvmm template make
+tsvmm template make
+echo "made $(tsvmm template ls | grep -c '512 MiB')"
+
+oci run one >one & first=$!
+oci run two >two & second=$!
+used=0
+for i in $(seq 100); do
+	[ "$(grep -l /templates/ /proc/[0-9]*/maps 2>/dev/null | wc -l)" -ge 2 ] && used=2 && break
+	sleep 0.2
+done
+wait $first; echo "status $?"
+wait $second; echo "status $?"
+echo "used $used"
+echo "lines $(cat one two | wc -l)"
+echo "different $(cat one two | grep -v '^17\|^18' | sort -u | wc -l)"
+now=$(date +%s)
+for time in $(sed -n 3p one) $(sed -n 3p two); do
+	[ $((now - time)) -lt 60 ] && [ $((now - time)) -ge 0 ] && echo "clock right" || echo "clock $time of $now"
+done
+
+# One that cannot be used is removed, and the container has a machine that boots.
+echo x >>"$(ls -d "$TSVMM_CACHE"/templates/[!.]*)/state"
+oci run three >three; echo "status $?"
+echo "lines $(wc -l <three)"
+echo "after $(tsvmm template ls | wc -l)"
+echo "left $(ls /run/template-test/state)"
