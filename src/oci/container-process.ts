@@ -154,7 +154,7 @@ export class ContainerProcess {
 			this.#sandbox = shared;
 			return () => Promise.resolve();
 		}
-		const owner = sandboxOf(this.#bundle.config);
+		const owner = sandboxOf(this.#container, this.#bundle.config);
 		if (owner !== undefined) {
 			const remote = await RemoteSandbox.connect(this.#container.sibling(owner));
 			this.#teardown.add(() => remote.close());

@@ -3,7 +3,7 @@
  * failures by the message of `create`. Paths are followed within the container's root and the directories that are
  * mounted on it. What the guest mounts by itself (proc, tmpfs) is not looked into.
  */
-import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { join, posix } from "node:path";
 import { errnoName } from "../base/errors.ts";
 import type { Bundle, Mount } from "./bundle.ts";
@@ -91,7 +91,8 @@ function onHost({ rootfs, mounts }: Root, path: string): string | undefined {
 	const mount = mounts.findLast(({ destination }) => isBelow(path, posix.normalize(`/${destination}`)));
 	if (mount === undefined) return join(rootfs, path);
 	if (!isBind(mount) || mount.source === undefined) return undefined;
-	return join(mount.source, posix.relative(posix.normalize(`/${mount.destination}`), path));
+	/* A source may be a link of the host's, as that of podman's --init is. */
+	return join(realpathSync(mount.source), posix.relative(posix.normalize(`/${mount.destination}`), path));
 }
 
 function isBelow(path: string, directory: string): boolean {

@@ -1,10 +1,11 @@
 /*
  * Which containers share a machine. Their callers say so by annotations: the first container of a pod is its sandbox,
- * and the others name it.
+ * and the others name it. Or a container is to have a namespace of another one (podman's --network container:NAME), which
+ * its machine has.
  */
 import type { SetupStep } from "../container/setup-steps.ts";
 import type { Config } from "./bundle.ts";
-import type { OciContainer } from "./state.ts";
+import type { ContainerRecord, OciContainer } from "./state.ts";
 
 /** The annotations of podman (which has those of CRI-O) and of containerd's CRI plugin. */
 const KEYS = [
@@ -16,9 +17,22 @@ const KEYS = [
 const SHARED: ReadonlySet<string> = new Set(["uts", "ipc", "pid"]);
 
 /** The container whose machine this one is in; undefined for its own. */
-export function sandboxOf({ annotations }: Config): string | undefined {
+export function sandboxOf(container: OciContainer, { annotations, linux }: Config): string | undefined {
 	for (const [type, id] of KEYS) if (annotations[type] === "container") return annotations[id];
+	for (const { path = "" } of linux?.namespaces ?? []) {
+		const owner = ownerOf(container, path);
+		if (owner !== undefined) return owner.sandbox;
+	}
 	return undefined;
+}
+
+/** The other container whose process on the host a namespace's path names: /proc/NUMBER/ns/KIND. */
+function ownerOf(container: OciContainer, path: string): ContainerRecord | undefined {
+	const pid = Number(/^\/proc\/(\d+)\/ns\//.exec(path)?.[1] ?? 0);
+	if (pid === 0) return undefined;
+	return container
+		.siblings()
+		.find(({ id, process, status }) => id !== container.id && status !== "stopped" && process.pid === pid);
 }
 
 /** The pod of a container: what all containers of one machine have in common, the sandbox too. */
@@ -37,13 +51,12 @@ export function isCriSandbox({ annotations }: Config): boolean {
  * it is; another one, such as a network namespace, the sandbox's.
  */
 export function joinsOf(container: OciContainer, config: Config): { kinds: string[]; steps: SetupStep[] } {
-	const sandbox = sandboxOf(config);
+	const sandbox = sandboxOf(container, config);
 	if (sandbox === undefined) return { kinds: [], steps: [] };
 	const owners = new Map<string, string[]>();
 	for (const { type, path = "" } of config.linux?.namespaces ?? []) {
 		if (path === "" || !SHARED.has(type)) continue;
-		const pid = Number(/^\/proc\/(\d+)\/ns\//.exec(path)?.[1] ?? 0);
-		const owner = container.siblings().find(({ process }) => process.pid === pid)?.id ?? sandbox;
+		const owner = ownerOf(container, path)?.id ?? sandbox;
 		owners.set(owner, [...(owners.get(owner) ?? []), type]);
 	}
 	return {

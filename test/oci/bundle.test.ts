@@ -7,8 +7,9 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readBundle } from "../../src/oci/bundle.ts";
+import { sandboxOf } from "../../src/oci/pod.ts";
 import { OciError } from "../../src/oci/runtime-error.ts";
-import { OciContainer } from "../../src/oci/state.ts";
+import { hostProcess, OciContainer } from "../../src/oci/state.ts";
 import { systemOf } from "../../src/oci/system.ts";
 import { defaultConfig, type Json, TestBundle } from "./bundles.ts";
 
@@ -134,13 +135,36 @@ test("what config.json says becomes steps in the order of its mounts", () => {
 	expect(steps.at(-1)).toEqual(["mount", "\t\t/\tremount,bind,ro"]);
 });
 
+/** Containers that run: "pod" has a machine, and "web" is in it. They are this process and its parent. @returns a third one */
+function podIn(root: string): OciContainer {
+	for (const [id, pid] of [
+		["pod", process.pid],
+		["web", process.ppid],
+	] as const) {
+		const one = hostProcess(pid);
+		const record = {
+			id,
+			status: "running",
+			process: one,
+			machine: one,
+			bundle: "/",
+			rootfs: "/",
+			created: "",
+		} as const;
+		const container = new OciContainer(root, id);
+		container.make();
+		container.write({ ...record, annotations: {}, sandbox: "pod", terminal: false, cgroups: [] });
+	}
+	return new OciContainer(root, "own");
+}
+
 test("a container of a pod has the namespaces that its paths name, and no name of its own then", () => {
 	const config = defaultConfig();
 	const namespaces = [
 		{ type: "mount" },
-		{ type: "network", path: "/proc/7/ns/net" },
-		{ type: "uts", path: "/proc/7/ns/uts" },
-		{ type: "ipc", path: "/proc/8/ns/ipc" },
+		{ type: "network", path: `/proc/${process.pid}/ns/net` },
+		{ type: "uts", path: `/proc/${process.pid}/ns/uts` },
+		{ type: "ipc", path: `/proc/${process.ppid}/ns/ipc` },
 		{ type: "pid", path: "/var/run/elsewhere" },
 	];
 	const annotations = {
@@ -148,18 +172,7 @@ test("a container of a pod has the namespaces that its paths name, and no name o
 		"io.kubernetes.cri.sandbox-id": "pod",
 	};
 	using bundle = new TestBundle({ ...config, hostname: "own", annotations, linux: { namespaces } });
-	const root = join(bundle.path, "state");
-	for (const [id, pid] of [
-		["pod", 7],
-		["web", 8],
-	] as const) {
-		const process = { pid, startTicks: "" };
-		const record = { id, status: "running", process, machine: process, bundle: "/", rootfs: "/", created: "" } as const;
-		const container = new OciContainer(root, id);
-		container.make();
-		container.write({ ...record, annotations: {}, sandbox: id, terminal: false, cgroups: [] });
-	}
-	const own = new OciContainer(root, "own");
+	const own = podIn(join(bundle.path, "state"));
 	const [pod, web] = [own.sibling("pod").agentName, own.sibling("web").agentName];
 	const { steps } = systemOf(own, readBundle(bundle.path));
 	expect(steps.slice(0, 3)).toEqual([
@@ -175,4 +188,18 @@ test("a container with a UTS namespace and no name has the host's, as runc's has
 	using bundle = new TestBundle(config);
 	const { steps } = systemOf(new OciContainer(bundle.path, "a"), readBundle(bundle.path));
 	expect(steps).toContainEqual(["hostname", hostname()]);
+});
+
+test("a container that is to have a namespace of another one is in its machine", () => {
+	const sandbox = (path: string, annotations = {}) => {
+		const linux = { namespaces: [{ type: "network", path }] };
+		using bundle = new TestBundle({ ...defaultConfig(), annotations, linux });
+		return sandboxOf(podIn(join(bundle.path, "state")), readBundle(bundle.path).config);
+	};
+	expect(sandbox(`/proc/${process.ppid}/ns/net`)).toBe("pod");
+	for (const path of ["", "/proc/1/ns/net", "/run/netns/some", `/proc/${process.pid}/root`])
+		expect(sandbox(path), path).toBeUndefined();
+	/* What its caller says comes first. */
+	const annotations = { "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "other" };
+	expect(sandbox(`/proc/${process.ppid}/ns/net`, annotations)).toBe("other");
 });

@@ -16,6 +16,7 @@ const programs = [join(rootfs, "usr/bin/tool"), join(rootfs, "etc/text"), join(f
 for (const file of programs) writeFileSync(file, "");
 for (const file of [programs[0]!, programs[2]!]) chmodSync(file, 0o755);
 symlinkSync("/usr/bin", join(rootfs, "bin"));
+symlinkSync("tools/mounted", join(folder, "link"));
 symlinkSync("../../../../../../usr/bin/tool", join(rootfs, "opt/climbs"));
 symlinkSync("loop", join(rootfs, "opt/loop"));
 /* Outside it is there, in the container it is not. */
@@ -26,6 +27,7 @@ function why(name: string, { env = ["PATH=/bin:/opt"], cwd = "/" } = {}): string
 	const mounts = [
 		{ destination: "/tools", type: "bind", source: join(folder, "tools"), options: [] },
 		{ destination: "/made/for/init", type: "bind", source: join(folder, "tools/mounted"), options: [] },
+		{ destination: "/dev/init", type: "bind", source: join(folder, "link"), options: [] },
 		{ destination: "/run", type: "tmpfs", source: "tmpfs", options: [] },
 	];
 	const bundle = { path: folder, rootfs, config: { mounts }, process: { args: [name], env, cwd } };
@@ -38,7 +40,16 @@ function why(name: string, { env = ["PATH=/bin:/opt"], cwd = "/" } = {}): string
 }
 
 test("found: by PATH, through links that stay in the root, and in what is mounted", () => {
-	for (const name of ["tool", "/bin/tool", "climbs", "/opt/climbs", "/tools/mounted", "/made/for/init", "usr/bin/tool"])
+	for (const name of [
+		"tool",
+		"/bin/tool",
+		"climbs",
+		"/opt/climbs",
+		"/tools/mounted",
+		"/made/for/init",
+		"/dev/init",
+		"usr/bin/tool",
+	])
 		expect(why(name), name).toBeUndefined();
 	expect(why("./tool", { cwd: "/usr/bin" })).toBeUndefined();
 });
