@@ -82,7 +82,8 @@ export async function sandboxNetwork({ linux }: Config, teardown: Teardown): Pro
 		return {
 			devices: links.map(({ tap, mac, mtu }) => ({ device: { kind: "tap", name: tap, mac }, mtu })),
 			configure: async (client) => {
-				for (const [i, link] of links.entries()) await configure(client, link, `eth${i}`);
+				const names = await freeNames(client, links);
+				for (const [i, link] of links.entries()) await configure(client, link, names[i]!);
 			},
 		};
 	} catch (cause) {
@@ -137,6 +138,16 @@ async function redirect({ name, tap, mtu }: Link, teardown: Teardown): Promise<v
 		const redirected = ["action", "mirred", "egress", "redirect", "dev", to];
 		await run("tc", ["filter", "add", "dev", from, "ingress", "protocol", "all", "matchall", ...redirected]);
 	}
+}
+
+/** Makes way for the namespace's names in the guest, whose interfaces may have them in another order. @returns theirs */
+async function freeNames(client: AgentClient, links: readonly Link[]): Promise<string[]> {
+	const own = links.map((_, i) => `eth${i}`);
+	if (links.every(({ name }, i) => name === own[i] || !own.includes(name))) return own;
+	const free = links.map((_, i) => `tsvmm${i}`);
+	const commands = own.map((name, i) => `ip link set ${name} down\nip link set ${name} name ${free[i]}`);
+	await runTool(client, ["sh", "-ec", commands.join("\n")]);
+	return free;
 }
 
 /** In the guest: what the namespace's interface has. @param device what the guest calls it so far */

@@ -46,6 +46,21 @@ const SETTINGS: Row[] = [
 	{
 		line: `${ONLY} --privileged --rootfs $ROOT sh -c 'grep -E "Cap(Eff|Bnd)" /proc/self/status; echo 4096 >/proc/sys/kernel/msgmax && echo written; mkdir /mnt; mount -t tmpfs tmpfs /mnt && echo mounted; test -e /dev/kmsg && echo kmsg'`,
 	},
+	{
+		line: `${ONLY} --init --rootfs $ROOT sh -c 'cat /proc/1/comm; (sleep 0.1 &); sleep 1; ps -o comm | grep -c sleep; kill -TERM $$'`,
+	},
+	{
+		line: `${ONLY} -t --log-driver none --rootfs $ROOT sh -c 'echo $TERM; echo console >/dev/console; test -t 0 && test -t 1 && test -t 2 && echo tty; exit 200'`,
+	},
+	{
+		line: `podman network create n1 >/dev/null; podman network create n2 >/dev/null; podman run --rm --network n1 --network n2 --rootfs $ROOT sh -c 'ip -4 -o addr | grep -c eth; ip route | grep -c default; ip -o link | grep -c eth'; podman network rm n1 n2`,
+	},
+	{
+		line: `echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":13}]}' >$DIR/profile; podman run -d --name s --network none --security-opt seccomp=$DIR/profile --rootfs $ROOT sleep 1000 | wc -c; podman exec s sh -c 'mkdir /x; grep Seccomp: /proc/self/status'; podman rm -f -t 0 s | wc -c; ${ONLY} --rootfs $ROOT sh -c 'grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp'`,
+	},
+	{
+		line: "podman run -d --name c --rootfs $ROOT sh -c 'httpd -f -p 8080 -h / & echo page >/page; sleep 1000' | wc -c; podman run --rm --network container:c --rootfs $ROOT sh -c 'ip -o link | grep -c eth0; wget -qO- http://127.0.0.1:8080/page'; podman rm -f -t 0 c | wc -c",
+	},
 ];
 
 /** How they begin and end. */
@@ -62,6 +77,11 @@ const ENDS: Row[] = [
 	},
 	{
 		line: `(until podman logs d 2>/dev/null | grep -q up; do sleep 1; done; printf '\\020'; sleep 1; printf '\\021') | script -qec "podman run -it --name d --network none --rootfs $ROOT sh -c 'echo up; read line; echo got $line; exit 9'" /dev/null | grep -c up; podman ps --format '{{.Names}}'; printf 'hello\n' | script -qec "podman attach d" /dev/null | grep -c got; podman wait d; podman rm d`,
+	},
+	/* A machine that is killed ends its container as SIGKILL does. runc has no such process. */
+	{
+		line: "podman run -d --name m --network none --rootfs $ROOT sleep 1000 | wc -c; kill -9 $(pgrep -f '[s]upervise'); podman wait m; podman ps -a --format '{{.Status}}' | cut -c1-12; podman rm m; podman ps -aq | wc -l",
+		prints: "65\n137\nExited (137)\nm\n0\n",
 	},
 ];
 
