@@ -5,24 +5,11 @@ import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AgentClient } from "../../src/agent/client.ts";
+import { describe, expect, test } from "vitest";
 import type { ExecSpec } from "../../src/agent/exec-spec.ts";
-import { buildAgent, NativeAgent } from "./native-agent.ts";
+import { startedAgent } from "./native-agent.ts";
 
-let agent: NativeAgent;
-let client: AgentClient;
-
-beforeAll(async () => {
-	buildAgent();
-	agent = new NativeAgent();
-	client = new AgentClient(await agent.connect());
-	await client.hello();
-});
-afterAll(async () => {
-	client.close();
-	await agent.stop();
-});
+const native = startedAgent();
 
 async function text(stream: AsyncIterable<Buffer>): Promise<string> {
 	const chunks: Buffer[] = [];
@@ -33,7 +20,7 @@ async function text(stream: AsyncIterable<Buffer>): Promise<string> {
 const PATH = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 
 async function run(spec: ExecSpec, input?: string) {
-	const session = await client.exec({ env: PATH, ...spec });
+	const session = await native.client.exec({ env: PATH, ...spec });
 	session.stdin.end(input);
 	const [stdout, stderr, exit] = await Promise.all([text(session.stdout), text(session.stderr), session.exit]);
 	return { stdout, stderr, exit };
@@ -43,7 +30,7 @@ const sh = (script: string, spec: Partial<ExecSpec> = {}) => run({ args: ["sh", 
 
 describe("AgentClient.exec", () => {
 	test("hello tells the agent's pid", async () => {
-		expect((await client.hello({ forget: false })).pid).toBe(agent.process.pid);
+		expect((await native.client.hello({ forget: false })).pid).toBe(native.agent.process.pid);
 	});
 	test("exec separates stdout and stderr and reports exit code 42", async () => {
 		expect(await sh("echo out; echo err >&2; exit 42")).toEqual({
@@ -67,7 +54,7 @@ describe("AgentClient.exec", () => {
 			const script = join(directory, "stray-program");
 			writeFileSync(script, `#!/bin/sh\n: >${directory}/ran\n`, { mode: 0o755 });
 			const args = new Array<string>(100_000).fill(script);
-			await expect(client.exec({ args, env: PATH })).rejects.toMatchObject({ exitStatus: 126, errno: 7 });
+			await expect(native.client.exec({ args, env: PATH })).rejects.toMatchObject({ exitStatus: 126, errno: 7 });
 			expect(await sh("echo next")).toMatchObject({ stdout: "next\n", exit: { code: 0 } });
 			expect(existsSync(join(directory, "ran"))).toBe(false);
 		} finally {
@@ -75,7 +62,7 @@ describe("AgentClient.exec", () => {
 		}
 	});
 	test("exec runs in the directory asked for and creates it", async () => {
-		const directory = `${agent.directory}/new/deep`;
+		const directory = `${native.agent.directory}/new/deep`;
 		expect((await sh("pwd", { cwd: directory })).stdout).toBe(`${directory}\n`);
 	});
 	test("exec refuses a directory that is missing when it may not create it", async () => {
@@ -114,12 +101,12 @@ describe("AgentClient.exec", () => {
 		expect(performance.now() - start).toBeLessThan(2500);
 	});
 	test("signal ends the process with that signal", async () => {
-		const session = await client.exec({ args: ["sleep", "60"], env: PATH });
+		const session = await native.client.exec({ args: ["sleep", "60"], env: PATH });
 		session.signal(15);
 		expect(await session.exit).toEqual({ signal: 15 });
 	});
 	test("close hangs up and then kills a process that ignores it", async () => {
-		const session = await client.exec({ args: ["sh", "-c", "trap '' HUP; echo ready; sleep 60; :"], env: PATH });
+		const session = await native.client.exec({ args: ["sh", "-c", "trap '' HUP; echo ready; sleep 60; :"], env: PATH });
 		await new Promise((resolve) => session.stdout.once("data", resolve));
 		session.close();
 		expect(await session.exit).toEqual({ signal: 9 });
@@ -131,7 +118,7 @@ describe("Session streams", () => {
 		const block = randomBytes(1 << 20);
 		const sent = createHash("sha256");
 		const received = createHash("sha256");
-		const session = await client.exec({ args: ["cat"], env: PATH });
+		const session = await native.client.exec({ args: ["cat"], env: PATH });
 		const before = process.memoryUsage().arrayBuffers;
 		let most = 0;
 		const read = (async () => {
@@ -154,8 +141,8 @@ describe("Session streams", () => {
 		expect(most - before).toBeLessThan(48 << 20);
 	}, 60_000);
 	test("a reader that waits stops only its own session", async () => {
-		const slow = await client.exec({ args: ["head", "-c", "4000000", "/dev/zero"], env: PATH });
-		const deaf = await client.exec({ args: ["sleep", "60"], env: PATH });
+		const slow = await native.client.exec({ args: ["head", "-c", "4000000", "/dev/zero"], env: PATH });
+		const deaf = await native.client.exec({ args: ["sleep", "60"], env: PATH });
 		deaf.stdin.write(Buffer.alloc(1 << 20));
 		expect((await sh("echo quick")).stdout).toBe("quick\n");
 		expect(deaf.stdin.writableNeedDrain).toBe(true);
@@ -164,7 +151,7 @@ describe("Session streams", () => {
 		await deaf.exit;
 	});
 	test("a process that closes its input ends without taking it", async () => {
-		const session = await client.exec({ args: ["true"], env: PATH });
+		const session = await native.client.exec({ args: ["true"], env: PATH });
 		session.stdin.end(Buffer.alloc(3 << 20));
 		await new Promise((resolve) => session.stdin.once("finish", resolve));
 		expect(await session.exit).toEqual({ code: 0 });
@@ -179,7 +166,7 @@ describe("Session with a terminal", () => {
 	test("the terminal has the size asked for and follows resize", async () => {
 		const script = "trap 'stty size; exit 0' WINCH; stty size; tty; while :; do sleep 0.05; done";
 		const tty = { columns: 100, rows: 30 };
-		const session = await client.exec({ args: ["sh", "-c", script], env: { ...PATH, TERM: "xterm" }, tty });
+		const session = await native.client.exec({ args: ["sh", "-c", script], env: { ...PATH, TERM: "xterm" }, tty });
 		let output = "";
 		session.stdout.on("data", (chunk: Buffer) => {
 			if (!output.includes("/dev/pts/") && `${output}${chunk}`.includes("/dev/pts/")) session.resize(120, 40);
@@ -189,12 +176,12 @@ describe("Session with a terminal", () => {
 		expect(output).toMatch(/^30 100\r\n\/dev\/pts\/\d+\r\n40 120\r\n$/);
 	});
 	test("^C through the terminal interrupts", async () => {
-		const session = await client.exec({ args: ["sleep", "60"], env: PATH, tty: { columns: 80, rows: 24 } });
+		const session = await native.client.exec({ args: ["sleep", "60"], env: PATH, tty: { columns: 80, rows: 24 } });
 		session.stdin.write("\x03");
 		expect(await session.exit).toEqual({ signal: 2 });
 	});
 	test("all output of a terminal arrives before exit", async () => {
-		const session = await client.exec({ args: ["seq", "20000"], env: PATH, tty: { columns: 80, rows: 24 } });
+		const session = await native.client.exec({ args: ["seq", "20000"], env: PATH, tty: { columns: 80, rows: 24 } });
 		const [output, exit] = await Promise.all([text(session.stdout), session.exit]);
 		expect(exit).toEqual({ code: 0 });
 		expect(output.split("\r\n").length).toBe(20001);

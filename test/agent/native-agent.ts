@@ -9,6 +9,8 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll } from "vitest";
+import { AgentClient } from "../../src/agent/client.ts";
 
 export const AGENT = fileURLToPath(new URL("../../guests/out/agent", import.meta.url));
 
@@ -52,4 +54,28 @@ export class NativeAgent {
 		}
 		rmSync(this.directory, { recursive: true, force: true });
 	}
+}
+
+/** An agent for all tests of a file, and its client, which has greeted it when the first one begins. */
+export function startedAgent(): { readonly agent: NativeAgent; readonly client: AgentClient } {
+	let agent: NativeAgent | undefined;
+	let client: AgentClient | undefined;
+	beforeAll(async () => {
+		buildAgent();
+		agent = new NativeAgent();
+		client = new AgentClient(await agent.connect());
+		await client.hello();
+	});
+	afterAll(async () => {
+		client?.close();
+		await agent?.stop();
+	});
+	return {
+		get agent() {
+			return agent!;
+		},
+		get client() {
+			return client!;
+		},
+	};
 }

@@ -1,27 +1,14 @@
 /*
  * The keys of EXEC that bound a process, by the real agent: what /proc/self/status and the limits say inside.
  */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { AgentClient } from "../../src/agent/client.ts";
+import { expect, test } from "vitest";
 import type { ExecSpec } from "../../src/agent/exec-spec.ts";
-import { buildAgent, NativeAgent } from "./native-agent.ts";
+import { startedAgent } from "./native-agent.ts";
 
-let agent: NativeAgent;
-let client: AgentClient;
-
-beforeAll(async () => {
-	buildAgent();
-	agent = new NativeAgent();
-	client = new AgentClient(await agent.connect());
-	await client.hello();
-});
-afterAll(async () => {
-	client.close();
-	await agent.stop();
-});
+const native = startedAgent();
 
 async function sh(script: string, spec: Partial<ExecSpec> = {}): Promise<string> {
-	const session = await client.exec({ args: ["sh", "-c", script], env: { PATH: "/usr/bin:/bin" }, ...spec });
+	const session = await native.client.exec({ args: ["sh", "-c", script], env: { PATH: "/usr/bin:/bin" }, ...spec });
 	const [out, error] = await Promise.all([session.stdout.toArray(), session.stderr.toArray()]);
 	return Buffer.concat([...out, ...error]).toString();
 }
@@ -45,7 +32,7 @@ test("without capabilities of its own a process has the agent's", async () => {
 	expect(after).toBe(before);
 });
 test("the init of a container is bound as others are", async () => {
-	await client.setup([], "bound");
+	await native.client.setup([], "bound");
 	const keys = {
 		container: "bound",
 		init: true,

@@ -1,26 +1,14 @@
 /*
  * linux.seccomp from config.json to the kernel: compiled by libseccomp, loaded by the real agent, and seen by a process.
  */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { AgentClient, ExecError } from "../../src/agent/client.ts";
+import { expect, test } from "vitest";
+import { ExecError } from "../../src/agent/client.ts";
 import type { ExecSpec } from "../../src/agent/exec-spec.ts";
 import { exitStatus } from "../../src/agent/session.ts";
 import { compileSeccomp, Seccomp } from "../../src/oci/seccomp.ts";
-import { buildAgent, NativeAgent } from "./native-agent.ts";
+import { startedAgent } from "./native-agent.ts";
 
-let agent: NativeAgent;
-let client: AgentClient;
-
-beforeAll(async () => {
-	buildAgent();
-	agent = new NativeAgent();
-	client = new AgentClient(await agent.connect());
-	await client.hello();
-});
-afterAll(async () => {
-	client.close();
-	await agent.stop();
-});
+const native = startedAgent();
 
 const compile = (seccomp: unknown) => compileSeccomp(Seccomp.parse(seccomp));
 /** All is permitted but what the rules say. */
@@ -29,7 +17,7 @@ const deny = (...syscalls: unknown[]) => ({ defaultAction: "SCMP_ACT_ALLOW", sys
 async function sh(script: string, seccomp: unknown, spec: Partial<ExecSpec> = {}) {
 	const args = ["perl", "-e", script];
 	const env = { PATH: "/usr/bin:/bin", LC_ALL: "C" };
-	const session = await client.exec({ args, env, seccomp: compile(seccomp), ...spec });
+	const session = await native.client.exec({ args, env, seccomp: compile(seccomp), ...spec });
 	const [out, error] = await Promise.all([session.stdout.toArray(), session.stderr.toArray()]);
 	return { status: exitStatus(await session.exit), output: Buffer.concat([...out, ...error]).toString() };
 }
@@ -69,7 +57,7 @@ test("with and without no_new_privs, also for another user without capabilities"
 		}
 });
 test("a container's first process has it, and what it starts", async () => {
-	await client.setup([], "filtered");
+	await native.client.setup([], "filtered");
 	const script = `system("perl", "-e", '${MKDIR}')`;
 	expect(await sh(script, deny(RULE), { container: "filtered", init: true })).toEqual({ status: 0, output: "1" });
 });
@@ -130,7 +118,7 @@ test.each([
 test("the agent refuses what is no filter", async () => {
 	const spec = { args: ["true"], env: { PATH: "/usr/bin:/bin" } };
 	for (const program of [Buffer.alloc(0), Buffer.alloc(7), Buffer.alloc(8, 0xff), Buffer.alloc(8 * 4097)]) {
-		const refused = client.exec({ ...spec, seccomp: { flags: 0, program } });
+		const refused = native.client.exec({ ...spec, seccomp: { flags: 0, program } });
 		await expect(refused).rejects.toThrow(ExecError);
 		await expect(refused).rejects.toThrow("Cannot load the filter for system calls: Invalid argument");
 	}
