@@ -68,8 +68,9 @@ describe("Vm and Vcpu", () => {
 		const written = pages();
 		expect(written).toContain(stack >>> 12);
 		expect(written).not.toContain(sizeBytes / 4096 - 1);
-		/* This host's KVM may note a write late when it has much to do. */
-		await expect.poll(pages).toEqual([]);
+		expect(written.length).toBeGreaterThan(1);
+		/* A KVM without VT-x and SVM goes on telling a page that its emulator holds: that of the stack. */
+		expect(pages().filter((page) => page !== stack >>> 12)).toEqual([]);
 		expect(() => guest.vm.getDirtyLog(1, sizeBytes)).toThrow(/^Cannot KVM_GET_DIRTY_LOG: E(NOENT|INVAL)/);
 		guest.close();
 	});
