@@ -18,8 +18,12 @@ export interface FifoPaths {
 	terminal: boolean;
 }
 
+export type TerminalSize = NonNullable<PayloadStdio["size"]>;
+
 /** A task's streams. */
 export interface FifoStdio extends PayloadStdio {
+	/** What its terminal begins with. */
+	size: TerminalSize | undefined;
 	/** Nothing more will be written to the input. */
 	closeInput(): void;
 }
@@ -27,8 +31,8 @@ export interface FifoStdio extends PayloadStdio {
 const { O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK } = constants;
 const SIZE = { columns: 80, rows: 24 };
 
-/** @throws what open(2) says; nothing is open then */
-export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths): FifoStdio {
+/** @param size of its terminal, if it has one. @throws what open(2) says; nothing is open then */
+export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths, size: TerminalSize = SIZE): FifoStdio {
 	const opened: { destroy(): void }[] = [];
 	const owns = <T extends { destroy(): void }>(stream: T): T => {
 		opened.push(stream);
@@ -50,7 +54,7 @@ export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths): FifoS
 		const errors = owns(outputOf(terminal ? "" : stderr));
 		return {
 			stdio: { stdin: input, stdout: output, stderr: errors, onSignal: () => () => undefined },
-			size: terminal ? SIZE : undefined,
+			size: terminal ? size : undefined,
 			closeInput,
 			close,
 		};

@@ -18,7 +18,7 @@ import type { SandboxAccess } from "../oci/sandbox.ts";
 import { type StandIn, standInChannel, startStandIn } from "../oci/stand-in.ts";
 import { startProcess } from "../oci/start-process.ts";
 import { type HostProcess, hasEnded, hostProcess, NO_PROCESS, type OciContainer } from "../oci/state.ts";
-import { type FifoPaths, type FifoStdio, fifoStdio } from "./fifo-stdio.ts";
+import { type FifoPaths, type FifoStdio, fifoStdio, type TerminalSize } from "./fifo-stdio.ts";
 import { Loopback } from "./loopback.ts";
 import { allow, type Status } from "./refusals.ts";
 
@@ -41,8 +41,9 @@ abstract class TaskProcess {
 	readonly exit: Promise<Ended>;
 	/** Its start was asked for; and it runs. */
 	protected isStarting = false;
-	protected isStarted = false;
+	private isStarted = false;
 	private stdio: FifoStdio | undefined;
+	private size: TerminalSize | undefined;
 	private isInputClosed = false;
 	private settle!: (ended: Ended) => void;
 
@@ -66,8 +67,17 @@ abstract class TaskProcess {
 		this.isStarting = true;
 	}
 
+	/** Also before it was started. */
 	resize(columns: number, rows: number): void {
+		this.size = { columns, rows };
+		if (this.stdio?.size !== undefined) this.stdio.size = this.size;
 		this.session?.resize(columns, rows);
+	}
+
+	/** Its terminal gets the size that was told while it was being started. */
+	protected started(): void {
+		this.isStarted = true;
+		if (this.size !== undefined) this.session?.resize(this.size.columns, this.size.rows);
 	}
 
 	/** Also before it was started. */
@@ -78,7 +88,7 @@ abstract class TaskProcess {
 
 	/** Opens its streams. */
 	protected open(): FifoStdio {
-		this.stdio = fifoStdio(this.io);
+		this.stdio = fifoStdio(this.io, this.size);
 		if (this.isInputClosed) this.stdio.closeInput();
 		return this.stdio;
 	}
@@ -193,7 +203,7 @@ export class Task extends TaskProcess {
 		const { config } = this.bundle;
 		this.beginStart();
 		await this.#process.do({ do: "start" });
-		this.isStarted = true;
+		this.started();
 		if (isCriSandbox(config) && config.linux?.namespaces.some(({ type, path }) => type === "network" && path))
 			await this.#openLoopback();
 		await runHooks(config, "poststart", this.container.read());
@@ -284,11 +294,11 @@ export class ExecTask extends TaskProcess {
 			const stdio = undo.owns(this.open());
 			const { client } = await this.#task.machine();
 			const process = { ...this.#process, terminal: this.io.terminal };
-			const session = await startProcess(client, process, { container: this.#task.container });
+			const session = await startProcess(client, process, { container: this.#task.container, size: stdio.size });
 			this.#session = session;
 			const tell = standInChannel(() => session.signal(constants.signals.SIGKILL), channel);
 			const exit = carry(session, stdio).finally(() => stdio.close());
-			this.isStarted = true;
+			this.started();
 			void this.follow(exit, tell);
 		} catch (error) {
 			await undo.run();

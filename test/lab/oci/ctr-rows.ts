@@ -44,6 +44,10 @@ const LIFE: Row[] = [
 	{ line: "(sleep 4; echo piped) | ctr task exec --exec-id 2 t cat" },
 	{ line: "ctr task exec --exec-id 3 --user 1000:1000 --cwd /tmp t sh -c 'pwd; id; kill -9 $$'" },
 	{
+		/* The terminal of runc has no size at first. What `script` makes of the end of its input comes at any place. */
+		line: `(tty "ctr task exec -t --exec-id 4 t sh -c 'until stty size 2>/dev/null | grep 30.100; do sleep 1; done; tty | cut -c1-9; echo err >&2; touch /ready; until stty size | grep 33.77; do sleep 1; done; exit 4'" "ctr task exec --exec-id 5 t sh -c 'until [ -e /ready ]; do sleep 1; done'"; echo "= $?") | tr -d '^@'`,
+	},
+	{
 		line: "ctr task exec -d --exec-id 6 t sh -c 'touch /detached; sleep 1000'; until ctr task exec --exec-id 7 t ls /detached 2>/dev/null; do sleep 1; done; ctr task ps t | grep ExecID:6 | sed 's/^[0-9]* *//'; ctr task kill --exec-id 6 -s KILL t; while ctr task ps t | grep -q ExecID; do sleep 1; done; ctr task exec --exec-id 6 t true; ctr task rm --exec-id 6 t",
 	},
 	{ line: "ctr task exec --exec-id e t nosuch" },
