@@ -4,13 +4,14 @@
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AgentClient } from "../../src/agent/client.ts";
 import { encodeFrame, encodeHello, encodeList, encodeU32, FRAME } from "../../src/agent/protocol.ts";
+import { connectSoon } from "./native-agent.ts";
 import { Random, randomFrame } from "./random.ts";
 
 const sources = fileURLToPath(new URL("../../guests/agent", import.meta.url));
@@ -68,11 +69,9 @@ afterAll(async () => {
 	rmSync(directory, { recursive: true, force: true });
 });
 
-async function dial(): Promise<Socket> {
-	for (let i = 0; i < 500 && !existsSync(socketPath); i++) await sleep(10);
-	return new Promise((resolve, reject) => {
-		const socket = connect(socketPath, () => resolve(socket));
-		socket.once("error", () => reject(new Error(`the agent does not listen: ${stderr}`)));
+function dial(): Promise<Socket> {
+	return connectSoon(socketPath).catch((cause) => {
+		throw new Error(`the agent does not listen: ${stderr}`, { cause });
 	});
 }
 

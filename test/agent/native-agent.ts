@@ -33,17 +33,8 @@ export class NativeAgent {
 		this.process = spawn(command!, args, { stdio: ["ignore", "ignore", "inherit"] });
 	}
 
-	async connect(): Promise<Socket> {
-		for (let i = 0; ; i++) {
-			const socket = connect(this.path);
-			try {
-				await once(socket, "connect");
-				return socket;
-			} catch (error) {
-				if (i === 500) throw error;
-				await sleep(10); /* it does not listen yet */
-			}
-		}
+	connect(): Promise<Socket> {
+		return connectSoon(this.path);
 	}
 
 	async stop(): Promise<void> {
@@ -53,6 +44,20 @@ export class NativeAgent {
 			await ended;
 		}
 		rmSync(this.directory, { recursive: true, force: true });
+	}
+}
+
+/** Connects to a socket on which somebody is about to listen. Its file is there a moment before. */
+export async function connectSoon(path: string): Promise<Socket> {
+	for (let i = 0; ; i++) {
+		const socket = connect(path);
+		try {
+			await once(socket, "connect");
+			return socket;
+		} catch (error) {
+			if (i === 500) throw error;
+			await sleep(10);
+		}
 	}
 }
 
