@@ -6,10 +6,18 @@ import { UsageError } from "../base/errors.ts";
 import { containerKernel } from "../container/life/kernel.ts";
 import { sharedShape } from "../container/run.ts";
 import { makeTemplate } from "../container/template/make.ts";
-import { listTemplates, removeTemplate } from "../container/template/store.ts";
+import { listTemplates, removeTemplate, type Template } from "../container/template/store.ts";
+import { validateSize } from "../machine/config.ts";
+import { whereContainersAre } from "./container/where.ts";
+import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
+import { untilInterrupted } from "./interrupt.ts";
 import { parseCpus, parseMemory } from "./options.ts";
-import { watchOutput } from "./output.ts";
 import { size } from "./units.ts";
+
+const LISTING: Listing = {
+	headings: { Cpus: "CPUS" },
+	table: "{{.Key}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Created}}\t{{.Kernel}}",
+};
 
 export function templateCommand(): Command {
 	return new Command("template")
@@ -24,22 +32,39 @@ function makeCommand(): Command {
 		.description("boot a machine and keep it")
 		.option("--cpus <n>", "vCPUs of the machine, 1 to 32", "1")
 		.option("--memory <size>", "RAM of the machine, as in 512M", "512M")
-		.option("--kernel <kernel>", "a name of kernel ls, or a path")
+		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
 		.action(async (flags: { cpus: string; memory: string; kernel?: string }) => {
-			const size = { cpus: parseCpus(flags.cpus), memoryMiB: parseMemory(flags.memory) };
+			const machine = { cpus: parseCpus(flags.cpus), memoryMiB: parseMemory(flags.memory) };
+			validateSize(machine.cpus, machine.memoryMiB);
 			const kernel = await containerKernel(flags.kernel);
-			await makeTemplate(await sharedShape({ kernel, ...size }));
+			/* Here, because the lab cannot write the initramfs. */
+			const shape = await sharedShape({ kernel, ...machine });
+			const make = () =>
+				untilInterrupted("make a template", async (signal) => {
+					if (process.stderr.isTTY) process.stderr.write("tsvmm: booting a machine, and keeping it\n");
+					await makeTemplate(shape, { signal });
+					return 0;
+				});
+			await whereContainersAre(make, { runs: true });
 		});
 }
 
 function listCommand(): Command {
-	return new Command("ls").description("list templates").action(async () => {
-		watchOutput();
-		for (const { key, manifest, bytes } of await listTemplates()) {
-			const { cpus, memoryMiB, kernel } = manifest.machine;
-			process.stdout.write(`${key}  ${cpus} vCPU  ${memoryMiB} MiB  ${size(bytes)}  ${kernel}\n`);
-		}
-	});
+	return new Command("ls")
+		.alias("list")
+		.description("list templates")
+		.option("--format <format>", FORMAT_HELP)
+		.action(({ format }: { format?: string }) =>
+			whereContainersAre(async () => {
+				process.stdout.write(formatRows((await listTemplates()).map(rowOf), LISTING, format));
+				return 0;
+			}),
+		);
+}
+
+function rowOf({ key, manifest: { machine, created }, bytes }: Template) {
+	const { cpus, memoryMiB, kernel } = machine;
+	return { Key: key, Cpus: cpus, Memory: `${memoryMiB}MiB`, Size: size(bytes), Created: created, Kernel: kernel };
 }
 
 function removeCommand(): Command {
@@ -47,14 +72,23 @@ function removeCommand(): Command {
 		.description("remove templates; machines that were made of them go on")
 		.argument("[key...]", "of those that ls shows")
 		.option("-a, --all", "all of them", false)
-		.action(async (keys: string[], { all }: { all: boolean }) => {
-			const templates = await listTemplates();
-			const wanted = all ? templates.map(({ key }) => key) : keys;
-			for (const key of wanted) {
-				const found = templates.find((template) => template.key === key);
-				if (found === undefined)
-					throw new UsageError("ERR_TEMPLATE_MISSING", `Cannot remove template ${key}: there is none`);
-				removeTemplate(found.path);
-			}
-		});
+		.action((keys: string[], { all }: { all: boolean }) => whereContainersAre(() => remove(keys, all)));
+}
+
+async function remove(keys: readonly string[], all: boolean): Promise<number> {
+	if (all === keys.length > 0) {
+		throw new UsageError("ERR_USAGE", "Cannot remove templates: either keys or --all are wanted");
+	}
+	const templates = await listTemplates();
+	const wanted = all ? templates : keys.map((key) => found(templates, key));
+	for (const { path } of wanted) removeTemplate(path);
+	return 0;
+}
+
+function found(templates: readonly Template[], key: string): Template {
+	const template = templates.find((one) => one.key === key);
+	if (template !== undefined) return template;
+	throw new UsageError("ERR_TEMPLATE_MISSING", `Cannot remove template ${JSON.stringify(key)}: there is none`, {
+		hint: "See tsvmm template ls for those that there are",
+	});
 }

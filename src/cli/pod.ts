@@ -4,12 +4,12 @@
 import { Command } from "commander";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { explain } from "../base/errors.ts";
-import { initramfs } from "../container/initramfs.ts";
 import { networkName, networkNames } from "../container/life/config.ts";
 import { containerKernel } from "../container/life/kernel.ts";
 import { podStatus, removePod, startWholePod, stopPod } from "../container/pod/commands.ts";
 import { createPod, findPod, listPods, type PodConfig, type StoredPod } from "../container/pod/store.ts";
 import { supervisePod } from "../container/pod/supervisor.ts";
+import { sharedShape } from "../container/run.ts";
 import { readinessReporter } from "../host/detached-process.ts";
 import { validateSize } from "../machine/config.ts";
 import { describeDuration } from "./container/describe.ts";
@@ -62,9 +62,8 @@ function create(): Command {
 		.action(async (name: string | undefined, flags: CreateFlags) => {
 			const config = readConfig(flags);
 			const kernel = await containerKernel(flags.kernel, { onStep: () => undefined });
-			/* Here, because the lab cannot write it. */
-			const fstypes = ["squashfs", "ext4"];
-			await initramfs({ kernel, fstypes, network: config.network !== undefined, shares: true });
+			/* Here, because the lab cannot write its initramfs. */
+			await sharedShape({ kernel, cpus: config.cpus, memoryMiB: config.memoryMiB });
 			await whereContainersAre(
 				async () => {
 					const made = await createPod(config, name ?? flags.name);

@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { errnoName, explain, HostError } from "../base/errors.ts";
 import { CPIO_MAGIC, type CpioEntry, packCpio, S_IFDIR, S_IFREG } from "../boot/cpio.ts";
@@ -14,7 +14,7 @@ import { cacheDirectory } from "../host/directories.ts";
 import { writeDurably } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { packageRoot } from "../host/native.ts";
-import { markUsed, removeUnused } from "../host/unused.ts";
+import { markUsed, removeLeftovers, removeUnused } from "../host/unused.ts";
 import { moduleLoadOrder } from "../kernel/modules.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { busyboxPath } from "./busybox.ts";
@@ -81,13 +81,6 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 			hint: errno === "EROFS" ? "Set TSVMM_CACHE to a directory that can be written" : undefined,
 			cause: error,
 		});
-	}
-}
-
-/** Files that killed processes were writing. We hold the lock, so nobody writes now. */
-async function removeLeftovers(directory: string): Promise<void> {
-	for (const name of await readdir(directory)) {
-		if (name.startsWith(".") && name !== ".lock") await rm(join(directory, name));
 	}
 }
 

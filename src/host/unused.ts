@@ -17,6 +17,12 @@ export async function markUsed(path: string, nowMs = Date.now()): Promise<void> 
 	});
 }
 
+/** Removes what work that was killed has left in a directory: names that begin with a dot, but for the lock that the caller has. */
+export async function removeLeftovers(directory: string): Promise<void> {
+	for (const name of await readdir(directory))
+		if (name.startsWith(".") && name !== ".lock") await rm(join(directory, name), { recursive: true, force: true });
+}
+
 /**
  * Removes the files that were not used for 30 days.
  *

@@ -17,10 +17,15 @@ oci spec
 script='cat /proc/sys/kernel/random/uuid; head -c 32 /dev/urandom | sha256sum; date +%s; sleep 2; exit 3'
 sed -i "s#\"terminal\": true#\"terminal\": false#; s#\"sh\"#\"sh\", \"-c\", \"$script\"#" config.json
 
-echo "before $(tsvmm template ls | wc -l)"
+keys() { tsvmm template ls --format '{{.Key}}'; }
+echo "before $(keys | wc -l)"
+tsvmm template make & killed=$!
+# One that is killed while it is written leaves nothing that another one does not remove.
+until [ -n "$(ls -A "$TSVMM_CACHE"/templates 2>/dev/null | grep '^\..*-')" ]; do sleep 0.05; done
+kill -9 $killed
 tsvmm template make
 tsvmm template make
-echo "made $(tsvmm template ls | grep -c '512 MiB')"
+echo "made $(tsvmm template ls | grep -c '512MiB') $(ls -A "$TSVMM_CACHE"/templates | wc -l)"
 
 oci run one >one & first=$!
 oci run two >two & second=$!
@@ -43,5 +48,5 @@ done
 echo x >>"$(ls -d "$TSVMM_CACHE"/templates/[!.]*)/state"
 oci run three >three; echo "status $?"
 echo "lines $(wc -l <three)"
-echo "after $(tsvmm template ls | wc -l)"
+echo "after $(keys | wc -l)"
 echo "left $(ls /run/template-test/state)"

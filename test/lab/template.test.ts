@@ -19,7 +19,7 @@ test("two containers run in machines of one template, and differ in all that is 
 	const words = ["sh", script, process.execPath, packageRoot(), cacheDirectory()];
 	const output = lab.must("lab", "exec", "-q", "--", ...words);
 	expect(output.trim().split("\n")).toEqual([
-		...["before 0", "made 1"],
+		...["before 0", "made 1 2"],
 		...["status 3", "status 3", "used 2", "lines 6", "different 4", "clock right", "clock right"],
 		...["status 3", "lines 3", "after 0", "left"],
 	]);

@@ -8,49 +8,62 @@ import { dirname } from "node:path";
 import { VSOCK_AGENT_PORT } from "../../agent/protocol.ts";
 import { GuestError } from "../../base/errors.ts";
 import { withFileLock } from "../../host/file-lock.ts";
-import { removeUnused } from "../../host/unused.ts";
+import { removeLeftovers, removeUnused } from "../../host/unused.ts";
 import type { MachineConfig } from "../../machine/config.ts";
 import { Machine } from "../../machine/machine.ts";
 import { describeShutdown } from "../../machine/shutdown-reason.ts";
 import type { SnapshotOptions } from "../../snapshot/snapshot.ts";
-import { listTemplates, type TemplateShape, templatePath } from "./store.ts";
+import { isTemplate, removeTemplate, type TemplateShape, templatePath } from "./store.ts";
 
 /** The devices of a template, and so of each machine that is made of it. Others are added to it later. */
 export const TEMPLATE_DEVICES = { vsock: { cid: 3 }, rng: true } as const;
 
+/** A serial console, as the machines of the template have one. */
+const CONSOLE = { kind: "file", path: "/dev/null" } as const;
+
 /** Kernel parameters of a machine that containers join. */
 export const CMDLINE = "quiet";
 
+/** Options of `makeTemplate`. */
+export interface MakeOptions extends SnapshotOptions {
+	/** An abort ends it with the signal's reason; nothing is left then. */
+	signal?: AbortSignal | undefined;
+}
+
 /**
- * Makes the template if it is missing, and removes those that were not used for a month. One is made at a time.
+ * Makes the template if it is missing or damaged, and removes those that were not used for a month. One is made at a time.
  *
  * @throws what Machine.create and Machine.snapshot throw; GuestError ERR_GUEST_ENDED
  */
-export async function makeTemplate(shape: TemplateShape, options: SnapshotOptions = {}): Promise<void> {
+export async function makeTemplate(shape: TemplateShape, options: MakeOptions = {}): Promise<void> {
 	const path = templatePath(shape);
 	const directory = dirname(path);
 	await mkdir(directory, { recursive: true });
-	await withFileLock(`${directory}/.lock`, async () => {
-		if ((await listTemplates()).some((template) => template.path === path)) return;
+	const make = async () => {
+		await removeLeftovers(directory);
+		if (await isTemplate(path)) return;
+		removeTemplate(path);
 		await boot(shape, path, options);
 		await removeUnused(directory, (name) => !path.endsWith(name));
-	});
+	};
+	await withFileLock(`${directory}/.lock`, make, options.signal);
 }
 
-async function boot(shape: TemplateShape, path: string, options: SnapshotOptions): Promise<void> {
-	const config: MachineConfig = { ...shape, ...TEMPLATE_DEVICES, cmdline: CMDLINE, console: consoleOf() };
+async function boot(shape: TemplateShape, path: string, { signal, ...options }: MakeOptions): Promise<void> {
+	const config: MachineConfig = { ...shape, ...TEMPLATE_DEVICES, cmdline: CMDLINE, console: CONSOLE, signal };
 	await using machine = await Machine.create(config);
 	const asked = machine.vsock!.refusal(VSOCK_AGENT_PORT);
 	machine.start();
 	const end = await Promise.race([asked, machine.ended]);
+	signal?.throwIfAborted();
 	if (end !== undefined) {
 		const message = `Cannot make a template of ${shape.kernel}: ${describeShutdown(end)}`;
 		throw new GuestError("ERR_GUEST_ENDED", message);
 	}
-	await machine.snapshot(path, options);
-}
-
-/** A serial console, as the machines of the template have one. */
-function consoleOf(): MachineConfig["console"] {
-	return { kind: "file", path: "/dev/null" };
+	try {
+		await machine.snapshot(path, options);
+	} catch (error) {
+		signal?.throwIfAborted();
+		throw error;
+	}
 }

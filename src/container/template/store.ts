@@ -48,6 +48,14 @@ export function templatePath({ kernel, initrd, cpus, memoryMiB }: TemplateShape)
 	return join(templatesDirectory(), key);
 }
 
+/** Whether there is one whose manifest can be read. */
+export async function isTemplate(path: string): Promise<boolean> {
+	return await readManifest(path).then(
+		() => true,
+		() => false,
+	);
+}
+
 /** All templates; what cannot be read is none. */
 export async function listTemplates(): Promise<Template[]> {
 	const directory = templatesDirectory();
