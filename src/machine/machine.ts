@@ -220,9 +220,9 @@ export class Machine {
 		try {
 			await wired.threads.pause();
 			if (this.#started || !wired.restored) await quiesceDevices(wired);
-			this.#mustLive("snapshot");
-			await writeSnapshot(path, contentOf(wired), options);
-			this.#mustLive("snapshot");
+			const mustLive = () => this.#mustLive("snapshot");
+			mustLive();
+			await writeSnapshot(path, contentOf(wired), { ...options, mustLive });
 		} finally {
 			this.#saving = false;
 			if (this.#entry.ended === undefined) {

@@ -34,16 +34,23 @@ export interface SnapshotOptions {
 	onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
+/** Options of `writeSnapshot`. */
+export interface WriteOptions extends SnapshotOptions {
+	/** Throws a StateError when the machine has ended: its memory was gone before all of it was written. */
+	mustLive: () => void;
+}
+
 /**
  * Writes a snapshot.
  *
  * @param path a directory that is not there, or is empty
- * @throws SnapshotError ERR_SNAPSHOT_EXISTS, ERR_SNAPSHOT_WRITE such as for a disk that is full; then nothing is left
+ * @throws SnapshotError ERR_SNAPSHOT_EXISTS, ERR_SNAPSHOT_WRITE such as for a disk that is full; what `mustLive` throws; then
+ *   nothing is left
  */
 export async function writeSnapshot(
 	path: string,
 	content: SnapshotContent,
-	{ onProgress }: SnapshotOptions = {},
+	{ onProgress, mustLive }: WriteOptions,
 ): Promise<Manifest> {
 	const temporary = temporaryPath(path);
 	try {
@@ -68,10 +75,12 @@ export async function writeSnapshot(
 		};
 		const text = `${JSON.stringify(manifest, undefined, "\t")}\n`;
 		await writeFileWith(join(temporary, "snapshot.json"), (file) => file.writeFile(text));
+		mustLive();
 		await publish(temporary, path);
 		return manifest;
 	} catch (cause) {
 		await rm(temporary, { recursive: true, force: true });
+		mustLive();
 		const isThere = ["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(errnoName(cause) ?? "");
 		const code = isThere ? "ERR_SNAPSHOT_EXISTS" : "ERR_SNAPSHOT_WRITE";
 		throw new SnapshotError(code, `Cannot write the snapshot ${path}: ${explain(cause)}`, { cause });
