@@ -3,7 +3,8 @@
  * The ACPI and MP tables stay, because the e820 map reserves their area.
  *
  *     0x00500 GDT   0x06000 PVH start info   0x07000 zero page   0x09000 page tables   0x20000 command line
- *     0xa0000 (legacy video: nothing)   0xe0000 RSDP and ACPI tables   0xf0000 MP table   0x100000 kernel
+ *     0xa0000 (legacy video: nothing)   0xdfff0 generation ID   0xe0000 RSDP and ACPI tables   0xf0000 MP table
+ *     0x100000 kernel
  */
 
 /** Global descriptor table of the boot CPU. */
@@ -18,6 +19,10 @@ export const PAGE_TABLES_ADDRESS = 0x9000;
 export const CMDLINE_ADDRESS = 0x20000;
 /** End of conventional memory. */
 export const LOW_MEMORY_END = 0xa0000;
+/** The page of the generation ID. A guest must not use it as RAM, and never maps it uncached. */
+export const GENERATION_PAGE = 0xdf000;
+/** The generation ID, 16 bytes: not where Linux looks for the signature of a ROM, at multiples of 2 KiB. */
+export const GENERATION_ID_ADDRESS = 0xdfff0;
 /** RSDP and all ACPI tables; the RSDP is found by a scan from here (ACPI 6.5 §5.2.5.1). */
 export const ACPI_ADDRESS = 0xe0000;
 /** First byte that ACPI tables may not use. */
@@ -41,5 +46,7 @@ export const PVPANIC_PORT = 0x505;
 export const ACPI_REGISTERS_PORT = 0x600;
 /** Which slots of virtio-mmio devices are taken and which have changed: two words of 32 bits. */
 export const HOT_PLUG_PORT = 0x610;
+/** The bit of the second word that tells of a new generation ID. */
+export const GENERATION_EVENT = 31;
 /** The event device's interrupt. Other machines use it as ACPI's SCI, which we do not have. */
 export const HOT_PLUG_GSI = 9;

@@ -6,6 +6,8 @@
 
 /** Usable RAM. */
 export const E820_RAM = 1;
+/** Neither RAM nor free for devices. */
+export const E820_RESERVED = 2;
 /** ACPI tables. The kernel may use it as RAM once it has read them. */
 export const E820_ACPI = 3;
 
@@ -13,5 +15,5 @@ export const E820_ACPI = 3;
 export interface E820Entry {
 	readonly start: number;
 	readonly sizeBytes: number;
-	readonly type: typeof E820_RAM | typeof E820_ACPI;
+	readonly type: typeof E820_RAM | typeof E820_RESERVED | typeof E820_ACPI;
 }

@@ -1,6 +1,7 @@
 /*
  * Slots of devices that are added and removed while the machine runs, by an ACPI Generic Event Device (ACPI 6.5
- * §5.6.9). It has two registers of 32 bits with a bit per slot, and raises an edge interrupt at each change.
+ * §5.6.9). It has two registers of 32 bits with a bit per slot, and raises an edge interrupt at each change. A bit of CHNG
+ * that belongs to no slot is for another event.
  * boot/acpi/hot-plug.ts has the AML that reads them:
  *
  *     +0 PRES  there is a device in the slot: what its _STA says                          read
@@ -48,6 +49,11 @@ export class HotPlug implements BusDevice, Stateful {
 		this.#change(slot);
 	}
 
+	/** Tells the guest of an event that is no slot's, by its bit of CHNG. */
+	announce(bit: number): void {
+		this.#change(bit);
+	}
+
 	read(offset: number, size: number): number {
 		if (size !== 4) return 0;
 		return offset === PRES ? this.#slots : offset === CHNG ? this.#changed : 0;
@@ -75,8 +81,8 @@ export class HotPlug implements BusDevice, Stateful {
 		return Atomics.load(this.#present, 0) >>> 0;
 	}
 
-	#change(slot: number): void {
-		this.#changed = (this.#changed | (1 << slot)) >>> 0;
+	#change(bit: number): void {
+		this.#changed = (this.#changed | (1 << bit)) >>> 0;
 		this.#raise();
 	}
 }

@@ -14,6 +14,7 @@ import { Bus } from "../base/bus.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
+import { GENERATION_ID_ADDRESS } from "../boot/addresses.ts";
 import { type Booted, prepareBoot } from "../boot/boot.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
 import type { GuestRam } from "../host/ram.ts";
@@ -25,7 +26,6 @@ import { alignTsc } from "../kvm/tsc-state.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { restoreVm } from "../kvm/vm-state.ts";
-import type { SnapshotImage } from "../snapshot/snapshot.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
@@ -74,8 +74,8 @@ export interface Wired extends Wiring {
 	readonly kernel: string;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
-	/** What it was restored from: then its devices have a state, and wait for the start (device-states.ts). */
-	readonly image: SnapshotImage | undefined;
+	/** Its devices have a state, and wait for the start (device-states.ts). */
+	readonly restored: boolean;
 }
 
 /** The input: the configuration and the resources that were acquired for it. */
@@ -117,13 +117,15 @@ export async function build(
 		restoreVm(wiring.vm, state.vm);
 		alignTsc(wiring.vm, wiring.vcpus, state.vcpus, state.vm);
 		restoreDevices(base, state.devices);
+		if (state.generation !== undefined) platform.generation.restore(state.generation);
 		consoles.start();
-		return { ...base, kernel, cmdline, image: origin.snapshot };
+		return { ...base, kernel, cmdline, restored: true };
 	}
 	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots, origin.cmdline);
+	platform.generation.place(GENERATION_ID_ADDRESS);
 	await createVcpus(wiring, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
 	consoles.start();
-	return { ...base, kernel: origin.kernel, cmdline, image: undefined };
+	return { ...base, kernel: origin.kernel, cmdline, restored: false };
 }
 
 /** The VM with the run loop, the buses and the observers. */

@@ -8,8 +8,7 @@ import { tsvmmVersion } from "../host/package-version.ts";
 import type { Kvm } from "../kvm/system.ts";
 import { readVcpu, saveVcpu, type VcpuState } from "../kvm/vcpu-state.ts";
 import { readVm, saveVm, type VmState } from "../kvm/vm-state.ts";
-import type { SnapshotImage } from "../snapshot/snapshot.ts";
-import type { SnapshotContent } from "../snapshot/write.ts";
+import type { SnapshotContent, SnapshotImage } from "../snapshot/snapshot.ts";
 import type { Wired } from "./builder.ts";
 import { saveDevices } from "./device-states.ts";
 
@@ -19,16 +18,17 @@ export interface MachineStateParts {
 	readonly vm: VmState;
 	/** For `restoreDevices`, which checks it. */
 	readonly devices: unknown;
+	/** For GenerationId, which checks it. Undefined for a guest that knows of none. */
+	readonly generation: unknown;
 }
 
 /**
  * All of a machine, for `writeSnapshot`: after `quiesceDevices`, while no vCPU runs.
  *
- * @param mustLive throws when the machine has ended
  * @throws IoctlError, StateError ERR_STATE_UNSUPPORTED, ERR_STATE_BUSY
  */
-export function contentOf(wired: Wired, mustLive: () => void): SnapshotContent {
-	const { vcpus, memoryMiB, kernel, cmdline, slots, ram, image } = wired;
+export function contentOf(wired: Wired): SnapshotContent {
+	const { vcpus, memoryMiB, kernel, cmdline, slots, ram } = wired;
 	const devices = slots.transports.map(({ id, slot, transport }) => ({ id, slot, name: transport.name }));
 	return {
 		tsvmm: tsvmmVersion(),
@@ -36,9 +36,6 @@ export function contentOf(wired: Wired, mustLive: () => void): SnapshotContent {
 		state: saveMachine(wired),
 		memory: ram.parts,
 		memoryBytes: ram.fileBytes,
-		origin: image?.memory,
-		writtenPages: () => ram.writtenPages(),
-		mustLive,
 	};
 }
 
@@ -49,6 +46,7 @@ function saveMachine(wired: Wired): SavedState {
 		vcpus: vcpus.map((vcpu) => saveVcpu(kvm, vcpu)),
 		vm: saveVm(vm),
 		devices: saveDevices(wired),
+		generation: wired.platform.generation.save(),
 	};
 }
 
@@ -67,7 +65,12 @@ export function readMachine(kvm: Kvm, cpus: number, { path, state }: SnapshotIma
 			path,
 			`its KVM does not know MSR ${[...new Set(unknown)].map((index) => `0x${index.toString(16)}`).join(", ")}`,
 		);
-	return { vcpus, vm: readVm(reader.object("vm").value), devices: reader.object("devices").value };
+	return {
+		vcpus,
+		vm: readVm(reader.object("vm").value),
+		devices: reader.object("devices").value,
+		generation: reader.has("generation") ? reader.object("generation").value : undefined,
+	};
 }
 
 /**

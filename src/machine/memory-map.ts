@@ -9,8 +9,8 @@
  */
 
 import { UsageError } from "../base/errors.ts";
-import { ACPI_ADDRESS, HIGH_MEMORY_START, LOW_MEMORY_END } from "../boot/addresses.ts";
-import { E820_ACPI, E820_RAM, type E820Entry } from "../boot/e820.ts";
+import { ACPI_ADDRESS, GENERATION_PAGE, HIGH_MEMORY_START, LOW_MEMORY_END } from "../boot/addresses.ts";
+import { E820_ACPI, E820_RAM, E820_RESERVED, type E820Entry } from "../boot/e820.ts";
 import type { RamRange } from "../host/ram.ts";
 
 const MIB = 1 << 20;
@@ -72,6 +72,7 @@ export function memoryMap(memoryMiB: number): MemoryMap {
 	const ram: RamRange[] = [{ gpa: 0, sizeBytes: lowRamEnd }];
 	const e820: E820Entry[] = [
 		{ start: 0, sizeBytes: LOW_MEMORY_END, type: E820_RAM },
+		{ start: GENERATION_PAGE, sizeBytes: ACPI_ADDRESS - GENERATION_PAGE, type: E820_RESERVED },
 		{ start: ACPI_ADDRESS, sizeBytes: HIGH_MEMORY_START - ACPI_ADDRESS, type: E820_ACPI },
 		{ start: HIGH_MEMORY_START, sizeBytes: lowRamEnd - HIGH_MEMORY_START, type: E820_RAM },
 	];

@@ -9,6 +9,7 @@ import {
 	ACPI_REGISTERS_PORT,
 	COM1_GSI,
 	COM1_PORT,
+	GENERATION_EVENT,
 	HOT_PLUG_GSI,
 	HOT_PLUG_PORT,
 	I8042_PORT,
@@ -16,6 +17,7 @@ import {
 	RTC_PORT,
 } from "../boot/addresses.ts";
 import { AcpiRegisters } from "../devices/acpi-registers.ts";
+import { GenerationId } from "../devices/generation-id.ts";
 import { HotPlug } from "../devices/hot-plug.ts";
 import { I8042 } from "../devices/i8042.ts";
 import { PciConfigStub } from "../devices/pci-config-stub.ts";
@@ -32,6 +34,8 @@ export interface Platform {
 	/** It is flushed before the machine ends. */
 	readonly serial: Serial;
 	readonly hotPlug: HotPlug;
+	/** Not among those with state: a guest that was booted by an earlier version has none. */
+	readonly generation: GenerationId;
 	/** All that has state, by name. */
 	readonly stateful: ReadonlyMap<string, Stateful>;
 }
@@ -42,7 +46,7 @@ export interface Platform {
  * @param console what the serial port is connected to
  */
 export function attachPlatform(
-	{ vm, runLoop, threads, pio, entry, observers, observed }: Wiring,
+	{ vm, memory, runLoop, threads, pio, entry, observers, observed }: Wiring,
 	console: ConsoleBackend,
 ): Platform {
 	const panic = new PanicWatch((why) => entry.onPanic?.(why));
@@ -110,5 +114,6 @@ export function attachPlatform(
 	const hotPlug = new HotPlug(pulse, runLoop.shadow.subarray(present, present + 1));
 	if (!observed) runLoop.registerShadowRead(true, HOT_PLUG_PORT, 4, present);
 	place(HOT_PLUG_PORT, HotPlug.SIZE, hotPlug);
-	return { serial, hotPlug, stateful };
+	const generation = new GenerationId(memory, () => hotPlug.announce(GENERATION_EVENT));
+	return { serial, hotPlug, generation, stateful };
 }

@@ -79,6 +79,8 @@ describe("writeAcpiTables", () => {
 		expect(flat).toMatch(/Device \(V002\).*?If \(\(PRES & 0x04\)\) \{ Return \(0x0F\) \} Return \(Zero\)/);
 		expect(flat).toContain("Local0 = CHNG CHNG = Local0 If ((Local0 & One)) { Notify (S000, Zero");
 		expect(flat).toMatch(/If \(\(Local0 & 0x04\)\) \{ Notify \(S002, Zero/);
+		expect(flat).toMatch(/Device \(VGEN\).*?"VM_Gen_Counter".*?Name \(ADDR, Package \(0x02\) \{ 0x000DFFF0, Zero \}\)/);
+		expect(flat).toContain("If ((Local0 & 0x80000000)) { Notify (VGEN, 0x80");
 		const path = join(directory, "again.dsl");
 		writeFileSync(path, source);
 		const output = execFileSync("iasl", ["-tc", path], { cwd: directory, encoding: "utf8" });
@@ -107,7 +109,7 @@ describe("writeAcpiTables", () => {
 		const full = fakeMemory(2);
 		const slots = Array.from({ length: 16 }, (_, i) => virtioSlot(i));
 		writeAcpiTables(full, 32, slots);
-		expect(disassemble(findTables(full).get("DSDT")!).match(/Device \(/g)).toHaveLength(3 + 2 * 16 + 1 + 32);
+		expect(disassemble(findTables(full).get("DSDT")!).match(/Device \(/g)).toHaveLength(4 + 2 * 16 + 1 + 32);
 	});
 });
 

@@ -15,14 +15,17 @@ test("HotPlug shows what is there, tells what has changed, and forgets what the 
 	device.occupy(0);
 	expect([read(PRES), read(CHNG), raised()]).toEqual([1, 0, 0]);
 	device.insert(3);
-	device.insert(31);
+	device.insert(30);
 	device.remove(0);
-	expect([read(PRES), read(CHNG), raised()]).toEqual([0x8000_0008, 0x8000_0009, 3]);
+	expect([read(PRES), read(CHNG), raised()]).toEqual([0x4000_0008, 0x4000_0009, 3]);
 	/* A change between the guest's read and its write is not lost. */
 	const seen = read(CHNG);
 	device.insert(5);
 	device.write(CHNG, 4, seen);
 	expect([read(CHNG), raised()]).toEqual([1 << 5, 4]);
+	/* An event that is no slot's. */
+	device.announce(31);
+	expect([read(PRES), read(CHNG), raised()]).toEqual([0x4000_0028, 0x8000_0020, 5]);
 });
 
 test("HotPlug ignores writes to what is there and accesses of other sizes", () => {

@@ -7,12 +7,13 @@ import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ConsoleBackend } from "../../src/backends/contract.ts";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
+import { GENERATION_ID_ADDRESS } from "../../src/boot/addresses.ts";
 import type { MachineConfig, RestoreConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { readManifest } from "../../src/snapshot/manifest.ts";
-import { ALPHABET, COUNT, COUNTER, POWER_OFF, TinyKernels } from "./tiny-kernel.ts";
-import { Transcript } from "./transcript.ts";
+import { readManifest } from "../../src/snapshot/snapshot.ts";
+import { COUNT, COUNTER, POWER_OFF, TinyKernels } from "./tiny-kernel.ts";
 
 const kernels = new TinyKernels();
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-snapshots-"));
@@ -21,6 +22,19 @@ afterAll(() => {
 	rmSync(directory, { recursive: true });
 });
 
+class Transcript implements ConsoleBackend {
+	text = "";
+	write(bytes: Uint8Array): boolean {
+		this.text += Buffer.from(bytes).toString("latin1");
+		return true;
+	}
+	async close(): Promise<void> {
+		/* nothing was opened */
+	}
+}
+
+/** mov al, 'a'; out dx, al; inc al; mov ecx, 10000; loop $; cmp al, 'z' + 1; jne to the out: a letter every few milliseconds. */
+const ALPHABET = [0xb0, 0x61, 0xee, 0xfe, 0xc0, 0xb9, 0x10, 0x27, 0, 0, 0xe2, 0xfe, 0x3c, 0x7b, 0x75, 0xf2];
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 const devices = (): RestoreConfig => ({
 	rng: true,
@@ -97,6 +111,21 @@ describe("a machine", () => {
 		expect(machine.memory.u32(COUNTER)).toBe(counted);
 		machine.resume();
 		await expect.poll(() => machine.memory.u32(COUNTER)).toBeGreaterThan(counted);
+	});
+
+	test("has another generation ID in each clone, whose event device tells of it", async () => {
+		await using machine = await Machine.create({ kernel: kernels.write("", COUNT), memoryMiB: 64 });
+		const path = place();
+		await machine.snapshot(path);
+		const clones = [await Machine.restore(path), await Machine.restore(path)];
+		/* A clone of a clone that has not run is told once. */
+		const again = place();
+		await clones[0]!.snapshot(again);
+		clones.push(await Machine.restore(again));
+		const all = [machine, ...clones];
+		const ids = all.map(({ memory }) => Buffer.from(memory.bytes(GENERATION_ID_ADDRESS, 16)).toString("hex"));
+		expect(new Set([...ids, "0".repeat(32)]).size).toBe(5);
+		for (const clone of clones) await clone.stop();
 	});
 
 	test("has 64 MiB of RAM, and its snapshot takes room for the pages that are used", async () => {
@@ -207,6 +236,20 @@ describe("a snapshot is refused", () => {
 		await expect.poll(() => readdirSync("/proc/self/fd").length).toBe(descriptors);
 	};
 
+	test("never for having no generation ID, as those of earlier versions", async () => {
+		const old = stateWith((text) => text.replace(/,"generation":\{[^}]*\}/, ""));
+		await using clone = await Machine.restore(old, devices());
+		const saved = await open(join(old, "memory"), "r");
+		const bytes = Buffer.alloc(16);
+		await saved.read(bytes, 0, 16, GENERATION_ID_ADDRESS);
+		await saved.close();
+		expect(Buffer.from(clone.memory.bytes(GENERATION_ID_ADDRESS, 16))).toEqual(bytes);
+		const elsewhere = stateWith((text) =>
+			text.replace(/"generation":\{[^}]*\}/, '"generation":{"version":1,"address":67108856}'),
+		);
+		await refused(elsewhere, "ERR_STATE_FORMAT", "is not in RAM");
+	});
+
 	test("that is not there, or is something else", async () => {
 		await refused(place(), "ERR_SNAPSHOT_MISSING", "no such file");
 		await refused(directory, "ERR_SNAPSHOT_MISSING", "no such file");
@@ -255,9 +298,9 @@ describe("a snapshot is refused", () => {
 	});
 	test("of another format, and with fields that cannot be", async () => {
 		const format = manifestWith((manifest) => {
-			manifest.format = 3;
+			manifest.format = 2;
 		});
-		await refused(format, "ERR_SNAPSHOT_VERSION", "its format is 3, this tsvmm reads 1 to 2");
+		await refused(format, "ERR_SNAPSHOT_VERSION", "its format is 2, this tsvmm reads 1");
 		const tooMany = manifestWith((manifest) => {
 			manifest.machine = { ...(manifest.machine as object), cpus: 1000 };
 		});

@@ -20,7 +20,7 @@ test("two containers run in machines of one template, and differ in all that is 
 	const output = lab.must("lab", "exec", "-q", "--", ...words);
 	expect(output.trim().split("\n")).toEqual([
 		...["before 0", "made 1 2"],
-		...["status 3", "status 3", "used 2", "lines 6", "different 4", "clock right", "clock right"],
-		...["status 3", "lines 3", "after 0", "left"],
+		...["status 3", "status 3", "used 2", "lines 8", "different 6", "clock right", "clock right"],
+		...["status 3", "lines 4", "after 0", "left"],
 	]);
 });

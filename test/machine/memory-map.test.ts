@@ -5,6 +5,7 @@ import { HIGH_RAM_START, LOW_RAM_LIMIT, memoryMap, VIRTIO_SLOTS, virtioSlot } fr
 const MIB = 1 << 20;
 const below1MiB = [
 	{ start: 0, sizeBytes: 0xa0000, type: 1 },
+	{ start: 0xdf000, sizeBytes: 0x1000, type: 2 },
 	{ start: 0xe0000, sizeBytes: 0x20000, type: 3 },
 ];
 

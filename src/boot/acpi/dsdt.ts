@@ -1,8 +1,8 @@
 /*
  * The differentiated system description table: the devices that no bus lists, in AML. Linux knows virtio-mmio by the ID
- * LNRO0005, a processor by ACPI0007, and the pvpanic device by QEMU0001.
+ * LNRO0005, a processor by ACPI0007, the pvpanic device by QEMU0001, and the generation ID by VM_GEN_COUNTER.
  */
-import { COM1_GSI, COM1_PORT, PVPANIC_PORT, RTC_PORT } from "../addresses.ts";
+import { COM1_GSI, COM1_PORT, GENERATION_ID_ADDRESS, PVPANIC_PORT, RTC_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
 import { device, eisaId, integer, interrupt, ioPorts, name, pkg, resourceTemplate, scope, string } from "./aml.ts";
 import { hotPlugSlots } from "./hot-plug.ts";
@@ -17,7 +17,7 @@ export function dsdt(cpus: number, slots: readonly MmioDevice[]): Buffer {
 	const processors = Array.from({ length: cpus }, (_, cpu) =>
 		device(`C${hex3(cpu)}`, name("_HID", string("ACPI0007")), name("_UID", integer(cpu))),
 	);
-	const system = scope("\\_SB", com1(), clock(), pvpanic(), ...hotPlugSlots(slots), ...processors);
+	const system = scope("\\_SB", com1(), clock(), pvpanic(), generationId(), ...hotPlugSlots(slots), ...processors);
 	return table("DSDT", 2, Buffer.concat([soft_off, system]));
 }
 
@@ -41,6 +41,17 @@ function pvpanic(): Buffer {
 		name("_HID", string("QEMU0001")),
 		name("_STA", integer(0xf)),
 		name("_CRS", resourceTemplate(ioPorts(PVPANIC_PORT, 1))),
+	);
+}
+
+/* The address in two halves of 32 bits. The event device notifies this device (hot-plug.ts). */
+function generationId(): Buffer {
+	return device(
+		"VGEN",
+		name("_HID", string("TSVM0001")),
+		name("_CID", string("VM_Gen_Counter")),
+		name("_DDN", string("VM_Gen_Counter")),
+		name("ADDR", pkg(integer(GENERATION_ID_ADDRESS), integer(0))),
 	);
 }
 

@@ -4,14 +4,14 @@
  *     OperationRegion (HPRG, SystemIO, ...)  Field { PRES, 32, CHNG, 32 }       devices/hot-plug.ts
  *     Device (S003)  ACPI0004, a container                                      Notify (S003, 0): bus check
  *       Device (V003)  LNRO0005, _STA by bit 3 of PRES
- *     Device (GED)   ACPI0013: its interrupt runs _EVT, which notifies the containers of CHNG's bits
+ *     Device (GED)   ACPI0013: its interrupt runs _EVT, which notifies the containers of CHNG's bits, and VGEN (dsdt.ts)
  *
  * Each slot has its own container. Linux takes a notification only for devices with a scan handler
  * (drivers/acpi/scan.c, acpi_scan_init_hotplug), and LNRO0005 has none. A bus check of the container scans its child
  * and attaches or detaches the ACPI device. The platform device of an LNRO0005 stays once it is made, so the guest must
  * unbind its driver.
  */
-import { HOT_PLUG_GSI, HOT_PLUG_PORT } from "../addresses.ts";
+import { GENERATION_EVENT, HOT_PLUG_GSI, HOT_PLUG_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
 import {
 	and,
@@ -34,6 +34,8 @@ import {
 } from "./aml.ts";
 
 const BUS_CHECK = 0;
+/** The generation ID is another one. */
+const GENERATION_CHANGED = 0x80;
 /** Present, enabled, shown, working. */
 const STA_PRESENT = 0xf;
 
@@ -71,11 +73,12 @@ function eventDevice(slots: number): Buffer {
 	const told = Array.from({ length: slots }, (_, index) =>
 		ifTrue(and(LOCAL0, integer(1 << index)), notify(`S${hex3(index)}`, BUS_CHECK)),
 	);
+	const generation = ifTrue(and(LOCAL0, integer(2 ** GENERATION_EVENT)), notify("VGEN", GENERATION_CHANGED));
 	return device(
 		"GED",
 		name("_HID", string("ACPI0013")),
 		name("_CRS", resourceTemplate(interrupt(HOT_PLUG_GSI))),
-		method("_EVT", 1, store(path("CHNG"), LOCAL0), store(LOCAL0, path("CHNG")), ...told),
+		method("_EVT", 1, store(path("CHNG"), LOCAL0), store(LOCAL0, path("CHNG")), ...told, generation),
 	);
 }
 

@@ -46,7 +46,7 @@ const PCIE_ASPM_CONTROLS = 1 << 4;
 /**
  * Writes all tables to guest memory.
  *
- * @param slots where virtio-mmio devices (LNRO0005) can be, now or later; at most 32
+ * @param slots where virtio-mmio devices (LNRO0005) can be, now or later; at most 31
  * @returns the address of the RSDP
  */
 export function writeAcpiTables(memory: GuestMemory, cpus: number, slots: readonly MmioDevice[]): number {
