@@ -4,7 +4,8 @@
  * of 2 MiB and asks for transparent huge pages, so that KVM can map it by 2 MiB, too.
  *
  * A machine that is restored has a private mapping of the file with its memory: pages are read when they are
- * touched, and writes stay here. Nobody may shorten the file meanwhile.
+ * touched, and writes stay here. Nobody may shorten the file meanwhile. Where later snapshots have other
+ * pages, their files are laid over it.
  *
  * A mapping has a reference count: one of its owner, and one of each I/O request in flight. So pages that the
  * host's kernel may still write are never given back and never used by another machine.
@@ -142,6 +143,12 @@ static char *map_aligned(size_t bytes, int fd, bool shared) {
     return memory;
 }
 
+static void advise(char *memory, size_t bytes) {
+    madvise(memory, bytes, MADV_DONTDUMP);
+    madvise(memory, bytes, MADV_DONTFORK);
+    madvise(memory, bytes, MADV_HUGEPAGE); /* EINVAL: this kernel has none */
+}
+
 /* A mapping with no windows yet; NULL with errno. `image`: a file with its first content, or -1. */
 static struct ram *create(napi_env env, size_t bytes, bool shared, int image, size_t windows) {
     struct ram *ram = calloc(1, sizeof *ram + windows * sizeof *ram->windows);
@@ -161,9 +168,7 @@ static struct ram *create(napi_env env, size_t bytes, bool shared, int image, si
         errno = error;
         return NULL;
     }
-    madvise(ram->memory, bytes, MADV_DONTDUMP);
-    madvise(ram->memory, bytes, MADV_DONTFORK);
-    madvise(ram->memory, bytes, MADV_HUGEPAGE); /* EINVAL: this kernel has none */
+    advise(ram->memory, bytes);
     ram_lock();
     ram->next = all;
     all = ram;
@@ -213,6 +218,51 @@ NATIVE(ramMap) {
     }
     napi_add_env_cleanup_hook(env, on_exit_env, ram);
     return result;
+}
+
+/* Reads a part of a file into memory; 0 or an errno. A file that ends too early is EIO. */
+static int read_part(int fd, char *to, size_t offset, size_t bytes) {
+    while (bytes > 0) {
+        ssize_t got = pread(fd, to, bytes, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got == 0 ? EIO : errno;
+        to += got;
+        offset += (size_t)got;
+        bytes -= (size_t)got;
+    }
+    return 0;
+}
+
+/* Lays parts of files, which are triples of descriptor, offset and length, over private memory: the first
+ * `mapped` of them are mapped, the others are read. */
+NATIVE(ramOverlay) {
+    ARGUMENTS(3);
+    HANDLE(ram);
+    size_t entries = 0, mapped = SIZE(2), page = (size_t)sysconf(_SC_PAGESIZE);
+    double *parts = NULL;
+    napi_typedarray_type type = napi_uint8_array;
+    napi_get_typedarray_info(env, argv[1], &type, &entries, (void **)&parts, NULL, NULL);
+    if (type != napi_float64_array || entries % 3 != 0)
+        return throw_errno(env, "lay files over guest RAM", EINVAL);
+    for (size_t i = 0; i < entries / 3; i++, parts += 3) {
+        int fd = (int)parts[0];
+        size_t offset = (size_t)parts[1], bytes = (size_t)parts[2];
+        int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, error = 0;
+        if (offset % page != 0 || bytes % page != 0 || offset > ram->bytes || bytes > ram->bytes - offset)
+            return throw_errno(env, "lay files over guest RAM", EINVAL);
+        if (i >= mapped)
+            error = read_part(fd, ram->memory + offset, offset, bytes);
+        else if (mmap(ram->memory + offset, bytes, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset) ==
+                 MAP_FAILED)
+            error = errno;
+        else
+            advise(ram->memory + offset, bytes);
+        if (error != 0)
+            return throw_errno(env, "lay files over guest RAM", error);
+    }
+    return NULL;
 }
 
 NATIVE(ramUnmap) {

@@ -74,5 +74,5 @@ export {
 	type ShutdownReason,
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
-export type { SnapshotOptions } from "./snapshot/snapshot.ts";
+export { mergeSnapshot, type SnapshotOptions, type WriteOptions } from "./snapshot/write.ts";
 export type { CacheMode } from "./virtio/fs/cache-policy.ts";

@@ -5,8 +5,9 @@
  */
 
 export type { MemoryRegion } from "./base/guest-memory.ts";
+export { type PageRun, PageSet } from "./base/page-set.ts";
 export type { Layout, Member, Row, Sized, Struct } from "./base/struct.ts";
-export { GuestRam, type RamBacking, type RamOptions, type RamRange } from "./host/ram.ts";
+export { GuestRam, type RamBacking, type RamOptions, type RamPart, type RamRange } from "./host/ram.ts";
 export { RunLoop, type RunLoopEvents } from "./host/run-loop.ts";
 export * from "./kvm/constants.ts";
 export * from "./kvm/struct-view.ts";

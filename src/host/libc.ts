@@ -20,6 +20,7 @@ interface Libc {
 	setns(fd: number, type: number): number;
 	memfdCreate(name: string, flags: number): number;
 	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
+	lseek(fd: number, offset: number, whence: number): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
@@ -45,6 +46,7 @@ function libc(): Libc {
 		setns: lib.func("int setns(int fd, int type)"),
 		memfdCreate: lib.func("int memfd_create(const char *name, unsigned int flags)"),
 		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
+		lseek: lib.func("int64_t lseek(int fd, int64_t offset, int whence)"),
 		addressOf: (buffer: Uint8Array) => koffi().address(buffer),
 		errno: () => koffi().errno(),
 	} as Libc;
@@ -230,4 +232,20 @@ export function getResourceLimit(resource: number): [soft: bigint, hard: bigint]
 export function setResourceLimit(resource: number, soft: bigint, hard: bigint): number {
 	const result = libc().prlimit(0, resource, BigUint64Array.of(soft, hard), null);
 	return result < 0 ? -libc().errno() : result;
+}
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+/**
+ * Where the next data of a sparse file begin and end, from `offset` on (lseek(2), SEEK_DATA and SEEK_HOLE). Undefined when
+ * only a hole follows, or a negative errno. On a file system without holes all of a file is data.
+ */
+export function nextData(fd: number, offset: number): [start: number, end: number] | undefined | number {
+	const start = libc().lseek(fd, offset, SEEK_DATA);
+	const errno = start < 0 ? libc().errno() : 0;
+	if (errno === constants.errno.ENXIO) return undefined;
+	if (start < 0) return -errno;
+	const end = libc().lseek(fd, start, SEEK_HOLE);
+	return end < 0 ? -libc().errno() : [start, end];
 }

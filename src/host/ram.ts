@@ -10,14 +10,15 @@
  * The memory stays mapped while the host's kernel may still write there (native/ram.c): a disk read that comes late
  * never meets another machine's memory.
  */
+import { open } from "node:fs/promises";
 import { constants } from "node:os";
 import { errnoName, HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
+import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
 import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
 const HUGE_PAGE_BYTES = 2 ** 21;
-const PAGE_BYTES = 4096;
 
 /** A part of the guest's address space to be RAM. Both numbers are multiples of 4096. */
 export interface RamRange {
@@ -44,6 +45,23 @@ export interface RamOptions {
 	 */
 	image?: number | undefined;
 }
+
+/** A part of a file. Both numbers are multiples of 4096. */
+export interface RamPart {
+	/** The file's descriptor. */
+	readonly fd: number;
+	/** Where it begins in the file. */
+	readonly offset: number;
+	/** Its size. */
+	readonly bytes: number;
+}
+
+/** More parts are read, because a process may have 65530 mappings (vm.max_map_count). */
+const MAX_MAPPED_PARTS = 4096;
+/** Of /proc/PID/pagemap, a word of 64 bits per page (Documentation/admin-guide/mm/pagemap.rst): bits of its upper half. */
+const PM_FILE = 1 << 29;
+const PM_SWAP_OR_PRESENT = 0b11 << 30;
+const PAGEMAP_PAGES = 1 << 17;
 
 /** A guest's RAM, mapped on the host. Its owner closes it after the last vCPU has stopped. */
 export class GuestRam {
@@ -98,6 +116,51 @@ export class GuestRam {
 	/** All of its bytes, and where each part is in a file for `RamOptions.image`. */
 	get parts(): { bytes: Uint8Array; offset: number }[] {
 		return this.regions.map(({ buffer }, i) => ({ bytes: new Uint8Array(buffer), offset: this.#places[i]! }));
+	}
+
+	/**
+	 * Lays parts of files over private memory, each where it is in its file, before anybody uses the memory. They are as
+	 * `RamOptions.image` otherwise.
+	 *
+	 * @throws HostError ERR_RAM_MAP when the host refuses
+	 */
+	layOver(parts: readonly RamPart[]): void {
+		const longest = parts.toSorted((a, b) => b.bytes - a.bytes);
+		const triples = Float64Array.from(longest.flatMap(({ fd, offset, bytes }) => [fd, offset, bytes]));
+		try {
+			native().ramOverlay(this.#mapping, triples, MAX_MAPPED_PARTS);
+		} catch (cause) {
+			throw mapError(this.regions, cause);
+		}
+	}
+
+	/**
+	 * The pages that differ from the image, or from zeroes without one, by where they are in a file. Nearly all do differ:
+	 * they were written by the guest or a device, and so they are pages of this process alone. All pages where the host
+	 * does not tell.
+	 *
+	 * @param pagemap for tests
+	 */
+	async writtenPages(pagemap = "/proc/self/pagemap"): Promise<PageSet> {
+		const count = this.fileBytes / PAGE_BYTES;
+		const written = new PageSet(count);
+		const first = (this.regions[0]!.hva - this.#places[0]!) / PAGE_BYTES;
+		const buffer = Buffer.alloc(Math.min(count, PAGEMAP_PAGES) * 8);
+		try {
+			await using file = await open(pagemap);
+			for (let page = 0; page < count; page += PAGEMAP_PAGES) {
+				const bytes = Math.min(PAGEMAP_PAGES, count - page) * 8;
+				const { bytesRead } = await file.read(buffer, 0, bytes, (first + page) * 8);
+				if (bytesRead < bytes) throw new Error("pagemap has an end");
+				for (let at = 0; at < bytes; at += 8) {
+					const high = buffer.readInt32LE(at + 4);
+					if ((high & PM_SWAP_OR_PRESENT) !== 0 && (high & PM_FILE) === 0) written.add(page + at / 8);
+				}
+			}
+		} catch {
+			written.add(0, count);
+		}
+		return written;
 	}
 
 	/** Empties the windows at once, and gives the memory back when no I/O is in flight there. No vCPU may run. */

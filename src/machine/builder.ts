@@ -26,6 +26,7 @@ import { alignTsc } from "../kvm/tsc-state.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { restoreVm } from "../kvm/vm-state.ts";
+import type { SnapshotImage } from "../snapshot/snapshot.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
@@ -74,8 +75,8 @@ export interface Wired extends Wiring {
 	readonly kernel: string;
 	/** The command line that the kernel was given. */
 	readonly cmdline: string;
-	/** Its devices have a state, and wait for the start (device-states.ts). */
-	readonly restored: boolean;
+	/** What it was restored from: then its devices have a state, and wait for the start (device-states.ts). */
+	readonly image: SnapshotImage | undefined;
 }
 
 /** The input: the configuration and the resources that were acquired for it. */
@@ -119,13 +120,13 @@ export async function build(
 		restoreDevices(base, state.devices);
 		if (state.generation !== undefined) platform.generation.restore(state.generation);
 		consoles.start();
-		return { ...base, kernel, cmdline, restored: true };
+		return { ...base, kernel, cmdline, image: origin.snapshot };
 	}
 	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots, origin.cmdline);
 	platform.generation.place(GENERATION_ID_ADDRESS);
 	await createVcpus(wiring, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
 	consoles.start();
-	return { ...base, kernel: origin.kernel, cmdline, restored: false };
+	return { ...base, kernel: origin.kernel, cmdline, image: undefined };
 }
 
 /** The VM with the run loop, the buses and the observers. */

@@ -8,7 +8,8 @@ import { tsvmmVersion } from "../host/package-version.ts";
 import type { Kvm } from "../kvm/system.ts";
 import { readVcpu, saveVcpu, type VcpuState } from "../kvm/vcpu-state.ts";
 import { readVm, saveVm, type VmState } from "../kvm/vm-state.ts";
-import type { SnapshotContent, SnapshotImage } from "../snapshot/snapshot.ts";
+import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import type { SnapshotContent } from "../snapshot/write.ts";
 import type { Wired } from "./builder.ts";
 import { saveDevices } from "./device-states.ts";
 
@@ -25,10 +26,11 @@ export interface MachineStateParts {
 /**
  * All of a machine, for `writeSnapshot`: after `quiesceDevices`, while no vCPU runs.
  *
+ * @param mustLive throws when the machine has ended
  * @throws IoctlError, StateError ERR_STATE_UNSUPPORTED, ERR_STATE_BUSY
  */
-export function contentOf(wired: Wired): SnapshotContent {
-	const { vcpus, memoryMiB, kernel, cmdline, slots, ram } = wired;
+export function contentOf(wired: Wired, mustLive: () => void): SnapshotContent {
+	const { vcpus, memoryMiB, kernel, cmdline, slots, ram, image } = wired;
 	const devices = slots.transports.map(({ id, slot, transport }) => ({ id, slot, name: transport.name }));
 	return {
 		tsvmm: tsvmmVersion(),
@@ -36,6 +38,9 @@ export function contentOf(wired: Wired): SnapshotContent {
 		state: saveMachine(wired),
 		memory: ram.parts,
 		memoryBytes: ram.fileBytes,
+		origin: image?.memory,
+		writtenPages: () => ram.writtenPages(),
+		mustLive,
 	};
 }
 

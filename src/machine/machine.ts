@@ -14,7 +14,8 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
-import { SnapshotImage, type SnapshotOptions, writeSnapshot } from "../snapshot/snapshot.ts";
+import { SnapshotImage } from "../snapshot/snapshot.ts";
+import { type SnapshotOptions, writeSnapshot } from "../snapshot/write.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
 import {
@@ -88,7 +89,7 @@ export class Machine {
 	 * @param path the snapshot's directory
 	 * @param config the host's side: the same devices as the machine had, by id and order
 	 * @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION, ERR_SNAPSHOT_DAMAGED,
-	 *   ERR_SNAPSHOT_HOST for a host that lacks what the guest uses, ERR_STATE_MISMATCH for other devices; and what `create`
+	 *   ERR_SNAPSHOT_BASE, ERR_SNAPSHOT_HOST for a host that lacks what the guest uses, ERR_STATE_MISMATCH for other devices; and what `create`
 	 *   throws. Then nothing is left, and the objects in `config` are closed.
 	 */
 	static restore(path: string, config: RestoreConfig = {}): Promise<Machine> {
@@ -165,7 +166,7 @@ export class Machine {
 		if (this.#started) throw new StateError("ERR_MACHINE_STATE", "Cannot start the machine: it was started before");
 		this.#started = true;
 		this.#orEnd(() => {
-			if (this.#wired.restored) resumeDevices(this.#wired);
+			if (this.#wired.image !== undefined) resumeDevices(this.#wired);
 			this.#wired.threads.start();
 		});
 		this.#emit("started");
@@ -208,25 +209,38 @@ export class Machine {
 	 *
 	 * @param path a directory that is not there yet, or is empty
 	 * @throws StateError ERR_MACHINE_STATE when the machine has ended, ends meanwhile, or a snapshot is being taken,
-	 *   ERR_STATE_UNSUPPORTED for a device that cannot be saved; SnapshotError ERR_SNAPSHOT_EXISTS, ERR_SNAPSHOT_WRITE. Then
-	 *   nothing is left at `path`, and the machine goes on.
+	 *   ERR_STATE_UNSUPPORTED for a device that cannot be saved; SnapshotError ERR_SNAPSHOT_EXISTS, ERR_SNAPSHOT_WRITE, and what
+	 *   `restore` throws for a base; the reason of `options.signal`. Then nothing is left at `path`, and the machine goes on.
 	 */
 	async snapshot(path: string, options: SnapshotOptions = {}): Promise<void> {
 		this.#mustLive("snapshot");
 		if (this.#saving)
 			throw new StateError("ERR_MACHINE_STATE", "Cannot snapshot the machine: a snapshot is being taken");
-		const wired = this.#wired;
 		this.#saving = true;
+		let base: SnapshotImage | undefined;
 		try {
-			await wired.threads.pause();
-			if (this.#started || !wired.restored) await quiesceDevices(wired);
-			const mustLive = () => this.#mustLive("snapshot");
-			mustLive();
-			await writeSnapshot(path, contentOf(wired), { ...options, mustLive });
+			/* Before the guest stands still: a copy is read as a whole. */
+			if (options.base !== undefined) base = await SnapshotImage.open(options.base);
+			this.#mustLive("snapshot");
+			await this.#save(path, base, options);
 		} finally {
 			this.#saving = false;
+			await base?.close();
+		}
+	}
+
+	async #save(path: string, base: SnapshotImage | undefined, options: SnapshotOptions): Promise<void> {
+		const wired = this.#wired;
+		const isHalted = !this.#started && wired.image !== undefined;
+		try {
+			await wired.threads.pause();
+			if (!isHalted) await quiesceDevices(wired);
+			const mustLive = () => this.#mustLive("snapshot");
+			mustLive();
+			await writeSnapshot(path, contentOf(wired, mustLive), base, options);
+		} finally {
 			if (this.#entry.ended === undefined) {
-				if (this.#started || !wired.restored) resumeDevices(wired);
+				if (!isHalted) resumeDevices(wired);
 				if (!this.#held) this.#orEnd(() => wired.threads.resume());
 			}
 		}

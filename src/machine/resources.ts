@@ -53,9 +53,12 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	signal?.throwIfAborted();
 	/* First in, last out: nothing that may still write there outlives it. */
 	const { origin } = config;
-	const image = origin.kind === "snapshot" ? origin.snapshot.memoryFd : undefined;
+	const image = origin.kind === "snapshot" ? origin.snapshot.memory.lowestFd : undefined;
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram, { image }));
-	if (origin.kind === "snapshot") checkImage(origin.snapshot, ram);
+	if (origin.kind === "snapshot") {
+		checkImage(origin.snapshot, ram);
+		ram.layOver(origin.snapshot.memory.overlay);
+	}
 	const console = owned(logger.run(() => openConsole(config.console)));
 	const backends: (Closeable | undefined)[] = [];
 	for (const plan of config.devices) {

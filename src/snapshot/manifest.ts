@@ -1,12 +1,12 @@
 /*
- * snapshot.json: what a snapshot is of, and the checksums of its other files. A reader of another format refuses it, or
- * brings it up to date first.
+ * snapshot.json: what a snapshot is of, and the checksums of its other files. One of an older format is brought up to date
+ * when it is read (migrate.ts); one of a newer format is refused.
  */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import * as z from "zod";
-import { SnapshotError } from "../base/errors.ts";
-
-/** The format that this tsvmm writes. */
-export const FORMAT = 1;
+import { explain, SnapshotError } from "../base/errors.ts";
+import { FORMAT, migrate } from "./migrate.ts";
 
 /**
  * Which file a checksum was taken of. Whatever writes to a file changes its time of change, so a file that has the same
@@ -16,9 +16,12 @@ const Seal = z.object({ device: z.string(), inode: z.string(), size: z.number(),
 export type Seal = z.infer<typeof Seal>;
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const wholePages = z.number().int().min(0).multipleOf(4096);
 
 const Manifest = z.object({
 	format: z.literal(FORMAT),
+	/** Says which snapshot it is: by its checksums when it was taken. `mergeSnapshot` keeps it. */
+	id: sha256,
 	/** The version that has written it. */
 	tsvmm: z.string(),
 	created: z.string(),
@@ -31,22 +34,46 @@ const Manifest = z.object({
 		/** In the order in which the guest has found them. */
 		devices: z.array(z.object({ id: z.string(), slot: z.number().int(), name: z.string() })),
 	}),
+	/** Which snapshot has the pages that this one has not; missing when it has all. */
+	base: z
+		.object({
+			/** As seen from this snapshot's directory. */
+			path: z.string(),
+			id: sha256,
+			/** Of the file "pages", which says which pages this one has. */
+			pagesSha256: sha256,
+		})
+		.optional(),
 	/** The file "state". */
 	state: z.object({ bytes: z.number().int().min(0), sha256 }),
 	/** The file "memory". */
-	memory: z.object({ bytes: z.number().int().min(0), usedBytes: z.number().int().min(0), sha256, seal: Seal }),
+	memory: z.object({ bytes: wholePages, usedBytes: wholePages, sha256, seal: Seal }),
 });
 export type Manifest = z.infer<typeof Manifest>;
 
-/** @param path for messages. @throws SnapshotError ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION */
-export function parseManifest(path: string, text: string): Manifest {
+/** What a snapshot says about itself. @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION */
+export async function readManifest(path: string): Promise<Manifest> {
+	return parseManifest(path, await reading(path, () => readFile(join(path, "snapshot.json"), "utf8")));
+}
+
+/** Runs what reads files of a snapshot. @throws SnapshotError ERR_SNAPSHOT_MISSING for errors of other kinds */
+export async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
+	try {
+		return await read();
+	} catch (cause) {
+		if (cause instanceof SnapshotError) throw cause;
+		throw new SnapshotError("ERR_SNAPSHOT_MISSING", `Cannot read the snapshot ${path}: ${explain(cause)}`, { cause });
+	}
+}
+
+function parseManifest(path: string, text: string): Manifest {
 	const value = parseJson(path, text);
 	const { format } = (value ?? {}) as { format?: unknown };
-	if (typeof format === "number" && format !== FORMAT) {
-		const message = `Cannot use the snapshot ${path}: its format is ${format}, this tsvmm reads ${FORMAT}`;
+	if (typeof format === "number" && format > FORMAT) {
+		const message = `Cannot use the snapshot ${path}: its format is ${format}, this tsvmm reads 1 to ${FORMAT}`;
 		throw new SnapshotError("ERR_SNAPSHOT_VERSION", message, { hint: "Use the version of tsvmm that has made it" });
 	}
-	const found = Manifest.safeParse(value);
+	const found = Manifest.safeParse(migrate(value));
 	if (found.success) return found.data;
 	const { path: field, message } = found.error.issues[0]!;
 	throw malformed(path, `${field.join(".") || "it"}: ${message}`);

@@ -5,16 +5,17 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { setImmediate as turn } from "node:timers/promises";
+import { ErrnoError } from "../base/errno-error.ts";
+import { PAGE_BYTES } from "../base/page-set.ts";
+import { nextData } from "../host/libc.ts";
 
-const PAGE_BYTES = 4096;
 /** As much is looked at between two turns of the event loop. */
-const CHUNK_BYTES = 1 << 20;
+export const CHUNK_BYTES = 1 << 20;
 const ZEROES = Buffer.alloc(CHUNK_BYTES);
 
-/** A part of RAM, and where it is in the file. */
+/** A part of RAM, and where it is in the file. Both numbers are multiples of 4096. */
 export interface MemoryPart {
 	readonly bytes: Uint8Array;
-	/** A multiple of 4096. */
 	readonly offset: number;
 }
 
@@ -26,41 +27,60 @@ export interface MemorySum {
 	readonly usedBytes: number;
 }
 
-/**
- * Writes RAM that nobody writes to meanwhile.
- *
- * @param onChunk called with the bytes that were looked at since the last call
- */
+/** Called with the bytes of memory that were looked at since the last call. */
+export type OnChunk = (bytes: number) => void;
+
+/** Writes parts of RAM, which come in order and have at most CHUNK_BYTES. */
 export async function writeMemory(
 	file: FileHandle,
-	parts: readonly MemoryPart[],
 	sizeBytes: number,
-	onChunk: (bytes: number) => void = () => undefined,
+	parts: AsyncIterable<MemoryPart>,
 ): Promise<MemorySum> {
 	const sum = new PageSum();
 	await file.truncate(sizeBytes);
+	for await (const { bytes, offset } of parts) {
+		const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+		for (const [start, end] of sum.add(chunk, offset)) await writeAll(file, chunk.subarray(start, end), offset + start);
+	}
+	return sum.result();
+}
+
+/** All of RAM to which nobody writes meanwhile. */
+export async function* chunksOf(parts: readonly MemoryPart[], onChunk: OnChunk): AsyncGenerator<MemoryPart> {
 	for (const { bytes, offset } of parts) {
 		for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
-			const chunk = Buffer.from(bytes.buffer, bytes.byteOffset + at, Math.min(CHUNK_BYTES, bytes.length - at));
-			for (const [start, end] of sum.add(chunk, offset + at))
-				await writeAll(file, chunk.subarray(start, end), offset + at + start);
+			const chunk = bytes.subarray(at, at + CHUNK_BYTES);
+			yield { bytes: chunk, offset: offset + at };
 			onChunk(chunk.length);
 			await turn();
 		}
 	}
-	return sum.result();
 }
 
 /** Reads a whole memory file for its checksum. */
 export async function sumMemory(file: FileHandle, sizeBytes: number): Promise<MemorySum> {
 	const sum = new PageSum();
 	const buffer = Buffer.alloc(CHUNK_BYTES);
-	for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
-		const { bytesRead } = await file.read(buffer, 0, Math.min(CHUNK_BYTES, sizeBytes - at), at);
-		/* A file that is shorter than it should be has another sum. */
-		sum.add(buffer.subarray(0, bytesRead - (bytesRead % PAGE_BYTES)), at);
+	for (const [start, end] of dataOf(file.fd)) {
+		for (let at = start; at < Math.min(end, sizeBytes); at += CHUNK_BYTES) {
+			const { bytesRead } = await file.read(buffer, 0, Math.min(CHUNK_BYTES, end - at), at);
+			/* A file that is shorter than it should be has another sum. */
+			sum.add(buffer.subarray(0, bytesRead - (bytesRead % PAGE_BYTES)), at);
+		}
 	}
 	return sum.result();
+}
+
+/** Where a file is no hole, by whole pages. */
+export function* dataOf(fd: number): Generator<[start: number, end: number]> {
+	for (let at = 0; ; ) {
+		const found = nextData(fd, at);
+		if (found === undefined) return;
+		if (typeof found === "number") throw ErrnoError.of(-found);
+		const [start, end] = found;
+		at = Math.ceil(end / PAGE_BYTES) * PAGE_BYTES;
+		yield [Math.floor(start / PAGE_BYTES) * PAGE_BYTES, at];
+	}
 }
 
 class PageSum {

@@ -7,13 +7,13 @@ import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { ConsoleBackend } from "../../src/backends/contract.ts";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
 import { GENERATION_ID_ADDRESS } from "../../src/boot/addresses.ts";
 import type { MachineConfig, RestoreConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
-import { readManifest } from "../../src/snapshot/snapshot.ts";
-import { COUNT, COUNTER, POWER_OFF, TinyKernels } from "./tiny-kernel.ts";
+import { readManifest } from "../../src/snapshot/manifest.ts";
+import { ALPHABET, COUNT, COUNTER, POWER_OFF, TinyKernels } from "./tiny-kernel.ts";
+import { Transcript } from "./transcript.ts";
 
 const kernels = new TinyKernels();
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-snapshots-"));
@@ -22,19 +22,6 @@ afterAll(() => {
 	rmSync(directory, { recursive: true });
 });
 
-class Transcript implements ConsoleBackend {
-	text = "";
-	write(bytes: Uint8Array): boolean {
-		this.text += Buffer.from(bytes).toString("latin1");
-		return true;
-	}
-	async close(): Promise<void> {
-		/* nothing was opened */
-	}
-}
-
-/** mov al, 'a'; out dx, al; inc al; mov ecx, 10000; loop $; cmp al, 'z' + 1; jne to the out: a letter every few milliseconds. */
-const ALPHABET = [0xb0, 0x61, 0xee, 0xfe, 0xc0, 0xb9, 0x10, 0x27, 0, 0, 0xe2, 0xfe, 0x3c, 0x7b, 0x75, 0xf2];
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 const devices = (): RestoreConfig => ({
 	rng: true,
@@ -298,9 +285,9 @@ describe("a snapshot is refused", () => {
 	});
 	test("of another format, and with fields that cannot be", async () => {
 		const format = manifestWith((manifest) => {
-			manifest.format = 2;
+			manifest.format = 3;
 		});
-		await refused(format, "ERR_SNAPSHOT_VERSION", "its format is 2, this tsvmm reads 1");
+		await refused(format, "ERR_SNAPSHOT_VERSION", "its format is 3, this tsvmm reads 1 to 2");
 		const tooMany = manifestWith((manifest) => {
 			manifest.machine = { ...(manifest.machine as object), cpus: 1000 };
 		});

@@ -1,7 +1,19 @@
 /*
  * Guest RAM: windows, addresses, pages, and that nothing can be reached after the unmapping.
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import {
+	closeSync,
+	fstatSync,
+	ftruncateSync,
+	mkdtempSync,
+	openSync,
+	readFileSync,
+	readSync,
+	rmSync,
+	writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { HostError } from "../../src/base/errors.ts";
 import { GuestMemory } from "../../src/base/guest-memory.ts";
@@ -15,6 +27,23 @@ const MiB = 2 ** 20;
 function smaps(hva: number): string {
 	const maps = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
 	return maps.find((map) => map.startsWith(`${hva.toString(16)}-`)) ?? "";
+}
+
+const PAGE = 4096;
+
+/** Files of 64 MiB with data in some pages, for the length of `use`. */
+function withFiles(use: (fds: number[]) => void | Promise<void>, ...pages: number[][]): Promise<void> {
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-ram-"));
+	const fds = pages.map((list, i) => {
+		const fd = openSync(join(directory, `${i}`), "w+");
+		ftruncateSync(fd, 64 * MiB);
+		for (const page of list) writeSync(fd, Buffer.alloc(PAGE, i + 1), 0, PAGE, page * PAGE);
+		return fd;
+	});
+	return Promise.resolve(use(fds)).finally(() => {
+		for (const fd of fds) closeSync(fd);
+		rmSync(directory, { recursive: true });
+	});
 }
 
 describe("GuestRam", () => {
@@ -134,6 +163,79 @@ describe("GuestRam", () => {
 		expect(() => GuestRam.map([{ gpa: 0, sizeBytes: 2 ** 50 }])).toThrow(
 			expect.objectContaining({ code: "ERR_RAM_MAP", message: expect.stringContaining("MiB of guest memory") }),
 		);
+	});
+
+	it("writtenPages tells the pages of private memory that were written, by anybody and whatever was read", async () => {
+		await withFiles(
+			async ([image, other]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				ram.layOver([{ fd: other!, offset: 8 * PAGE, bytes: 2 * PAGE }]);
+				const bytes = new Uint8Array(ram.regions[0]!.buffer);
+				expect([3, 4, 8, 9, 16000].map((page) => bytes[page * PAGE])).toEqual([1, 0, 2, 2, 0]);
+				expect([...(await ram.writtenPages()).runs()]).toEqual([]);
+				bytes[4 * PAGE + 5] = 1;
+				bytes[9 * PAGE] = 2; /* as it was */
+				readSync(image!, bytes, 16000 * PAGE, 2 * PAGE, 3 * PAGE);
+				expect([...(await ram.writtenPages()).runs()]).toEqual([
+					[4, 5],
+					[9, 10],
+					[16000, 16002],
+				]);
+				ram.close();
+			},
+			[3],
+			[8, 9],
+		);
+		const anonymous = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }]);
+		new Uint8Array(anonymous.regions[0]!.buffer)[7 * PAGE] = 1;
+		expect((await anonymous.writtenPages()).has(7)).toBe(true);
+		anonymous.close();
+	});
+
+	it("writtenPages tells all pages where the host tells none", async () => {
+		const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }]);
+		for (const pagemap of ["/proc/none", "/dev/null"])
+			expect([...(await ram.writtenPages(pagemap)).runs()]).toEqual([[0, (64 * MiB) / PAGE]]);
+		ram.close();
+	});
+
+	it("layOver takes more parts than a process may map, and is private", async () => {
+		const parts = Array.from({ length: 8000 }, (_, i) => 2 * i + 1);
+		await withFiles(
+			([image, other]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				ram.layOver(parts.map((page) => ({ fd: other!, offset: page * PAGE, bytes: PAGE })));
+				const bytes = new Uint8Array(ram.regions[0]!.buffer);
+				expect(parts.every((page) => bytes[page * PAGE] === 2 && bytes[(page - 1) * PAGE] === 0)).toBe(true);
+				const maps = readFileSync("/proc/self/maps", "latin1").split("\n").length;
+				expect(maps).toBeGreaterThan(4096);
+				expect(maps).toBeLessThan(2 * 8000);
+				bytes[PAGE] = 9;
+				const found = Buffer.alloc(1);
+				readSync(other!, found, 0, 1, PAGE);
+				expect(found[0]).toBe(2);
+				expect(smaps(ram.regions[0]!.hva)).toContain("dd");
+				ram.close();
+			},
+			[],
+			parts,
+		);
+	});
+
+	it("layOver refuses what is not in a file or not in the memory", async () => {
+		await withFiles(([image]) => {
+			const ram = GuestRam.map([{ gpa: 0, sizeBytes: 32 * MiB }], { image: image! });
+			for (const part of [
+				{ fd: image!, offset: 32 * MiB, bytes: PAGE },
+				{ fd: image!, offset: 100, bytes: PAGE },
+				{ fd: 12345, offset: 0, bytes: PAGE },
+			])
+				expect(() => ram.layOver([part])).toThrow(expect.objectContaining({ code: "ERR_RAM_MAP" }));
+			ftruncateSync(image!, MiB);
+			const parts = Array.from({ length: 4097 }, () => ({ fd: image!, offset: MiB, bytes: PAGE }));
+			expect(() => ram.layOver(parts)).toThrow(expect.objectContaining({ code: "ERR_RAM_MAP" }));
+			ram.close();
+		}, []);
 	});
 
 	it("map and close leave nothing mapped, a hundred times over", async () => {

@@ -12,7 +12,7 @@ import { removeLeftovers, removeUnused } from "../../host/unused.ts";
 import type { MachineConfig } from "../../machine/config.ts";
 import { Machine } from "../../machine/machine.ts";
 import { describeShutdown } from "../../machine/shutdown-reason.ts";
-import type { SnapshotOptions } from "../../snapshot/snapshot.ts";
+import type { WriteOptions } from "../../snapshot/write.ts";
 import { isTemplate, removeTemplate, type TemplateShape, templatePath } from "./store.ts";
 
 /** The devices of a template, and so of each machine that is made of it. Others are added to it later. */
@@ -24,18 +24,12 @@ const CONSOLE = { kind: "file", path: "/dev/null" } as const;
 /** Kernel parameters of a machine that containers join. */
 export const CMDLINE = "quiet";
 
-/** Options of `makeTemplate`. */
-export interface MakeOptions extends SnapshotOptions {
-	/** An abort ends it with the signal's reason; nothing is left then. */
-	signal?: AbortSignal | undefined;
-}
-
 /**
  * Makes the template if it is missing or damaged, and removes those that were not used for a month. One is made at a time.
  *
  * @throws what Machine.create and Machine.snapshot throw; GuestError ERR_GUEST_ENDED
  */
-export async function makeTemplate(shape: TemplateShape, options: MakeOptions = {}): Promise<void> {
+export async function makeTemplate(shape: TemplateShape, options: WriteOptions = {}): Promise<void> {
 	const path = templatePath(shape);
 	const directory = dirname(path);
 	await mkdir(directory, { recursive: true });
@@ -49,7 +43,8 @@ export async function makeTemplate(shape: TemplateShape, options: MakeOptions = 
 	await withFileLock(`${directory}/.lock`, make, options.signal);
 }
 
-async function boot(shape: TemplateShape, path: string, { signal, ...options }: MakeOptions): Promise<void> {
+async function boot(shape: TemplateShape, path: string, options: WriteOptions): Promise<void> {
+	const { signal } = options;
 	const config: MachineConfig = { ...shape, ...TEMPLATE_DEVICES, cmdline: CMDLINE, console: CONSOLE, signal };
 	await using machine = await Machine.create(config);
 	const asked = machine.vsock!.refusal(VSOCK_AGENT_PORT);
@@ -60,10 +55,5 @@ async function boot(shape: TemplateShape, path: string, { signal, ...options }: 
 		const message = `Cannot make a template of ${shape.kernel}: ${describeShutdown(end)}`;
 		throw new GuestError("ERR_GUEST_ENDED", message);
 	}
-	try {
-		await machine.snapshot(path, options);
-	} catch (error) {
-		signal?.throwIfAborted();
-		throw error;
-	}
+	await machine.snapshot(path, options);
 }

@@ -9,8 +9,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs
 import { basename, join } from "node:path";
 import { cacheDirectory } from "../../host/directories.ts";
 import { tsvmmVersion } from "../../host/package-version.ts";
-import type { Manifest } from "../../snapshot/manifest.ts";
-import { readManifest } from "../../snapshot/snapshot.ts";
+import { type Manifest, readManifest } from "../../snapshot/manifest.ts";
 
 /** What machines of one template have in common. */
 export interface TemplateShape {
