@@ -102,8 +102,8 @@ describe("a snapshot with a base", () => {
 		const [fourth, aside] = [join(place, "fourth"), join(place, "aside")];
 		await one.snapshot(fourth, { base: third });
 		await one.snapshot(aside, { base: join(place, "full") });
-		/* The counter, and what was written. */
-		expect((await readManifest(fourth)).memory.usedBytes).toBe(2 * PAGE);
+		/* The counter, the generation ID, and what was written. */
+		expect((await readManifest(fourth)).memory.usedBytes).toBe(3 * PAGE);
 		const after = contentOf(one);
 		expect(after.equals(before)).toBe(false);
 		for (const path of [fourth, aside]) {
