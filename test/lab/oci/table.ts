@@ -15,7 +15,7 @@ export interface Row {
 	stdout?: RegExp;
 	/** Standard error that each runtime may have in its own way, when it fits. */
 	stderr?: RegExp;
-	/** What tsvmm-oci prints, where runc is no measure. */
+	/** What tsvmm-oci prints, where runc is no measure: it does not play this row. */
 	prints?: string;
 }
 
@@ -41,7 +41,8 @@ export function testTable(rows: readonly Row[], { rootless = false } = {}): void
 		execFileSync(process.execPath, [join(packageRoot(), "scripts/build-stand-in.mjs")]);
 		lab = LabCommands.up();
 		const table = join(lab.directory, "table.json");
-		writeFileSync(table, JSON.stringify({ lines: rows.map(({ line }) => line), rootless }));
+		const plays = rows.map(({ line, prints }) => ({ line, runc: prints === undefined }));
+		writeFileSync(table, JSON.stringify({ rows: plays, rootless }));
 		const program = join(packageRoot(), "dist/tsvmm-oci.js");
 		const play = join(packageRoot(), "test/lab/oci/play.mjs");
 		const output = lab.must("lab", "exec", "-q", "--", process.execPath, play, table, program, "runc", "tsvmm-oci");
@@ -56,7 +57,10 @@ export function testTable(rows: readonly Row[], { rootless = false } = {}): void
 		if (row.prints === undefined) {
 			compare(row, found, runc);
 			expect(found.held).toEqual(runc.held);
-		} else compare(row, found, { ...found, status: 0, stdout: row.prints, stderr: "" });
+		} else {
+			const stderr = row.stderr === undefined ? "" : found.stderr;
+			compare(row, found, { ...found, status: 0, stdout: row.prints, stderr });
+		}
 		expect(found.held).toMatchObject({ machinesWithoutContainer: 0 });
 	});
 

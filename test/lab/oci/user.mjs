@@ -19,7 +19,7 @@ export function prepareUser({ TSVMM_CACHE, ...environment }) {
 		mkdir -p ${runtime} ${home}/mary ${cache}/kernels
 		cp -a ${TSVMM_CACHE ?? `${environment.HOME}/.cache/tsvmm`}/kernels/minimal-* ${cache}/kernels
 		chown -R ${UID}:${UID} ${runtime} ${home}
-		chmod 700 ${runtime}; chmod 711 /run; chmod 666 /dev/kvm /dev/net/tun; chmod 1777 /tmp`;
+		chmod 700 ${runtime}; chmod 711 /run; chown ${UID} /dev/kvm; chmod 666 /dev/net/tun; chmod 1777 /tmp`;
 	execFileSync("/bin/sh", ["-ec", script]);
 	keepCache(cache);
 	return { ...environment, HOME: `${home}/mary`, XDG_RUNTIME_DIR: runtime, TSVMM_CACHE: cache, USER: user };

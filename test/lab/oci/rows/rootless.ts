@@ -27,4 +27,10 @@ export const ROOTLESS: readonly Row[] = [
 	},
 	{ line: "podman logs c; podman stop -t 60 c; podman logs c; podman inspect -f '{{.State.ExitCode}}' c" },
 	{ line: "podman rm c; podman ps -aq | wc -l" },
+	/* /dev/kvm is the user's, who takes the right to use it away. runc has no such need. */
+	{
+		line: `chmod 0 /dev/kvm; ${ONCE} true; echo $?; chmod 600 /dev/kvm; podman ps -aq | wc -l`,
+		prints: "126\n0\n",
+		stderr: /Cannot open \/dev\/kvm: permission denied/,
+	},
 ];

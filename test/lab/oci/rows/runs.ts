@@ -5,7 +5,6 @@
 import type { Row } from "../table.ts";
 
 const ONCE = "podman run --rm --network none --rootfs $ROOT";
-const ONLY = "podman run --rm --network none";
 
 const PROGRAMS: Row[] = [
 	{ line: `${ONCE} sh -c 'echo out; echo err >&2; exit 3'` },
@@ -27,31 +26,25 @@ const PROGRAMS: Row[] = [
 		line: `podman run --rm --network none --rootfs $ROOT sh -c 'id; cat /proc/1/comm; ls /dev | grep -v core; readlink /dev/fd /dev/stdin; ls /dev/pts; cat /proc/keys | wc -c; echo x >/proc/sys/kernel/hostname'`,
 	},
 	{
-		line: `podman run --rm --rootfs $ROOT sh -c 'ip -4 addr show eth0 | grep -c 10.88; ip route | grep -c default; hostname -i >/dev/null; grep -c nameserver /etc/resolv.conf'`,
-	},
-];
-
-/** What they have and may. */
-const SETTINGS: Row[] = [
-	{
-		line: `${ONLY} --init --rootfs $ROOT sh -c 'cat /proc/1/comm; (sleep 0.1 &); sleep 1; ps -o comm | grep -c sleep; kill -TERM $$'`,
-	},
-	{
-		line: `${ONLY} -t --log-driver none --rootfs $ROOT sh -c 'echo $TERM; echo console >/dev/console; test -t 0 && test -t 1 && test -t 2 && echo tty; exit 200'`,
-	},
-	{
-		line: `podman network create n1 >/dev/null; podman network create n2 >/dev/null; podman run --rm --network n1 --network n2 --rootfs $ROOT sh -c 'ip -4 -o addr | grep -c eth; ip route | grep -c default; ip -o link | grep -c eth'; podman network rm n1 n2`,
-	},
-	{
-		line: `echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":13}]}' >$DIR/profile; podman run -d --name s --network none --security-opt seccomp=$DIR/profile --rootfs $ROOT sleep 1000 | wc -c; podman exec s sh -c 'mkdir /x; grep Seccomp: /proc/self/status'; podman rm -f -t 0 s | wc -c; ${ONLY} --rootfs $ROOT sh -c 'grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp'`,
-	},
-	{
-		line: "podman run -d --name c --rootfs $ROOT sh -c 'httpd -f -p 8080 -h / & echo page >/page; sleep 1000' | wc -c; podman run --rm --network container:c --rootfs $ROOT sh -c 'ip -o link | grep -c eth0; wget -qO- http://127.0.0.1:8080/page'; podman rm -f -t 0 c | wc -c",
+		line: `podman run --rm --dns 9.9.9.9 --dns-search example.org --rootfs $ROOT sh -c 'ip -4 addr show eth0 | grep -c 10.88; ip route | grep -c default; hostname -i >/dev/null; cat /etc/resolv.conf'`,
 	},
 ];
 
 /** How they begin and end. */
 const ENDS: Row[] = [
+	{
+		line: `podman run -d --name r --restart on-failure:1 --network none --rootfs $ROOT sh -c 'echo try; exit 3' | wc -c; until [ "$(podman inspect -f '{{.RestartCount}} {{.State.Status}}' r)" = "1 exited" ]; do sleep 1; done; podman inspect -f '{{.State.ExitCode}}' r; podman logs r; podman rm r`,
+	},
+	{
+		line: `podman run -d --rm --name once --network none --stop-signal USR1 --rootfs $ROOT sh -c 'trap "exit 4" USR1; echo up; while :; do sleep 0.2; done' | wc -c; until podman logs once | grep -q up; do sleep 1; done; podman stop -t 60 once; podman wait once 2>/dev/null; podman ps -aq | wc -l`,
+		stdout: /^65\n(?:up\n)?once\n(?:4\n)?0\n$/,
+	},
+	{
+		line: `podman create --name k -i --network none --cidfile $DIR/cid --pidfile $DIR/pid --rootfs $ROOT sh -c 'read a; echo got $a; exit 8' | wc -c; wc -c <$DIR/cid; echo words | podman start -ai k; echo $?; podman logs k; podman start -a k </dev/null; echo $?; test -s $DIR/pid && echo pid; podman rm k; rm -f $DIR/cid`,
+	},
+	{
+		line: `(until podman logs d 2>/dev/null | grep -q up; do sleep 1; done; printf '\\020'; sleep 1; printf '\\021') | script -qec "podman run -it --name d --network none --rootfs $ROOT sh -c 'echo up; read line; echo got $line; exit 9'" /dev/null | grep -c up; podman ps --format '{{.Names}}'; printf 'hello\n' | script -qec "podman attach d" /dev/null | grep -c got; podman wait d; podman rm d`,
+	},
 	/* A machine that is killed ends its container as SIGKILL does. runc has no such process. */
 	{
 		line: "podman run -d --name m --network none --rootfs $ROOT sleep 1000 | wc -c; kill -9 $(pgrep -f '[s]upervise'); podman wait m; podman ps -a --format '{{.Status}}' | cut -c1-12; podman rm m; podman ps -aq | wc -l",
@@ -59,4 +52,4 @@ const ENDS: Row[] = [
 	},
 ];
 
-export const RUNS: readonly Row[] = [...PROGRAMS, ...SETTINGS, ...ENDS];
+export const RUNS: readonly Row[] = [...PROGRAMS, ...ENDS];
