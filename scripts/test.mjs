@@ -18,26 +18,41 @@ const PHASES = ["check", "unit", "guest", "lab"];
 const FLAVOURS = ["6.1-amd64", "6.1-cloud", "6.12-cloud"];
 
 /**
- * What the lab's tests boot: kernels, then images. All of it is cached. It takes only the time of the processors that
+ * What the lab's tests boot: kernels, images, then a machine for containers. All but that is cached. It takes only the time of the processors that
  * nothing else wants, because other phases run meanwhile.
  */
 async function prepareLab() {
 	const tsvmm = join(root, "dist/tsvmm.js");
-	const idly = (...words) => must("nice", ["-n", "19", process.execPath, ...words], { quiet: true });
+	const idly = (words, env) => must("nice", ["-n", "19", process.execPath, ...words], { quiet: true, env });
 	for (const flavour of FLAVOURS) {
 		await step("test", async () => {
-			const output = await idly(tsvmm, "kernel", "fetch", "--flavour", flavour);
+			const output = await idly([tsvmm, "kernel", "fetch", "--flavour", flavour]);
 			return output.trim().includes("\n") ? `fetched kernel ${flavour}` : undefined;
 		});
 	}
 	await step("test", async () => {
-		const output = await idly(tsvmm, "kernel", "build");
+		const output = await idly([tsvmm, "kernel", "build"]);
 		return output.trim().includes("\n") ? "built the minimal kernel" : undefined;
 	});
 	await step("test", async () => {
-		const output = await idly("scripts/build-images.mjs");
+		const output = await idly(["scripts/build-images.mjs"]);
 		return output.trim() === "" ? undefined : "built the test images";
 	});
+	await step("test", () => bootTemplate(idly, tsvmm));
+}
+
+/** Keeps a machine that has booted in the lab: containers of the tests go on from there. None is left that another tsvmm has made. */
+async function bootTemplate(idly, tsvmm) {
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-"));
+	const env = { TSVMM_RUNTIME: directory };
+	const make = `"$0" "$1" template rm --all; exec "$0" "$1" template make`;
+	try {
+		await idly([tsvmm, "lab", "exec", "-q", "--", "sh", "-c", make, process.execPath, tsvmm], env);
+	} finally {
+		await idly([tsvmm, "lab", "down"], env);
+		rmSync(directory, { recursive: true });
+	}
+	return "booted a machine for containers";
 }
 
 /** Whether this machine's /dev/kvm can be opened. */

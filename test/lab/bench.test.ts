@@ -10,7 +10,7 @@ const NAMES = [
 	...[/^virtio-fs: tar -x/, /^virtio-fs: git status/, /^virtio-fs: random reads/, /^virtio-fs: reads of 1 MiB/],
 	...[/^run -d to running/, /^exec round trip/, /^cp into a container/, /^cp out of it/],
 	...[/^memory of a monitor, 2 containers/, /^ps, 2 containers/, /^run -d, container 2/],
-	...[/^podman run --rm true/, /^podman exec true/],
+	...[/^podman run --rm true, cold/, /^podman run --rm true, warm/, /^podman exec true/],
 ];
 
 test("npm run bench prints a ratio for each of its rows", () => {
