@@ -49,6 +49,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"write a container's files as a tar archive",
 		async () => (await import("./cli/container/copy.ts")).exportCommand(),
 	],
+	["snapshot", "machines as files", async () => (await import("./cli/snapshot.ts")).snapshotCommand()],
 	[
 		"template",
 		"machines that have booted, for containers that start at once",
@@ -131,7 +132,17 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 ];
 
-const STREAMS: ReadonlySet<string> = new Set(["run", "boot", "start", "exec", "attach", "container", "cp", "export"]);
+const STREAMS: ReadonlySet<string> = new Set([
+	"run",
+	"boot",
+	"snapshot",
+	"start",
+	"exec",
+	"attach",
+	"container",
+	"cp",
+	"export",
+]);
 
 /** The commander tree. Other commands than `wanted` have only a name and a summary. */
 async function program(wanted: (name: string) => boolean): Promise<Command> {

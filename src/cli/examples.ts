@@ -18,6 +18,20 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm run --net user,host-loopback=on busybox wget -O - http://10.0.2.2:8080/",
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
 	],
+	"tsvmm snapshot": [
+		"tsvmm boot --kernel vmlinux --disk root.img --control vm.sock",
+		"tsvmm snapshot create vm.sock warm",
+		"tsvmm snapshot restore warm --disk copy-of-root.img",
+	],
+	"tsvmm snapshot create": [
+		"tsvmm snapshot create vm.sock warm --stop",
+		"tsvmm snapshot create vm.sock warm-2 --base warm",
+	],
+	"tsvmm snapshot restore": ["tsvmm snapshot restore warm --disk copy-of-root.img --vsock cid=3,uds=vm.sock"],
+	"tsvmm snapshot ls": ["tsvmm snapshot ls", "tsvmm snapshot ls /var/lib/vms --format '{{.Name}} {{.Size}}'"],
+	"tsvmm snapshot inspect": ["tsvmm snapshot inspect warm", "tsvmm snapshot inspect -f '{{json .bases}}' warm-2"],
+	"tsvmm snapshot merge": ["tsvmm snapshot merge warm-2 whole"],
+	"tsvmm snapshot rm": ["tsvmm snapshot rm warm-2 warm"],
 	"tsvmm image": ["tsvmm image import app.tar", "tsvmm image ls", "tsvmm image rm app:1.0"],
 	"tsvmm image import": [
 		"tsvmm image import app.tar",

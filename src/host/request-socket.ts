@@ -53,12 +53,8 @@ export async function answerRequests(
 	const sockets = new Set<Socket>();
 	const server = createServer({ allowHalfOpen: true }, (socket) => {
 		sockets.add(socket);
-		socket.on("error", () => undefined);
 		socket.on("close", () => sockets.delete(socket));
-		readAll(socket)
-			.then((line) => answer(JSON.parse(line)))
-			.then((found) => socket.end(JSON.stringify(found)))
-			.catch(() => socket.destroy());
+		answerRequest(socket, answer);
 	});
 	await new Promise<void>((resolve, reject) => {
 		server.once("error", reject);
@@ -69,6 +65,19 @@ export async function answerRequests(
 		for (const socket of sockets) socket.destroySoon();
 		await closed;
 	};
+}
+
+/**
+ * Answers the request of one connection, which may be half-open.
+ *
+ * @param answer as for `answerRequests`
+ */
+export function answerRequest(socket: Socket, answer: (request: unknown) => Promise<unknown>): void {
+	socket.on("error", () => undefined);
+	readAll(socket)
+		.then((line) => answer(JSON.parse(line)))
+		.then((found) => socket.end(JSON.stringify(found)))
+		.catch(() => socket.destroy());
 }
 
 /** All that comes until the other side has ended its half; the socket can still be written. */

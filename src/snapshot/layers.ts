@@ -8,12 +8,12 @@
  */
 import { createHash } from "node:crypto";
 import type { BigIntStats } from "node:fs";
-import { type FileHandle, open, readFile, realpath } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { explain, SnapshotError } from "../base/errors.ts";
+import { SnapshotError } from "../base/errors.ts";
 import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
 import type { RamPart } from "../host/ram.ts";
-import { type Manifest, reading, readManifest, type Seal } from "./manifest.ts";
+import { type Manifest, readBase, reading, type Seal } from "./manifest.ts";
 import { CHUNK_BYTES, dataOf, type MemoryPart, type OnChunk, sumMemory } from "./memory-file.ts";
 
 interface Layer {
@@ -40,7 +40,7 @@ export class Layers {
 		try {
 			for (let at = { path, manifest }; ; ) {
 				layers.unshift(await openLayer(at.path, at.manifest));
-				const below = await baseOf(at.path, at.manifest);
+				const below = await readBase(at);
 				if (below === undefined) return new Layers(manifest.memory.bytes, layers);
 				at = below;
 			}
@@ -169,25 +169,6 @@ async function readPages(path: string, bytes: number, base: NonNullable<Manifest
 	if (bits.length !== pages.bits.length || sha256(bits) !== base.pagesSha256) throw damaged(path, "pages");
 	pages.bits.set(bits);
 	return pages;
-}
-
-/** The snapshot below. */
-async function baseOf(
-	path: string,
-	{ base, memory }: Manifest,
-): Promise<{ path: string; manifest: Manifest } | undefined> {
-	if (base === undefined) return undefined;
-	const below = join(await realpath(path), base.path);
-	const wrong = (why: string, cause?: unknown) =>
-		new SnapshotError("ERR_SNAPSHOT_BASE", `Cannot use the snapshot ${path}: its base ${below} ${why}`, { cause });
-	let manifest: Manifest;
-	try {
-		manifest = await readManifest(below);
-	} catch (cause) {
-		throw wrong(`cannot be read: ${explain(cause)}`, cause);
-	}
-	if (manifest.id !== base.id || manifest.memory.bytes !== memory.bytes) throw wrong("is another snapshot");
-	return { path: below, manifest };
 }
 
 /** What tells whether a file was written to since. */

@@ -2,7 +2,7 @@
  * snapshot.json: what a snapshot is of, and the checksums of its other files. One of an older format is brought up to date
  * when it is read (migrate.ts); one of a newer format is refused.
  */
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { explain, SnapshotError } from "../base/errors.ts";
@@ -54,6 +54,28 @@ export type Manifest = z.infer<typeof Manifest>;
 /** What a snapshot says about itself. @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION */
 export async function readManifest(path: string): Promise<Manifest> {
 	return parseManifest(path, await reading(path, () => readFile(join(path, "snapshot.json"), "utf8")));
+}
+
+/** A snapshot, and what it says about itself. */
+export interface Described {
+	readonly path: string;
+	readonly manifest: Manifest;
+}
+
+/** The base of a snapshot; undefined when it has none. @throws SnapshotError ERR_SNAPSHOT_BASE */
+export async function readBase({ path, manifest: { base, memory } }: Described): Promise<Described | undefined> {
+	if (base === undefined) return undefined;
+	const below = join(await realpath(path), base.path);
+	const wrong = (why: string, cause?: unknown) =>
+		new SnapshotError("ERR_SNAPSHOT_BASE", `Cannot use the snapshot ${path}: its base ${below} ${why}`, { cause });
+	let manifest: Manifest;
+	try {
+		manifest = await readManifest(below);
+	} catch (cause) {
+		throw wrong(`cannot be read: ${explain(cause)}`, cause);
+	}
+	if (manifest.id !== base.id || manifest.memory.bytes !== memory.bytes) throw wrong("is another snapshot");
+	return { path: below, manifest };
 }
 
 /** Runs what reads files of a snapshot. @throws SnapshotError ERR_SNAPSHOT_MISSING for errors of other kinds */

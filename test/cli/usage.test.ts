@@ -18,6 +18,7 @@ import { loginCommand, logoutCommand } from "../../src/cli/login.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
 import { pullCommand, pushCommand } from "../../src/cli/pull.ts";
 import { loadCommand, saveCommand } from "../../src/cli/save.ts";
+import { snapshotCommand } from "../../src/cli/snapshot.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
 
 /* Each start of tsvmm takes its time on a busy machine. */
@@ -96,7 +97,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
-		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand()],
+		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand(), snapshotCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

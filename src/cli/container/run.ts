@@ -112,7 +112,7 @@ async function prepare(
 
 async function buildRootfs({ store, image }: ContainerRequest, { quiet }: ContainerFlags) {
 	const { openRootfs } = await import("../../container/image/rootfs.ts");
-	const { withProgress } = await import("../rootfs-progress.ts");
+	const { withProgress } = await import("../progress-bar.ts");
 	const build = (watch: RootfsOptions) => openRootfs(store, image, watch);
 	return quiet ? build({}) : withProgress("building the root file system", build);
 }

@@ -1,14 +1,17 @@
 /*
- * A progress bar on stderr while a root file system is built, if stderr is a terminal. It is loaded only for a build,
- * which is once per image.
+ * A progress bar on stderr for work that takes long, if stderr is a terminal.
  */
-import type { RootfsOptions } from "../container/image/rootfs.ts";
 
-/** A shorter build shows no bar. */
+/** Shorter work shows no bar. */
 const PATIENCE_MS = 300;
 
+/** What the work tells: how much is done, and all of it. */
+interface Progress {
+	onProgress?: (done: number, total: number) => void;
+}
+
 /** Runs `work` and shows a bar, if there is a terminal. */
-export async function withProgress<T>(label: string, work: (options: RootfsOptions) => Promise<T>): Promise<T> {
+export async function withProgress<T>(label: string, work: (progress: Progress) => Promise<T>): Promise<T> {
 	if (!process.stderr.isTTY) return work({});
 	const { SingleBar, Presets } = await import("cli-progress");
 	const bar = new SingleBar(

@@ -1,0 +1,79 @@
+/*
+ * Runs a machine in the foreground to its end: here, or in the lab. `boot` and `snapshot restore` do so.
+ */
+import { StdioConsole } from "../backends/console.ts";
+import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import { needsLab, reexecInLab } from "../lab/host.ts";
+import type { Share } from "../lab/shares.ts";
+import type { RestoreConfig } from "../machine/config.ts";
+import { MachineControl } from "../machine/control.ts";
+import type { Machine } from "../machine/machine.ts";
+import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
+import { EscapeKey } from "./escape-key.ts";
+import type { HostFlags } from "./host-flags.ts";
+import { outputFailed, watchOutput, watchStderr } from "./output.ts";
+import { shutdownStatus } from "./shutdown-status.ts";
+
+/** A machine that is to run. */
+export interface Planned<Config extends RestoreConfig> {
+	readonly config: Config;
+	readonly make: (config: Config) => Promise<Machine>;
+	readonly flags: HostFlags;
+	/** The files that the command line names, for a machine in the lab. */
+	readonly shares: () => Promise<readonly Share[]>;
+}
+
+/** Runs a machine. @returns the exit status */
+export async function runInForeground<Config extends RestoreConfig>(planned: Planned<Config>): Promise<number> {
+	const { flags, shares } = planned;
+	if (needsLab()) {
+		watchOutput();
+		const ports = flags.net.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
+		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: await shares() });
+	}
+	watchStderr();
+	const end = await runMachine(planned);
+	const failure = shutdownError(end);
+	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
+	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
+	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeShutdown(end)}\n`);
+	return shutdownStatus(end);
+}
+
+/** Runs a machine to its end. SIGINT, SIGTERM and SIGHUP stop it. The terminal is always restored. */
+async function runMachine<Config extends RestoreConfig>({
+	config,
+	make,
+	flags,
+}: Planned<Config>): Promise<ShutdownReason> {
+	let machine: Machine | undefined;
+	const stop = () => void machine?.stop();
+	const onStdio = config.console?.kind === "stdio";
+	/* The console's reader has gone, so we end, as programs in a pipe do (output.ts has the exit status). */
+	const onError = (error: Error) => {
+		outputFailed(error);
+		stop();
+	};
+	const console = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
+	machine = await make({ ...config, console });
+	let control: MachineControl | undefined;
+	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+	for (const signal of signals) process.once(signal, stop);
+	const interactive = onStdio && process.stdin.isTTY === true;
+	let escapeKey: EscapeKey | undefined;
+	try {
+		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
+		if (interactive) {
+			escapeKey = new EscapeKey(stop);
+			rawTerminal(0);
+		}
+		machine.start();
+		return await machine.ended;
+	} finally {
+		if (interactive) restoreTerminal();
+		await machine.stop();
+		await control?.close();
+		escapeKey?.close();
+		for (const signal of signals) process.off(signal, stop);
+	}
+}

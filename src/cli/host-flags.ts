@@ -1,0 +1,84 @@
+/*
+ * The flags of `boot` and `snapshot restore` about the host's side of a machine: devices, consoles, what is printed.
+ */
+import { dirname, resolve } from "node:path";
+import { type Command, Option } from "commander";
+import { fileShare, outputShare, type Share } from "../lab/shares.ts";
+import type { RestoreConfig } from "../machine/config.ts";
+import type { DiskConfig } from "../machine/devices/disk.ts";
+import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
+import type { NetConfig } from "../machine/devices/net.ts";
+import { parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
+
+export interface HostFlags {
+	disk: DiskConfig[];
+	net: NetConfig[];
+	fs: DirectoryFsConfig[];
+	vsock?: string;
+	rng: boolean;
+	virtioConsole: boolean;
+	console: string;
+	control?: string;
+	trace?: string;
+	quiet: boolean;
+	json: boolean;
+}
+
+/** Adds the flags to a command. */
+export function addHostFlags(command: Command): Command {
+	return command
+		.addOption(
+			new Option("--disk <file[,ro][,id=X]>", "raw disk image or block device; may be repeated")
+				.argParser(append(parseDisk))
+				.default([], "none"),
+		)
+		.addOption(
+			new Option("--net <user[,port=HOST:GUEST]|tap=NAME|bridge=NAME>", "network interface; may be repeated")
+				.argParser(append(parseNet))
+				.default([], "none"),
+		)
+		.addOption(
+			new Option("--fs <tag=NAME,path=DIR[,ro][,cache=X]>", "directory to mount by virtio-fs; may be repeated")
+				.argParser(append(parseFs))
+				.default([], "none"),
+		)
+		.option("--vsock <cid=N,uds=PATH>", "vsock device with its unix socket")
+		.option("--rng", "entropy device", false)
+		.option("--virtio-console", "a second console, hvc0, on stdio", false)
+		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
+		.option("--control <path>", "unix socket for `tsvmm snapshot create`")
+		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
+		.option("--json", "print how the machine ended as JSON on stderr", false)
+		.option("-q, --quiet", "no notes on stderr", false);
+}
+
+/** Turns the flags into a configuration. @throws UsageError */
+export function hostConfig(flags: HostFlags): RestoreConfig {
+	return {
+		disks: flags.disk,
+		nets: flags.net,
+		fs: flags.fs,
+		...(flags.vsock === undefined ? {} : { vsock: parseVsock(flags.vsock) }),
+		rng: flags.rng,
+		virtioConsole: flags.virtioConsole,
+		console: parseConsole(flags.console),
+		...(flags.trace === undefined ? {} : { trace: parseTrace(flags.trace) }),
+	};
+}
+
+/** The files that these flags name. The lab needs them, too. */
+export function hostShares({ disks = [], fs = [], console }: RestoreConfig, control: string | undefined): Share[] {
+	const shares: Share[] = [];
+	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
+	for (const one of fs) if ("path" in one) shares.push(fileShare(one.path, one.readOnly === true ? "ro" : "rw"));
+	if (console?.kind === "file") shares.push(outputShare(console.path));
+	if (control !== undefined) shares.push(fileShare(dirname(resolve(control)), "rw"));
+	return shares;
+}
+
+function append<T>(parse: (text: string) => T | undefined): (text: string, before: T[]) => T[] {
+	return (text, before) => {
+		const value = parse(text);
+		return value === undefined ? before : [...before, value];
+	};
+}

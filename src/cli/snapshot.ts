@@ -1,0 +1,201 @@
+/*
+ * `tsvmm snapshot`: machines as files (docs/snapshots.md). `create` asks a machine by its control socket; `restore` runs one
+ * as `boot` does.
+ */
+import { basename, dirname, resolve } from "node:path";
+import { Command } from "commander";
+import { SnapshotError } from "../base/errors.ts";
+import { needsLab, reexecInLab } from "../lab/host.ts";
+import { fileShare } from "../lab/shares.ts";
+import type { RestoreConfig } from "../machine/config.ts";
+import { askMachine } from "../machine/control.ts";
+import { Machine } from "../machine/machine.ts";
+import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../snapshot/directory.ts";
+import type { Described } from "../snapshot/manifest.ts";
+import { mergeSnapshot } from "../snapshot/write.ts";
+import { runInForeground } from "./foreground-machine.ts";
+import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
+import { addHostFlags, type HostFlags, hostConfig, hostShares } from "./host-flags.ts";
+import { inspectEach } from "./inspect.ts";
+import { untilInterrupted } from "./interrupt.ts";
+import { watchOutput } from "./output.ts";
+import { withProgress } from "./progress-bar.ts";
+import { reportError } from "./report.ts";
+import { age, size } from "./units.ts";
+
+const LISTING: Listing = {
+	headings: { Cpus: "CPUS" },
+	table: "{{.Name}}\t{{.Created}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Base}}",
+};
+/** How often a snapshot that is being taken is asked how far it is. */
+const PROGRESS_MS = 200;
+
+export function snapshotCommand(): Command {
+	return new Command("snapshot")
+		.description("machines as files, from which others go on")
+		.addCommand(createCommand())
+		.addCommand(restoreCommand())
+		.addCommand(listCommand())
+		.addCommand(inspectCommand())
+		.addCommand(mergeCommand())
+		.addCommand(removeCommand());
+}
+
+interface CreateFlags {
+	base?: string;
+	stop: boolean;
+}
+
+function createCommand(): Command {
+	return new Command("create")
+		.description("take a snapshot of a machine that was started with --control")
+		.argument("<control-path>", "its control socket")
+		.argument("<path>", "the directory to make")
+		.option("--base <path>", "a snapshot; only what differs from it is written")
+		.option("--stop", "end the machine when the snapshot is written", false)
+		.action(async (control: string, path: string, flags: CreateFlags) => {
+			watchOutput();
+			process.exitCode = await create(resolve(control), resolve(path), flags);
+		});
+}
+
+async function create(control: string, path: string, { base, stop }: CreateFlags): Promise<number> {
+	if (needsLab()) {
+		const chain = base === undefined ? [] : await readChain(base);
+		const shares = [control, path].map((file) => fileShare(dirname(file), "rw"));
+		shares.push(...chain.map((one) => fileShare(one.path, "ro")));
+		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
+	}
+	await untilInterrupted("take a snapshot", (signal) =>
+		withProgress("taking a snapshot", async ({ onProgress }) => {
+			const cancel = () => void askMachine(control, { do: "cancel", path }).catch(() => undefined);
+			signal.addEventListener("abort", cancel, { once: true });
+			const look = async () => {
+				const { progress } = await askMachine(control, { do: "progress", path }).catch(() => ({ progress: undefined }));
+				if (progress !== undefined) onProgress?.(...progress);
+			};
+			const timer = onProgress === undefined ? undefined : setInterval(() => void look(), PROGRESS_MS);
+			try {
+				const from = base === undefined ? undefined : resolve(base);
+				await askMachine(control, { do: "snapshot", path, base: from, stop });
+			} catch (error) {
+				signal.throwIfAborted();
+				throw error;
+			} finally {
+				clearInterval(timer);
+			}
+		}),
+	);
+	return 0;
+}
+
+function restoreCommand(): Command {
+	const command = new Command("restore")
+		.description("let a machine go on from a snapshot; its devices must be those that it had; Ctrl-A x ends it")
+		.argument("<path>", "the snapshot");
+	return addHostFlags(command).action(async (path: string, flags: HostFlags) => {
+		const config = hostConfig(flags);
+		const shares = async () => {
+			const chain = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
+			return [...chain, ...hostShares(config, flags.control)];
+		};
+		const make = (complete: RestoreConfig) => Machine.restore(path, complete);
+		process.exitCode = await runInForeground({ config, make, flags, shares });
+	});
+}
+
+function listCommand(): Command {
+	return new Command("ls")
+		.alias("list")
+		.description("list the snapshots in a directory")
+		.argument("[path]", "the directory", ".")
+		.option("--format <format>", FORMAT_HELP)
+		.action(async (directory: string, { format }: { format?: string }) => {
+			watchOutput();
+			process.stdout.write(formatRows((await listed(directory)).map(rowOf), LISTING, format));
+		});
+}
+
+async function listed(directory: string): Promise<Described[]> {
+	try {
+		return await listSnapshots(directory);
+	} catch (cause) {
+		const message = `Cannot list the snapshots in ${directory}: ${(cause as Error).message}`;
+		throw new SnapshotError("ERR_SNAPSHOT_MISSING", message, { cause });
+	}
+}
+
+function rowOf({ path, manifest }: Described) {
+	const { created, machine, base, id } = manifest;
+	return {
+		Name: basename(path),
+		Path: resolve(path),
+		Id: id,
+		Created: age(created),
+		CreatedAt: created,
+		Cpus: machine.cpus,
+		Memory: `${machine.memoryMiB}MiB`,
+		Size: size(sizeOf(manifest)),
+		Base: base === undefined ? "" : basename(base.path),
+		Kernel: machine.kernel,
+	};
+}
+
+function inspectCommand(): Command {
+	return new Command("inspect")
+		.description("print what is known of snapshots")
+		.argument("<path...>", "snapshots")
+		.option("-f, --format <format>", "json or a Go template")
+		.action(async (paths: string[], { format }: { format?: string }) => {
+			watchOutput();
+			const describe = async (path: string) => {
+				const [{ manifest }, ...bases] = (await readChain(path)) as [Described, ...Described[]];
+				return { path: resolve(path), size: sizeOf(manifest), bases: bases.map((base) => base.path), ...manifest };
+			};
+			process.exitCode = await inspectEach(paths, describe, format);
+		});
+}
+
+function mergeCommand(): Command {
+	return new Command("merge")
+		.description("make one snapshot with all memory, of one and of those that it is based on")
+		.argument("<path>", "the snapshot")
+		.argument("<new-path>", "the directory to make")
+		.action(async (path: string, to: string) => {
+			watchOutput();
+			await untilInterrupted("merge snapshots", (signal) =>
+				withProgress("merging snapshots", (progress) => mergeSnapshot(path, to, { ...progress, signal })),
+			);
+		});
+}
+
+function removeCommand(): Command {
+	return new Command("rm")
+		.alias("remove")
+		.description("remove snapshots; machines that were restored from them go on")
+		.argument("<path...>", "snapshots")
+		.option("-f, --force", "also those on which others in the same directory are based", false)
+		.action(async (paths: string[], { force }: { force: boolean }) => {
+			watchOutput();
+			let status = 0;
+			for (const [i, path] of paths.entries()) {
+				try {
+					if (!force) await refuseUsed(path, paths.slice(i));
+					await removeSnapshot(path);
+				} catch (error) {
+					status ||= reportError(error);
+				}
+			}
+			process.exitCode = status;
+		});
+}
+
+/** @throws SnapshotError ERR_SNAPSHOT_USED when others need it that are not removed, too */
+async function refuseUsed(path: string, removed: readonly string[]): Promise<void> {
+	const users = await basedOn(path, removed);
+	if (users.length === 0) return;
+	const message = `Cannot remove the snapshot ${path}: ${users.map((user) => basename(user)).join(", ")} is based on it`;
+	throw new SnapshotError("ERR_SNAPSHOT_USED", message, {
+		hint: "Remove that one, too, or make it one of its own: tsvmm snapshot merge",
+	});
+}
