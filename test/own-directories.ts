@@ -9,3 +9,5 @@ const { TSVMM_TEST_RUN: directory, VITEST_POOL_ID: worker } = process.env;
 process.env.TSVMM_RUNTIME = join(directory!, "run", worker!);
 process.env.TSVMM_STATE = join(directory!, "state", worker!);
 mkdirSync(process.env.TSVMM_RUNTIME, { recursive: true, mode: 0o700 });
+/* Machines are made of a template that is there (scripts/test.mjs), but no test has a process beside it that makes one. */
+process.env.TSVMM_WARM = "use";

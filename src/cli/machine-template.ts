@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { containerKernel } from "../container/life/kernel.ts";
 import { sharedShape } from "../container/run.ts";
+import { makePrepared } from "../container/template/background.ts";
 import { makeTemplate } from "../container/template/make.ts";
 import { listTemplates, removeTemplate, type Template } from "../container/template/store.ts";
 import { validateSize } from "../machine/config.ts";
@@ -24,7 +25,8 @@ export function templateCommand(): Command {
 		.description("machines that have booted, for containers that start at once")
 		.addCommand(makeCommand())
 		.addCommand(listCommand())
-		.addCommand(removeCommand());
+		.addCommand(removeCommand())
+		.addCommand(prepareCommand(), { hidden: true });
 }
 
 function makeCommand(): Command {
@@ -47,6 +49,13 @@ function makeCommand(): Command {
 				});
 			await whereContainersAre(make, { runs: true });
 		});
+}
+
+/** What src/container/template/background.ts starts, not for users. */
+function prepareCommand(): Command {
+	return new Command("prepare")
+		.argument("<shape>")
+		.action((shape: string) => untilInterrupted("make a template", (signal) => makePrepared(shape, signal)));
 }
 
 function listCommand(): Command {

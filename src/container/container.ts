@@ -11,7 +11,7 @@ import type { Readable, Writable } from "node:stream";
 import type { ExecSpec } from "../agent/exec-spec.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
 import type { ShutdownReason } from "../machine/shutdown-reason.ts";
-import { type GuestMachine, RunningMachine, within } from "./running-machine.ts";
+import { type BootTimes, type GuestMachine, RunningMachine, within } from "./running-machine.ts";
 import type { SetupStep } from "./setup-steps.ts";
 
 /** What a container runs, and how. */
@@ -53,10 +53,14 @@ interface ProcessPlan {
 
 /** How long each phase of a container's start took, in ms. */
 export interface StartTimes {
-	/** This process, from its start to the first instruction of the guest. */
+	/** This process, from its start to the first instruction of the guest, without `restore`. */
 	host: number;
-	/** To the first instruction of the agent. */
-	kernel: number;
+	/** To the first instruction of the agent; missing when the machine was made of a template. */
+	kernel?: number | undefined;
+	/** Making the machine of its template, with its disks and networks; missing when it boots. */
+	restore?: number | undefined;
+	/** From the guest's first instruction until its agent was greeted; missing when the machine boots. */
+	agent?: number | undefined;
 	/** The agent, to the payload's start. */
 	init: number;
 }
@@ -119,8 +123,18 @@ export class Container implements AsyncDisposable {
 	 * @internal `runContainer` calls it
 	 */
 	static async start(machine: GuestMachine, plan: ContainerPlan): Promise<Container> {
-		const { machineSteps: steps = [], keeps = false, signal } = plan;
-		const running = await RunningMachine.boot(machine, { steps, signal });
+		const { machineSteps: steps = [], signal } = plan;
+		return await Container.inMachine(await RunningMachine.boot(machine, { steps, signal }), plan);
+	}
+
+	/**
+	 * Starts the process in a machine that has none yet, and that it owns from now on.
+	 *
+	 * @throws as start
+	 * @internal
+	 */
+	static async inMachine(running: RunningMachine, plan: ContainerPlan): Promise<Container> {
+		const { keeps = false } = plan;
 		const release = (failed: boolean) => (keeps && !failed ? running.powerOff() : running.stop());
 		return await Container.join(running, { ...plan, name: CONTAINER_NAME, release });
 	}
@@ -145,10 +159,7 @@ export class Container implements AsyncDisposable {
 			await settled(client.setup(plan.steps, plan.name));
 			const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
 			const session = await settled(client.exec(spec));
-			const boots = plan.name === CONTAINER_NAME;
-			const startTimes = boots
-				? { host: times.host, kernel: times.kernel, init: performance.now() - times.greeted + times.agent }
-				: { host: 0, kernel: 0, init: performance.now() - starting };
+			const startTimes = plan.name === CONTAINER_NAME ? phases(times) : { host: 0, init: performance.now() - starting };
 			return new Container({ machine, session, plan, spec, startTimes });
 		} catch (error) {
 			await plan.release(true);
@@ -246,6 +257,12 @@ export class Container implements AsyncDisposable {
 	async [Symbol.asyncDispose](): Promise<void> {
 		await this.#plan.release(true);
 	}
+}
+
+/** The process has just started. */
+function phases({ host, kernel, restore, agent, greeted }: BootTimes): StartTimes {
+	const init = performance.now() - greeted;
+	return kernel === undefined ? { host, restore, agent, init } : { host, kernel, init: init + agent };
 }
 
 /** What one more process has of the container's own. */

@@ -11,12 +11,13 @@ import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
 import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
+import { log } from "../base/log.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, validateSize } from "../machine/config.ts";
 import type { OwnFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
-import { Container, type ContainerPlan } from "./container.ts";
+import { Container } from "./container.ts";
 import { type ContainerDevice, deviceDisks, diskSteps } from "./devices.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
@@ -34,8 +35,9 @@ import {
 } from "./setup-steps.ts";
 import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
 import { CMDLINE, TEMPLATE_DEVICES } from "./template/make.ts";
-import { warmMachine } from "./template/restore.ts";
-import type { TemplateShape } from "./template/store.ts";
+import { type RejectTemplate, type WarmMachine, warmMachine } from "./template/restore.ts";
+import { startMachine } from "./template/start.ts";
+import { mayBeWarm, type TemplateShape } from "./template/store.ts";
 
 /** A network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
@@ -67,6 +69,8 @@ export interface ContainerMachine extends SystemOptions {
 	consoleFile?: string;
 	/** More kernel parameters. */
 	cmdline?: string;
+	/** The machine boots, whatever templates there are (docs/snapshots.md); false when missing. */
+	cold?: boolean;
 }
 
 /** What `runContainer` runs. It needs `image` or `rootfs`. */
@@ -130,16 +134,17 @@ export async function runContainer(options: ContainerOptions): Promise<Container
 	signal?.throwIfAborted();
 	const kernel = options.kernel ?? (await kernelOf(signal));
 	const machine: ContainerMachine = { ...options, rootfs, kernel, hostname, cpus, memoryMiB };
-	const {
-		guest,
-		machine: _,
-		networks: _networks,
-		...plan
-	} = await createMachine({ ...machine, workdir: spec.cwd }, signal);
+	const create = (cold: boolean) => createMachine({ ...machine, cold, workdir: spec.cwd }, signal);
+	const { created, running } = await startMachine(create, {
+		cold: options.cold,
+		signal,
+		warn: (line) => log("warn", line),
+	});
 	const stdin = options.stdin ?? "null";
 	const may = privilegeKeys(options);
 	const process = () => ({ ...spec, ...may, ...(tty === undefined ? { stdin } : { tty }) });
-	return Container.start(guest, { ...plan, process, init: options.init, stopSignal, signal });
+	const { steps, keeps } = created;
+	return Container.inMachine(running, { steps, keeps, process, init: options.init, stopSignal, signal });
 }
 
 async function kernelOf(signal: AbortSignal | undefined): Promise<GuestKernel> {
@@ -216,14 +221,20 @@ export function addresses(network: ContainerNetwork): GuestNetwork {
 	return { ...wanted, address: `${address}/${prefixLength}`, gateway, dns: wanted.dns ?? [dns], mtu };
 }
 
-/** The machine, not yet started, as itself and as a container sees it, and the steps that set the container up in it. */
+/** A machine for one container, not yet started. */
+export interface CreatedMachine extends CreatedSharedMachine {
+	/** They set the container up in it. */
+	steps: readonly SetupStep[];
+	/** As in ContainerPlan. */
+	keeps: boolean;
+}
+
+/** Makes it of its template, if there is one and nothing needs a boot. */
 export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
-): Promise<Pick<ContainerPlan, "steps" | "machineSteps" | "keeps"> & OpenedMachine> {
+): Promise<CreatedMachine> {
 	const { rootfs, writable, networks, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
-	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
-	const initrd = await initramfs({ kernel, fstypes, network: networks !== undefined, shares: shares.length > 0 });
 	const system: ContainerSystem = {
 		...rest,
 		mounts: [...shareSteps(shares), ...diskSteps(devices)],
@@ -232,10 +243,30 @@ export async function createMachine(
 		...(writable === undefined ? {} : { writableDisk: WRITABLE_DISK }),
 		...(networks === undefined ? {} : { networks: networks.map(addresses) }),
 	};
-	const opened = await openMachine(machineConfig(options, initrd), new TailConsole(consoleFile), signal);
-	const keeps = writable !== undefined || shares.length > 0;
-	const steps = setupSteps(system);
-	return { ...opened, networks: system.networks ?? [], steps, machineSteps: machineSteps(system), keeps };
+	const common = {
+		networks: system.networks ?? [],
+		steps: setupSteps(system),
+		keeps: writable !== undefined || shares.length > 0,
+	};
+	const own = machineSteps(system);
+	const console = new TailConsole(consoleFile);
+	const shape = mayHaveTemplate(options) ? await sharedShape(options) : undefined;
+	let warning: string | undefined;
+	const onRejected = (message: string) => {
+		warning = message;
+	};
+	const warm =
+		shape && (await warmMachine(shape, machineConfig(options, shape.initrd), { console, signal, onRejected }));
+	if (warm !== undefined) return { ...common, ...warmGuest(warm, console), machineSteps: [...warm.steps, ...own] };
+	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
+	const initrd = await initramfs({ kernel, fstypes, network: networks !== undefined, shares: shares.length > 0 });
+	const opened = await openMachine(machineConfig(options, initrd), console, signal);
+	return { ...common, ...opened, machineSteps: own, warning, lacksTemplate: shape };
+}
+
+/** What is told of the kernel as it boots, or tells it something, needs a boot. */
+function mayHaveTemplate({ cold = false, cmdline, consoleFile }: ContainerMachine): boolean {
+	return mayBeWarm() && !cold && cmdline === undefined && consoleFile === undefined;
 }
 
 /** What a machine that containers join has itself. */
@@ -248,7 +279,11 @@ export interface CreatedSharedMachine extends OpenedMachine {
 	/** In the agent's own root, before any container. */
 	machineSteps: readonly SetupStep[];
 	/** Of a machine that is made of a template: no other one should be. */
-	rejectTemplate?: () => void;
+	rejectTemplate?: RejectTemplate;
+	/** The template that it would have been made of. */
+	lacksTemplate?: TemplateShape | undefined;
+	/** What was wrong with its template. */
+	warning?: string | undefined;
 }
 
 /** What templates of such machines have in common with them. */
@@ -267,13 +302,11 @@ export async function createSharedMachine(
 	const guestNetworks = networks.map(addresses);
 	const interfaces = interfaceSteps(guestNetworks);
 	const console = new TailConsole(undefined);
-	const warm = await warmMachine(shape, { networks, fs }, { console, signal });
-	if (warm !== undefined) {
-		const { machine, steps, reject: rejectTemplate } = warm;
-		const machineSteps = [...steps, ...interfaces];
-		return { machine, guest: guestOf(machine, console), networks: guestNetworks, machineSteps, rejectTemplate };
-	}
 	const nets = networks.map(({ device }) => device);
+	const warm = await warmMachine(shape, { nets, fs }, { console, signal });
+	if (warm !== undefined) {
+		return { ...warmGuest(warm, console), networks: guestNetworks, machineSteps: [...warm.steps, ...interfaces] };
+	}
 	const opened = await openMachine({ ...shape, ...TEMPLATE_DEVICES, cmdline: CMDLINE, nets, fs }, console, signal);
 	return { ...opened, networks: guestNetworks, machineSteps: interfaces };
 }
@@ -297,6 +330,10 @@ async function openMachine(
 		...(signal === undefined ? {} : { signal }),
 	});
 	return { machine, guest: guestOf(machine, console) };
+}
+
+function warmGuest({ machine, restoredMs, reject: rejectTemplate }: WarmMachine, console: TailConsole) {
+	return { machine, guest: { ...guestOf(machine, console), restoredMs }, rejectTemplate };
 }
 
 function guestOf(machine: Machine, console: TailConsole): GuestMachine {

@@ -5,6 +5,7 @@
  */
 import type { Duplex } from "node:stream";
 import { AgentClient } from "../agent/client.ts";
+import type { Hello } from "../agent/protocol.ts";
 import { GuestError, TsvmmError } from "../base/errors.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { SetupStep } from "./setup-steps.ts";
@@ -19,14 +20,18 @@ export interface GuestMachine {
 	readonly agent: Promise<Duplex>;
 	/** The last lines of the guest's console. */
 	consoleTail(): string;
+	/** How long it took to make it of a template; missing when it boots. */
+	readonly restoredMs?: number | undefined;
 }
 
 /** How long the phases of a machine's start took, in ms. */
 export interface BootTimes {
-	/** This process, from its start to the first instruction of the guest. */
+	/** This process, from its start to the first instruction of the guest, without `restore`. */
 	host: number;
-	/** To the first instruction of the agent. */
-	kernel: number;
+	/** To the first instruction of the agent; missing when the machine was made of a template. */
+	kernel?: number | undefined;
+	/** Making the machine of its template; missing when it boots. */
+	restore?: number | undefined;
 	/** The agent, until it was greeted. */
 	agent: number;
 	/** When it was greeted, on performance's clock. */
@@ -34,6 +39,8 @@ export interface BootTimes {
 }
 
 const BOOT_TIMEOUT_MS = 120_000;
+/** The agent of a template asks for its host many times a second. */
+const RESTORE_TIMEOUT_MS = 60_000;
 /** The guest writes all that it holds in RAM to its disk before, which may be gigabytes. */
 const POWER_OFF_TIMEOUT_MS = 300_000;
 
@@ -72,11 +79,9 @@ export class RunningMachine {
 			client = new AgentClient(await Promise.race([agentStream(machine), early]));
 			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
 			const greeted = performance.now();
-			const agent = hello.nowMs - hello.startMs;
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
 			if (steps.length > 0) await orEarly(client.setup(steps), early, machine);
-			const times = { host, kernel: greeted - host - agent, agent, greeted };
-			return new RunningMachine(machine, client, early, times);
+			return new RunningMachine(machine, client, early, timesOf(machine, hello, host, greeted));
 		} catch (error) {
 			client?.close();
 			await machine.stop();
@@ -135,10 +140,25 @@ export async function within(work: Promise<unknown>, timeoutMs: number): Promise
 	}
 }
 
+/** The agent of a template has begun long before. */
+function timesOf(
+	{ restoredMs }: GuestMachine,
+	{ nowMs, startMs }: Pick<Hello, "nowMs" | "startMs">,
+	host: number,
+	greeted: number,
+): BootTimes {
+	if (restoredMs !== undefined) {
+		return { host: host - restoredMs, restore: restoredMs, agent: greeted - host, greeted };
+	}
+	const agent = nowMs - startMs;
+	return { host, kernel: greeted - host - agent, agent, greeted };
+}
+
 async function agentStream(machine: GuestMachine): Promise<Duplex> {
 	const stream = machine.agent;
-	if (await within(Promise.race([stream, machine.ended]), BOOT_TIMEOUT_MS)) return await stream;
-	const message = `Cannot reach the guest agent: it did not connect within ${BOOT_TIMEOUT_MS / 1000} s`;
+	const timeoutMs = machine.restoredMs === undefined ? BOOT_TIMEOUT_MS : RESTORE_TIMEOUT_MS;
+	if (await within(Promise.race([stream, machine.ended]), timeoutMs)) return await stream;
+	const message = `Cannot reach the guest agent: it did not connect within ${timeoutMs / 1000} s`;
 	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));
 }
 

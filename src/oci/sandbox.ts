@@ -93,7 +93,7 @@ export class Sandbox implements SandboxAccess {
 		try {
 			this.#running = await RunningMachine.boot(guest, { steps });
 		} catch (error) {
-			this.#machine.rejectTemplate?.();
+			this.#machine.rejectTemplate?.(error);
 			throw error;
 		}
 	}

@@ -2,6 +2,7 @@
 #     sh template.sh NODE REPOSITORY CACHE
 set -u
 node=$1 home=$2
+unset TSVMM_WARM
 # A cache of its own in the lab's RAM, with all but the templates of the host's.
 export TSVMM_CACHE=/run/template-test/cache
 mkdir -p "$TSVMM_CACHE"

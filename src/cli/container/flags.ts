@@ -39,6 +39,7 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags, PublishFlags 
 	capDrop: string[];
 	cidfile?: string;
 	cmdline?: string;
+	cold: boolean;
 	console?: string;
 	cpus?: string;
 	device: DeviceRequest[];
@@ -154,6 +155,7 @@ export function addContainerFlags(command: Command): Command {
 		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
 		.option("--cmdline <text>", "more kernel parameters")
 		.option("--console <file=PATH>", "append the guest's console to a file")
+		.option("--cold", "boot the machine: no template is used, and none is made", false)
 		.option("-q, --quiet", "no notes on stderr", false);
 }
 
@@ -256,6 +258,7 @@ export async function readContainer(
 			: { kernel: flags.kernel.includes("/") ? resolve(flags.kernel) : flags.kernel }),
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
+		...(flags.cold ? { cold: true } : {}),
 	};
 	return { store, image, config, mounts: readMounts(flags), join, chosenPorts };
 }

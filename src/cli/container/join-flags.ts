@@ -25,6 +25,7 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 		"--kernel": flags.kernel !== undefined,
 		"--cmdline": flags.cmdline !== undefined,
 		"--console": flags.console !== undefined,
+		"--cold": flags.cold,
 	};
 	const refused = Object.keys(given).find((flag) => given[flag]);
 	if (refused !== undefined) {

@@ -19,6 +19,7 @@ import { watchOutput } from "../output.ts";
 import { eachContainer } from "./each.ts";
 import { readSeconds, readSignal } from "./flags.ts";
 import { attachForeground, commandStdio } from "./foreground.ts";
+import { warn } from "./warn.ts";
 import { whereContainersAre } from "./where.ts";
 
 export function startCommand(): Command {
@@ -40,7 +41,9 @@ interface StartFlags {
 async function start(names: string[], { attach, interactive, detachKeys }: StartFlags) {
 	if (!attach && !interactive) {
 		return await eachContainer(names, async (container) => {
-			await (await startContainer(container))?.running;
+			const launch = await startContainer(container);
+			await launch?.running;
+			if (launch !== undefined) warn(container);
 		});
 	}
 	if (names.length > 1) {
@@ -51,7 +54,9 @@ async function start(names: string[], { attach, interactive, detachKeys }: Start
 	const stdio = commandStdio({ interactive, tty, detachKeys });
 	try {
 		const launch = await startContainer(container, { awaitAttach: true });
-		return await attachForeground(container, launch?.running, stdio);
+		return await attachForeground(container, launch?.running, stdio, () => {
+			if (launch !== undefined) warn(container);
+		});
 	} finally {
 		stdio.close();
 	}

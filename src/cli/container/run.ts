@@ -12,6 +12,8 @@ import { containerKernel } from "../../container/life/kernel.ts";
 import { machineSize } from "../../container/life/machine-size.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { findPod } from "../../container/pod/store.ts";
+import { sharedShape } from "../../container/run.ts";
+import { mayBeWarm } from "../../container/template/store.ts";
 import { dropMounts, makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
 import { needsLab, reexecInLab } from "../../lab/host.ts";
@@ -22,6 +24,7 @@ import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFil
 import { attachForeground, commandStdio } from "./foreground.ts";
 import type { JoinRequest } from "./join-flags.ts";
 import { withHostPorts } from "./publish.ts";
+import { warn } from "./warn.ts";
 
 interface RunFlags extends ContainerFlags {
 	detach: boolean;
@@ -58,6 +61,7 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 		watchOutput();
 		const launch = await startContainer(container);
 		await launch?.running;
+		if (!flags.quiet) warn(container);
 		process.stdout.write(`${container.id}\n`);
 		return 0;
 	}
@@ -68,6 +72,7 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 		const launch = await startContainer(container, { awaitAttach: true });
 		const status = await attachForeground(container, launch?.running, stdio, () => {
 			startedMs = performance.now();
+			if (!flags.quiet) warn(container);
 			phases = flags.timings ? describeTimes(container) : "";
 		});
 		if (flags.timings) {
@@ -94,8 +99,9 @@ async function prepare(
 	const request = await readContainer(image, command, flags, { attached, note });
 	await using rootfs = await buildRootfs(request, flags);
 	const kernel = await containerKernel(flags.kernel, { onStep: note });
-	const { network } = request.config;
+	const { network, cpus, memoryMiB, cold = false } = request.config;
 	await initramfs({ kernel, fstypes: [rootfs.fstype, "ext4"], network: network !== undefined });
+	if (mayBeWarm() && !cold) await sharedShape({ kernel, cpus, memoryMiB });
 	if (!needsLab()) return { request, inLab: undefined };
 	watchOutput();
 	/* Sources that are not there are made here: the lab is only given what is. */
@@ -165,6 +171,6 @@ function findMachine(store: ContainerStore, { kind, name }: JoinRequest): Joins 
 /** "host 85 ms, kernel 640 ms, init 31 ms" */
 function describeTimes(container: StoredContainer): string {
 	return Object.entries(container.state().startTimes ?? {})
-		.map(([phase, ms]) => `${phase} ${Math.round(ms)} ms`)
+		.map(([phase, ms = 0]) => `${phase} ${Math.round(ms)} ms`)
 		.join(", ");
 }

@@ -4,7 +4,7 @@
  */
 import { AgentClient } from "../../agent/client.ts";
 import type { Session } from "../../agent/session.ts";
-import { StateError } from "../../base/errors.ts";
+import { ignore, StateError } from "../../base/errors.ts";
 import { connectTo } from "../../host/request-socket.ts";
 import { CONTAINER_NAME } from "../container.ts";
 import { ROOT_DISK } from "../run.ts";
@@ -79,7 +79,7 @@ async function withMaintenance<T>(
 ): Promise<T> {
 	/* Without its network and its devices: they may be another's now. */
 	const { network: _, joins: _joins, devices: _devices, ...rest } = config;
-	const { guest, steps, machineSteps = [] } = await boot({ config: rest, paths }, signal);
+	const { guest, steps, machineSteps = [], rejectTemplate = ignore } = await boot({ config: rest, paths }, signal);
 	const failed = guest.ended.then(() => {
 		throw new StateError(
 			"ERR_CONTAINER_FAILED",
@@ -92,8 +92,13 @@ ${guest.consoleTail()}`,
 		guest.start();
 		const client = new AgentClient(await Promise.race([guest.agent, failed]));
 		try {
-			await Promise.race([client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), failed]);
-			if (machineSteps.length > 0) await client.setup(machineSteps);
+			try {
+				await Promise.race([client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), failed]);
+				if (machineSteps.length > 0) await client.setup(machineSteps);
+			} catch (error) {
+				rejectTemplate(error);
+				throw error;
+			}
 			await client.setup(steps, CONTAINER_NAME);
 			const result = await Promise.race([work(agentOf(client, rest)), failed]);
 			/* In order: what was written is on the disk then. */

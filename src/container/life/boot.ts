@@ -5,8 +5,9 @@ import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
 import { createMachine } from "../run.ts";
-import type { GuestMachine } from "../running-machine.ts";
 import type { SetupStep, SystemOptions } from "../setup-steps.ts";
+import type { StartableMachine } from "../template/start.ts";
+import type { TemplateShape } from "../template/store.ts";
 import { mountShares } from "../volume/mount.ts";
 import { containerKernel } from "./kernel.ts";
 import { MachineNetworks } from "./machine-networks.ts";
@@ -15,18 +16,17 @@ import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
 
 /** A machine that is ready to start. */
-export interface BootedContainer {
-	guest: GuestMachine;
+export interface BootedContainer extends StartableMachine {
 	/** The same machine, as `pause` needs it. */
 	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine>;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
-	/** The same in the agent's own root, before. */
-	machineSteps?: readonly SetupStep[] | undefined;
 	/** Its networks, which containers that join have with it. */
 	networks?: MachineNetworks | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
+	/** The template that it would have been made of. */
+	lacksTemplate?: TemplateShape | undefined;
 }
 
 /** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
@@ -38,7 +38,7 @@ export async function bootContainer(
 	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
 	await prepareWritableLayer(paths.writable, config.writableBytes);
 	const kernel = await containerKernel(config.kernel, { signal });
-	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile } = config;
+	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile, cold = false } = config;
 	const networks = await MachineNetworks.join(config, signal);
 	const { configs } = networks;
 	const booted = await createMachine(
@@ -54,6 +54,7 @@ export async function bootContainer(
 			hostname,
 			cpus,
 			memoryMiB,
+			cold,
 			...(configs === undefined ? {} : { networks: configs }),
 			...(cmdline === undefined ? {} : { cmdline }),
 			...(consoleFile === undefined ? {} : { consoleFile }),

@@ -162,6 +162,8 @@ export const ContainerConfig = z.object({
 	kernel: z.string().optional(),
 	cmdline: z.string().optional(),
 	consoleFile: z.string().optional(),
+	/** Its machine boots, whatever templates there are, and none is made of it. */
+	cold: z.boolean().optional(),
 	/** Bytes that it may write to its file system; the file on the host is as large as what was written. */
 	writableBytes: z.number(),
 	restart: RestartPolicy,

@@ -17,6 +17,8 @@ export interface ProcessStart {
 	awaited: Promise<void>;
 	/** Ends the start, and the container. */
 	signal: AbortSignal;
+	/** Told, in one line, of what went wrong and does not matter to the container. */
+	warn: (message: string) => void;
 }
 
 export interface ContainerHost {

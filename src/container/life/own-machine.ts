@@ -1,12 +1,16 @@
 /*
- * A container's own machine, booted for each start of its process. It ends with the process, and so do the containers
+ * A container's own machine, made for each start of its process: of a template, or it boots. It ends with the process, and so do the containers
  * that have joined it.
  */
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../../agent/broker.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
 import { CONTAINER_NAME, Container } from "../container.ts";
-import { type GuestMachine, RunningMachine } from "../running-machine.ts";
+import type { GuestMachine, RunningMachine } from "../running-machine.ts";
+import { prepareTemplate } from "../template/background.ts";
+import { startMachine } from "../template/start.ts";
+import type { TemplateShape } from "../template/store.ts";
 import { type BootedContainer, bootContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart } from "./container-host.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
@@ -16,7 +20,13 @@ import { SharedMachine } from "./shared-machine.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** Makes the machine of a container. Tests have machines of their own. */
-export type BootContainer = (container: StoredContainer, signal: AbortSignal) => Promise<BootedContainer>;
+export type BootContainer = (
+	container: Pick<StoredContainer, "config" | "paths">,
+	signal: AbortSignal,
+) => Promise<BootedContainer>;
+
+/** A container that ends before is not kept waiting by the start of another process. */
+const PREPARE_MS = 2000;
 
 export class OwnMachine implements ContainerHost {
 	readonly #boot: BootContainer;
@@ -25,6 +35,7 @@ export class OwnMachine implements ContainerHost {
 	#members: Members | undefined;
 	#broker: AgentBroker | undefined;
 	#networks: MachineNetworks | undefined;
+	#lacking: TemplateShape | undefined;
 
 	/** @param prepare makes the devices of containers that join; tests have none */
 	constructor(boot: BootContainer = bootContainer, prepare?: PrepareMember) {
@@ -40,17 +51,25 @@ export class OwnMachine implements ContainerHost {
 		return this.#broker;
 	}
 
-	async start(stored: StoredContainer, { process, awaited, signal }: ProcessStart): Promise<Container> {
-		const { config } = stored;
-		const { guest, machine, networks, ...plan } = await this.#boot(stored, signal);
-		this.#networks = networks;
-		await unlessAborted(awaited, signal, guest);
+	async start(stored: StoredContainer, { process, awaited, signal, warn }: ProcessStart): Promise<Container> {
+		const { config, paths } = stored;
 		let broker: AgentBroker | undefined;
-		const shared = brokered(guest, (made) => {
-			broker = made;
-			this.#broker = made;
-		});
-		const running = await RunningMachine.boot(shared, { steps: plan.machineSteps, signal });
+		const { created, running } = await startMachine(
+			(cold) => this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal),
+			{
+				signal,
+				warn,
+				prepare: async ({ guest, networks }) => {
+					this.#networks = networks;
+					await unlessAborted(awaited, signal, guest);
+					return brokered(guest, (made) => {
+						broker = made;
+						this.#broker = made;
+					});
+				},
+			},
+		);
+		const { guest, machine, networks, ...plan } = created;
 		this.#machine = machine;
 		/* A machine without slots is a test's: nothing comes to it or goes. */
 		networks?.started(machine as MemberMachine, running);
@@ -64,6 +83,8 @@ export class OwnMachine implements ContainerHost {
 		/* Its disk goes with it. */
 		const isDiscarded = config.autoRemove && config.mounts.length === 0;
 		const keeps = plan.keeps === true && !isDiscarded;
+		if (!hasOwnKernel(config)) this.#lacking = plan.lacksTemplate;
+		void sleep(PREPARE_MS, undefined, { ref: false }).then(() => this.prepareTemplate());
 		return await Container.join(running, {
 			name: CONTAINER_NAME,
 			steps: plan.steps,
@@ -80,6 +101,13 @@ export class OwnMachine implements ContainerHost {
 		});
 	}
 
+	/** Starts to make the template that the last machine would have been made of, if it had to boot. */
+	async prepareTemplate(): Promise<void> {
+		const shape = this.#lacking;
+		this.#lacking = undefined;
+		if (shape !== undefined) await prepareTemplate(shape);
+	}
+
 	/** Starts another container in the machine. @throws why it does not run */
 	async join(id: string, awaitAttach: boolean): Promise<void> {
 		await this.#members?.join(id, awaitAttach);
@@ -92,6 +120,11 @@ export class OwnMachine implements ContainerHost {
 	async unpause(): Promise<void> {
 		this.#machine?.resume();
 	}
+}
+
+/** A kernel of the user's own may soon be another one. */
+function hasOwnKernel({ kernel }: StoredContainer["config"]): boolean {
+	return kernel?.includes("/") === true;
 }
 
 function memberDevices(
@@ -118,6 +151,7 @@ export function brokered(guest: GuestMachine, onBroker: (broker: AgentBroker) =>
 		ended: guest.ended,
 		agent: guest.agent.then(share),
 		consoleTail: () => guest.consoleTail(),
+		restoredMs: guest.restoredMs,
 	};
 }
 

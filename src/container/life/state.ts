@@ -59,7 +59,17 @@ const ContainerState = z.object({
 	/** Whether its published ports lead to it, while it runs: not without a network that has a way out. */
 	publishes: z.boolean().optional(),
 	/** How long the phases of its last start took, in ms. */
-	startTimes: z.object({ host: z.number(), kernel: z.number(), init: z.number() }).optional(),
+	startTimes: z
+		.object({
+			host: z.number(),
+			kernel: z.number().optional(),
+			restore: z.number().optional(),
+			agent: z.number().optional(),
+			init: z.number(),
+		})
+		.optional(),
+	/** What was wrong with the template of its machine at its last start. */
+	warning: z.string().optional(),
 });
 export type ContainerState = z.infer<typeof ContainerState>;
 

@@ -66,6 +66,8 @@ export class SupervisedContainer implements AsyncDisposable {
 	#attach: AttachServer | undefined;
 	#container: Container | undefined;
 	#stopping = false;
+	/** Of the start that is under way, or the last one. */
+	#warning: string | undefined;
 
 	/** The caller holds the container's lock until `run` has ended. */
 	constructor(stored: StoredContainer, host: ContainerHost, options: WatchOptions) {
@@ -137,6 +139,7 @@ export class SupervisedContainer implements AsyncDisposable {
 
 	async #runOnce(): Promise<RunEnd> {
 		let started = false;
+		this.#warning = undefined;
 		try {
 			const { signal } = this.#abort;
 			const container = await this.#start(signal);
@@ -148,7 +151,8 @@ export class SupervisedContainer implements AsyncDisposable {
 			try {
 				const { startTimes } = container;
 				const startedAt = new Date().toISOString();
-				await this.#write({ status: "running", startedAt, finishedAt: "", startTimes, ...this.#networkState() });
+				const times = { startedAt, finishedAt: "", startTimes };
+				await this.#write({ status: "running", ...times, warning: this.#warning, ...this.#networkState() });
 				started = true;
 				this.#stored.record("start");
 				/* After the state: who is told that it runs finds it running. */
@@ -199,6 +203,9 @@ export class SupervisedContainer implements AsyncDisposable {
 			process: () => ({ args, env, cwd, user, ...privilegeKeys(this.#config.privileges), ...streams() }),
 			awaited: this.#options.awaitAttach ? this.#attach!.firstClient : Promise.resolve(),
 			signal,
+			warn: (message) => {
+				this.#warning = message;
+			},
 		});
 	}
 

@@ -27,13 +27,15 @@ export interface SuperviseOptions extends WatchOptions {
  * @throws HostError ERR_CONTAINER_RUNNING when another process does
  */
 export async function superviseContainer(container: StoredContainer, options: SuperviseOptions): Promise<void> {
+	const host = new OwnMachine(options.boot, options.prepare);
 	await withContainerLock(container, async () => {
-		const host = new OwnMachine(options.boot, options.prepare);
 		const join = (id: string, awaitAttach: boolean) => host.join(id, awaitAttach);
 		await using supervised = new SupervisedContainer(container, host, { ...options, join });
 		await using _signals = onSignals(() => supervised.stop());
 		await supervised.run();
 	});
+	/* Nobody waits for us any more. */
+	await host.prepareTemplate();
 }
 
 /** Calls `stop` when this process is told to end, as by a shutdown of the host. */

@@ -13,6 +13,7 @@ import type { MachineConfig } from "../../machine/config.ts";
 import { Machine } from "../../machine/machine.ts";
 import { describeShutdown } from "../../machine/shutdown-reason.ts";
 import type { WriteOptions } from "../../snapshot/write.ts";
+import { forgetAttempt } from "./attempts.ts";
 import { isTemplate, removeTemplate, type TemplateShape, templatePath } from "./store.ts";
 
 /** The devices of a template, and so of each machine that is made of it. Others are added to it later. */
@@ -35,9 +36,10 @@ export async function makeTemplate(shape: TemplateShape, options: WriteOptions =
 	await mkdir(directory, { recursive: true });
 	const make = async () => {
 		await removeLeftovers(directory);
-		if (await isTemplate(path)) return;
+		if (await isTemplate(path)) return forgetAttempt(path);
 		removeTemplate(path);
 		await boot(shape, path, options);
+		forgetAttempt(path);
 		await removeUnused(directory, (name) => !path.endsWith(name));
 	};
 	await withFileLock(`${directory}/.lock`, make, options.signal);

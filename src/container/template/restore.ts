@@ -1,35 +1,48 @@
 /*
- * A machine for containers that is made of a template, with the networks and file systems that it is to have. These are
- * added to it before it starts: its guest finds them when it goes on.
+ * A machine for containers that is made of a template, with the disks, networks and file systems that it is to have. These
+ * are added to it before it starts: its guest finds them when it goes on.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { NullConsole } from "../../backends/console.ts";
 import type { ConsoleBackend } from "../../backends/contract.ts";
+import { explain, HostError, IoctlError, ignore } from "../../base/errors.ts";
 import { markUsed } from "../../host/unused.ts";
-import type { OwnFsConfig } from "../../machine/devices/fs.ts";
-import { openNetDevice } from "../../machine/devices/net.ts";
+import { type DiskFields, diskKind } from "../../machine/devices/disk.ts";
+import { type FsFields, fsKind } from "../../machine/devices/fs.ts";
+import { type NetFields, netKind } from "../../machine/devices/net.ts";
 import { Machine } from "../../machine/machine.ts";
-import type { VirtioDevice } from "../../virtio/device.ts";
-import { FsDevice } from "../../virtio/fs/device.ts";
-import type { ContainerNetwork } from "../run.ts";
+import type { CreateOptions, DevicePlan } from "../../virtio/device-kind.ts";
 import type { SetupStep } from "../setup-steps.ts";
+import { failAttempt } from "./attempts.ts";
 import { TEMPLATE_DEVICES } from "./make.ts";
 import { mayBeWarm, removeTemplate, type TemplateShape, templatePath } from "./store.ts";
 
 /** What a machine has besides the devices of its template. */
-export interface AddedDevices {
-	readonly networks: readonly ContainerNetwork[];
-	readonly fs: readonly OwnFsConfig[];
-}
+export type AddedDevices = DiskFields & NetFields & FsFields;
 
 /** A machine that has not started, and what its agent has to do first. */
 export interface WarmMachine {
 	readonly machine: Machine;
 	readonly steps: readonly SetupStep[];
-	/** Removes the template, of which no machine should be made again. */
-	readonly reject: () => void;
+	/** How long it took to make it. */
+	readonly restoredMs: number;
+	readonly reject: RejectTemplate;
 }
 
+/** Removes the template, of which no machine should be made again. @returns what to tell the user, one line */
+export type RejectTemplate = (why: unknown) => string;
+
+/** Options of `warmMachine`. */
+export interface WarmOptions {
+	readonly console: ConsoleBackend;
+	readonly signal?: AbortSignal | undefined;
+	/** Told, in one line, of a template that cannot be used. */
+	readonly onRejected?: ((message: string) => void) | undefined;
+}
+
+const KINDS = [diskKind, netKind, fsKind];
 /** Random bytes for the guest. */
 const SEED_BYTES = 64;
 
@@ -37,16 +50,17 @@ const SEED_BYTES = 64;
  * Makes a machine of the template of its shape. Resolves with undefined when there is none, or when it cannot be used; it
  * is removed then.
  *
- * @throws what opening a network says; the machine has ended then
+ * @throws what opening a disk, a network or a directory says; the machine has ended then
  */
 export async function warmMachine(
 	shape: TemplateShape,
 	devices: AddedDevices,
-	{ console, signal }: { console: ConsoleBackend; signal?: AbortSignal | undefined },
+	{ console, signal, onRejected: tell = ignore }: WarmOptions,
 ): Promise<WarmMachine | undefined> {
 	const path = templatePath(shape);
 	if (!mayBeWarm() || !existsSync(path)) return undefined;
-	const reject = () => removeTemplate(path);
+	const reject = (why: unknown) => rejectTemplate(path, why);
+	const begun = performance.now();
 	let machine: Machine;
 	try {
 		machine = await Machine.restore(path, {
@@ -54,32 +68,52 @@ export async function warmMachine(
 			console: { kind: "own", console },
 			...(signal === undefined ? {} : { signal }),
 		});
-		await markUsed(path);
-	} catch {
+	} catch (error) {
 		signal?.throwIfAborted();
-		reject();
+		/* What this host lacks is not the template's fault, and a machine that boots tells of it. */
+		if (!(error instanceof HostError) || error instanceof IoctlError) tell(reject(error));
 		return undefined;
 	}
+	/* Another process may have removed it meanwhile. */
+	await markUsed(path).catch(ignore);
 	try {
 		const ids = await plug(machine, devices, signal);
 		const found = ids.map((id): SetupStep => ["bind", machine.deviceAddress(id).toString(16)]);
-		return { machine, steps: [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found], reject };
+		const steps: SetupStep[] = [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found];
+		return { machine, steps, restoredMs: performance.now() - begun, reject };
 	} catch (error) {
 		await machine.stop();
+		for (const kind of KINDS) for (const part of kind.given?.(devices) ?? []) await part.close();
 		throw error;
 	}
 }
 
-async function plug(machine: Machine, devices: AddedDevices, signal: AbortSignal | undefined): Promise<string[]> {
-	const ids: string[] = [];
-	const { enter } = machine;
-	const add = (id: string, device: VirtioDevice) => {
-		machine.addDevice(id, device);
-		ids.push(id);
-	};
-	for (const [i, { device }] of devices.networks.entries())
-		add(`net${i}`, await openNetDevice(device, i, { enter, signal }));
-	for (const [i, { tag, fileSystem, cache = "auto" }] of devices.fs.entries())
-		add(`fs${i}`, new FsDevice(tag, fileSystem, { name: `virtio-fs${i}`, cache }));
-	return ids;
+function rejectTemplate(path: string, why: unknown): string {
+	removeTemplate(path);
+	const message = `Cannot use template ${basename(path)}, which is removed: ${explain(why).split("\n")[0]}`;
+	try {
+		failAttempt(path, message);
+	} catch {
+		/* Nothing of it need be kept, such as in a cache that cannot be written. */
+	}
+	return message;
 }
+
+/** @returns the ids of the devices */
+async function plug(machine: Machine, devices: AddedDevices, signal: AbortSignal | undefined): Promise<string[]> {
+	const { enter } = machine;
+	const plans: DevicePlan[] = KINDS.flatMap((kind) => [...kind.plan(devices)]);
+	for (const plan of plans) {
+		const device = plan.create(await plan.open?.({ enter, signal }), NO_CONSOLE);
+		try {
+			machine.addDevice(plan.id, device);
+		} catch (error) {
+			await device.close();
+			throw error;
+		}
+	}
+	return plans.map(({ id }) => id);
+}
+
+/** None of these devices is a console. */
+const NO_CONSOLE: CreateOptions = { consoleLine: () => new NullConsole() };

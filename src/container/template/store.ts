@@ -35,6 +35,11 @@ export function mayBeWarm(): boolean {
 	return process.env.TSVMM_WARM !== "0";
 }
 
+/** Whether templates are made in the background. TSVMM_WARM=use: only those that are there are used. */
+export function mayPrepare(): boolean {
+	return mayBeWarm() && process.env.TSVMM_WARM !== "use";
+}
+
 export function templatesDirectory(): string {
 	return join(cacheDirectory(), "templates");
 }
