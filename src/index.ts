@@ -75,4 +75,7 @@ export {
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
 export { mergeSnapshot, type SnapshotOptions, type WriteOptions } from "./snapshot/write.ts";
+export { BalloonDevice } from "./virtio/balloon.ts";
+export type { BalloonConfig } from "./virtio/balloon-config.ts";
+export type { BalloonStatistics } from "./virtio/balloon-statistics.ts";
 export type { CacheMode } from "./virtio/fs/cache-policy.ts";

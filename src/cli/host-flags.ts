@@ -8,7 +8,7 @@ import type { RestoreConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
-import { parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
+import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
 
 export interface HostFlags {
 	disk: DiskConfig[];
@@ -17,6 +17,7 @@ export interface HostFlags {
 	vsock?: string;
 	rng: boolean;
 	virtioConsole: boolean;
+	balloon?: string | true;
 	console: string;
 	control?: string;
 	trace?: string;
@@ -45,6 +46,7 @@ export function addHostFlags(command: Command): Command {
 		.option("--vsock <cid=N,uds=PATH>", "vsock device with its unix socket")
 		.option("--rng", "entropy device", false)
 		.option("--virtio-console", "a second console, hvc0, on stdio", false)
+		.option("--balloon [size]", "memory balloon: the guest gives free pages back, and as much more as SIZE says")
 		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
 		.option("--control <path>", "unix socket for `tsvmm snapshot create`")
 		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
@@ -61,6 +63,7 @@ export function hostConfig(flags: HostFlags): RestoreConfig {
 		...(flags.vsock === undefined ? {} : { vsock: parseVsock(flags.vsock) }),
 		rng: flags.rng,
 		virtioConsole: flags.virtioConsole,
+		...(flags.balloon === undefined ? {} : { balloon: parseBalloon(flags.balloon) }),
 		console: parseConsole(flags.console),
 		...(flags.trace === undefined ? {} : { trace: parseTrace(flags.trace) }),
 	};

@@ -10,6 +10,7 @@ import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import type { VsockConfig } from "../machine/devices/vsock.ts";
+import type { BalloonConfig } from "../virtio/balloon-config.ts";
 import type { CacheMode } from "../virtio/fs/cache-policy.ts";
 
 const UNITS: Record<string, number> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
@@ -37,6 +38,11 @@ export function parseMemory(text: string): number {
 		});
 	}
 	return mib;
+}
+
+/** True, for a balloon that gives back free pages, or "128M", what the guest is to give besides. */
+export function parseBalloon(size: string | true): BalloonConfig {
+	return size === true ? {} : { targetMiB: parseMemory(size) };
 }
 
 /** "4" -> 4. The machine checks the range. */

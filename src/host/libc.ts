@@ -21,6 +21,7 @@ interface Libc {
 	memfdCreate(name: string, flags: number): number;
 	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
 	lseek(fd: number, offset: number, whence: number): number;
+	madvise(address: number, bytes: number, advice: number): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
@@ -47,6 +48,7 @@ function libc(): Libc {
 		memfdCreate: lib.func("int memfd_create(const char *name, unsigned int flags)"),
 		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
 		lseek: lib.func("int64_t lseek(int fd, int64_t offset, int whence)"),
+		madvise: lib.func("madvise", "int", ["uintptr_t", "size_t", "int"]),
 		addressOf: (buffer: Uint8Array) => koffi().address(buffer),
 		errno: () => koffi().errno(),
 	} as Libc;
@@ -232,6 +234,14 @@ export function getResourceLimit(resource: number): [soft: bigint, hard: bigint]
 export function setResourceLimit(resource: number, soft: bigint, hard: bigint): number {
 	const result = libc().prlimit(0, resource, BigUint64Array.of(soft, hard), null);
 	return result < 0 ? -libc().errno() : result;
+}
+
+export const MADV_DONTNEED = 4;
+export const MADV_REMOVE = 9;
+
+/** madvise(2). 0, or a negative errno. */
+export function madvise(address: number, bytes: number, advice: number): number {
+	return libc().madvise(address, bytes, advice) < 0 ? -libc().errno() : 0;
 }
 
 const SEEK_DATA = 3;

@@ -15,6 +15,7 @@ import { constants } from "node:os";
 import { errnoName, HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
 import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
+import { MADV_DONTNEED, MADV_REMOVE, madvise } from "./libc.ts";
 import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
@@ -113,6 +114,11 @@ export class GuestRam {
 		}
 	}
 
+	/** Where the mapping begins on the host. */
+	get #base(): number {
+		return this.regions[0]!.hva - this.#places[0]!;
+	}
+
 	/** All of its bytes, and where each part is in a file for `RamOptions.image`. */
 	get parts(): { bytes: Uint8Array; offset: number }[] {
 		return this.regions.map(({ buffer }, i) => ({ bytes: new Uint8Array(buffer), offset: this.#places[i]! }));
@@ -144,7 +150,7 @@ export class GuestRam {
 	async writtenPages(pagemap = "/proc/self/pagemap"): Promise<PageSet> {
 		const count = this.fileBytes / PAGE_BYTES;
 		const written = new PageSet(count);
-		const first = (this.regions[0]!.hva - this.#places[0]!) / PAGE_BYTES;
+		const first = this.#base / PAGE_BYTES;
 		const buffer = Buffer.alloc(Math.min(count, PAGEMAP_PAGES) * 8);
 		try {
 			await using file = await open(pagemap);
@@ -161,6 +167,20 @@ export class GuestRam {
 			written.add(0, count);
 		}
 		return written;
+	}
+
+	/**
+	 * Gives pages back to the host, at any time. They have other content later: zeroes, or what the image has there.
+	 *
+	 * @param hva host address, a multiple of 4096
+	 * @param bytes a multiple of 4096
+	 */
+	discard(hva: number, bytes: number): void {
+		const at = hva - this.#base;
+		if (!(at >= 0) || !(at + bytes <= this.fileBytes) || hva % PAGE_BYTES !== 0 || bytes % PAGE_BYTES !== 0)
+			throw new RangeError(`${bytes} bytes at ${hva} are no pages of RAM`);
+		/* Without effect where the pages are pinned. The memfd has its pages apart from the mapping. */
+		if (this.#open) madvise(hva, bytes, this.fd === undefined ? MADV_DONTNEED : MADV_REMOVE);
 	}
 
 	/** Empties the windows at once, and gives the memory back when no I/O is in flight there. No vCPU may run. */

@@ -191,7 +191,10 @@ function attachVirtioDevices(
 	consoles: ConsoleMux,
 ): DeviceSlots {
 	const { teardown } = wiring;
-	const options = { consoleLine: (name: string) => consoles.line(name) };
+	const options = {
+		consoleLine: (name: string) => consoles.line(name),
+		discard: (hva: number, bytes: number) => resources.ram.discard(hva, bytes),
+	};
 	const devices = config.devices.map((plan, i) => teardown.owns(plan.create(resources.backends[i], options)));
 	const slots = new DeviceSlots(wiring, hotPlug);
 	teardown.add(() => slots.close());

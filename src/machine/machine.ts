@@ -16,6 +16,7 @@ import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
 import { SnapshotImage } from "../snapshot/snapshot.ts";
 import { type SnapshotOptions, writeSnapshot } from "../snapshot/write.ts";
+import { BalloonDevice } from "../virtio/balloon.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
 import {
@@ -255,6 +256,12 @@ export class Machine {
 	/** As `stop`, for `await using`. */
 	async [Symbol.asyncDispose](): Promise<void> {
 		await this.stop();
+	}
+
+	/** The memory balloon, when the machine has one. */
+	get balloon(): BalloonDevice | undefined {
+		const device = this.#wired.slots.devices.get("balloon");
+		return device instanceof BalloonDevice ? device : undefined;
 	}
 
 	/** The ids of all virtio devices, in the order in which the guest finds them. */

@@ -53,8 +53,17 @@ export interface OpenOptions {
 	readonly signal: AbortSignal | undefined;
 }
 
+/**
+ * Gives pages of the guest's RAM back to the host. The guest finds any content there later.
+ *
+ * @param hva host address, a multiple of 4096
+ * @param bytes a multiple of 4096
+ */
+export type DiscardPages = (hva: number, bytes: number) => void;
+
 /** What a machine offers to its devices. */
 export interface CreateOptions {
 	/** The machine's console, for the device `name` as well. The device that asks last has the input. */
 	consoleLine(name: string): ConsoleBackend;
+	readonly discard: DiscardPages;
 }

@@ -58,6 +58,58 @@ describe("GuestRam", () => {
 		ram.close();
 	});
 
+	it("discard gives pages back: they are zeroes later, and take no room", () => {
+		for (const backing of ["anonymous", "memfd"] as const) {
+			const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { backing });
+			const memory = new GuestMemory(ram.regions);
+			const { hva } = ram.regions[0]!;
+			memory.bytes(0, 64 * MiB).fill(1);
+			const resident = () => Number(/^Rss: +(\d+) kB$/m.exec(smaps(hva))![1]);
+			expect(resident()).toBe(64 * 1024);
+			ram.discard(hva + PAGE, 40 * MiB);
+			expect(resident()).toBe(24 * 1024);
+			const around = [0, PAGE, 40 * MiB, 40 * MiB + PAGE, 64 * MiB - 1].map((gpa) => memory.u8(gpa));
+			expect(around).toEqual([1, 0, 0, 1, 1]);
+			ram.close();
+		}
+	});
+
+	it("discard shows the image again that the pages were made of", async () => {
+		await withFiles(
+			([image]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				const memory = new GuestMemory(ram.regions);
+				for (const page of [3, 4, 5]) memory.bytes(page * PAGE, PAGE).fill(7);
+				ram.discard(ram.regions[0]!.hva + 3 * PAGE, 2 * PAGE);
+				expect([3, 4, 5].map((page) => memory.u8(page * PAGE))).toEqual([1, 0, 7]);
+				ram.close();
+			},
+			[3],
+		);
+	});
+
+	it("discard refuses all that is no page of it, and does nothing after the end", () => {
+		const ram = GuestRam.map([
+			{ gpa: 0, sizeBytes: 3 * GiB },
+			{ gpa: 4 * GiB, sizeBytes: MiB },
+		]);
+		const { hva } = ram.regions[0]!;
+		/* Over the border of two windows. */
+		ram.discard(hva + 2 * GiB - PAGE, 2 * PAGE);
+		const wrong = [
+			[hva - PAGE, PAGE],
+			[hva + 3 * GiB, 2 * MiB],
+			[hva + 1, PAGE],
+			[hva, PAGE + 1],
+			[0, PAGE],
+			[Number.NaN, PAGE],
+			[hva, Number.NaN],
+		] as const;
+		for (const [at, bytes] of wrong) expect(() => ram.discard(at, bytes)).toThrow(RangeError);
+		ram.close();
+		expect(() => ram.discard(hva, PAGE)).not.toThrow();
+	});
+
 	it("map cuts 6 GiB around the hole into windows of at most 2 GiB, adjacent on host and guest", () => {
 		const ram = GuestRam.map([
 			{ gpa: 0, sizeBytes: 3 * GiB },

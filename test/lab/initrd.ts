@@ -15,7 +15,15 @@ import { moduleLoadOrder } from "../../src/kernel/modules.ts";
 import type { GuestKernel } from "../../src/kernel/store.ts";
 
 const MODULES = [
-	...["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"],
+	...[
+		"virtio_mmio",
+		"virtio_blk",
+		"virtio_net",
+		"virtio_rng",
+		"virtio_console",
+		"vmw_vsock_virtio_transport",
+		"virtio_balloon",
+	],
 	...["af_packet", "ext4", "crc32c_generic", "squashfs", "overlay", "loop", "fuse", "virtiofs"],
 ];
 const DIRECTORIES = ["bin", "dev", "mnt", "proc", "root", "run", "sys", "tmp"];

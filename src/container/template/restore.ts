@@ -115,5 +115,5 @@ async function plug(machine: Machine, devices: AddedDevices, signal: AbortSignal
 	return plans.map(({ id }) => id);
 }
 
-/** None of these devices is a console. */
-const NO_CONSOLE: CreateOptions = { consoleLine: () => new NullConsole() };
+/** None of these devices is a console or a balloon. */
+const NO_CONSOLE: CreateOptions = { consoleLine: () => new NullConsole(), discard: () => undefined };
