@@ -11,6 +11,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
 import type { RestoreConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import { readManifest } from "../../src/snapshot/manifest.ts";
+import { mergeSnapshot } from "../../src/snapshot/write.ts";
 import { ShellConsole } from "./shell-console.ts";
 
 const [kernel, initrd, script] = process.argv.slice(2) as [string, string, string];
@@ -53,6 +55,7 @@ await shell.shows("=0=0=\n");
 await shell.sh("dmesg -c >/dev/null");
 
 let rounds = 0;
+let last: string | undefined;
 let working = true;
 const work = shell.sh(WORK).finally(() => {
 	working = false;
@@ -60,11 +63,12 @@ const work = shell.sh(WORK).finally(() => {
 while (working && rounds < HOPS) {
 	const path = join(directory, `${rounds++}`);
 	await machine.pause();
-	await machine.snapshot(path);
+	/* The first one has all of its memory, the others what differs from the one before. */
+	await machine.snapshot(path, { base: last });
+	last = path;
 	await machine.stop();
 	machine = await Machine.restore(path, host());
 	machine.start();
-	rmSync(path, { recursive: true });
 	await sleep(500 + Math.random() * 1500);
 }
 const wrong = await work;
@@ -73,8 +77,28 @@ const host256 = createHash("sha256").update(disk.bytes).digest("hex");
 const random = await shell.sh("dd if=/dev/hwrng bs=4096 count=1 iflag=fullblock 2>/dev/null | wc -c");
 const clock = await shell.sh("a=$(date +%s); sleep 1; b=$(date +%s); echo $((b - a))");
 const cpus = await shell.sh("grep -c ^processor /proc/cpuinfo");
+/* All of them as one. */
+const [chained, merged] = [join(directory, "chained"), join(directory, "merged")];
+await machine.pause();
+await machine.snapshot(chained, { base: last });
+await machine.stop();
+await mergeSnapshot(chained, merged);
+const { usedBytes } = (await readManifest(chained)).memory;
+const share = usedBytes / (await readManifest(merged)).memory.usedBytes;
+machine = await Machine.restore(merged, host());
+machine.start();
 const complaints = await shell.sh("dmesg | grep -iE 'warn|error|bug|call trace|unstable|lockup'; true");
 await machine.stop();
 rmSync(directory, { recursive: true });
-const seen = { rounds: `${rounds}`, wrong, guest, host: host256, random, clock, cpus, complaints };
+const seen = {
+	rounds: `${rounds}`,
+	isSmall: `${share < 0.5}`,
+	wrong,
+	guest,
+	host: host256,
+	random,
+	clock,
+	cpus,
+	complaints,
+};
 process.stdout.write(`${JSON.stringify(seen)}\n`);

@@ -25,7 +25,7 @@ test.each<KernelChoice>(["minimal", "6.12-cloud"])(
 		const seen = await run("snapshot-machine", choice);
 		expect(seen.guest).toBe(seen.host);
 		expect(Number(seen.rounds)).toBeGreaterThan(2);
-		expect(seen).toMatchObject({ wrong: "0", random: "4096", cpus: "2", complaints: "" });
+		expect(seen).toMatchObject({ wrong: "0", random: "4096", cpus: "2", isSmall: "true", complaints: "" });
 		expect(["1", "2"]).toContain(seen.clock);
 	},
 );
