@@ -39,7 +39,7 @@ async function boot(flags: BootFlags): Promise<number> {
 	const { kernel, initrd } = config;
 	const shares = async () => {
 		const images = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
-		return [...images, ...hostShares(config, flags.control)];
+		return [...images, ...hostShares(config)];
 	};
 	return runInForeground({ config, make: Machine.create, flags, shares });
 }

@@ -1,7 +1,6 @@
 /*
  * The flags of `boot` and `snapshot restore` about the host's side of a machine: devices, consoles, what is printed.
  */
-import { dirname, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
@@ -69,13 +68,12 @@ export function hostConfig(flags: HostFlags): RestoreConfig {
 	};
 }
 
-/** The files that these flags name. The lab needs them, too. */
-export function hostShares({ disks = [], fs = [], console }: RestoreConfig, control: string | undefined): Share[] {
+/** The files that these flags name. The lab needs them, too. Sockets are the lab's own: they cannot be shared. */
+export function hostShares({ disks = [], fs = [], console }: RestoreConfig): Share[] {
 	const shares: Share[] = [];
 	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
 	for (const one of fs) if ("path" in one) shares.push(fileShare(one.path, one.readOnly === true ? "ro" : "rw"));
 	if (console?.kind === "file") shares.push(outputShare(console.path));
-	if (control !== undefined) shares.push(fileShare(dirname(resolve(control)), "rw"));
 	return shares;
 }
 

@@ -62,8 +62,7 @@ function createCommand(): Command {
 async function create(control: string, path: string, { base, stop }: CreateFlags): Promise<number> {
 	if (needsLab()) {
 		const chain = base === undefined ? [] : await readChain(base);
-		const shares = [control, path].map((file) => fileShare(dirname(file), "rw"));
-		shares.push(...chain.map((one) => fileShare(one.path, "ro")));
+		const shares = [fileShare(dirname(path), "rw"), ...chain.map((one) => fileShare(one.path, "ro"))];
 		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	}
 	await untilInterrupted("take a snapshot", (signal) =>
@@ -97,7 +96,7 @@ function restoreCommand(): Command {
 		const config = hostConfig(flags);
 		const shares = async () => {
 			const chain = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
-			return [...chain, ...hostShares(config, flags.control)];
+			return [...chain, ...hostShares(config)];
 		};
 		const make = (complete: RestoreConfig) => Machine.restore(path, complete);
 		process.exitCode = await runInForeground({ config, make, flags, shares });

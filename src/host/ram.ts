@@ -76,6 +76,8 @@ export class GuestRam {
 	readonly fileBytes: number;
 	readonly #places: readonly number[];
 	readonly #mapping: Handle;
+	/** Parts that were read: a discard leaves what is below them. */
+	#copied: readonly RamPart[] = [];
 	#open = true;
 
 	private constructor(
@@ -133,6 +135,7 @@ export class GuestRam {
 	layOver(parts: readonly RamPart[]): void {
 		const longest = parts.toSorted((a, b) => b.bytes - a.bytes);
 		const triples = Float64Array.from(longest.flatMap(({ fd, offset, bytes }) => [fd, offset, bytes]));
+		this.#copied = longest.slice(MAX_MAPPED_PARTS);
 		try {
 			native().ramOverlay(this.#mapping, triples, MAX_MAPPED_PARTS);
 		} catch (cause) {
@@ -150,6 +153,7 @@ export class GuestRam {
 	async writtenPages(pagemap = "/proc/self/pagemap"): Promise<PageSet> {
 		const count = this.fileBytes / PAGE_BYTES;
 		const written = new PageSet(count);
+		for (const { offset, bytes } of this.#copied) written.add(offset / PAGE_BYTES, (offset + bytes) / PAGE_BYTES);
 		const first = this.#base / PAGE_BYTES;
 		const buffer = Buffer.alloc(Math.min(count, PAGEMAP_PAGES) * 8);
 		try {

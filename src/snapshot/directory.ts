@@ -43,10 +43,15 @@ export async function readChain(path: string): Promise<Described[]> {
 	return chain;
 }
 
-/** Which snapshots in the same directory are based on a snapshot, and are not among `others`. */
+/**
+ * Which snapshots in the same directory are based on a snapshot, and are not among `others`.
+ *
+ * @throws SnapshotError as readManifest
+ */
 export async function basedOn(path: string, others: readonly string[]): Promise<string[]> {
+	await readManifest(path);
 	const own = realpathSync(path);
-	const excepted = new Set(others.map((other) => realpathSync(other)));
+	const excepted = new Set(others.filter((other) => existsSync(other)).map((other) => realpathSync(other)));
 	const found: string[] = [];
 	for (const one of await listSnapshots(dirname(own))) {
 		const base = one.manifest.base === undefined ? undefined : join(one.path, one.manifest.base.path);

@@ -139,7 +139,8 @@ describe("tsvmm snapshot", () => {
 			[["ls", "none"], "[ERR_SNAPSHOT_MISSING]"],
 			[["inspect", "empty"], "[ERR_SNAPSHOT_MISSING]"],
 			[["merge", "empty", "there"], "[ERR_SNAPSHOT_MISSING]"],
-			[["rm", "empty"], "[ERR_SNAPSHOT_MISSING]"],
+			[["rm", "empty", "none"], "[ERR_SNAPSHOT_MISSING]"],
+			[["rm", "none"], "[ERR_SNAPSHOT_MISSING]"],
 		];
 		for (const [args, message] of wrong) {
 			const { status, stderr } = await snapshot(...args);

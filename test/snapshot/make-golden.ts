@@ -17,7 +17,7 @@ import { packGolden } from "./golden.ts";
 
 /** Leaves of CPUID that stay, and the features of leaf 1 that every x86-64 processor has. */
 const LEAVES = [0, 1, 0x8000_0000, 0x8000_0001];
-const LEAF_1_EDX = 0x0789_fbff;
+const LEAF_1_EDX = 0x0700_8371;
 const LEAF_80000001_EDX = 0x2010_0800;
 const ENTRY_BYTES = 40;
 
