@@ -22,7 +22,7 @@ import { busyboxPath } from "./busybox.ts";
 /** Changes when the layout of the archive does. */
 const RECIPE = "4";
 /** The modules that every container needs, without those of its root file system and network. */
-const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "overlay"];
+const MODULES = ["virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "virtio_balloon", "overlay"];
 
 const SHARE_MODULES = ["fuse", "virtiofs"];
 

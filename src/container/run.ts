@@ -209,6 +209,7 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		vsock: { cid: 3 },
 		fs: fsConfigs(shares),
 		rng: true,
+		balloon: {},
 		console: { kind: "file", path: options.consoleFile ?? "/dev/null" },
 	};
 }

@@ -1,5 +1,8 @@
 /* Linux gives memory back to the host by its balloon: when it is asked, and by itself when pages are free. */
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
+import { packageRoot } from "../../src/host/native.ts";
 import { Linux } from "./linux.ts";
 import { LabProgram } from "./program.ts";
 
@@ -38,4 +41,13 @@ test("the host's memory falls by what a guest gives, and rises when it takes it 
 	expect(byItself).toMatchObject({ kept: 50, left: 0, complaints: "" });
 	expect(byItself.cloned).toBeLessThan(60);
 	expect(asked.complaints).toBe("");
+});
+
+test("a container's memory comes back to the host when it is free", async () => {
+	const script = join(packageRoot(), "test/lab/balloon.sh");
+	const image = await ensureDemoImage("busybox");
+	const seen = await linux.sh(`sh ${script} ${process.execPath} ${packageRoot()} ${image}`);
+	const [before, used, after] = seen.trim().split(" ").map(Number) as [number, number, number];
+	expect(used - before).toBeGreaterThan(120);
+	expect(after).toBeLessThan(before + 60);
 });

@@ -17,7 +17,7 @@ import { forgetAttempt } from "./attempts.ts";
 import { isTemplate, removeTemplate, type TemplateShape, templatePath } from "./store.ts";
 
 /** The devices of a template, and so of each machine that is made of it. Others are added to it later. */
-export const TEMPLATE_DEVICES = { vsock: { cid: 3 }, rng: true } as const;
+export const TEMPLATE_DEVICES = { vsock: { cid: 3 }, rng: true, balloon: {} } as const;
 
 /** A serial console, as the machines of the template have one. */
 const CONSOLE = { kind: "file", path: "/dev/null" } as const;

@@ -11,6 +11,9 @@ import { cacheDirectory } from "../../host/directories.ts";
 import { tsvmmVersion } from "../../host/package-version.ts";
 import { type Manifest, readManifest } from "../../snapshot/manifest.ts";
 
+/** Changes when the devices of a template do. */
+const RECIPE = "2";
+
 /** What machines of one template have in common. */
 export interface TemplateShape {
 	/** Path of the kernel. */
@@ -47,7 +50,7 @@ export function templatesDirectory(): string {
 /** Where the template of such machines is, or would be. Another kernel, agent, tsvmm or processor has another one. */
 export function templatePath({ kernel, initrd, cpus, memoryMiB }: TemplateShape): string {
 	const { size, mtimeMs } = statSync(kernel);
-	const parts = [tsvmmVersion(), kernel, size, mtimeMs, basename(initrd), cpus, memoryMiB, processor()];
+	const parts = [RECIPE, tsvmmVersion(), kernel, size, mtimeMs, basename(initrd), cpus, memoryMiB, processor()];
 	const key = createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 20);
 	return join(templatesDirectory(), key);
 }
