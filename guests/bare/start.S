@@ -12,6 +12,7 @@
     .quad idt, idt_end - idt
     .quad tss, TSS_BYTES       /* one TSS per vCPU */
     .quad stacks, STACK_BYTES  /* one user stack per vCPU */
+    .quad machine_entry        /* where a Machine enters, by PVH: 32-bit code without paging */
 
     .set VCPUS, 4
     .set TSS_BYTES, 128
@@ -25,6 +26,9 @@ gdt:
     .quad 0x00cf93000000ffff   /* 0x10 kernel data */
     .quad 0x00cff3000000ffff   /* 0x18 user data */
     .quad 0x00affb000000ffff   /* 0x20 user code */
+gdt_tss:
+    .quad 0x0000890000000067   /* 0x28 the TSS of vCPU 0; its address is filled in by machine_entry */
+    .quad 0
 gdt_end:
 
     .balign 16
@@ -46,6 +50,13 @@ tss:
     .quad 0
     .endm
 
+gdt_pointer:
+    .word gdt_end - gdt - 1
+    .long gdt
+idt_pointer:
+    .word idt_end - idt - 1
+    .long idt
+
     .balign 16
 idt:
     .set vector, 0
@@ -61,7 +72,13 @@ idt:
 idt_end:
 
     .bss
-    .balign 16
+    .balign 4096
+root:                          /* page tables of machine_entry */
+    .zero 4096
+pointers:
+    .zero 4096
+directories:
+    .zero 4 * 4096
 kernel_stacks:
     .zero VCPUS * STACK_BYTES
 stacks:
@@ -137,6 +154,61 @@ invalid_opcode:
 triple_fault_service:
     lidt no_idt
     ud2
+
+    /*
+     * A Machine has vCPU 0 here: it makes what the loader of the other guests makes, and goes to ring 3. All memory
+     * below 4 GiB is mapped by 2 MiB pages: present, writable, user.
+     */
+    .code32
+machine_entry:
+    movl $directories, %edi
+    movl $0x87, %eax
+1:  movl %eax, (%edi)
+    addl $0x200000, %eax
+    addl $8, %edi
+    cmpl $directories + 4 * 4096, %edi
+    jne 1b
+    movl $pointers + 7, root
+    movl $directories + 7, pointers
+    movl $directories + 4096 + 7, pointers + 8
+    movl $directories + 2 * 4096 + 7, pointers + 16
+    movl $directories + 3 * 4096 + 7, pointers + 24
+    movl $tss, %eax
+    movw %ax, gdt_tss + 2
+    shrl $16, %eax
+    movb %al, gdt_tss + 4
+    movb %ah, gdt_tss + 7
+    movl $root, %eax
+    movl %eax, %cr3
+    movl $0x620, %eax          /* OSXMMEXCPT, OSFXSR, PAE */
+    movl %eax, %cr4
+    movl $0xc0000080, %ecx     /* EFER */
+    rdmsr
+    orl $0x100, %eax           /* LME */
+    wrmsr
+    movl $0x80050033, %eax     /* PG, AM, WP, NE, ET, MP, PE */
+    movl %eax, %cr0
+    lgdt gdt_pointer
+    lidt idt_pointer
+    ljmp $0x08, $long_mode
+
+    .code64
+long_mode:
+    movl $0x28, %eax
+    ltr %ax
+    movl $0x1b, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %fs
+    movl %eax, %gs
+    movl $kernel_stacks + STACK_BYTES, %esp
+    pushq $0x1b
+    pushq $stacks + STACK_BYTES - 8
+    pushq $2
+    pushq $0x23
+    pushq $main
+    xorl %edi, %edi
+    iretq
 
     .section .rodata
     .balign 8
