@@ -13,7 +13,10 @@ export const virtio_balloon_config = struct("virtio_balloon_config", {
 
 /** How a balloon is used. */
 export interface BalloonConfig {
-	/** MiB that the guest is to give to the host from its start on; 0 when missing. */
+	/**
+	 * MiB that the guest is to give to the host from its start on; when missing 0, or in a machine that is restored what it
+	 * was.
+	 */
 	targetMiB?: number | undefined;
 	/** The guest's driver takes pages back before the guest's kernel ends a process for lack of memory; true when missing. */
 	deflateOnOom?: boolean | undefined;

@@ -42,6 +42,8 @@ export class BalloonDevice implements VirtioDevice {
 	readonly #view = new DataView(this.config.buffer);
 	readonly #discard: DiscardPages;
 	readonly #pages = new Uint32Array(MAX_PAGES);
+	/** Its configuration says the target, so a saved one does not count. */
+	readonly #hasTarget: boolean;
 	#activation: Activation | undefined;
 	/** What to do for each queue, by index. */
 	#serve: ((queue: Virtqueue) => void)[] = [];
@@ -58,6 +60,7 @@ export class BalloonDevice implements VirtioDevice {
 		const { targetMiB = 0, deflateOnOom = true, reporting = true } = config;
 		this.name = name;
 		this.#discard = discard;
+		this.#hasTarget = config.targetMiB !== undefined;
 		this.features =
 			VIRTIO_BALLOON_F_STATS_VQ |
 			(deflateOnOom ? VIRTIO_BALLOON_F_DEFLATE_ON_OOM : 0n) |
@@ -157,7 +160,7 @@ export class BalloonDevice implements VirtioDevice {
 		const reader = new StateReader(this.name, state).version(1);
 		const target = reader.u32("target");
 		const actual = reader.u32("actual");
-		this.#view.setUint32(virtio_balloon_config.num_pages, target, true);
+		if (!this.#hasTarget) this.#view.setUint32(virtio_balloon_config.num_pages, target, true);
 		this.#view.setUint32(virtio_balloon_config.actual, actual, true);
 		if (activation !== undefined) this.activate(activation);
 	}

@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 interface Seen {
-	asked: { freed: number; given: number; again: number; freeMiB: [number, number]; complaints: string };
+	asked: { freed: number; given: number; again: number; least: number; freeMiB: [number, number]; complaints: string };
 	byItself: {
 		before: number;
 		used: number;
@@ -40,6 +40,8 @@ test("the host's memory falls by what a guest gives, and rises when it takes it 
 	expect(byItself.reported).toBeLessThan(byItself.before + 60);
 	expect(byItself).toMatchObject({ kept: 50, left: 0, complaints: "" });
 	expect(byItself.cloned).toBeLessThan(60);
+	/* 200 MiB do not fit beside a balloon of 250 MiB: the driver took some back, and no process was ended. */
+	expect(asked.least).toBeLessThan(220);
 	expect(asked.complaints).toBe("");
 });
 

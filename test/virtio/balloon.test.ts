@@ -234,7 +234,12 @@ describe("BalloonDevice", () => {
 		const other = new BalloonDevice(nothing);
 		await driver.moveTo(other);
 		expect([other.targetMiB, other.actualMiB]).toEqual([3, 2]);
-		const asked = other.statistics(60_000);
+		/* One whose configuration says another target tells the driver. */
+		const third = new BalloonDevice(nothing, { targetMiB: 5 });
+		driver.acknowledge();
+		await driver.moveTo(third);
+		expect([third.targetMiB, third.actualMiB, driver.acknowledge() & 2]).toEqual([5, 2, 2]);
+		const asked = third.statistics(60_000);
 		await queue.next();
 		queue.add([pairs([4, 10n])]);
 		queue.kick();
