@@ -49,7 +49,8 @@ export function templatesDirectory(): string {
 
 /** Where the template of such machines is, or would be. Another kernel, agent, tsvmm or processor has another one. */
 export function templatePath({ kernel, initrd, cpus, memoryMiB }: TemplateShape): string {
-	const { size, mtimeMs } = statSync(kernel);
+	/* A kernel that is not there has no template; a machine that boots tells of it. */
+	const { size, mtimeMs } = statSync(kernel, { throwIfNoEntry: false }) ?? {};
 	const parts = [RECIPE, tsvmmVersion(), kernel, size, mtimeMs, basename(initrd), cpus, memoryMiB, processor()];
 	const key = createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 20);
 	return join(templatesDirectory(), key);
