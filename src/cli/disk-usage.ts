@@ -1,10 +1,11 @@
 /*
- * What images, containers and volumes take on this host's disk, as `tsvmm system df` counts it, in all and one by one.
+ * What images, containers, volumes and templates take on this host's disk, as `tsvmm system df` counts it, in all and one by one.
  */
 import { lstatSync, readdirSync } from "node:fs";
 import { parseReference } from "../container/image/reference.ts";
 import { ImageStore, type NamedImage } from "../container/image/store.ts";
 import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
+import { isOutdated, listTemplates, type Template } from "../container/template/store.ts";
 import { type Volume, VolumeStore } from "../container/volume/store.ts";
 import { describeDuration, describeState, shorten } from "./container/describe.ts";
 import { formatRows, type Listing, type Row } from "./format.ts";
@@ -30,8 +31,13 @@ const CONTAINERS: Listing = {
 
 const VOLUMES: Listing = { headings: { Name: "VOLUME NAME" }, table: "{{.Name}}\t{{.Links}}\t{{.Size}}" };
 
+const TEMPLATES: Listing = {
+	headings: { Version: "MADE BY", Cpus: "CPUS" },
+	table: "{{.Key}}\t{{.Version}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Created}}",
+};
+
 /** A line for each kind of thing. */
-export function totals(format: string | undefined): string {
+export async function totals(format: string | undefined): Promise<string> {
 	const users = usersOfImages();
 	const images = new ImageStore().list();
 	const used = images.filter(({ digest }) => users.has(digest));
@@ -41,22 +47,26 @@ export function totals(format: string | undefined): string {
 	const linked = volumes.filter(({ name }) => containersWith(name).length > 0);
 	const written = (chosen: readonly StoredContainer[]) => sum(chosen.map(writtenBytes));
 	const kept = (chosen: readonly Volume[]) => sum(chosen.map(({ mountpoint }) => bytesBelow(mountpoint)));
+	const templates = await listTemplates();
+	const usable = templates.filter((template) => !isOutdated(template));
 	const rows: Row[] = [
 		{ Type: "Images", ...counts(images, used), ...sizes(layerBytes(images), layerBytes(used)) },
 		{ Type: "Containers", ...counts(containers, running), ...sizes(written(containers), written(running)) },
 		{ Type: "Local Volumes", ...counts(volumes, linked), ...sizes(kept(volumes), kept(linked)) },
+		{ Type: "Templates", ...counts(templates, usable), ...sizes(templateBytes(templates), templateBytes(usable)) },
 	];
 	return formatRows(rows, TOTALS, format);
 }
 
-/** A line for each thing, in three tables. */
-export function details(): string {
+/** A line for each thing, in four tables. */
+export async function details(): Promise<string> {
 	const users = usersOfImages();
 	const images = new ImageStore().list();
 	const tables = [
 		["Images", formatRows(imageRows(images, users), IMAGES)],
 		["Containers", formatRows(new ContainerStore().list().map(containerRow), CONTAINERS)],
 		["Local Volumes", formatRows(new VolumeStore().list().map(volumeRow), VOLUMES)],
+		["Templates", formatRows((await listTemplates()).map(templateRow), TEMPLATES)],
 	];
 	return tables.map(([what, table]) => `${what} space usage:\n\n${table}`).join("\n");
 }
@@ -106,6 +116,22 @@ function statusOf(container: StoredContainer): string {
 
 function volumeRow({ name, mountpoint }: Volume): Row {
 	return { Name: name, Links: `${containersWith(name).length}`, Size: size(bytesBelow(mountpoint)) };
+}
+
+function templateRow({ key, bytes, manifest: { machine, tsvmm, created } }: Template): Row {
+	const { cpus, memoryMiB } = machine;
+	return {
+		Key: key,
+		Version: tsvmm,
+		Cpus: `${cpus}`,
+		Memory: `${memoryMiB}MiB`,
+		Size: size(bytes),
+		Created: age(created),
+	};
+}
+
+export function templateBytes(templates: readonly Template[]): number {
+	return sum(templates.map(({ bytes }) => bytes));
 }
 
 /** Of the blobs of all of them; what several have in common counts once. */

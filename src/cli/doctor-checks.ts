@@ -7,12 +7,15 @@ import { createRequire } from "node:module";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import { explain, TsvmmError } from "../base/errors.ts";
+import { failedAttempts } from "../container/template/attempts.ts";
+import { listTemplates } from "../container/template/store.ts";
 import { cacheDirectory } from "../host/directories.ts";
 import { native, packageRoot, repairCommand } from "../host/native.ts";
 import { findTool, packageOf } from "../host/tools.ts";
 import { listKernels } from "../kernel/store.ts";
 import { KVM_API_VERSION } from "../kvm/constants.ts";
 import { Kvm } from "../kvm/system.ts";
+import { size } from "./units.ts";
 
 /** The answer to one question. */
 export interface Finding {
@@ -195,5 +198,21 @@ export async function checkKernels(): Promise<Finding> {
 		};
 	} catch (error) {
 		return { name: "kernels", status: "note", found: explain(error), remedy: "Run: tsvmm kernel fetch" };
+	}
+}
+
+/** Templates of machines (docs/snapshots.md): without one a container's machine boots. */
+export async function checkTemplates(): Promise<Finding> {
+	const name = "templates";
+	try {
+		const templates = await listTemplates();
+		const bytes = templates.reduce((sum, template) => sum + template.bytes, 0);
+		const found = templates.length === 0 ? "none yet; run makes them" : `${templates.length}, ${size(bytes)}`;
+		const [failed] = failedAttempts();
+		if (failed === undefined) return { name, status: "ok", found };
+		const remedy = "Run: tsvmm template make; until then machines boot";
+		return { name, status: "note", found: `${found}; ${failed.key}: ${failed.reason}`, remedy };
+	} catch (error) {
+		return { name, status: "note", found: explain(error) };
 	}
 }

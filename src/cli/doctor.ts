@@ -14,6 +14,7 @@ import {
 	checkNode,
 	checkProcessor,
 	checkSpace,
+	checkTemplates,
 	checkTools,
 	checkTun,
 	type Finding,
@@ -52,6 +53,7 @@ async function examine(): Promise<Finding[]> {
 		checkMemory(),
 		checkSpace(),
 		await checkKernels(),
+		await checkTemplates(),
 	];
 }
 

@@ -32,7 +32,7 @@ test("system df counts, and system prune removes, containers that do not run", a
 	writeFileSync(container.paths.writable, Buffer.alloc(1 << 20, "x"));
 	const df = await system("df");
 	expect(df).toMatch(/^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +\d+ /);
-	expect(df).toMatch(/\nContainers +1 +0 +1\.05MB +1\.05MB \(100%\)\nLocal Volumes +0 +0 +0B +0B\n$/);
+	expect(df).toMatch(/\nContainers +1 +0 +1\.05MB +1\.05MB \(100%\)\nLocal Volumes +0 +0 +0B +0B\nTemplates +\d+ /);
 	vi.restoreAllMocks();
 	const pruned = await system("prune", "-f");
 	expect(pruned).toMatch(new RegExp(`^Deleted Containers:\\n${container.id}\\n\\n`));
@@ -40,7 +40,7 @@ test("system df counts, and system prune removes, containers that do not run", a
 	expect(store.list()).toEqual([]);
 });
 
-test("system df -v has a table of images, of containers and of volumes", async () => {
+test("system df -v has a table of images, of containers, of volumes and of templates", async () => {
 	const { name, mountpoint } = await volumes.create("data");
 	writeFileSync(`${mountpoint}/file`, Buffer.alloc(1 << 20, "x"));
 	linkSync(`${mountpoint}/file`, `${mountpoint}/again`);
@@ -49,7 +49,7 @@ test("system df -v has a table of images, of containers and of volumes", async (
 	const tables = (await system("df", "-v")).split(/^.* space usage:\n\n/m);
 	expect(tables[1]).toMatch(/^REPOSITORY +TAG +IMAGE ID +CREATED +SIZE +SHARED SIZE +UNIQUE SIZE +CONTAINERS\n/);
 	expect(tables[2]).toMatch(new RegExp(`\n${shortId} +test +"true" +1 +0B +Less than a second ago +Created +idle\n`));
-	expect(tables[3]).toMatch(/^VOLUME NAME +LINKS +SIZE\ndata +1 +1\.05MB\n$/);
+	expect(tables[3]).toMatch(/^VOLUME NAME +LINKS +SIZE\ndata +1 +1\.05MB\n\n$/);
 	await expect(system("df", "-v", "--format", "json")).rejects.toMatchObject({ code: "ERR_FORMAT" });
 	for (const container of store.list()) await container.erase();
 	await volumes.remove(name, () => []);

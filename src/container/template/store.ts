@@ -82,6 +82,11 @@ export async function listTemplates(): Promise<Template[]> {
 	return found.flat();
 }
 
+/** Whether another version of tsvmm has made it, so that no machine is made of it. */
+export function isOutdated({ manifest }: Template): boolean {
+	return manifest.tsvmm !== tsvmmVersion();
+}
+
 /** Removes a template. Machines that were made of it keep what they have. */
 export function removeTemplate(path: string): void {
 	rmSync(path, { recursive: true, force: true });

@@ -93,9 +93,9 @@ export const CREATE_ROWS: readonly Row[] = [
 	row("ctr commit no-such", { says: NOT_FOUND }),
 	row("ctr commit -c 'NONSENSE x' kept", { says: /NONSENSE/ }),
 	row("ctr commit kept 'BAD NAME'", { says: /BAD NAME|invalid reference/ }),
-	row("ctr system df --format '{{.Type}}'"),
+	row("ctr system df --format '{{.Type}}'", { stdout: "Images\nContainers\nLocal Volumes\nTemplates\n" }),
 	row("ctr system df | head -n 1 | tr -s ' '"),
-	row("ctr system df -v | grep 'space usage'"),
+	row("ctr system df -v | grep 'space usage' | head -n 3"),
 	row("ctr system df -v | grep -ci 'created *kept$'"),
 	row("ctr system df --no-such-flag", { says: /unknown (flag|option)/ }),
 	/* podman has two of them, because its creation of the network counts. */
