@@ -19,8 +19,8 @@ import { CHUNK_BYTES, dataOf, type MemoryPart, type OnChunk, sumMemory } from ".
 interface Layer {
 	readonly id: string;
 	readonly memory: FileHandle;
-	/** The pages that it has. */
-	readonly pages: PageSet;
+	/** The pages that it has. The lowest has all; looking for those that are no holes takes long on some file systems. */
+	readonly pages: () => PageSet;
 }
 
 /** What RAM is made of. Its owner closes it. */
@@ -63,6 +63,7 @@ export class Layers {
 	/** Where the other files lie over the lowest one. */
 	get overlay(): RamPart[] {
 		const parts: RamPart[] = [];
+		if (this.#layers.length === 1) return parts;
 		for (const [start, end] of this.#pagesFrom(1).runs()) {
 			for (const [layer, from, to] of this.#split(start, end))
 				parts.push({ fd: layer.memory.fd, offset: from * PAGE_BYTES, bytes: (to - from) * PAGE_BYTES });
@@ -117,13 +118,13 @@ export class Layers {
 	/** The pages that layer `index` and those above have. */
 	#pagesFrom(index: number): PageSet {
 		const pages = new PageSet(this.bytes / PAGE_BYTES);
-		for (const layer of this.#layers.slice(index)) pages.addAll(layer.pages);
+		for (const layer of this.#layers.slice(index)) pages.addAll(layer.pages());
 		return pages;
 	}
 
 	/** Pages as runs, each with the layer that has it. */
 	*#split(start: number, end: number): Generator<[layer: Layer, start: number, end: number]> {
-		const layerOf = (page: number) => this.#layers.findLast(({ pages }) => pages.has(page)) ?? this.#layers[0]!;
+		const layerOf = (page: number) => this.#layers.findLast(({ pages }, i) => i === 0 || pages().has(page))!;
 		for (let from = start; from < end; ) {
 			const layer = layerOf(from);
 			let to = from + 1;
@@ -140,8 +141,9 @@ async function openLayer(path: string, manifest: Manifest): Promise<Layer> {
 	try {
 		return await reading(path, async () => {
 			await check(path, memory, about);
-			const pages = base === undefined ? usedPages(memory, about.bytes) : await readPages(path, about.bytes, base);
-			return { id, memory, pages };
+			if (base === undefined) return { id, memory, pages: () => usedPages(memory, about.bytes) };
+			const pages = await readPages(path, about.bytes, base);
+			return { id, memory, pages: () => pages };
 		});
 	} catch (error) {
 		await memory.close();
