@@ -20,7 +20,8 @@
  * buffer.
  */
 #define CONTROL_RESERVE 2048
-#define RETRY_MS 50
+/* A machine that is made of a template waits so long for its host. */
+#define RETRY_MS 5
 
 /* <linux/vm_sockets.h>, which musl does not bring. */
 #define ADDRESS_FAMILY_VSOCK 40
