@@ -157,6 +157,12 @@ async function program(wanted: (name: string) => boolean): Promise<Command> {
 	return configureCommand(root);
 }
 
+/** What starts a container waits for its supervisor, so the other commands on containers are not loaded for it. */
+async function supervisor(): Promise<Command> {
+	const { superviseCommand } = await import("./cli/container/supervise.ts");
+	return configureCommand(new Command("tsvmm").addCommand(new Command("container").addCommand(superviseCommand())));
+}
+
 /** Runs one command line; resolves with the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
 	/* Other programs' command lines: their flags, words and exit statuses are not tsvmm's (src/oci-bin.ts). */
@@ -167,7 +173,9 @@ export async function main(argv: readonly string[]): Promise<number> {
 	/* Commands that carry a guest's streams open standard output in their own way. */
 	if (first === undefined || !STREAMS.has(first) || argv.includes("--help")) watchOutput();
 	try {
-		await (await program((name) => name === named)).parseAsync(argv, { from: "user" });
+		const isSupervisor = first === "container" && second === "supervise";
+		const root = isSupervisor ? await supervisor() : await program((name) => name === named);
+		await root.parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
 	} catch (error) {
 		/* Help or the version was printed. As in Docker, a missing command also prints help and is no error. */

@@ -22,7 +22,6 @@ import { logsCommand } from "./logs.ts";
 import { portCommand, psCommand } from "./ps.ts";
 import { createCommand, runCommand } from "./run.ts";
 import { statsCommand, topCommand } from "./stats.ts";
-import { superviseCommand } from "./supervise.ts";
 import { updateCommand } from "./update.ts";
 
 export function containerCommand(): Command {
@@ -56,6 +55,5 @@ export function containerCommand(): Command {
 	];
 	for (const command of commands) container.addCommand(command);
 	container.addCommand(layerCommand(), { hidden: true });
-	container.addCommand(superviseCommand(), { hidden: true });
 	return container;
 }
