@@ -7,6 +7,7 @@
         "native/ram.c",
         "native/runloop.c",
         "native/answers.c",
+        "native/handover.c",
         "native/poll.c",
         "native/descriptors.c",
         "native/ioengine.c",

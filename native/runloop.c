@@ -7,33 +7,17 @@
  *
  * A posted write is in the ring before its thread publishes VCPU_EXITED, so a reader that drains the ring
  * after it has seen the state keeps the guest's order. Threads never call into JavaScript; uv_async does.
+ * How the two wait for one another is in handover.c.
  */
 #include "runloop.h"
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #define KICK_SIGNAL (SIGRTMIN + 5) /* Node cannot take real-time signals */
 #define SPARE_SIGNAL SIGURG        /* where RLIMIT_SIGPENDING lets no more of those be queued */
-
-static void futex_wait(_Atomic int32_t *word, int32_t value) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-static void futex_wake(_Atomic int32_t *word) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
-
-/* uv_async_send reads its own flag by a relaxed load, which arm64 may do before the stores that JavaScript
- * must see, and the wake-up would be lost. The fence pairs with libuv's exchange of that flag, before
- * on_async. */
-void wake(struct loop *loop) {
-    atomic_thread_fence(memory_order_seq_cst);
-    uv_async_send(&loop->async);
-}
 
 static void *vcpu_thread(void *argument) {
     struct vcpu *vcpu = argument;
@@ -66,8 +50,7 @@ static void *vcpu_thread(void *argument) {
         }
         atomic_store(state, VCPU_EXITED);
         wake(loop);
-        while (atomic_load(state) == VCPU_EXITED && !atomic_load(&loop->stop))
-            futex_wait(state, VCPU_EXITED);
+        await_answer(vcpu);
     }
     atomic_store(state, last);
     wake(loop);
@@ -77,12 +60,6 @@ static void *vcpu_thread(void *argument) {
 
 static void on_kick(int signal) {
     (void)signal;
-}
-
-static void on_async(uv_async_t *async) {
-    struct loop *loop = async->data;
-    if (!atomic_load(&loop->stop))
-        callback_call(&loop->callback, 0, NULL);
 }
 
 static void kick(struct vcpu *vcpu) {
@@ -103,7 +80,7 @@ static void stop_threads(struct loop *loop) {
                 continue;
             busy = true;
             kick(vcpu);
-            futex_wake(&loop->states[i]);
+            wake_vcpu(vcpu);
         }
         if (busy)
             usleep(100);
@@ -149,6 +126,7 @@ static void destroy(void *argument) {
     struct loop *loop = argument;
     napi_env env = loop->callback.env;
     stop_threads(loop);
+    handover_end();
     for (size_t i = 0; i < 4; i++)
         buffer_detach(env, &loop->buffers[i]);
     for (uint32_t i = 0; i < loop->max_vcpus; i++)
@@ -173,8 +151,7 @@ static struct loop *create(napi_env env, uint32_t max_vcpus, napi_value on_wake)
         goto no_mutex;
     if (!callback_create(&loop->callback, env, on_wake))
         goto no_callback;
-    loop->async.data = loop;
-    if (napi_get_uv_event_loop(env, &uv) != napi_ok || uv_async_init(uv, &loop->async, on_async) != 0)
+    if (napi_get_uv_event_loop(env, &uv) != napi_ok || !handover_begin(loop, uv))
         goto no_async;
     uv_unref((uv_handle_t *)&loop->async); /* until a vCPU runs */
     napi_add_env_cleanup_hook(env, destroy, loop);
@@ -287,7 +264,7 @@ NATIVE(vcpuResume) {
     int32_t expected = VCPU_EXITED;
     if (index < loop->max_vcpus &&
         atomic_compare_exchange_strong(&loop->states[index], &expected, VCPU_RUNNING))
-        futex_wake(&loop->states[index]);
+        wake_vcpu(&loop->vcpus[index]);
     return NULL;
 }
 
