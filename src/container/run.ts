@@ -273,6 +273,8 @@ function mayHaveTemplate({ cold = false, cmdline, consoleFile }: ContainerMachin
 /** What a machine that containers join has itself. */
 export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "memoryMiB" | "networks"> & {
 	fs?: readonly OwnFsConfig[];
+	/** It boots, whatever templates there are; false when missing. */
+	cold?: boolean;
 };
 
 /** A machine without a container of its own, not yet started; containers join it with their disks. */
@@ -298,13 +300,13 @@ export async function createSharedMachine(
 	options: SharedMachineOptions,
 	signal?: AbortSignal,
 ): Promise<CreatedSharedMachine> {
-	const { networks = [], fs = [] } = options;
+	const { networks = [], fs = [], cold = false } = options;
 	const shape = await sharedShape(options);
 	const guestNetworks = networks.map(addresses);
 	const interfaces = interfaceSteps(guestNetworks);
 	const console = new TailConsole(undefined);
 	const nets = networks.map(({ device }) => device);
-	const warm = await warmMachine(shape, { nets, fs }, { console, signal });
+	const warm = cold ? undefined : await warmMachine(shape, { nets, fs }, { console, signal });
 	if (warm !== undefined) {
 		return { ...warmGuest(warm, console), networks: guestNetworks, machineSteps: [...warm.steps, ...interfaces] };
 	}

@@ -7,6 +7,7 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import type { AgentBroker } from "../../agent/broker.ts";
 import { StateError } from "../../base/errors.ts";
+import { log } from "../../base/log.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
 import type { ControlAnswer, ControlRequest } from "../life/control.ts";
@@ -21,14 +22,12 @@ import { SharedMachine } from "../life/shared-machine.ts";
 import { type ContainerState, writeState } from "../life/state.ts";
 import { onSignals } from "../life/supervisor.ts";
 import { createSharedMachine } from "../run.ts";
-import { type GuestMachine, RunningMachine } from "../running-machine.ts";
-import type { SetupStep } from "../setup-steps.ts";
+import type { RunningMachine } from "../running-machine.ts";
+import { type StartableMachine, startMachine } from "../template/start.ts";
 import type { StoredPod } from "./store.ts";
 
 /** A pod's machine that is ready to start. */
-export interface BootedPod {
-	guest: GuestMachine;
-	machineSteps?: readonly SetupStep[];
+export interface BootedPod extends StartableMachine {
 	/** How it is made ready for a container, once it runs. */
 	members: (running: RunningMachine) => PrepareMember;
 }
@@ -37,7 +36,7 @@ export interface SupervisePodOptions {
 	/** Called when the machine runs, or with why it does not; the first call counts. */
 	onReady: (error?: unknown) => void;
 	/** Makes the machine. Tests have machines of their own. */
-	boot?: (pod: StoredPod, signal: AbortSignal) => Promise<BootedPod>;
+	boot?: (pod: StoredPod, signal: AbortSignal, cold: boolean) => Promise<BootedPod>;
 }
 
 /** Owns a pod's machine until it has ended. @throws HostError ERR_CONTAINER_RUNNING when another process does */
@@ -92,14 +91,17 @@ class PodSupervisor {
 			await using _signals = onSignals(() => this.#end());
 			await this.#write({});
 			teardown.add(await this.#listen());
-			const { guest, machineSteps: steps, members } = await boot(this.#pod, signal);
 			let broker: AgentBroker | undefined;
-			const shared = brokered(guest, (made) => {
-				broker = made;
+			const { created, running } = await startMachine((cold) => boot(this.#pod, signal, cold), {
+				signal,
+				prepare: async ({ guest }) =>
+					brokered(guest, (made) => {
+						broker = made;
+					}),
+				warn: (message) => log("warn", message),
 			});
-			const running = await RunningMachine.boot(shared, { steps, signal });
 			try {
-				this.#members = new Members(new SharedMachine(running, broker, members(running)));
+				this.#members = new Members(new SharedMachine(running, broker, created.members(running)));
 				await this.#write({ status: "running", startedAt: new Date().toISOString(), finishedAt: "" });
 				recordPodEvent(this.#pod.config, "start");
 				onReady();
@@ -167,12 +169,12 @@ class PodSupervisor {
 	}
 }
 
-async function bootPod({ config }: StoredPod, signal: AbortSignal): Promise<BootedPod> {
+async function bootPod({ config }: StoredPod, signal: AbortSignal, cold: boolean): Promise<BootedPod> {
 	const { cpus, memoryMiB, id, name } = config;
 	const kernel = await containerKernel(config.kernel, { signal });
 	const networks = await MachineNetworks.join({ id, name, hostname: name, network: config.network }, signal);
 	const { configs } = networks;
-	const options = { kernel, cpus, memoryMiB, ...(configs === undefined ? {} : { networks: configs }) };
+	const options = { kernel, cpus, memoryMiB, cold, ...(configs === undefined ? {} : { networks: configs }) };
 	const booted = await createSharedMachine(options, signal);
 	return {
 		...booted,

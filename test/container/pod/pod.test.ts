@@ -74,6 +74,33 @@ async function output(container: StoredContainer, ...args: string[]): Promise<st
 	return (await text(session.stdout)).trim();
 }
 
+test("a pod whose template is bad has a machine that boots", async () => {
+	const pod = await createPod({ cpus: 1, memoryMiB: 64, labels: {} }, "web");
+	const { prepare } = countedMembers();
+	const bad = new FakeMachine();
+	bad.start = () => bad.end({ reason: "triple-fault" });
+	const made: boolean[] = [];
+	const rejected: unknown[] = [];
+	let ended: Promise<void> | undefined;
+	await new Promise<void>((resolve, reject) => {
+		ended = supervisePod(pod, {
+			onReady: (error) => (error === undefined ? resolve() : reject(error)),
+			boot: async (_pod, _signal, cold) => {
+				made.push(cold);
+				const members = () => prepare;
+				if (cold) return { guest: endsWhenRefused(new FakeMachine()), members };
+				const rejectTemplate = (why: unknown) => `Cannot use template: ${rejected.push(why)}`;
+				return { guest: bad, members, rejectTemplate };
+			},
+		});
+	});
+	expect(made).toEqual([false, true]);
+	expect(rejected).toHaveLength(1);
+	expect(await stopPod(pod, 0)).toBe(true);
+	await ended;
+	await removePod(pod);
+});
+
 test("a pod's containers share its machine, and each has its processes, host name, end and state", async () => {
 	const { pod, held, ended } = await startedPod();
 	const joins = { kind: "pod", id: pod.id } as const;
