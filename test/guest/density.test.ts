@@ -61,6 +61,8 @@ async function round(): Promise<number> {
 		await Promise.all(machines.map((machine) => machine.stop()));
 		await expect.poll(descriptors).toBe(before.descriptors);
 		await expect.poll(vcpuThreads).toBe(0);
+		/* RAM and KVM's own go on a thread. What is left is room that the collector keeps. */
+		await expect.poll(() => ownBytes([]) - before.bytes, { timeout: 30_000 }).toBeLessThan((MACHINES * MIB) / 4);
 	}
 }
 
@@ -68,8 +70,6 @@ test("each of a hundred machines takes less than 1 MiB besides its guest's pages
 	/* What the first one loads is for all of them. */
 	await (await start()).stop();
 	expect(await round()).toBeLessThan(MIB);
-	/* Then the collector has room that it keeps: another hundred need no more of it. */
-	const kept = ownBytes([]);
+	/* Nor does it grow. */
 	expect(await round()).toBeLessThan(MIB);
-	expect(ownBytes([]) - kept).toBeLessThan((MACHINES * MIB) / 8);
 }, 180_000);
