@@ -1,7 +1,7 @@
 /*
  * Makes a golden snapshot (golden.ts) of the format that src writes, on a host with /dev/kvm:
  *
- *     npx esbuild test/snapshot/make-golden.ts --bundle --platform=node --format=esm --packages=external \
+ *     npx esbuild test/snapshot/make-golden.ts --bundle --platform=node --format=esm --target=node20 --packages=external \
  *         --outfile=dist/make-golden.mjs && node dist/make-golden.mjs; rm dist/make-golden.mjs
  *
  * Any host is to restore it. So the guest needs little, and what this host has in particular is taken out of the state.
