@@ -1,6 +1,6 @@
 /*
- * A container's own machine, made for each start of its process: of a template, or it boots. It ends with the process, and so do the containers
- * that have joined it.
+ * A container's own machine, made for each start of its process: of a template, or it boots. It ends with the process, and
+ * so do the containers that have joined it.
  */
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
