@@ -89,7 +89,8 @@ describe("AgentBroker", () => {
 		one.close();
 		await until(() => existsSync(path) && readFileSync(path, "utf8").endsWith("end\n"));
 		await until(() => exits.length === 2);
-		expect(exits[1]).toEqual({ code: 0 });
+		/* Either may end first. */
+		expect(exits).toEqual(expect.arrayContaining([{ code: 0 }, { code: 4 }]));
 	});
 
 	test("clients with equal session ids do not see each other's output", async () => {
