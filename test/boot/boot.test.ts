@@ -54,8 +54,11 @@ describe("prepareBoot", () => {
 		expect(cString(memory, memory.u64(info + 24))).toBe("console=ttyS0");
 		expect(cString(memory, memory.u64(info + 32))).toMatch(/^RSD PTR /);
 		const map = memory.u64(info + 40);
-		expect(memory.u32(info + 48)).toBe(3);
-		expect([memory.u64(map + 48), memory.u64(map + 56), memory.u32(map + 64)]).toEqual([1 << 20, 63 << 20, 1]);
+		expect(memory.u32(info + 48)).toBe(4);
+		const entry = (i: number) =>
+			[0, 8].map((at) => memory.u64(map + 24 * i + at)).concat(memory.u32(map + 24 * i + 16));
+		expect(entry(1)).toEqual([0xdf000, 0x1000, 2]);
+		expect(entry(3)).toEqual([1 << 20, 63 << 20, 1]);
 	});
 
 	it("prepareBoot leaves a bzImage a zero page with its own setup header in it", async () => {
@@ -68,8 +71,8 @@ describe("prepareBoot", () => {
 		expect(memory.u32(page + 0x21c)).toBe(6000);
 		expect(cString(memory, memory.u32(page + 0x228))).toBe("quiet");
 		expect(memory.u64(page + 0x70)).toBe(0xe0000);
-		expect(memory.u8(page + 0x1e8)).toBe(3);
-		expect([memory.u64(page + 0x2d0 + 40), memory.u64(page + 0x2d0 + 48)]).toEqual([1 << 20, 63 << 20]);
+		expect(memory.u8(page + 0x1e8)).toBe(4);
+		expect([memory.u64(page + 0x2d0 + 60), memory.u64(page + 0x2d0 + 68)]).toEqual([1 << 20, 63 << 20]);
 	});
 
 	it("prepareBoot maps the first 4 GiB one to one for the 64-bit entry", async () => {
