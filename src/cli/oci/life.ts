@@ -10,7 +10,7 @@ import { FORWARDED_SIGNALS } from "../../base/signals.ts";
 import { launchDetached, readinessReporter } from "../../host/detached-process.ts";
 import { type Bundle, readBundle } from "../../oci/bundle.ts";
 import { joinCgroups, rememberCgroups, removeCgroups } from "../../oci/cgroups.ts";
-import { ContainerProcess } from "../../oci/container-process.ts";
+import type { ContainerProcess } from "../../oci/container-process.ts";
 import { askProcess } from "../../oci/control.ts";
 import { checkProgram } from "../../oci/find-program.ts";
 import { runHooks } from "../../oci/hooks.ts";
@@ -120,7 +120,7 @@ export async function supervise(
 			await tell(exitStatus(exit));
 		};
 		const stdio = () => payloadStdio(record.terminal, consoleSocket);
-		const running = new ContainerProcess(container, bundle, { stdio, onReady, onLend });
+		const running = await processIn(container, bundle, { stdio, onReady, onLend });
 		const tell = standInChannel(() => running.kill());
 		const exit = await running.run();
 		if (!isTold) await tell(exitStatus(exit));
@@ -151,7 +151,7 @@ export async function run(id: string, options: RunOptions): Promise<number> {
 	});
 	const stdio = () => payloadStdio(bundle.process.terminal === true, options.consoleSocket);
 	try {
-		const process = new ContainerProcess(container, bundle, { stdio, onReady });
+		const process = await processIn(container, bundle, { stdio, onReady });
 		const unforward = forwardSignals(process);
 		const running = process.run();
 		try {
@@ -174,6 +174,12 @@ export async function run(id: string, options: RunOptions): Promise<number> {
 }
 
 /** This process's signals are the payload's; before that runs, they end the container. */
+/** Loads all that a machine needs. The other commands start sooner without it. */
+async function processIn(...args: ConstructorParameters<typeof ContainerProcess>): Promise<ContainerProcess> {
+	const module = await import("../../oci/container-process.ts");
+	return new module.ContainerProcess(...args);
+}
+
 function forwardSignals(process: ContainerProcess): () => void {
 	const handlers = FORWARDED_SIGNALS.map((name) => {
 		const signal = constants.signals[name];

@@ -7,15 +7,14 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { errnoName } from "../../base/errors.ts";
 import { tsvmmVersion } from "../../host/package-version.ts";
-import { parse, Resources } from "../../oci/bundle.ts";
-import { askProcess } from "../../oci/control.ts";
 import { OciError } from "../../oci/runtime-error.ts";
-import { checkId, OCI_VERSION, OciContainer } from "../../oci/state.ts";
-import { type ExecFlags, exec, superviseExec } from "./exec.ts";
-import { create, kill, pause, remove, run, start, supervise } from "./life.ts";
+import { OCI_VERSION } from "../../oci/state.ts";
+import type { ExecFlags } from "./exec.ts";
 import { type LogOptions, logFailure } from "./log.ts";
-import { printEvents, printFeatures, printList, printProcesses, printState } from "./show.ts";
-import { DEFAULT_CONFIG } from "./spec.ts";
+
+/* A command loads what it needs: podman calls several for each container. */
+const life = () => import("./life.ts");
+const shows = () => import("./show.ts");
 
 const NAME = "tsvmm-oci";
 /** As runc: a command that there is not. */
@@ -96,29 +95,33 @@ function creating(command: Command): Command {
 function addLife(add: Add, global: () => GlobalFlags, exits: (status: number) => void): void {
 	const root = () => global().root;
 	creating(add("create", "make a container")).action((id: string, flags) =>
-		failing("create", () => create(id, { ...flags, root: root() })),
+		failing("create", async () => (await life()).create(id, { ...flags, root: root() })),
 	);
 	creating(add("run", "make and start a container"))
 		.option("-d, --detach", "do not wait for its end", false)
 		.option("--keep", "do not remove it when it has ended", false)
 		.option("--no-subreaper", "accepted for callers of runc; without meaning")
-		.action((id: string, flags) => failing("run", async () => exits(await run(id, { ...flags, root: root() }))));
-	add("start", "let a container's process run").action((id: string) => start(id, root()));
+		.action((id: string, flags) =>
+			failing("run", async () => exits(await (await life()).run(id, { ...flags, root: root() }))),
+		);
+	add("start", "let a container's process run").action(async (id: string) => (await life()).start(id, root()));
 	add("kill", "send a signal to a container's process", { words: "<id> [signal]" })
 		.option("-a, --all", "to all processes of the container", false)
-		.action((id: string, signal: string | undefined, { all }: { all: boolean }) =>
-			kill(id, signal ?? "SIGTERM", { root: root(), all }),
+		.action(async (id: string, signal: string | undefined, { all }: { all: boolean }) =>
+			(await life()).kill(id, signal ?? "SIGTERM", { root: root(), all }),
 		);
 	add("delete", "remove a container")
 		.option("-f, --force", "also if it still runs, or if there is none", false)
-		.action((id: string, { force }: { force: boolean }) => remove(id, { root: root(), force }));
-	add("pause", "stop all processes of a container").action((id: string) => pause(id, root(), true));
-	add("resume", "let a paused container go on").action((id: string) => pause(id, root(), false));
+		.action(async (id: string, { force }: { force: boolean }) => (await life()).remove(id, { root: root(), force }));
+	add("pause", "stop all processes of a container").action(async (id: string) =>
+		(await life()).pause(id, root(), true),
+	);
+	add("resume", "let a paused container go on").action(async (id: string) => (await life()).pause(id, root(), false));
 	addUpdate(add, root);
 	add("supervise", "the process of a container; `create` starts it", { hidden: true })
 		.option("--console-socket <socket>")
 		.action(async (id: string, flags: { consoleSocket?: string }) =>
-			exits(await supervise(id, { ...flags, root: root() })),
+			exits(await (await life()).supervise(id, { ...flags, root: root() })),
 		);
 }
 
@@ -142,24 +145,9 @@ function addUpdate(add: Add, root: () => string): void {
 		.option("--cpu-quota <us>", "processor time in a period")
 		.option("--cpu-share <shares>", "its weight among others")
 		.option("--pids-limit <count>", "most processes")
-		.action(async (id: string, flags: Record<string, string>) => {
-			const container = new OciContainer(root(), checkId(id));
-			if (container.read().status === "stopped") throw new OciError("ERR_OCI_STOPPED", "container not running");
-			const { resources: file } = flags;
-			const resources =
-				file === undefined ? resourcesOf(flags) : parse(Resources, readFileSync(file === "-" ? 0 : file, "utf8"));
-			await askProcess(container.control, { do: "update", resources });
-		});
-}
-
-function resourcesOf(flags: Record<string, string>): Resources {
-	const number = (name: string) => (flags[name] === undefined ? undefined : Number(flags[name]));
-	const pids = number("pidsLimit");
-	return {
-		memory: { limit: number("memory"), reservation: number("memoryReservation"), swap: undefined },
-		cpu: { quota: number("cpuQuota"), period: number("cpuPeriod"), shares: number("cpuShare"), cpus: undefined },
-		pids: pids === undefined ? undefined : { limit: pids },
-	};
+		.action(async (id: string, flags: Record<string, string>) =>
+			(await import("./update.ts")).update(id, root(), flags),
+		);
 }
 
 function addExec(add: Add, global: () => GlobalFlags, exits: (status: number) => void): void {
@@ -183,38 +171,42 @@ function addExec(add: Add, global: () => GlobalFlags, exits: (status: number) =>
 		.option("--cgroup <path>", "accepted for callers of runc; without meaning")
 		.action(async (id: string, words: string[], flags: ExecFlags & { newPrivs: boolean }) => {
 			/* "--no-new-privs" is how commander negates "newPrivs". */
+			const { exec } = await import("./exec.ts");
 			exits(await exec(id, words, { ...flags, noNewPrivs: !flags.newPrivs, root: global().root }));
 		});
 	add("exec-process", "a process in a container; `exec --detach` starts it", { hidden: true })
 		.option("--console-socket <socket>")
 		.requiredOption("--process-json <json>")
-		.action(async (id: string, flags: { processJson: string; consoleSocket?: string }) =>
-			exits(await superviseExec(id, { ...flags, root: global().root })),
-		);
+		.action(async (id: string, flags: { processJson: string; consoleSocket?: string }) => {
+			const { superviseExec } = await import("./exec.ts");
+			exits(await superviseExec(id, { ...flags, root: global().root }));
+		});
 }
 
 function addShows(add: Add, global: () => GlobalFlags): void {
 	const root = () => global().root;
-	add("state", "print the state of a container").action((id: string) => printState(id, root()));
+	add("state", "print the state of a container").action(async (id: string) => (await shows()).printState(id, root()));
 	add("list", "list containers", { words: "" })
 		.option("-f, --format <format>", "table or json", "table")
 		.option("-q, --quiet", "only their ids", false)
-		.action((flags: { format: string; quiet: boolean }) => printList(root(), flags));
+		.action(async (flags: { format: string; quiet: boolean }) => (await shows()).printList(root(), flags));
 	add("ps", "list the processes in a container", { words: "<id> [options...]" })
 		.passThroughOptions()
 		.option("-f, --format <format>", "table or json", "table")
-		.action((id: string, _words: string[], { format }: { format: string }) => printProcesses(id, root(), format));
+		.action(async (id: string, _words: string[], { format }: { format: string }) =>
+			(await shows()).printProcesses(id, root(), format),
+		);
 	add("events", "tell what a container uses")
 		.option("--stats", "once", false)
 		.option("--interval <duration>", "how often, as in 5s", "5s")
-		.action((id: string, { stats, interval }: { stats: boolean; interval: string }) =>
-			printEvents(id, root(), { stats, intervalMs: intervalOf(interval) }),
+		.action(async (id: string, { stats, interval }: { stats: boolean; interval: string }) =>
+			(await shows()).printEvents(id, root(), { stats, intervalMs: intervalOf(interval) }),
 		);
 	add("spec", "write a config.json to begin with", { words: "" })
 		.option("-b, --bundle <directory>", "where", ".")
 		.option("--rootless", "accepted for callers of runc; without meaning", false)
 		.action(({ bundle }: { bundle: string }) => writeSpec(bundle));
-	add("features", "print what the runtime can do", { words: "" }).action(printFeatures);
+	add("features", "print what the runtime can do", { words: "" }).action(async () => (await shows()).printFeatures());
 }
 
 function intervalOf(text: string): number {
@@ -223,7 +215,8 @@ function intervalOf(text: string): number {
 	return Math.max(Number(count) * { ms: 1, s: 1000, m: 60_000 }[unit as "s"], 1);
 }
 
-function writeSpec(bundle: string): void {
+async function writeSpec(bundle: string): Promise<void> {
+	const { DEFAULT_CONFIG } = await import("./spec.ts");
 	try {
 		writeFileSync(join(bundle, "config.json"), `${JSON.stringify(DEFAULT_CONFIG, undefined, "\t")}\n`, { flag: "wx" });
 	} catch (error) {
