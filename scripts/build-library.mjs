@@ -2,7 +2,7 @@
  * Builds what `import "tsvmm"` loads: dist/lib/, one ES module and one .d.ts per source file that the public entries
  * reach, comments and all, so that a debugger steps through what one can read. Does nothing when no source has changed.
  */
-import { mkdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
 import { main, must, root, say } from "./steps.mjs";
@@ -13,6 +13,8 @@ async function buildLibrary() {
 	mkdirSync(dist, { recursive: true });
 	try {
 		await must(join(root, "node_modules/.bin/tsc"), ["-p", "tsconfig.build.json", "--outDir", made], { quiet: true });
+		/* The programs beside it are CommonJS. */
+		writeFileSync(join(made, "package.json"), '{ "type": "module" }\n');
 		try {
 			renameSync(join(dist, "lib"), old);
 		} catch (error) {

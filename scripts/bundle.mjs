@@ -66,19 +66,20 @@ async function bundle(commit) {
 	const directory = join(dist, `.new-${process.pid}`);
 	try {
 		const name = await bundleMain(directory, commit);
-		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "esm" });
+		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "cjs" });
 		for (const [source, name] of FRONTS) {
 			const outfile = join(directory, name);
-			await build({ ...COMMON, bundle: false, entryPoints: [source], outfile, format: "esm" });
+			await build({ ...COMMON, bundle: false, entryPoints: [source], outfile, format: "cjs" });
 		}
 		const contents = 'export { Agent, ProxyAgent, request } from "undici";';
 		const outfile = join(directory, "undici.cjs");
 		await build({ ...COMMON, stdin: { contents, resolveDir: root }, outfile, minify: true, format: "cjs" });
+		writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
 		for (const file of PROGRAMS) chmodSync(join(directory, file), 0o755);
 		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
 		writeFileSync(join(directory, "tsvmm.1"), manual);
 		await must(process.execPath, ["scripts/code-cache.mjs", directory, name], { quiet: true });
-		for (const file of ["tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", ...PROGRAMS])
+		for (const file of ["package.json", "tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", ...PROGRAMS])
 			renameSync(join(directory, file), join(dist, file));
 	} catch (error) {
 		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);

@@ -3,4 +3,4 @@
  * dist/tsvmm-oci.js: the OCI runtime, which is a part of the same bundle (src/bin.ts).
  */
 process.argv.splice(2, 0, "oci");
-await import(new URL("./tsvmm.js", import.meta.url).href);
+require("./tsvmm.js");

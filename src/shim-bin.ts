@@ -3,4 +3,4 @@
  * dist/containerd-shim-tsvmm-v2.js: containerd's shim, which is a part of the same bundle (src/bin.ts).
  */
 process.argv.splice(2, 0, "shim");
-await import(new URL("./tsvmm.js", import.meta.url).href);
+require("./tsvmm.js");

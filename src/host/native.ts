@@ -220,11 +220,11 @@ const require = createRequire(import.meta.url);
 let loaded: Native | undefined;
 let root: string | undefined;
 
-/** The package's root directory. This file is in src/host, dist or dist/lib/host below it. */
+/** The package's root directory. This file is in src/host, dist or dist/lib/host below it; dist has a package.json, too. */
 export function packageRoot(): string {
 	if (root === undefined) {
 		root = dirname(fileURLToPath(import.meta.url));
-		while (!existsSync(join(root, "package.json"))) root = dirname(root);
+		while (!existsSync(join(root, "binding.gyp"))) root = dirname(root);
 	}
 	return root;
 }

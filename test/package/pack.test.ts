@@ -26,6 +26,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"binding.gyp",
 		"dist/containerd-shim-tsvmm-v2.js",
 		"dist/main.cjs",
+		"dist/package.json",
 		"dist/stand-in",
 		"dist/tsvmm-oci.js",
 		"dist/tsvmm.1",
@@ -40,7 +41,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"prebuilds/linux-x64/tsvmm.glibc.node",
 	]);
 	const library = user.packed.files.filter((path) => path.startsWith("dist/lib/"));
-	expect(library.filter((path) => !/\.(js|d\.ts)$/.test(path))).toEqual([]);
+	expect(library.filter((path) => !/\.(js|d\.ts)$/.test(path))).toEqual(["dist/lib/package.json"]);
 	expect(library.filter((path) => path.startsWith("dist/lib/cli/"))).toEqual([]);
 	for (const entry of ["index", "virtio", "kvm"]) {
 		expect(library).toEqual(expect.arrayContaining([`dist/lib/${entry}.js`, `dist/lib/${entry}.d.ts`]));
