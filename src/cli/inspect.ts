@@ -2,8 +2,8 @@
  * What the `inspect` commands of containers, images and volumes share: as with Docker, a name that is not there is an error,
  * and the others are printed all the same.
  */
+import { each } from "./each.ts";
 import { formatValues } from "./format.ts";
-import { reportError } from "./report.ts";
 
 /**
  * Prints what is known of each name.
@@ -16,14 +16,7 @@ export async function inspectEach(
 	format: string | undefined,
 ): Promise<number> {
 	const found: object[] = [];
-	let status = 0;
-	for (const name of names) {
-		try {
-			found.push(await describe(name));
-		} catch (error) {
-			status ||= reportError(error);
-		}
-	}
+	const status = await each(names, async (name) => found.push(await describe(name)));
 	process.stdout.write(formatValues(found, format));
 	return status;
 }

@@ -11,8 +11,8 @@ import { listPods, type StoredPod } from "../container/pod/store.ts";
 import { readinessReporter } from "../host/detached-process.ts";
 import { memberAddress } from "./container/network-flags.ts";
 import { whereContainersAre } from "./container/where.ts";
+import { each } from "./each.ts";
 import { FORMAT_HELP, formatRows, formatValues, type Listing } from "./format.ts";
-import { reportError } from "./report.ts";
 
 const LISTING: Listing = {
 	headings: { ID: "NETWORK ID", CreatedAt: "CREATED AT" },
@@ -176,17 +176,15 @@ async function describe(network: Network): Promise<Record<string, unknown>> {
 
 async function remove(names: readonly string[], force: boolean): Promise<number> {
 	const store = new NetworkStore();
-	let status = 0;
-	for (const name of names) {
+	return await each(names, async (name) => {
 		try {
 			await store.remove(name, (network) => usersOf(network).filter(isRunning).map(nameOf));
 			process.stdout.write(`${name}\n`);
 		} catch (error) {
 			const isMissing = error instanceof Error && "code" in error && error.code === "ERR_NETWORK_NOT_FOUND";
-			if (!force || !isMissing) status ||= reportError(error);
+			if (!force || !isMissing) throw error;
 		}
-	}
-	return status;
+	});
 }
 
 async function prune(): Promise<number> {

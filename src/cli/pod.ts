@@ -16,10 +16,10 @@ import { describeDuration } from "./container/describe.ts";
 import { readSeconds } from "./container/flags.ts";
 import { readNetwork } from "./container/network-flags.ts";
 import { whereContainersAre } from "./container/where.ts";
+import { each } from "./each.ts";
 import { FORMAT_HELP, formatRows, formatValues, type Listing, type Row } from "./format.ts";
 import { parseCpus, parseMemory, parsePorts } from "./options.ts";
 import { watchOutput } from "./output.ts";
-import { reportError } from "./report.ts";
 
 const LISTING: Listing = {
 	headings: { Id: "POD ID", Created: "CREATED", NumberOfContainers: "# OF CONTAINERS" },
@@ -221,20 +221,13 @@ function supervise(): Command {
 	});
 }
 
-/** Each gets its turn, whatever becomes of the others. */
 async function eachPod(names: readonly string[], work: (pod: StoredPod) => Promise<unknown>): Promise<number> {
 	watchOutput();
-	let status = 0;
-	for (const name of names) {
-		try {
-			const pod = findPod(name);
-			await work(pod);
-			process.stdout.write(`${pod.id}\n`);
-		} catch (error) {
-			status ||= reportError(error);
-		}
-	}
-	return status;
+	return await each(names, async (name) => {
+		const pod = findPod(name);
+		await work(pod);
+		process.stdout.write(`${pod.id}\n`);
+	});
 }
 
 function isThere(name: string): boolean {

@@ -4,7 +4,7 @@
  */
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { SnapshotError } from "../base/errors.ts";
+import { explain, SnapshotError } from "../base/errors.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
@@ -13,6 +13,7 @@ import { Machine } from "../machine/machine.ts";
 import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../snapshot/directory.ts";
 import type { Described } from "../snapshot/manifest.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
+import { each } from "./each.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
 import { addHostFlags, type HostFlags, hostConfig, hostShares } from "./host-flags.ts";
@@ -20,7 +21,6 @@ import { inspectEach } from "./inspect.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { watchOutput } from "./output.ts";
 import { withProgress } from "./progress-bar.ts";
-import { reportError } from "./report.ts";
 import { age, size } from "./units.ts";
 
 const LISTING: Listing = {
@@ -119,7 +119,7 @@ async function listed(directory: string): Promise<Described[]> {
 	try {
 		return await listSnapshots(directory);
 	} catch (cause) {
-		const message = `Cannot list the snapshots in ${directory}: ${(cause as Error).message}`;
+		const message = `Cannot list the snapshots in ${directory}: ${explain(cause)}`;
 		throw new SnapshotError("ERR_SNAPSHOT_MISSING", message, { cause });
 	}
 }
@@ -176,16 +176,11 @@ function removeCommand(): Command {
 		.option("-f, --force", "also those on which others in the same directory are based", false)
 		.action(async (paths: string[], { force }: { force: boolean }) => {
 			watchOutput();
-			let status = 0;
-			for (const [i, path] of paths.entries()) {
-				try {
-					if (!force) await refuseUsed(path, paths.slice(i));
-					await removeSnapshot(path);
-				} catch (error) {
-					status ||= reportError(error);
-				}
-			}
-			process.exitCode = status;
+			process.exitCode = await each(paths, async (path) => {
+				/* One that could not be removed still needs its base. */
+				if (!force) await refuseUsed(path, paths.slice(paths.indexOf(path)));
+				await removeSnapshot(path);
+			});
 		});
 }
 

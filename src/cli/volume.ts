@@ -5,9 +5,9 @@ import { Command } from "commander";
 import { ContainerStore } from "../container/life/store.ts";
 import { type Volume, VolumeStore } from "../container/volume/store.ts";
 import { whereContainersAre } from "./container/where.ts";
+import { each } from "./each.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
 import { inspectEach } from "./inspect.ts";
-import { reportError } from "./report.ts";
 
 const LISTING: Listing = {
 	headings: { Name: "VOLUME NAME" },
@@ -75,16 +75,10 @@ export function volumeCommand(): Command {
 async function remove(names: readonly string[], force: boolean): Promise<number> {
 	const store = new VolumeStore();
 	const present = force ? names.filter((name) => store.list().some((volume) => volume.name === name)) : names;
-	let status = 0;
-	for (const name of present) {
-		try {
-			await store.remove(name, containersWith);
-			process.stdout.write(`${name}\n`);
-		} catch (error) {
-			status ||= reportError(error);
-		}
-	}
-	return status;
+	return await each(present, async (name) => {
+		await store.remove(name, containersWith);
+		process.stdout.write(`${name}\n`);
+	});
 }
 
 async function prune(all: boolean): Promise<number> {

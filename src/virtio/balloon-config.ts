@@ -25,12 +25,12 @@ export interface BalloonConfig {
 }
 
 const PAGES_PER_MIB = 256;
-const MAX_MIB = 0xffff_ffff / PAGES_PER_MIB;
+const MAX_MIB = Math.floor(0xffff_ffff / PAGES_PER_MIB);
 
 /** The pages of so many MiB. @throws UsageError ERR_CONFIG_BALLOON */
 export function pagesOf(mib: number): number {
 	if (Number.isInteger(mib) && mib >= 0 && mib <= MAX_MIB) return mib * PAGES_PER_MIB;
-	throw new UsageError("ERR_CONFIG_BALLOON", `Cannot ask the guest for ${mib} MiB: a whole number is wanted`, {
+	throw new UsageError("ERR_CONFIG_BALLOON", `Cannot ask the guest for ${mib} MiB: 0 to ${MAX_MIB} are possible`, {
 		hint: "Give a number of MiB from 0 up to the memory of the machine",
 	});
 }

@@ -1,9 +1,9 @@
 /*
- * A command on several containers: each gets its turn, whatever becomes of the others, and its name is printed.
+ * A command on several containers. The name of each is printed.
  */
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
+import { each } from "../each.ts";
 import { watchOutput } from "../output.ts";
-import { reportError } from "../report.ts";
 
 /**
  * @param names as the user wrote them
@@ -16,16 +16,8 @@ export async function eachContainer(
 ): Promise<number> {
 	watchOutput();
 	const store = new ContainerStore();
-	let status = 0;
-	for (const name of names) {
-		try {
-			const container = store.find(name);
-			const found = await work(container);
-			process.stdout.write(`${typeof found === "string" ? found : name}\n`);
-		} catch (error) {
-			status ||= reportError(error);
-			process.exitCode = status;
-		}
-	}
-	return status;
+	return await each(names, async (name) => {
+		const found = await work(store.find(name));
+		process.stdout.write(`${typeof found === "string" ? found : name}\n`);
+	});
 }
