@@ -56,9 +56,9 @@ test("run ends the tool and its children when the signal aborts", async () => {
 		},
 	});
 	await expect(running).rejects.toThrow("enough");
-	/* Gone, or a zombie that this machine's init has yet to collect. */
-	const stat = existsSync(`/proc/${lines[0]}/stat`) ? readFileSync(`/proc/${lines[0]}/stat`, "utf8") : "gone) Z";
-	expect(stat).toMatch(/\) Z/);
+	/* Soon gone, or a zombie that this machine's init has yet to collect. */
+	const path = `/proc/${lines[0]}/stat`;
+	await expect.poll(() => (existsSync(path) ? readFileSync(path, "utf8") : "gone) Z")).toMatch(/\) Z/);
 });
 
 test("keepTail keeps the end of a stream, whole characters of it", async () => {
