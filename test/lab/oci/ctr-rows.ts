@@ -22,7 +22,7 @@ const RUNS: Row[] = [
 	/* ctr of containerd 1.6 tells nobody of an end that comes before the task is created. */
 	{ line: "(runs c; head -c 100000 /usr/bin/busybox) | ctr run --rm IMAGE c md5sum" },
 	{
-		line: `tty "ctr run --rm -t --privileged IMAGE d sh -c 'until stty size | grep 30.100; do sleep 1; done; tty; grep CapEff /proc/self/status; exit 6'"`,
+		line: `tty "ctr run --rm -t --privileged IMAGE d sh -c 'until stty size 2>/dev/null | grep 30.100; do sleep 1; done; tty; grep CapEff /proc/self/status; exit 6'"`,
 	},
 	{
 		line: "ip netns add ctr-test; ctr run --rm --with-ns network:/run/netns/ctr-test IMAGE e sh -c 'hostname; ip -o link | wc -l'; ip netns exec ctr-test ip -o link | wc -l; ip netns del ctr-test",
@@ -72,7 +72,7 @@ const LIFE: Row[] = [
 /** Once more on it, and what containerd hears. */
 const EVENTS: Row[] = [
 	{
-		line: "ctr events >$DIR/events 2>&1 & echo $! >$DIR/events.pid; sleep 1; ctr task start -d t; ctr task exec --exec-id e t true; ctr task pause t; ctr task resume t; ctr task kill -a -s KILL t; ended t; ctr task kill t; ctr task exec --exec-id g t true; ctr task pause t; ctr task resume t; ctr task rm t",
+		line: "ctr events >$DIR/events 2>&1 & echo $! >$DIR/events.pid; sleep 1; ctr task start -d t >/dev/null; ctr task exec --exec-id e t true; ctr task pause t; ctr task resume t; ctr task kill -a -s KILL t; ended t; ctr task kill t; ctr task exec --exec-id g t true; ctr task pause t; ctr task resume t; ctr task rm t",
 	},
 	{
 		line: `sleep 1; kill $(cat $DIR/events.pid); grep -o '/tasks/.*' $DIR/events | sed 's/"pid":[0-9]*/N/; s/"exited_at":"[^"]*"/T/; s/"rootfs".*/R/'`,
