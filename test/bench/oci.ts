@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cacheDirectory } from "../../src/host/directories.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { inLab } from "./lab-host.ts";
@@ -34,7 +35,7 @@ const PRELUDE = `
 	for warm in 0 1; do
 		wrapper=${HOME}/tsvmm-oci.$warm
 		# podman keeps only a few variables for its runtimes.
-		printf '#!/bin/sh\nTSVMM_WARM=%s exec ${process.execPath} ${program("tsvmm-oci")} "$@"\n' $warm >$wrapper
+		printf '#!/bin/sh\nTSVMM_CACHE=${cacheDirectory()} TSVMM_WARM=%s exec ${process.execPath} ${program("tsvmm-oci")} "$@"\n' $warm >$wrapper
 		chmod +x $wrapper
 	done
 	${process.execPath} ${program("tsvmm")} template make
