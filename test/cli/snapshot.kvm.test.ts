@@ -96,7 +96,7 @@ describe("tsvmm snapshot", () => {
 			"",
 		]);
 		expect((await snapshot("ls", cwd)).stdout).toMatch(
-			/^NAME +CREATED +CPUS +MEMORY +SIZE +BASE\none +.* ago +1 +64MiB/,
+			/^NAME +CREATED +CPUS +MEMORY +SIZE +BASE\none +(?:.* ago|just now) +1 +64MiB/,
 		);
 		const [about] = JSON.parse((await snapshot("inspect", "three")).stdout);
 		expect(about).toMatchObject({
