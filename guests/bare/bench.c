@@ -3,23 +3,9 @@
  * a virtqueue), then how often. Its write there starts the clock, and its end stops it. It writes the queue's
  * addresses to port 0x518.
  */
-#include "guest.h"
-
 #define SIZE 16
+#include "vring.h"
 
-static struct {
-    u64 addr;
-    u32 len;
-    u16 flags, next;
-} desc[SIZE] __attribute__((aligned(16)));
-static volatile struct { u16 flags, idx, ring[SIZE], used_event; } avail __attribute__((aligned(2)));
-static volatile struct {
-    u16 flags, idx;
-    struct {
-        u32 id, len;
-    } ring[SIZE];
-    u16 avail_event;
-} used __attribute__((aligned(4)));
 static u8 buffer[64];
 
 void main(u64 vcpu) {

@@ -5,30 +5,15 @@
 #ifndef BLK_H
 #define BLK_H
 
-#include "guest.h"
-
 #define SIZE 256
+#include "vring.h"
+
 #define BYTES 4096
 #define MAX_DEPTH 64
 #define VECTOR 0x42
 #define PIN 16
 
 enum { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH = 4 };
-
-struct desc {
-    u64 addr;
-    u32 len;
-    u16 flags, next;
-};
-static struct desc desc[SIZE] __attribute__((aligned(16)));
-static volatile struct { u16 flags, idx, ring[SIZE], used_event; } avail __attribute__((aligned(2)));
-static volatile struct {
-    u16 flags, idx;
-    struct {
-        u32 id, len;
-    } ring[SIZE];
-    u16 avail_event;
-} used __attribute__((aligned(4)));
 
 static struct {
     u32 type, reserved;

@@ -2,9 +2,9 @@
  * The memory files of a snapshot and of those that it is based on. The lowest has all of RAM. Each one above has the pages
  * that differ from what is below, and the file "pages" says which:
  *
- *     top    ....|xx|..........|x|..    a page is that of the highest layer that has it
- *            ..|xxxxx|.........|xx|.
- *     lowest xxxxxxxxxxxxxxxxxxxxxxx    the pages that it has as holes are zeroes
+ *     top    ....|##|..........|#|..    a page is that of the highest layer that has it
+ *            ..|#####|.........|##|.
+ *     lowest #######################    the pages that it has as holes are zeroes
  */
 import { createHash } from "node:crypto";
 import type { BigIntStats } from "node:fs";

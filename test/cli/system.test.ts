@@ -2,30 +2,19 @@
  * `tsvmm system`: what takes room, and what is removed when nobody needs it.
  */
 import { linkSync, writeFileSync } from "node:fs";
-import { afterEach, expect, test, vi } from "vitest";
-import { systemCommand } from "../../src/cli/system.ts";
+import { afterEach, expect, test } from "vitest";
 import { ContainerStore } from "../../src/container/life/store.ts";
 import { VolumeStore } from "../../src/container/volume/store.ts";
 import { containerConfig } from "../container/life/container-config.ts";
+import { system } from "./system-output.ts";
 
 const store = new ContainerStore();
 const volumes = new VolumeStore();
 
 afterEach(async () => {
-	vi.restoreAllMocks();
 	for (const container of store.list()) await container.erase();
 	process.exitCode = 0;
 });
-
-async function system(...args: string[]): Promise<string> {
-	const written: string[] = [];
-	vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-		written.push(String(text));
-		return true;
-	});
-	await systemCommand().parseAsync(args, { from: "user" });
-	return written.join("");
-}
 
 test("system df counts, and system prune removes, containers that do not run", async () => {
 	const container = await store.create(containerConfig(), "idle");
@@ -33,7 +22,6 @@ test("system df counts, and system prune removes, containers that do not run", a
 	const df = await system("df");
 	expect(df).toMatch(/^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +\d+ /);
 	expect(df).toMatch(/\nContainers +1 +0 +1\.05MB +1\.05MB \(100%\)\nLocal Volumes +0 +0 +0B +0B\nTemplates +\d+ /);
-	vi.restoreAllMocks();
 	const pruned = await system("prune", "-f");
 	expect(pruned).toMatch(new RegExp(`^Deleted Containers:\\n${container.id}\\n\\n`));
 	expect(pruned).toMatch(/Total reclaimed space: 1\.05MB\n$/);

@@ -4,12 +4,12 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { checkTemplates } from "../../src/cli/doctor-checks.ts";
-import { systemCommand } from "../../src/cli/system.ts";
 import { beginAttempt, failAttempt } from "../../src/container/template/attempts.ts";
 import { listTemplates, templatesDirectory } from "../../src/container/template/store.ts";
 import { GOLDEN } from "../snapshot/golden.ts";
+import { system } from "./system-output.ts";
 
 const before = process.env.TSVMM_CACHE;
 let cache: string;
@@ -19,7 +19,6 @@ beforeEach(() => {
 	process.env.TSVMM_CACHE = cache;
 });
 afterEach(() => {
-	vi.restoreAllMocks();
 	if (before === undefined) delete process.env.TSVMM_CACHE;
 	else process.env.TSVMM_CACHE = before;
 	rmSync(cache, { recursive: true });
@@ -32,17 +31,6 @@ function addTemplate(key: string, version?: string): void {
 	if (version === undefined) return;
 	const manifest = JSON.parse(readFileSync(join(path, "snapshot.json"), "utf8")) as object;
 	writeFileSync(join(path, "snapshot.json"), JSON.stringify({ ...manifest, tsvmm: version }));
-}
-
-async function system(...args: string[]): Promise<string> {
-	const written: string[] = [];
-	vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-		written.push(String(text));
-		return true;
-	});
-	await systemCommand().parseAsync(args, { from: "user" });
-	vi.restoreAllMocks();
-	return written.join("");
 }
 
 const keys = async () => (await listTemplates()).map(({ key }) => key);
