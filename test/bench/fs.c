@@ -4,42 +4,16 @@
  * microseconds, and resets. The host has put a git checkout (tree) and a file (data) into the directory; its
  * kernel parameter BENCH_READS says how many 4 KiB are read of it.
  */
-#include <dirent.h>
-#include <fcntl.h>
+#include "guest.h"
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <termios.h>
 #include <time.h>
-#include <unistd.h>
 
 #define SHARE "/share"
 #define BLOCK 4096
 #define MEBIBYTE (1 << 20)
 
 static char buffer[MEBIBYTE];
-
-static void end(void) {
-    fflush(stdout);
-    tcdrain(STDOUT_FILENO);
-    reboot(RB_AUTOBOOT);
-    exit(1);
-}
-
-static void check(int ok, const char *what) {
-    if (ok)
-        return;
-    printf("@@failed@@ ");
-    fflush(stdout);
-    perror(what);
-    end();
-}
 
 static double now(void) {
     struct timespec time;
@@ -49,33 +23,6 @@ static double now(void) {
 
 static void say(const char *part, double start) {
     printf("@@%s %.0f@@\n", part, now() - start);
-}
-
-/* The modules that this kernel does not have built in, in the order of their names. */
-static void load_modules(void) {
-    struct dirent **names;
-    int count = scandir("/modules", &names, NULL, alphasort);
-    for (int i = 0; i < count; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "/modules/%s", names[i]->d_name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (names[i]->d_name[0] != '.')
-            syscall(SYS_finit_module, fd, "", 0);
-        close(fd);
-    }
-}
-
-static void run(char *const argv[]) {
-    pid_t child = fork();
-    int status = -1;
-    if (child == 0) {
-        execv(argv[0], argv);
-        _exit(127);
-    }
-    waitpid(child, &status, 0);
-    if (status != 0)
-        printf("status %d of %s\n", status, argv[0]);
-    check(status == 0, argv[0]);
 }
 
 /* `count` blocks of a file, each at most once, in an order that no read-ahead foresees. */

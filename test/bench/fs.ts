@@ -4,14 +4,11 @@
  * clock: test/bench/fs.c. The directory is on an ext4 file system in the lab's memory.
  */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
-import { type CpioEntry, packCpio, S_IFCHR, S_IFDIR, S_IFREG } from "../../src/boot/cpio.ts";
-import { packageRoot } from "../../src/host/native.ts";
-import { moduleLoadOrder } from "../../src/kernel/modules.ts";
-import type { GuestKernel } from "../../src/kernel/store.ts";
+import { join } from "node:path";
 import { Lab } from "../../src/lab/lab.ts";
+import { guestInitrd } from "./guest-initrd.ts";
 import { benchKernel, type Guest, inLab, qemuCommand, runGuest, tsvmmCommand } from "./lab-host.ts";
 import { type BenchRow, rateRow, timeRow } from "./row.ts";
 
@@ -48,36 +45,6 @@ function makeFiles(directory: string, count: number): void {
 		writeFileSync(join(parent, `file-${i}`), `${i}\n`.repeat((i * 37) % 1600));
 	}
 	execFileSync("tar", ["-cf", join(directory, "files.tar"), "-C", join(directory, "files"), "."]);
-}
-
-/** A program's libraries, its loader among them. */
-function libraries(program: string): string[] {
-	const text = execFileSync("ldd", [program], { encoding: "utf8" });
-	return [...text.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!);
-}
-
-/** An initial RAM disk with test/bench/fs.c, real programs, and what tar unpacks. */
-async function initrd(directory: string, kernel: GuestKernel): Promise<Buffer> {
-	const init = join(directory, "init");
-	execFileSync("musl-gcc", ["-static", "-Os", "-s", "-o", init, join(packageRoot(), "test/bench/fs.c")]);
-	const files = new Map([
-		["init", init],
-		["files.tar", join(directory, "files.tar")],
-	]);
-	for (const program of PROGRAMS) {
-		for (const path of [program, ...libraries(program)]) files.set(path.slice(1), realpathSync(path));
-	}
-	const tree = kernel.modulesDirectory;
-	for (const [i, module] of (tree === undefined ? [] : await moduleLoadOrder(tree, MODULES)).entries())
-		files.set(`modules/${String(i).padStart(3, "0")}-${basename(module)}`, module);
-	const directories = new Set(["dev", "proc", "share"]);
-	for (const name of files.keys()) {
-		for (let at = name.indexOf("/"); at > 0; at = name.indexOf("/", at + 1)) directories.add(name.slice(0, at));
-	}
-	const entries: CpioEntry[] = [...directories].sort().map((name) => ({ name, mode: S_IFDIR | 0o755 }));
-	entries.push({ name: "dev/console", mode: S_IFCHR | 0o600, major: 5, minor: 1 });
-	for (const [name, path] of files) entries.push({ name, mode: S_IFREG | 0o755, data: readFileSync(path) });
-	return packCpio(entries);
 }
 
 /** What is in the shared directory, made in the lab. */
@@ -139,7 +106,9 @@ export class FsBench {
 		const bench = new FsBench(lab, directory, guest);
 		try {
 			makeFiles(directory, work.files);
-			writeFileSync(join(directory, "initrd"), await initrd(directory, kernel));
+			const files = { "files.tar": join(directory, "files.tar") };
+			const what = { init: "fs.c", programs: PROGRAMS, files, modules: MODULES };
+			writeFileSync(join(directory, "initrd"), await guestInitrd(directory, kernel, what));
 			writeFileSync(join(directory, "vmlinux"), readFileSync(kernel.vmlinux));
 			await inLab(lab, shareScript(directory, work), directory);
 			return bench;

@@ -1,7 +1,7 @@
 /*
  * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run.
  *
- *     --exits --boot --fs --containers --growth --oci --pull   only these parts; all when none is named
+ *     --exits --boot --disk --fs --containers --growth --oci --pull   only these parts; all when none is named
  *     --small                                            the work of the last ones in its smallest form
  *     --files=N                                          files of --fs; 500 when missing, which takes minutes in the lab
  *     --json
@@ -13,6 +13,7 @@ import { packageRoot } from "../../src/host/native.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { benchBoot } from "./boot.ts";
 import { benchContainers, benchGrowth } from "./containers.ts";
+import { benchDisk, type DiskWork, JOBS } from "./disk.ts";
 import { benchExits } from "./exit.ts";
 import { benchFs } from "./fs.ts";
 import { benchOci } from "./oci.ts";
@@ -44,6 +45,9 @@ const files = Number(process.argv.find((word) => word.startsWith("--files="))?.s
 const fsWork = small
 	? { files: 50, reads: 50, streamMiB: 2, rounds: 1 }
 	: { files, reads: 1000, streamMiB: 32, rounds: 2 };
+const diskWork: DiskWork = small
+	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], cpus: 1, rounds: 1 }
+	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], cpus: 2, rounds: 2 };
 const containerWork = small
 	? { rounds: 0, copyMiB: 4, counts: [1, 2] }
 	: { rounds: 1, copyMiB: 16, counts: [1, 5, 20] };
@@ -51,6 +55,7 @@ const containerWork = small
 const PARTS: Readonly<Record<string, () => Promise<BenchRow[]>>> = {
 	"--exits": async () => (existsSync("/dev/kvm") ? await benchExits() : await exitsInLab()),
 	"--boot": benchBoot,
+	"--disk": () => benchDisk(diskWork),
 	"--fs": () => benchFs(fsWork),
 	"--containers": () => benchContainers(containerWork),
 	"--growth": () => benchGrowth(containerWork),

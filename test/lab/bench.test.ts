@@ -7,6 +7,7 @@ import { packageRoot } from "../../src/host/native.ts";
 
 const NAMES = [
 	...[/^exit round trip/, /^kick to used/, /^virtio-blk 4 KiB .* 64 in flight/, /^boot to init/, /^pull/],
+	...[/^virtio-blk: random reads of 4 KiB, depth 32/],
 	...[/^virtio-fs: tar -x/, /^virtio-fs: git status/, /^virtio-fs: random reads/, /^virtio-fs: reads of 1 MiB/],
 	...[/^run -d to running/, /^exec round trip/, /^cp into a container/, /^cp out of it/],
 	...[/^memory of a monitor, 2 containers/, /^ps, 2 containers/, /^run -d, container 2/],
