@@ -25,7 +25,7 @@ export type BlockResult = "ok" | "io" | "unsupported";
 
 /**
  * A disk. Offsets and lengths are in bytes, multiples of 512, and inside `sizeBytes`: the device has checked them.
- * `token` names the request (0 to 1023, unique among those in flight); the segments stay valid until its completion.
+ * `token` names the request (0 to 65535, unique among those in flight); the segments stay valid until its completion.
  */
 export interface BlockBackend {
 	/** Size of the disk. A last part of less than 512 bytes is not used. */

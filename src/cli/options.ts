@@ -52,7 +52,7 @@ export function parseCpus(text: string): number {
 	return Number(text);
 }
 
-/** "disk.img", "disk.img,ro", "disk.img,ro,id=data". A path with a comma is written with two. */
+/** "disk.img", "disk.img,ro", "disk.img,ro,id=data,queues=2". A path with a comma is written with two. */
 export function parseDisk(text: string): DiskConfig {
 	const [path, ...rest] = splitFields(text);
 	if (path === undefined || path === "")
@@ -63,10 +63,13 @@ export function parseDisk(text: string): DiskConfig {
 		if (key === "ro" && value === undefined) disk.readOnly = true;
 		else if (key === "rw" && value === undefined) disk.readOnly = false;
 		else if (key === "id" && value) disk.id = value;
-		else throw unknownField("ERR_OPTION_DISK", { what: "disk", text, field, known: "ro, rw, id=NAME" });
+		else if (key === "queues" && value && /^\d{1,4}$/.test(value)) disk.queues = Number(value);
+		else throw unknownField("ERR_OPTION_DISK", { what: "disk", text, field, known: DISK_FIELDS });
 	}
 	return disk;
 }
+
+const DISK_FIELDS = "ro, rw, id=NAME, queues=N";
 
 /**
  * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".

@@ -136,7 +136,7 @@ function complete(
 ): CompleteConfig {
 	const { console = { kind: "none" }, trace = [], observer, log, signal } = config;
 	validateSize(cpus, memoryMiB);
-	const devices = DEVICE_KINDS.flatMap((kind) => kind.plan(config));
+	const devices = DEVICE_KINDS.flatMap((kind) => kind.plan(config, { cpus }));
 	validateIds(devices);
 	const machine = { origin, cpus, memoryMiB, console: { ...console }, trace: [...trace] };
 	return { ...machine, devices, observer, log, signal };

@@ -1,6 +1,6 @@
 /*
  * The wire format of the block device (virtio 1.2 §5.2.3 to §5.2.6) and the state of one request: preallocated per
- * head index, filled from a chain by copies of its header and ranges, so that nothing is read twice from memory that
+ * head index of a queue, filled from a chain by copies of its header and ranges, so that nothing is read twice from memory that
  * the guest can change.
  */
 import { Segments } from "../base/segments.ts";
@@ -14,6 +14,7 @@ export const VIRTIO_BLK_F_RO = 1n << 5n;
 export const VIRTIO_BLK_F_BLK_SIZE = 1n << 6n;
 export const VIRTIO_BLK_F_FLUSH = 1n << 9n;
 export const VIRTIO_BLK_F_TOPOLOGY = 1n << 10n;
+export const VIRTIO_BLK_F_MQ = 1n << 12n;
 export const VIRTIO_BLK_F_DISCARD = 1n << 13n;
 export const VIRTIO_BLK_F_WRITE_ZEROES = 1n << 14n;
 
@@ -28,7 +29,7 @@ export const VIRTIO_BLK_S_OK = 0;
 export const VIRTIO_BLK_S_IOERR = 1;
 export const VIRTIO_BLK_S_UNSUPP = 2;
 
-export const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
+const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
 
 export const SECTOR_BYTES = 512;
 export const VIRTIO_BLK_ID_BYTES = 20;
@@ -37,10 +38,10 @@ const PHYSICAL_BLOCK_EXP = 3;
 /** Most data in one read or write. A chain could list one page of the guest until it has 4 GiB of work for the host. */
 export const MAX_DATA_BYTES = 32 * 1024 * 1024;
 /** Ranges in one discard or write-zeroes request. */
-export const MAX_RANGES = 16;
+const MAX_RANGES = 16;
 /** Longest range in sectors: 2 GiB to discard; 32 MiB to zero, which may have to be written. */
-export const MAX_DISCARD_SECTORS = 1 << 22;
-export const MAX_WRITE_ZEROES_SECTORS = 1 << 16;
+const MAX_DISCARD_SECTORS = 1 << 22;
+const MAX_WRITE_ZEROES_SECTORS = 1 << 16;
 
 /** virtio 1.2 §5.2.4, up to what the features that we offer define. */
 export const virtio_blk_config = struct("virtio_blk_config", {
@@ -77,7 +78,7 @@ export const virtio_blk_discard_write_zeroes = struct("virtio_blk_discard_write_
 	flags: "u32",
 });
 export const REQUEST_HEADER_BYTES = virtio_blk_outhdr.sizeof;
-export const RANGE_BYTES = virtio_blk_discard_write_zeroes.sizeof;
+const RANGE_BYTES = virtio_blk_discard_write_zeroes.sizeof;
 
 /** Writes the capacity into a configuration space. */
 export function setCapacity(config: Uint8Array, sectors: number): void {
@@ -88,7 +89,7 @@ export function setCapacity(config: Uint8Array, sectors: number): void {
  * The device's configuration space, without its capacity. A driver that keeps to `size_max` and to the `segMax` that is
  * given here never asks for more than MAX_DATA_BYTES.
  */
-export function blockConfig(segMax: number): Uint8Array {
+export function blockConfig(segMax: number, queues: number): Uint8Array {
 	const config = new Uint8Array(virtio_blk_config.sizeof);
 	const view = new DataView(config.buffer);
 	view.setUint32(virtio_blk_config.size_max, sizeMax(segMax), true);
@@ -96,7 +97,7 @@ export function blockConfig(segMax: number): Uint8Array {
 	view.setUint32(virtio_blk_config.blk_size, SECTOR_BYTES, true);
 	view.setUint8(virtio_blk_config.physical_block_exp, PHYSICAL_BLOCK_EXP);
 	view.setUint16(virtio_blk_config.min_io_size, 1 << PHYSICAL_BLOCK_EXP, true);
-	view.setUint16(virtio_blk_config.num_queues, 1, true);
+	view.setUint16(virtio_blk_config.num_queues, queues, true);
 	view.setUint32(virtio_blk_config.max_discard_sectors, MAX_DISCARD_SECTORS, true);
 	view.setUint32(virtio_blk_config.max_discard_seg, MAX_RANGES, true);
 	view.setUint32(virtio_blk_config.discard_sector_alignment, 1 << PHYSICAL_BLOCK_EXP, true);
@@ -117,8 +118,8 @@ const SCRATCH_VIEW = new DataView(SCRATCH.buffer);
 const HEADER = SCRATCH.subarray(0, REQUEST_HEADER_BYTES);
 
 export class BlockRequest {
-	/** The chain's head index, which is the backend's token. */
-	readonly head: number;
+	/** Names it to the backend: the head index, counted on over the device's queues. */
+	readonly token: number;
 	/** The bytes to read or write. The backend uses them until it answers. */
 	readonly data = new Segments();
 	/** Undefined while the slot is free. */
@@ -137,8 +138,8 @@ export class BlockRequest {
 	readonly rangeSectors: number[] = [];
 	readonly rangeFlags: number[] = [];
 
-	constructor(head: number) {
-		this.head = head;
+	constructor(token: number) {
+		this.token = token;
 	}
 
 	begin(chain: Chain, queue: Virtqueue): void {
@@ -164,15 +165,35 @@ export class BlockRequest {
 		return true;
 	}
 
-	/** Takes `count` ranges, at most MAX_RANGES, from behind the header. */
-	readRanges(count: number): void {
-		this.chain!.readable.copyTo(SCRATCH.subarray(0, count * RANGE_BYTES), REQUEST_HEADER_BYTES);
+	/**
+	 * Takes a snapshot of a discard or write-zeroes request's ranges from behind the header, and checks all of them before
+	 * any is done.
+	 *
+	 * @param inside whether a range is whole blocks of the disk
+	 * @returns what is wrong with them, "unsupported" for flags that we do not know, or undefined
+	 */
+	readRanges(inside: (sector: number, bytes: number) => boolean): string | undefined {
+		const { readable } = this.chain!;
+		const bytes = readable.totalBytes - REQUEST_HEADER_BYTES;
+		const count = bytes / RANGE_BYTES;
+		if (!Number.isInteger(count) || count < 1 || count > MAX_RANGES) return `ranges of ${bytes} bytes`;
+		readable.copyTo(SCRATCH.subarray(0, bytes), REQUEST_HEADER_BYTES);
+		const discard = this.type === VIRTIO_BLK_T_DISCARD;
+		const allowed = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		const most = discard ? MAX_DISCARD_SECTORS : MAX_WRITE_ZEROES_SECTORS;
 		for (let i = 0; i < count; i++) {
 			const at = i * RANGE_BYTES;
-			this.rangeStarts[i] = getU64(SCRATCH_VIEW, at + virtio_blk_discard_write_zeroes.sector);
-			this.rangeSectors[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.num_sectors, true);
-			this.rangeFlags[i] = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.flags, true);
+			const sector = getU64(SCRATCH_VIEW, at + virtio_blk_discard_write_zeroes.sector);
+			const sectors = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.num_sectors, true);
+			const flags = SCRATCH_VIEW.getUint32(at + virtio_blk_discard_write_zeroes.flags, true);
+			if ((flags & ~allowed) !== 0) return "unsupported";
+			if (sectors > most || !inside(sector, sectors * SECTOR_BYTES))
+				return "a range that is too long or beyond the end";
+			this.rangeStarts[i] = sector;
+			this.rangeSectors[i] = sectors;
+			this.rangeFlags[i] = flags;
 		}
 		this.rangeCount = count;
+		return undefined;
 	}
 }

@@ -1,11 +1,14 @@
 /*
- * The block device (virtio 1.2 §5.2): a disk behind one queue.
+ * The block device (virtio 1.2 §5.2): a disk behind one or several queues.
  *
  *     chain   readable: type u32, reserved u32, sector u64, data to write | writable: data read, status u8
  *
  * Headers may be split over descriptors in any way. The status is the last writable byte. Requests go to the backend
- * with their head index as token, and one `submit` per batch. They complete in any order. Completions are collected and
- * published once per batch.
+ * with a token made of queue and head index, and one `submit` per batch. They complete in any order. Completions are
+ * collected and published once per batch.
+ *
+ * Several queues (VIRTIO_BLK_F_MQ) spare the guest a lock: each of its vCPUs has a queue of its own. Here they are served
+ * one after the other.
  *
  * Reset with requests in flight: the backend may use their buffers until it has answered, so the reset is complete only
  * then. These answers change no ring and no status byte.
@@ -20,16 +23,13 @@ import {
 	BlockRequest,
 	blockConfig,
 	MAX_DATA_BYTES,
-	MAX_DISCARD_SECTORS,
-	MAX_RANGES,
-	MAX_WRITE_ZEROES_SECTORS,
-	RANGE_BYTES,
 	REQUEST_HEADER_BYTES,
 	SECTOR_BYTES,
 	setCapacity,
 	VIRTIO_BLK_F_BLK_SIZE,
 	VIRTIO_BLK_F_DISCARD,
 	VIRTIO_BLK_F_FLUSH,
+	VIRTIO_BLK_F_MQ,
 	VIRTIO_BLK_F_RO,
 	VIRTIO_BLK_F_SEG_MAX,
 	VIRTIO_BLK_F_SIZE_MAX,
@@ -45,14 +45,13 @@ import {
 	VIRTIO_BLK_T_IN,
 	VIRTIO_BLK_T_OUT,
 	VIRTIO_BLK_T_WRITE_ZEROES,
-	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "./block-request.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 
 export const VIRTIO_ID_BLOCK = 2;
 
-/** The names of a block device, and the size of its queue. */
+/** The names of a block device, and its queues. */
 export interface BlockDeviceOptions {
 	/** For logs and traces; "virtio-blk0". */
 	name?: string;
@@ -60,9 +59,14 @@ export interface BlockDeviceOptions {
 	id?: string;
 	/** Largest queue size: a power of two up to 1024. */
 	queueSize?: number;
+	/** How many queues, 1 to MAX_BLOCK_QUEUES; 1 when missing. */
+	queues?: number;
 }
 
-/** The block device (virtio 1.2 §5.2): a disk behind one queue. It owns its backend. */
+/** The most queues of a block device, as many as a machine has vCPUs. */
+export const MAX_BLOCK_QUEUES = 32;
+
+/** The block device (virtio 1.2 §5.2): a disk behind one or several queues. It owns its backend. */
 export class BlockDevice implements VirtioDevice {
 	readonly name: string;
 	readonly deviceId = VIRTIO_ID_BLOCK;
@@ -74,12 +78,18 @@ export class BlockDevice implements VirtioDevice {
 	#next: { backend: BlockBackend; done: () => void } | undefined;
 	readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
 	#capacitySectors = 0;
-	/** One per head index, made at construction. */
-	readonly #requests: readonly BlockRequest[];
-	#queue: Virtqueue | undefined;
+	readonly #queueSize: number;
+	/** One per head index of each queue, made when the driver enables the queue. By token. */
+	readonly #requests: BlockRequest[] = [];
+	/** Requests that the backend has not answered, those from before a reset among them. */
+	#inFlight = 0;
+	#queues: readonly (Virtqueue | undefined)[] = [];
 	#enter: Enter = enterDirectly;
 	#observers: Observers | undefined;
-	readonly #later = () => this.notify();
+	readonly #later = () => {
+		for (let index = 0; index < this.#queues.length; index++) this.#take(index);
+		this.#publish();
+	};
 	#needsReset: Activation["needsReset"] | undefined;
 	#configChanged: Activation["configChanged"] | undefined;
 	#features = 0n;
@@ -92,18 +102,20 @@ export class BlockDevice implements VirtioDevice {
 	#staged = false;
 
 	/** @param backend the disk, closed with the device */
-	constructor(backend: BlockBackend, { name = "virtio-blk0", id = name, queueSize = 256 }: BlockDeviceOptions = {}) {
+	constructor(backend: BlockBackend, options: BlockDeviceOptions = {}) {
+		const { name = "virtio-blk0", id = name, queueSize = 256, queues = 1 } = options;
 		this.name = name;
 		this.#backend = backend;
-		this.queueSizes = [queueSize];
+		this.#queueSize = queueSize;
+		this.queueSizes = new Array<number>(queues).fill(queueSize);
 		this.features = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX;
 		this.features |= VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
 		if (backend.readOnly) this.features |= VIRTIO_BLK_F_RO;
 		else this.features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
+		if (queues > 1) this.features |= VIRTIO_BLK_F_MQ;
 		/* The two descriptors besides the data are the header and the status. */
-		this.config = blockConfig(Math.max(1, queueSize - 2));
+		this.config = blockConfig(Math.max(1, queueSize - 2), queues);
 		new TextEncoder().encodeInto(id, this.#id);
-		this.#requests = Array.from({ length: queueSize }, (_, head) => new BlockRequest(head));
 		this.#connect(backend);
 	}
 
@@ -134,38 +146,39 @@ export class BlockDevice implements VirtioDevice {
 	activate({ queues, features, needsReset, configChanged, enter, observers }: Activation): void {
 		this.#enter = enter;
 		this.#observers = observers;
-		this.#queue = queues[0];
+		this.#queues = queues;
+		for (const [index, queue] of queues.entries()) {
+			const first = index * this.#queueSize;
+			for (let head = 0; head < (queue?.size ?? 0); head++)
+				this.#requests[first + head] ??= new BlockRequest(first + head);
+		}
 		this.#features = features;
 		this.#needsReset = needsReset;
 		this.#configChanged = configChanged;
 	}
 
-	notify(): void {
-		const queue = this.#queue;
+	notify(index: number): void {
 		this.#staged = true;
-		if (queue !== undefined && this.#next === undefined) {
-			for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) this.#begin(chain, queue);
-		}
+		this.#take(index);
 		this.#publish();
 	}
 
 	/** Complete once the backend has answered all requests. */
 	reset(): Promise<void> | undefined {
-		this.#queue = undefined;
+		this.#queues = [];
 		this.#needsReset = undefined;
 		this.#configChanged = undefined;
-		let busy = false;
-		for (const request of this.#requests) {
-			if (request.chain === undefined) continue;
-			request.stale = true;
-			busy = true;
-		}
-		return busy ? this.quiesce() : undefined;
+		if (this.#inFlight === 0) return undefined;
+		/* Of a queue that the driver did not enable there are none. */
+		this.#requests.forEach((request) => {
+			if (request.chain !== undefined) request.stale = true;
+		});
+		return this.quiesce();
 	}
 
 	/** Waits for all answers of the backend, also to requests from before a reset. */
 	async quiesce(): Promise<void> {
-		while (this.#requests.some(({ chain }) => chain !== undefined)) {
+		while (this.#inFlight > 0) {
 			await new Promise<void>((resolve) => {
 				const others = this.#onIdle;
 				this.#onIdle = () => {
@@ -226,7 +239,7 @@ export class BlockDevice implements VirtioDevice {
 	/** Puts the next backend in place if nothing is in flight at the present one. */
 	#replace(): void {
 		const next = this.#next;
-		if (next === undefined || this.#requests.some(({ chain }) => chain !== undefined)) return;
+		if (next === undefined || this.#inFlight > 0) return;
 		this.#next = undefined;
 		this.#connect(next.backend);
 		this.#configChanged?.();
@@ -234,14 +247,24 @@ export class BlockDevice implements VirtioDevice {
 		next.done();
 	}
 
+	/** Takes the chains of a queue, unless the backend is about to be replaced. */
+	#take(index: number): void {
+		const queue = this.#queues[index];
+		if (queue === undefined || this.#next !== undefined) return;
+		const first = index * this.#queueSize;
+		for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+			this.#begin(chain, queue, this.#requests[first + chain.head]!);
+		}
+	}
+
 	/** Reads the header of a new chain and starts what it asks for, or answers at once. */
-	#begin(chain: Chain, queue: Virtqueue): void {
+	#begin(chain: Chain, queue: Virtqueue, request: BlockRequest): void {
 		if (chain.writable.totalBytes === 0) {
 			this.#needsReset?.(`the request at head ${chain.head} has no room for a status`);
 			return;
 		}
-		const request = this.#requests[chain.head]!;
 		request.begin(chain, queue);
+		this.#inFlight++;
 		const status = this.#start(request);
 		if (status === undefined) this.#queued = true;
 		else this.#answer(request, status, request.written);
@@ -249,7 +272,7 @@ export class BlockDevice implements VirtioDevice {
 
 	/** Gives a request to the backend; undefined when it will answer, or the status when there is nothing to wait for. */
 	#start(request: BlockRequest): number | undefined {
-		const { chain, data, head } = request;
+		const { chain, data, token } = request;
 		const { readable, writable } = chain!;
 		if (!request.readHeader()) return this.#refuse(`a request of ${readable.totalBytes} bytes has no header`);
 		switch (request.type) {
@@ -259,7 +282,7 @@ export class BlockDevice implements VirtioDevice {
 				if (data.totalBytes > MAX_DATA_BYTES) return this.#refuse(`a read of ${data.totalBytes} bytes`);
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a read beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
-				this.#backend.read(head, request.sector * SECTOR_BYTES, data);
+				this.#backend.read(token, request.sector * SECTOR_BYTES, data);
 				return undefined;
 			}
 			case VIRTIO_BLK_T_OUT: {
@@ -269,11 +292,11 @@ export class BlockDevice implements VirtioDevice {
 				if (!this.#inside(request.sector, data.totalBytes)) return this.#refuse("a write beyond the end");
 				if (data.totalBytes === 0) return VIRTIO_BLK_S_OK;
 				request.flushAfter = this.#writesThrough;
-				this.#backend.write(head, request.sector * SECTOR_BYTES, data);
+				this.#backend.write(token, request.sector * SECTOR_BYTES, data);
 				return undefined;
 			}
 			case VIRTIO_BLK_T_FLUSH:
-				this.#backend.flush(head);
+				this.#backend.flush(token);
 				return undefined;
 			case VIRTIO_BLK_T_GET_ID:
 				writable.slice(0, Math.min(VIRTIO_BLK_ID_BYTES, writable.totalBytes - 1), data);
@@ -281,10 +304,13 @@ export class BlockDevice implements VirtioDevice {
 				return VIRTIO_BLK_S_OK;
 			case VIRTIO_BLK_T_DISCARD:
 			case VIRTIO_BLK_T_WRITE_ZEROES: {
-				const status = this.#checkRanges(request);
+				const feature = request.type === VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES;
+				if ((this.#features & feature) === 0n) return VIRTIO_BLK_S_UNSUPP;
+				const fault = request.readRanges((sector, bytes) => this.#inside(sector, bytes));
+				if (fault === "unsupported") return VIRTIO_BLK_S_UNSUPP;
+				if (fault !== undefined) return this.#refuse(fault);
 				request.flushAfter = this.#writesThrough;
-				if (status !== VIRTIO_BLK_S_OK || !this.#nextRange(request)) return status;
-				return undefined;
+				return this.#nextRange(request) ? undefined : VIRTIO_BLK_S_OK;
 			}
 			default:
 				return VIRTIO_BLK_S_UNSUPP;
@@ -297,27 +323,6 @@ export class BlockDevice implements VirtioDevice {
 		return Number.isInteger(sectors) && sector <= this.#capacitySectors && sectors <= this.#capacitySectors - sector;
 	}
 
-	/** Takes a snapshot of a discard or write-zeroes request's ranges and checks all of them before any is done. */
-	#checkRanges(request: BlockRequest): number {
-		const discard = request.type === VIRTIO_BLK_T_DISCARD;
-		const feature = discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES;
-		if ((this.#features & feature) === 0n) return VIRTIO_BLK_S_UNSUPP;
-		const bytes = request.chain!.readable.totalBytes - REQUEST_HEADER_BYTES;
-		const count = bytes / RANGE_BYTES;
-		if (!Number.isInteger(count) || count < 1 || count > MAX_RANGES) return this.#refuse(`ranges of ${bytes} bytes`);
-		request.readRanges(count);
-		const allowed = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-		const most = discard ? MAX_DISCARD_SECTORS : MAX_WRITE_ZEROES_SECTORS;
-		for (let i = 0; i < count; i++) {
-			if ((request.rangeFlags[i]! & ~allowed) !== 0) return VIRTIO_BLK_S_UNSUPP;
-			const sectors = request.rangeSectors[i]!;
-			if (sectors > most || !this.#inside(request.rangeStarts[i]!, sectors * SECTOR_BYTES)) {
-				return this.#refuse("a range that is too long or beyond the end");
-			}
-		}
-		return VIRTIO_BLK_S_OK;
-	}
-
 	/** Starts the next range of a discard or write-zeroes request; false when none is left. */
 	#nextRange(request: BlockRequest): boolean {
 		while (request.rangesDone < request.rangeCount) {
@@ -325,8 +330,8 @@ export class BlockDevice implements VirtioDevice {
 			const offset = request.rangeStarts[i]! * SECTOR_BYTES;
 			const length = request.rangeSectors[i]! * SECTOR_BYTES;
 			if (length === 0) continue;
-			if (request.type === VIRTIO_BLK_T_DISCARD) this.#backend.discard(request.head, offset, length);
-			else this.#backend.writeZeroes(request.head, offset, length, request.rangeFlags[i]! !== 0);
+			if (request.type === VIRTIO_BLK_T_DISCARD) this.#backend.discard(request.token, offset, length);
+			else this.#backend.writeZeroes(request.token, offset, length, request.rangeFlags[i]! !== 0);
 			return true;
 		}
 		return false;
@@ -338,7 +343,7 @@ export class BlockDevice implements VirtioDevice {
 		if (request?.chain === undefined) return;
 		this.#observers?.observer?.complete?.(this.name, token, result);
 		if (request.stale) {
-			request.end();
+			this.#end(request);
 			this.#settled();
 			return;
 		}
@@ -352,7 +357,7 @@ export class BlockDevice implements VirtioDevice {
 	#settled(): void {
 		this.#replace();
 		const onIdle = this.#onIdle;
-		if (onIdle === undefined || this.#requests.some(({ chain }) => chain !== undefined)) return;
+		if (onIdle === undefined || this.#inFlight > 0) return;
 		this.#onIdle = undefined;
 		onIdle();
 	}
@@ -362,7 +367,7 @@ export class BlockDevice implements VirtioDevice {
 		if (this.#nextRange(request)) return true;
 		if (!request.flushAfter) return false;
 		request.flushAfter = false;
-		this.#backend.flush(request.head);
+		this.#backend.flush(request.token);
 		return true;
 	}
 
@@ -375,8 +380,13 @@ export class BlockDevice implements VirtioDevice {
 		const whole = status === VIRTIO_BLK_S_OK ? dataWritten === dataBytes : dataBytes === 0;
 		/* `len` counts from the first writable byte on without gaps (§2.7.8.2), so the status counts after whole data. */
 		const written = whole ? dataBytes + 1 : status === VIRTIO_BLK_S_OK ? dataWritten : 0;
-		request.end();
+		this.#end(request);
 		queue!.push(chain!, written);
+	}
+
+	#end(request: BlockRequest): void {
+		request.end();
+		this.#inFlight--;
 	}
 
 	/** Makes `#publish` run after this batch of completions. */
@@ -396,7 +406,7 @@ export class BlockDevice implements VirtioDevice {
 			this.#backend.submit();
 		}
 		this.#staged = false;
-		this.#queue?.flush();
+		for (const queue of this.#queues) queue?.flush();
 	}
 
 	#refuse(what: string): number {

@@ -30,7 +30,13 @@ export interface DeviceKind<Fields> {
 	 *
 	 * @throws UsageError for what is wrong with a field
 	 */
-	plan(fields: Fields): readonly DevicePlan[];
+	plan(fields: Fields, machine: MachineShape): readonly DevicePlan[];
+}
+
+/** What a plan depends on besides its fields. */
+export interface MachineShape {
+	/** vCPUs. */
+	readonly cpus: number;
 }
 
 /** A device that a machine will have. */

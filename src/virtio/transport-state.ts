@@ -123,7 +123,7 @@ export function saveTransport(state: TransportState, positions: readonly (QueueP
 }
 
 /**
- * Reads what `saveTransport` gave.
+ * Reads what `saveTransport` gave. The saved transport may have had fewer queues: its driver does not use the others.
  *
  * @throws SnapshotError ERR_STATE_FORMAT, or ERR_STATE_MISMATCH when `shape` is not that of the saved transport
  */
@@ -143,8 +143,8 @@ export function readTransport(
 			throw reader.refuse("its driver did not accept VIRTIO_F_VERSION_1");
 	}
 	const queues = reader.list("queues", 0, 1024);
-	if (queues.length !== shape.queueSizes.length) {
-		throw reader.mismatch(`it had ${queues.length} queues, not ${shape.queueSizes.length}`);
+	if (queues.length > shape.queueSizes.length) {
+		throw reader.mismatch(`it had ${queues.length} queues, the new one has ${shape.queueSizes.length}`);
 	}
 	const setups = queues.map((queue, i) => {
 		const setup = readQueue(queue);
@@ -166,7 +166,7 @@ export function readTransport(
 		driverFeatures,
 		queueSel: reader.u32("queueSel"),
 		configGeneration: reader.u32("configGeneration"),
-		setups,
+		setups: freshState(shape.queueSizes.length).setups.map((fresh, i) => setups[i] ?? fresh),
 	};
 	return { state, positions };
 }

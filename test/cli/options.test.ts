@@ -45,13 +45,25 @@ test("parseCpus takes digits", () => {
 	refuses(parseCpus, "ERR_OPTION_CPUS", ["", "-1", "+1", "1.0", "1e1", "0x2", " 2", "two", "9".repeat(20)]);
 });
 
-test("parseDisk takes a path, ro, rw and id", () => {
+test("parseDisk takes a path, ro, rw, id and queues", () => {
 	expect(parseDisk("a.img")).toEqual({ path: "a.img", readOnly: false });
 	expect(parseDisk("a.img,ro,id=data")).toEqual({ path: "a.img", readOnly: true, id: "data" });
+	expect(parseDisk("a.img,queues=4")).toEqual({ path: "a.img", readOnly: false, queues: 4 });
 	expect(parseDisk("a.img,ro,rw")).toEqual({ path: "a.img", readOnly: false });
 	expect(parseDisk("a,,b=c.img,ro")).toEqual({ path: "a,b=c.img", readOnly: true });
 	expect(parseDisk("a,id=x,,y=z")).toEqual({ path: "a", readOnly: false, id: "x,y=z" });
-	refuses(parseDisk, "ERR_OPTION_DISK", ["", ",ro", "a,", "a,RO", "a,ro=1", "a,id", "a,id=", "a,size=1"]);
+	refuses(parseDisk, "ERR_OPTION_DISK", [
+		"",
+		",ro",
+		"a,",
+		"a,RO",
+		"a,ro=1",
+		"a,id",
+		"a,id=",
+		"a,size=1",
+		"a,queues=",
+		"a,queues=x",
+	]);
 });
 
 test("parseFs takes a tag and a path, ro, cache and id", () => {

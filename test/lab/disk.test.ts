@@ -182,6 +182,7 @@ test("fio writes at random and verifies what it wrote, and notices a block that 
 	const size = "--size=4M --bssplit=4k/60:16k/30:64k/10 --randrepeat=1";
 	const verify = "--verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 --output-format=json";
 	const script = `${DEBIAN}
+echo queues $(ls /sys/block/vda/mq | wc -l)
 in_debian fio ${job} ${size} ${verify} >/tmp/report 2>&1
 echo written $?
 grep -E '"error"|"io_kbytes"|"total_ios"' /tmp/report
@@ -190,8 +191,10 @@ in_debian fio ${job} ${size} ${verify} --verify_only=1 >/tmp/report 2>&1
 echo changed $?
 `;
 	const { output } = await linux.check({ kernel, cpus: 2, memoryMiB: 256, disks: [disk, tools], script });
-	const [written, ...report] = output.split("\n").map((line) => line.trim());
+	const [queues, written, ...report] = output.split("\n").map((line) => line.trim());
 	const changed = report.find((line) => line.startsWith("changed"));
+	/* One for each vCPU. */
+	expect(queues).toBe("queues 2");
 	expect({ written, error: report[0] }).toEqual({ written: "written 0", error: '"error" : 0,' });
 	/* The guest has read back all that it has written. */
 	expect(report.filter((line) => line === '"io_kbytes" : 4096,')).toHaveLength(2);

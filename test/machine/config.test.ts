@@ -62,6 +62,8 @@ test.each<[string, string, Partial<MachineConfig>]>([
 	["a device of one's own that is called as ours", "ERR_CONFIG_ID", { rng: true, devices: [new RngDevice("rng")] }],
 	["an empty id", "ERR_CONFIG_ID", { disks: [{ path: "a", id: "" }] }],
 	["an id with a slash", "ERR_CONFIG_ID", { disks: [{ path: "a", id: "a/b" }] }],
+	["a disk without queues", "ERR_CONFIG_DISK", { disks: [{ path: "a", queues: 0 }] }],
+	["a disk with 33 queues", "ERR_CONFIG_DISK", { disks: [{ path: "a", queues: 33 }] }],
 	["a disk id of 21 bytes", "ERR_CONFIG_DISK", { disks: [{ path: "a", id: "x".repeat(21) }] }],
 	["a MAC address of zeroes", "ERR_CONFIG_NET", { nets: [{ kind: "user", mac: "00:00:00:00:00:00" }] }],
 	["a multicast MAC address", "ERR_CONFIG_NET", { nets: [{ kind: "user", mac: "01:00:00:00:00:00" }] }],

@@ -33,6 +33,6 @@ test("the fields of a configuration are those of all kinds in the table", () => 
 		echo: true,
 	};
 	const withEcho: DeviceFields & EchoFields = fields;
-	const ids = [...DEVICE_KINDS, echoKind].flatMap((kind) => kind.plan(withEcho)).map(({ id }) => id);
+	const ids = [...DEVICE_KINDS, echoKind].flatMap((kind) => kind.plan(withEcho, { cpus: 1 })).map(({ id }) => id);
 	expect(ids).toEqual(["rng", "console", "balloon", "echo"]);
 });

@@ -411,8 +411,8 @@ describe("BlockDevice reset in mid-flight", () => {
 
 deviceSuite({
 	name: "BlockDevice",
-	make: () => new BlockDevice(new MemoryDisk(SECTORS * 512)),
-	eager: [0],
+	make: () => new BlockDevice(new MemoryDisk(SECTORS * 512), { queues: 2 }),
+	eager: [0, 1],
 	rounds: 150,
 	fill: (random, bytes) => {
 		const type = random.pick([0, 0, 1, 1, 4, 8, 11, 13, 14]);

@@ -63,7 +63,7 @@ const refusing: VsockBackend = { start: () => undefined, open: async () => undef
 
 stateSuite({
 	name: "BlockDevice",
-	make: () => new BlockDevice(new MemoryDisk(65_536)),
+	make: () => new BlockDevice(new MemoryDisk(65_536), { queues: 2 }),
 	busy: (driver) => {
 		for (let i = 0; i < 3; i++) driver.queue(0).add(writeChain(i, pattern(i)));
 		driver.queue(0).kick();

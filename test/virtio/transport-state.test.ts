@@ -158,7 +158,7 @@ test("MmioTransport.restore refuses a transport in use, another device, other qu
 	expect(() => driver.transport.restore(state)).toThrow("Cannot restore slow0: it is in use");
 	const codes = [
 		on(new RngDevice()),
-		on(new Slow(Uint8Array.of(1, 2), [16, 16])),
+		on(new Slow(Uint8Array.of(1, 2), [])),
 		on(new Slow(Uint8Array.of(1, 2), [8])),
 		on(new Slow(), new FakeRam([[1 << 20, 1 << 16]])),
 		on(new Slow(new Uint8Array(3))),
@@ -171,4 +171,17 @@ test("MmioTransport.restore refuses a transport in use, another device, other qu
 		return "taken";
 	});
 	expect(codes).toEqual([...Array(4).fill("ERR_STATE_MISMATCH"), "ERR_STATE_FORMAT"]);
+});
+
+test("MmioTransport.restore takes the state of a device with fewer queues, and its driver goes on with those", async () => {
+	const driver = new FakeDriver(new Slow()).start();
+	const next = new Slow(Uint8Array.of(1, 2), [16, 16]);
+	await driver.moveTo(next);
+	driver.queue(0).add([writable(1)]);
+	driver.queue(0).kick();
+	next.answer();
+	next.queue!.flush();
+	expect(driver.queue(0).collect()).toHaveLength(1);
+	driver.write(VIRTIO_MMIO.QueueSel, 1);
+	expect([driver.read(VIRTIO_MMIO.QueueNumMax), driver.read(VIRTIO_MMIO.QueueReady)]).toEqual([16, 0]);
 });

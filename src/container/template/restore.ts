@@ -77,7 +77,7 @@ export async function warmMachine(
 	/* Another process may have removed it meanwhile. */
 	await markUsed(path).catch(ignore);
 	try {
-		const ids = await plug(machine, devices, signal);
+		const ids = await plug(machine, devices, shape, signal);
 		const found = ids.map((id): SetupStep => ["bind", machine.deviceAddress(id).toString(16)]);
 		const steps: SetupStep[] = [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found];
 		return { machine, steps, restoredMs: performance.now() - begun, reject };
@@ -100,9 +100,14 @@ function rejectTemplate(path: string, why: unknown): string {
 }
 
 /** @returns the ids of the devices */
-async function plug(machine: Machine, devices: AddedDevices, signal: AbortSignal | undefined): Promise<string[]> {
+async function plug(
+	machine: Machine,
+	devices: AddedDevices,
+	shape: TemplateShape,
+	signal: AbortSignal | undefined,
+): Promise<string[]> {
 	const { enter } = machine;
-	const plans: DevicePlan[] = KINDS.flatMap((kind) => [...kind.plan(devices)]);
+	const plans: DevicePlan[] = KINDS.flatMap((kind) => [...kind.plan(devices, shape)]);
 	for (const plan of plans) {
 		const device = plan.create(await plan.open?.({ enter, signal }), NO_CONSOLE);
 		try {

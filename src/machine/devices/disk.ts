@@ -4,8 +4,8 @@
 import type { BlockBackend } from "../../backends/contract.ts";
 import { FileDisk } from "../../backends/file-disk.ts";
 import { UsageError } from "../../base/errors.ts";
-import { BlockDevice } from "../../virtio/block.ts";
-import type { DeviceKind, DevicePlan, OpenOptions } from "../../virtio/device-kind.ts";
+import { BlockDevice, MAX_BLOCK_QUEUES } from "../../virtio/block.ts";
+import type { DeviceKind, DevicePlan, MachineShape, OpenOptions } from "../../virtio/device-kind.ts";
 
 /**
  * A virtio-blk disk (virtio 1.2 §5.2): a raw image file, a block device, or your own backend, which the machine then
@@ -26,6 +26,8 @@ export interface FileDiskConfig {
 	readOnly?: boolean | undefined;
 	/** Name on this machine and answer to VIRTIO_BLK_T_GET_ID, 1 to 20 characters; "disk0" by position when missing. */
 	id?: string | undefined;
+	/** Queues, 1 to 32; one per vCPU, but at most 8, when missing. */
+	queues?: number | undefined;
 }
 
 /** A disk whose backend is the caller's, such as a MemoryDisk. */
@@ -34,6 +36,8 @@ export interface OwnDiskConfig {
 	backend: BlockBackend;
 	/** As of FileDiskConfig. */
 	id?: string | undefined;
+	/** As of FileDiskConfig. */
+	queues?: number | undefined;
 }
 
 /** The field of MachineConfig. */
@@ -44,21 +48,29 @@ export interface DiskFields {
 
 /** The longest answer to VIRTIO_BLK_T_GET_ID, in bytes. */
 const DISK_ID_BYTES = 20;
+/** The most queues of a disk whose configuration does not say how many. One thread serves them all. */
+const DEFAULT_QUEUES = 8;
 
 export const diskKind: DeviceKind<DiskFields> = {
 	given: ({ disks = [] }) => disks.flatMap((disk) => ("backend" in disk ? [disk.backend] : [])),
-	plan: ({ disks = [] }) => disks.map((disk, i) => diskPlan({ ...disk }, i)),
+	plan: ({ disks = [] }, machine) => disks.map((disk, i) => diskPlan({ ...disk }, i, machine)),
 };
 
-function diskPlan(disk: DiskConfig, index: number): DevicePlan<BlockBackend> {
-	const { id = `disk${index}` } = disk;
+function diskPlan(disk: DiskConfig, index: number, { cpus }: MachineShape): DevicePlan<BlockBackend> {
+	const { id = `disk${index}`, queues = Math.min(cpus, DEFAULT_QUEUES) } = disk;
 	if (Buffer.byteLength(id) > DISK_ID_BYTES) {
 		throw new UsageError("ERR_CONFIG_DISK", `Cannot use disk id "${id}": it is longer than ${DISK_ID_BYTES} bytes`);
+	}
+	if (!Number.isInteger(queues) || queues < 1 || queues > MAX_BLOCK_QUEUES) {
+		throw new UsageError(
+			"ERR_CONFIG_DISK",
+			`Cannot give disk "${id}" ${queues} queues: 1 to ${MAX_BLOCK_QUEUES} are possible`,
+		);
 	}
 	return {
 		id,
 		open: (options) => openDisk(disk, options),
-		create: (backend) => new BlockDevice(backend, { name: `virtio-blk${index}`, id }),
+		create: (backend) => new BlockDevice(backend, { name: `virtio-blk${index}`, id, queues }),
 	};
 }
 
