@@ -20,6 +20,7 @@ export type {
 	DirectoryEntry,
 	FilePosition,
 	FileSystem,
+	FileSystemState,
 	FileSystemStatus,
 	NetBackend,
 	NetEvents,
@@ -28,6 +29,8 @@ export type {
 	NewTime,
 	OpenFile,
 	Place,
+	SavedFile,
+	SavedNode,
 } from "./backends/contract.ts";
 export { FileDisk, type FileDiskOptions } from "./backends/file-disk.ts";
 export { MemoryDisk } from "./backends/memory-disk.ts";

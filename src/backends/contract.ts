@@ -13,11 +13,14 @@ export type {
 	DirectoryEntry,
 	FilePosition,
 	FileSystem,
+	FileSystemState,
 	FileSystemStatus,
 	NewNode,
 	NewTime,
 	OpenFile,
 	Place,
+	SavedFile,
+	SavedNode,
 } from "./file-system.ts";
 
 /** How a block request ended, as the device reports it: 0 is success, "io" VIRTIO_BLK_S_IOERR, "unsupported" S_UNSUPP. */

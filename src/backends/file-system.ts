@@ -10,6 +10,7 @@
  * change something, and ENOSYS otherwise. Linux then does without the operation if it can.
  */
 import type { Segments } from "../base/segments.ts";
+import type { StateObject, StateReader } from "../base/state.ts";
 
 /** An answer that may come later. */
 export type Answer<T> = T | Promise<T>;
@@ -136,6 +137,8 @@ export interface FileSystem<N extends object = object, F extends object = object
 	readonly root: N;
 	/** True: the device answers all changes with EROFS and does not call the file system. */
 	readonly readOnly?: boolean;
+	/** For snapshots of a guest that has it mounted; there are none when missing. */
+	readonly state?: FileSystemState<N, F>;
 
 	/** The node of that name: the same object each time until it is forgotten. ENOENT when there is none. */
 	lookup(parent: N, name: string): Answer<N>;
@@ -208,6 +211,37 @@ export interface FileSystem<N extends object = object, F extends object = object
 	syncfs?(node: N): Answer<void>;
 	/** The machine ends. A second call does nothing. */
 	close?(): Promise<void>;
+}
+
+/**
+ * How a snapshot keeps what a guest holds of a file system, and how a restored machine finds it again. The file system may
+ * have changed in between. The methods that read check what they get as they would check a guest's request.
+ */
+export interface FileSystemState<N extends object = object, F extends object = object> {
+	/** What leads to a node, which is not the root; undefined for one that has no name any more. */
+	saveNode(node: N): StateObject | undefined;
+	/** Reads that. @throws SnapshotError ERR_STATE_FORMAT */
+	readNode(saved: StateReader): SavedNode<N>;
+	/** What it takes to open a file again that the guest has open. Nothing changes the file by being opened again. */
+	saveFile(open: OpenFile<N, F>): StateObject;
+	/** Reads that. @throws SnapshotError ERR_STATE_FORMAT */
+	readFile(saved: StateReader): SavedFile<N, F>;
+	/** The name of a node in messages, also of one that has none any more. */
+	nameOf(node: N): string;
+}
+
+/** A node that a snapshot has. */
+export interface SavedNode<N extends object = object> {
+	/** Its name in messages. */
+	readonly name: string;
+	/** The node, as `lookup` gives it. ESTALE when it is another one now, or an errno that says why it cannot be found. */
+	find(): Answer<N>;
+}
+
+/** An open file that a snapshot has. */
+export interface SavedFile<N extends object = object, F extends object = object> {
+	/** Opens it. An errno that says why it cannot be opened. */
+	open(node: N): Answer<F | undefined>;
 }
 
 /** A place in an open file. */

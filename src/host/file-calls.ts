@@ -6,9 +6,10 @@
  */
 import { constants } from "node:os";
 import { ErrnoError } from "../base/errno-error.ts";
+import { decodeName } from "../base/file-name.ts";
 import { array, struct } from "../base/struct.ts";
 import { close, open } from "./libc.ts";
-import { type FileStatus, parseStatx, STATX_BYTES } from "./statx.ts";
+import { type FileIdentity, type FileStatus, parseIdentity, parseStatx, STATX_BYTES } from "./statx.ts";
 import * as sys from "./syscall-numbers.ts";
 import { type Caller, type CallSlot, DATA_BYTES, Syscalls } from "./syscalls.ts";
 
@@ -76,6 +77,14 @@ export class FileCalls {
 		return this.#calls.performOpen((slot) => openat2(slot, at, { flags, resolve: BENEATH }));
 	}
 
+	/** As `openPath`, at once, however long it takes. */
+	openPathNow(at: At): number {
+		const flags = sys.O_PATH | sys.O_NOFOLLOW | sys.O_CLOEXEC;
+		const result = this.#calls.openNow((slot) => openat2(slot, at, { flags, resolve: BENEATH }));
+		if (result < 0) throw ErrnoError.of(-result);
+		return result;
+	}
+
 	/** A descriptor that names the node of another one, by the same means as an O_PATH one of its name. */
 	reopenPath(fd: number): number {
 		const flags = sys.O_PATH | sys.O_CLOEXEC;
@@ -129,6 +138,31 @@ export class FileCalls {
 			(slot) => statx(slot, fd),
 			({ view }) => parseStatx(view),
 		);
+	}
+
+	/** By what the node is known again, at once. */
+	identityNow(fd: number): FileIdentity {
+		const { result, slot } = this.#calls.now((prepared) => statx(prepared, fd, sys.STATX_BTIME));
+		if (result < 0) throw ErrnoError.of(-result);
+		return parseIdentity(slot.view);
+	}
+
+	async identity(fd: number): Promise<FileIdentity> {
+		return await this.#calls.perform(
+			(slot) => statx(slot, fd, sys.STATX_BTIME),
+			({ view }) => parseIdentity(view),
+		);
+	}
+
+	/** The absolute path of the node now, at once; with " (deleted)" after it when that leads to the node no more. */
+	pathNow(fd: number): string {
+		const { path } = this.#self(fd);
+		const { result, slot } = this.#calls.now((prepared) => {
+			const [at, to] = [prepared.path(path), prepared.dataAddress];
+			prepared.set(sys.SYS_readlinkat, this.#descriptors, at, to, DATA_BYTES);
+		});
+		if (result < 0) throw ErrnoError.of(-result);
+		return decodeName(slot.data.subarray(0, result));
 	}
 
 	async mkdirat({ fd, name }: At, { mode, as }: MakeOptions): Promise<void> {
@@ -334,9 +368,9 @@ function openat2(slot: CallSlot, { fd, name }: At, how: { flags: number; mode?: 
 	slot.set(sys.SYS_openat2, fd, slot.path(name), slot.dataAddress, open_how.sizeof);
 }
 
-function statx(slot: CallSlot, fd: number): void {
+function statx(slot: CallSlot, fd: number, more = 0): void {
 	slot.data.fill(0, 0, STATX_BYTES);
-	slot.set(sys.SYS_statx, fd, slot.path(""), sys.AT_EMPTY_PATH, sys.STATX_BASIC_STATS, slot.dataAddress);
+	slot.set(sys.SYS_statx, fd, slot.path(""), sys.AT_EMPTY_PATH, sys.STATX_BASIC_STATS | more, slot.dataAddress);
 }
 
 function getxattr(slot: CallSlot, path: string, name: string): void {

@@ -3,6 +3,7 @@
  */
 import { struct } from "../base/struct.ts";
 import { getU64 } from "../base/u64.ts";
+import { STATX_BTIME } from "./syscall-numbers.ts";
 
 export const statx_timestamp = struct("statx_timestamp", { tv_sec: "s64", tv_nsec: "u32", __reserved: "s32" });
 
@@ -77,6 +78,25 @@ export function parseStatx(view: DataView): FileStatus {
 		mtimensec: nanoseconds(statx.stx_mtime),
 		ctime: seconds(statx.stx_ctime),
 		ctimensec: nanoseconds(statx.stx_ctime),
+	};
+}
+
+/** By what a file is known again, when another one may have got its name or its inode since. */
+export interface FileIdentity {
+	readonly mode: number;
+	readonly ino: bigint;
+	/** When the inode was made, in ns since 1970; 0 where the file system does not know. */
+	readonly born: bigint;
+}
+
+export function parseIdentity(view: DataView): FileIdentity {
+	const isKnown = (view.getUint32(statx.stx_mask, true) & STATX_BTIME) !== 0;
+	const seconds = view.getBigInt64(statx.stx_btime + statx_timestamp.tv_sec, true);
+	const nanoseconds = view.getUint32(statx.stx_btime + statx_timestamp.tv_nsec, true);
+	return {
+		mode: view.getUint16(statx.stx_mode, true),
+		ino: view.getBigUint64(statx.stx_ino, true),
+		born: isKnown ? BigInt.asUintN(64, seconds * 1_000_000_000n + BigInt(nanoseconds)) : 0n,
 	};
 }
 

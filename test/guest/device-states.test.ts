@@ -1,6 +1,7 @@
 /* All devices of a real machine, moved to another one. Needs /dev/kvm. */
 import { afterAll, expect, test } from "vitest";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
+import { MemoryFileSystem } from "../../src/backends/memory-file-system.ts";
 import type { SavedState } from "../../src/base/state.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { quiesceDevices, restoreDevices, resumeDevices, saveDevices } from "../../src/machine/device-states.ts";
@@ -22,6 +23,7 @@ const config = (change: Partial<MachineConfig> = {}): MachineConfig => ({
 	virtioConsole: true,
 	vsock: {},
 	disks: [{ backend: new MemoryDisk(4096) }],
+	fs: [{ tag: "share", fileSystem: new MemoryFileSystem() }],
 	...change,
 });
 
@@ -47,9 +49,16 @@ test("restoreDevices gives all devices of another machine the state that saveDev
 			i8042: { pending: 0x60 },
 			rtc: { index: 0x40 },
 			serial: { output: new Uint8Array(0) },
-			"hot-plug": { present: 0b11111, changed: 0b10000 },
+			"hot-plug": { present: 0b111111, changed: 0b100000 },
 		},
-		virtio: [{ id: "disk0", slot: 0 }, { id: "vsock" }, { id: "rng" }, { id: "console" }, { id: "late", slot: 4 }],
+		virtio: [
+			{ id: "disk0", slot: 0 },
+			{ id: "vsock" },
+			{ id: "fs0" },
+			{ id: "rng" },
+			{ id: "console" },
+			{ id: "late", slot: 5 },
+		],
 	});
 	await wired(config({ devices: [new RngDevice("late")] }), async (parts) => {
 		restoreDevices(parts, state);

@@ -1,10 +1,10 @@
 /*
- * A machine whose guest writes to a disk and reads it back, while it is saved and restored again and again, each time as
- * another machine. snapshot.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's
+ * A machine whose guest writes to a disk and reads it back, and copies files in a directory of the host by tar, while it is
+ * saved and restored again and again, each time as another machine. snapshot.test.ts runs this program in the lab. Its arguments are the kernel, the initrd and the guest's
  * script. It prints what it saw as JSON.
  */
-import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -18,10 +18,12 @@ import { ShellConsole } from "./shell-console.ts";
 const [kernel, initrd, script] = process.argv.slice(2) as [string, string, string];
 const BYTES = 1 << 20;
 const HOPS = 6;
-/** Writes other data in each round, and reads them back without the page cache. */
+const FILES = 40;
+/** Writes other data in each round, and reads them back without the page cache; all the time it has a log file open. */
 const WORK = [
-	"wrong=0",
-	"for round in 1 2 3; do yes round $round | dd of=/tmp/wanted bs=64k count=16 iflag=fullblock 2>/dev/null",
+	"wrong=0; exec 9>>/mnt/log",
+	"for round in 1 2 3; do echo round $round >&9; mkdir /mnt/out$round",
+	"tar -cf - -C /mnt tree | tar -xf - -C /mnt/out$round || wrong=$((wrong+1)); yes round $round | dd of=/tmp/wanted bs=64k count=16 iflag=fullblock 2>/dev/null",
 	"dd if=/tmp/wanted of=/dev/vdb bs=16k oflag=direct 2>/dev/null",
 	"dd if=/dev/vdb bs=4k iflag=direct 2>/dev/null | cmp - /tmp/wanted || wrong=$((wrong+1))",
 	"done",
@@ -29,6 +31,10 @@ const WORK = [
 ].join(";");
 
 const directory = mkdtempSync(join(tmpdir(), "snapshots-"));
+/** The guest's /mnt. */
+const shared = mkdtempSync("/dev/shm/share-");
+mkdirSync(join(shared, "tree"));
+for (let i = 0; i < FILES; i++) writeFileSync(join(shared, "tree", `${i}`), randomBytes(30_000));
 const shell = new ShellConsole();
 const disk = new MemoryDisk(BYTES);
 
@@ -46,13 +52,21 @@ function host(): RestoreConfig {
 		disks: [{ path: script, readOnly: true, id: "script" }, { backend: kept }],
 		rng: true,
 		vsock: {},
+		fs: [{ tag: "share", path: shared }],
 	};
+}
+
+/** A digest of all files in a directory. */
+function digestOf(path: string): string {
+	const hash = createHash("sha256");
+	for (const name of readdirSync(path).sort()) hash.update(`${name}\0`).update(readFileSync(join(path, name)));
+	return hash.digest("hex");
 }
 
 let machine = await Machine.create({ ...host(), kernel, initrd, cmdline: "quiet", memoryMiB: 128, cpus: 2 });
 machine.start();
 await shell.shows("=0=0=\n");
-await shell.sh("dmesg -c >/dev/null");
+await shell.sh("mount -t virtiofs share /mnt; dmesg -c >/dev/null");
 
 let rounds = 0;
 let last: string | undefined;
@@ -89,7 +103,10 @@ machine = await Machine.restore(merged, host());
 machine.start();
 const complaints = await shell.sh("dmesg | grep -iE 'warn|error|bug|call trace|unstable|lockup'; true");
 await machine.stop();
-rmSync(directory, { recursive: true });
+const tree = digestOf(join(shared, "tree"));
+const copies = [1, 2, 3].filter((round) => digestOf(join(shared, `out${round}`, "tree")) === tree).length;
+const log = readFileSync(join(shared, "log"), "utf8");
+for (const path of [directory, shared]) rmSync(path, { recursive: true });
 const seen = {
 	rounds: `${rounds}`,
 	isSmall: `${share < 0.5}`,
@@ -100,5 +117,7 @@ const seen = {
 	clock,
 	cpus,
 	complaints,
+	copies: `${copies}`,
+	log,
 };
 process.stdout.write(`${JSON.stringify(seen)}\n`);

@@ -26,6 +26,8 @@ test.each<KernelChoice>(["minimal", "6.12-cloud"])(
 		expect(seen.guest).toBe(seen.host);
 		expect(Number(seen.rounds)).toBeGreaterThan(2);
 		expect(seen).toMatchObject({ wrong: "0", random: "4096", cpus: "2", isSmall: "true", complaints: "" });
+		/* What it has done in the directory of the host. */
+		expect(seen).toMatchObject({ copies: "3", log: "round 1\nround 2\nround 3\n" });
 		expect(["1", "2"]).toContain(seen.clock);
 	},
 );

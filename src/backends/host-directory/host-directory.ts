@@ -35,6 +35,7 @@ import type {
 } from "../contract.ts";
 import { DirectoryReader } from "./dirents.ts";
 import { FileData } from "./file-data.ts";
+import { HostDirectoryState } from "./host-directory-state.ts";
 import { type HostNode, HostNodes } from "./host-nodes.ts";
 import { CAPABILITIES, checkXattr, isShared } from "./xattrs.ts";
 
@@ -54,14 +55,19 @@ const ATTEMPTS = 8;
 /** An open file or directory. */
 export class HostFile {
 	readonly fd: number;
-	readonly isWritable: boolean;
+	/** As the guest has opened it. */
+	readonly flags: number;
 	/** Of a directory. */
 	readonly reader: DirectoryReader | undefined;
 
-	constructor(fd: number, isWritable: boolean, reader?: DirectoryReader) {
+	constructor(fd: number, flags: number, reader?: DirectoryReader) {
 		this.fd = fd;
-		this.isWritable = isWritable;
+		this.flags = flags;
 		this.reader = reader;
+	}
+
+	get isWritable(): boolean {
+		return (this.flags & sys.O_ACCMODE) !== sys.O_RDONLY;
 	}
 }
 
@@ -88,6 +94,7 @@ export interface HostDirectoryOptions {
 /** A directory of the host, or a single file in a directory of its own, as a guest's file system. */
 export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	readonly readOnly: boolean;
+	readonly state: HostDirectoryState;
 	/** Of the directory or file. */
 	readonly path: string;
 	/** The only name in the root, where a single file is shared; what else is in the file's directory is not there. */
@@ -110,6 +117,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		this.#nodes = parts.nodes;
 		this.#rootFd = parts.rootFd;
 		this.#data = new FileData(`directory ${path}`, enter, forceThreads);
+		this.state = new HostDirectoryState(this, parts);
 	}
 
 	/**
@@ -218,7 +226,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		if (!node.isFile) throw ErrnoError.of(node.isDirectory ? "EISDIR" : "ENXIO");
 		const fd = await this.#calls.reopen(node.fd, flags & OPEN_FLAGS);
 		guestDescriptors().hold(fd);
-		const file = fileOf(fd, flags);
+		const file = new HostFile(fd, flags);
 		try {
 			if (killSuidGid) await this.#killSuidGid(node);
 			return file;
@@ -252,7 +260,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 		if (!node.isDirectory) throw ErrnoError.of("ENOTDIR");
 		const fd = await this.#calls.reopenDirectory(node.fd);
 		guestDescriptors().hold(fd);
-		return new HostFile(fd, false, new DirectoryReader(this.#calls, fd));
+		return new HostFile(fd, sys.O_DIRECTORY, new DirectoryReader(this.#calls, fd));
 	}
 
 	release({ file }: Open): void {
@@ -273,7 +281,8 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 
 	async readdir({ node, file }: Open, position: bigint): Promise<readonly DirectoryEntry[]> {
 		if (this.#isSingle(node)) return position === 0n ? [{ name: this.#only!, mode: S_IFREG, position: 1n }] : [];
-		return await file!.reader!.read(position);
+		if (file?.reader === undefined) throw ErrnoError.of("EBADF");
+		return await file.reader.read(position);
 	}
 
 	async fsync({ file }: Open, dataOnly: boolean): Promise<void> {
@@ -364,7 +373,7 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 	async #made(parent: HostNode, fd: number, flags: number): Promise<Made> {
 		guestDescriptors().hold(fd);
 		try {
-			return { node: await this.#nodes.identify(this.#calls.reopenPath(fd), parent), file: fileOf(fd, flags) };
+			return { node: await this.#nodes.identify(this.#calls.reopenPath(fd), parent), file: new HostFile(fd, flags) };
 		} catch (error) {
 			this.#calls.closeLater(fd);
 			guestDescriptors().give();
@@ -394,10 +403,6 @@ export class HostDirectory implements FileSystem<HostNode, HostFile> {
 }
 
 type Made = { node: HostNode; file: HostFile };
-
-function fileOf(fd: number, flags: number): HostFile {
-	return new HostFile(fd, (flags & sys.O_ACCMODE) !== sys.O_RDONLY);
-}
 
 function timeOf(time: NewTime | undefined) {
 	return time ?? "omit";

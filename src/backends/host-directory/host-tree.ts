@@ -11,7 +11,7 @@
  */
 import { ErrnoError } from "../../base/errno-error.ts";
 import type { Segments } from "../../base/segments.ts";
-import { O_ACCMODE, O_TRUNC } from "../../host/syscall-numbers.ts";
+import { O_ACCMODE, O_DIRECTORY, O_TRUNC } from "../../host/syscall-numbers.ts";
 import type {
 	Answer,
 	AttributeChanges,
@@ -26,13 +26,14 @@ import type {
 } from "../contract.ts";
 import { type HostDirectory, HostFile } from "./host-directory.ts";
 import type { HostNode } from "./host-nodes.ts";
+import { HostTreeState, type OwnNode } from "./host-tree-state.ts";
 
 const S_IFDIR = 0o040000;
 /** Inode numbers of different directories differ in their upper bits. */
 const ENTRY_SHIFT = 48n;
 
 /** The root has no descriptor. */
-const NO_FILE = new HostFile(-1, false);
+const NO_FILE = new HostFile(-1, O_DIRECTORY);
 
 /** The root of a tree. */
 class TreeRoot {
@@ -44,12 +45,14 @@ type Open = OpenFile<Node, HostFile>;
 
 /** A directory in the tree. It is closed when nothing of it is open or in flight any more. */
 class Entry {
+	readonly name: string;
 	readonly directory: HostDirectory;
 	readonly number: bigint;
 	users = 0;
 	isGone = false;
 
-	constructor(directory: HostDirectory, number: bigint) {
+	constructor(name: string, directory: HostDirectory, number: bigint) {
+		this.name = name;
 		this.directory = directory;
 		this.number = number;
 	}
@@ -66,6 +69,11 @@ class Entry {
 
 export class HostTree implements FileSystem<Node, HostFile> {
 	readonly root = new TreeRoot();
+	readonly state = new HostTreeState<Node>({
+		own: (node) => this.#held(node),
+		found: (name, find) => this.#found(name, find),
+		opened: (node, open) => this.#opened(node, open),
+	});
 	readonly #entries = new Map<string, Entry>();
 	readonly #owners = new WeakMap<HostNode, Entry>();
 	#count = 0n;
@@ -73,7 +81,7 @@ export class HostTree implements FileSystem<Node, HostFile> {
 	/** Puts a directory into the root. It is the tree's from then on. @param name of its entry, which is not taken yet */
 	add(name: string, directory: HostDirectory): void {
 		this.#count++;
-		const entry = new Entry(directory, this.#count);
+		const entry = new Entry(name, directory, this.#count);
 		this.#owners.set(directory.root, entry);
 		this.#entries.set(name, entry);
 	}
@@ -300,6 +308,23 @@ export class HostTree implements FileSystem<Node, HostFile> {
 			held(entry, made.file);
 			return made;
 		});
+	}
+
+	#held(node: Node): OwnNode | undefined {
+		if (node instanceof TreeRoot) return undefined;
+		const entry = this.#owners.get(node);
+		return entry?.isGone === false ? { name: entry.name, directory: entry.directory, node } : undefined;
+	}
+
+	async #found(name: string, find: (directory: HostDirectory) => Promise<HostNode>): Promise<Node> {
+		const entry = this.#entries.get(name);
+		if (entry === undefined) throw ErrnoError.of("ESTALE");
+		return await this.#node(entry.directory.root, find);
+	}
+
+	async #opened(node: Node, open: (directory: HostDirectory, node: HostNode) => Promise<HostFile>): Promise<HostFile> {
+		if (node instanceof TreeRoot) return NO_FILE;
+		return await this.#use(node, async (entry, own) => held(entry, await open(entry.directory, own)));
 	}
 
 	/** @throws ErrnoError EXDEV for a place in another directory */

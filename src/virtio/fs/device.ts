@@ -10,12 +10,14 @@
 import type { FileSystem } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { UsageError } from "../../base/errors.ts";
-import { logRateLimited } from "../../base/log.ts";
+import { log, logRateLimited } from "../../base/log.ts";
+import { type SavedState, StateReader } from "../../base/state.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
 import type { Chain, Virtqueue } from "../queue.ts";
 import { type CacheMode, CachePolicy } from "./cache-policy.ts";
 import { FuseRequest } from "./request.ts";
 import { FuseServer } from "./server.ts";
+import { type LostParts, readSession, type Session, saveSession } from "./session.ts";
 import { virtio_fs_config } from "./structs.ts";
 
 /** Device ID, virtio 1.2 §5.11.1. */
@@ -42,14 +44,17 @@ export class FsDevice implements VirtioDevice {
 	readonly features = 0n;
 	readonly queueSizes = [HIPRIO_SIZE, REQUEST_SIZE];
 	readonly config = new Uint8Array(virtio_fs_config.sizeof);
+	readonly #tag: string;
 	readonly #server: FuseServer;
-	/** Per queue, one per head index. */
-	readonly #requests: readonly (readonly FuseRequest[])[];
+	/** Per queue, one per head index, from its first use on. */
+	readonly #requests: readonly (FuseRequest | undefined)[][];
 	#queues: Activation["queues"] = [];
 	#enter: Enter = enterDirectly;
 	#inFlight = 0;
 	/** Who waits in `quiesce`. */
 	#onIdle: (() => void)[] = [];
+	/** What the guest held when it was saved, and the state that says so: until the guest goes on. */
+	#saved: { readonly session: Session; readonly state: SavedState } | undefined;
 	/** `#publish` will run: at the end of `notify`, or in a microtask. */
 	#staged = false;
 	readonly #later = () => this.#publish();
@@ -61,10 +66,11 @@ export class FsDevice implements VirtioDevice {
 	 */
 	constructor(tag: string, fileSystem: FileSystem, { name = "virtio-fs0", cache = "auto" }: FsDeviceOptions = {}) {
 		this.name = name;
+		this.#tag = tag;
 		this.config.set(encodeTag(tag));
 		new DataView(this.config.buffer).setUint32(virtio_fs_config.num_request_queues, this.queueSizes.length - 1, true);
 		this.#server = new FuseServer(fileSystem, new CachePolicy(cache), name);
-		this.#requests = this.queueSizes.map((size) => Array.from({ length: size }, () => new FuseRequest()));
+		this.#requests = this.queueSizes.map((size) => new Array<undefined>(size).fill(undefined));
 	}
 
 	activate({ queues, enter }: Activation): void {
@@ -75,21 +81,25 @@ export class FsDevice implements VirtioDevice {
 	notify(index: number): void {
 		const queue = this.#queues[index];
 		if (queue === undefined) return;
+		if (this.#saved !== undefined) this.#goOn(this.#saved.session);
 		this.#staged = true;
+		const requests = this.#requests[index]!;
 		for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-			this.#begin(this.#requests[index]![chain.head]!, chain, queue);
+			requests[chain.head] ??= new FuseRequest();
+			this.#begin(requests[chain.head]!, chain, queue);
 		}
 		this.#publish();
 	}
 
 	reset(): Promise<void> | undefined {
 		this.#queues = [];
+		this.#saved = undefined;
 		if (this.#inFlight === 0) {
 			this.#server.forgetAll();
 			return undefined;
 		}
 		for (const requests of this.#requests) {
-			for (const request of requests) if (request.chain !== undefined) request.stale = true;
+			for (const request of requests) if (request?.chain !== undefined) request.stale = true;
 		}
 		return this.quiesce().then(() => this.#server.forgetAll());
 	}
@@ -99,9 +109,44 @@ export class FsDevice implements VirtioDevice {
 		while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
 	}
 
+	save(): SavedState {
+		if (this.#saved !== undefined) return this.#saved.state;
+		return { version: 1, tag: this.#tag, cache: this.#server.cache.mode, ...saveSession(this.#server) };
+	}
+
+	/** What the guest holds is opened again when it goes on: on threads, before its first request is served. */
+	restore(state: unknown, activation: Activation | undefined): void {
+		const reader = new StateReader(this.name, state).version(1);
+		const [tag, cache] = [reader.string("tag", TAG_BYTES), reader.string("cache", TAG_BYTES)];
+		if (tag !== this.#tag) throw reader.mismatch(`it had tag "${tag}", not "${this.#tag}"`);
+		if (cache !== this.#server.cache.mode)
+			throw reader.mismatch(`its guest caches "${cache}", not "${this.#server.cache.mode}"`);
+		const session = readSession(reader, this.#server);
+		this.#server.numberFrom(session);
+		/* A driver that has to reset the device first holds nothing any more. */
+		if (activation === undefined) return;
+		this.activate(activation);
+		if (session.isMounted) this.#saved = { session, state: reader.value as SavedState };
+	}
+
 	async close(): Promise<void> {
 		await this.reset();
 		await this.#server.fileSystem.close?.();
+	}
+
+	/** Has the guest's nodes and files opened again, which counts as a request in flight. */
+	#goOn(session: Session): void {
+		this.#saved = undefined;
+		this.#inFlight++;
+		void this.#server.restore(session).then((lost) => {
+			if (lost.nodes + lost.handles > 0) this.#enter(this.name, () => this.#tell(lost));
+			this.#settle();
+		});
+	}
+
+	#tell({ nodes, handles, example }: LostParts): void {
+		const what = `${nodes} of the guest's files are not there any more, and ${handles} that it has open`;
+		log("warn", `${this.name}: ${what}; the first is ${example}`);
 	}
 
 	/** Reads a new request and has it served. */
@@ -131,6 +176,10 @@ export class FsDevice implements VirtioDevice {
 		request.end();
 		if (!stale) queue!.push(chain!, written);
 		this.#stage();
+		this.#settle();
+	}
+
+	#settle(): void {
 		if (--this.#inFlight > 0) return;
 		for (const resolve of this.#onIdle.splice(0)) resolve();
 	}

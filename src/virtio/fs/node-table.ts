@@ -11,7 +11,7 @@ import { FUSE_ROOT_ID } from "./constants.ts";
 import type { FuseRequest } from "./request.ts";
 
 /** Nodes that one guest may hold at a time. */
-const MAX_NODES = 4 * 1024 * 1024;
+export const MAX_NODES = 4 * 1024 * 1024;
 
 /** A node of the file system, as the guest holds it. */
 export class NodeEntry {
@@ -23,10 +23,13 @@ export class NodeEntry {
 	users = 0;
 	/** Its state at the last open; see cache-policy.ts. */
 	seen = "";
+	/** The guest holds it from before a restore, and it is not there any more. `node` stands for nothing then. */
+	readonly isLost: boolean;
 
-	constructor(id: number, node: object) {
+	constructor(id: number, node: object | undefined) {
 		this.id = id;
-		this.node = node;
+		this.node = node ?? {};
+		this.isLost = node === undefined;
 	}
 }
 
@@ -35,7 +38,8 @@ export class NodeTable {
 	readonly #byId = new Map<number, NodeEntry>();
 	readonly #byNode = new Map<object, NodeEntry>();
 	readonly #root: NodeEntry;
-	#nextId = FUSE_ROOT_ID + 1;
+	/** The next number. */
+	nextId = FUSE_ROOT_ID + 1;
 
 	constructor(fileSystem: FileSystem) {
 		this.#fileSystem = fileSystem;
@@ -48,10 +52,34 @@ export class NodeTable {
 		return this.#byId.size - 1;
 	}
 
+	/** All of them besides the root. */
+	get entries(): NodeEntry[] {
+		return [...this.#byId.values()].filter((entry) => entry !== this.#root);
+	}
+
+	/** The one of that number. */
+	get(id: number): NodeEntry | undefined {
+		return this.#byId.get(id);
+	}
+
+	/** Puts in a node that a guest has held before a restore; undefined when it was not found. */
+	restore(id: number, lookups: number, node: object | undefined): NodeEntry {
+		const entry = new NodeEntry(id, node !== undefined && this.#byNode.has(node) ? undefined : node);
+		entry.lookups = lookups;
+		this.#byId.set(id, entry);
+		if (!entry.isLost) this.#byNode.set(entry.node, entry);
+		return entry;
+	}
+
+	/** Frees what a guest was said to hold and does not. */
+	releaseUnused(): void {
+		for (const entry of this.entries) this.#release(entry);
+	}
+
 	/** The node that a request names, which stays until the request ends. @throws ErrnoError ESTALE for one that is not held */
 	use(id: number, request: FuseRequest): NodeEntry {
 		const entry = this.#byId.get(id);
-		if (entry === undefined) throw ErrnoError.of("ESTALE");
+		if (entry === undefined || entry.isLost) throw ErrnoError.of("ESTALE");
 		this.pin(entry);
 		request.onEnd.push(() => this.unpin(entry));
 		return entry;
@@ -74,7 +102,7 @@ export class NodeTable {
 				this.#fileSystem.forget?.(node);
 				throw ErrnoError.of("ENFILE");
 			}
-			entry = new NodeEntry(this.#nextId++, node);
+			entry = new NodeEntry(this.nextId++, node);
 			this.#keep(entry);
 		}
 		entry.lookups++;
@@ -105,6 +133,7 @@ export class NodeTable {
 	#release(entry: NodeEntry): void {
 		if (entry.lookups > 0 || entry.users > 0 || entry === this.#root) return;
 		if (!this.#byId.delete(entry.id)) return;
+		if (entry.isLost) return;
 		this.#byNode.delete(entry.node);
 		this.#fileSystem.forget?.(entry.node);
 	}

@@ -1,6 +1,6 @@
 /*
  * One FUSE request in flight: a copy of what the driver wrote, and the answer until it is written to the chain. There
- * is one per head index, made at construction.
+ * is one per head index, made at its first use.
  *
  *     chain.readable:  fuse_in_header | struct of the opcode | names, data
  *     chain.writable:  fuse_out_header | answer

@@ -19,6 +19,7 @@ import { nameOperations } from "./operations/names.ts";
 import { nodeOperations } from "./operations/nodes.ts";
 import { sessionOperations } from "./operations/session.ts";
 import type { FuseRequest } from "./request.ts";
+import { type LostParts, restoreSession, type Session } from "./session.ts";
 
 /** The operation of an opcode. */
 export interface Operation {
@@ -47,7 +48,10 @@ export class FuseServer {
 	readonly handles: HandleTable;
 	/** The guest has mounted: FUSE_INIT was answered. */
 	isMounted = false;
-	readonly #name: string;
+	/** Of the device, for logs. */
+	readonly name: string;
+	/** What the guest has held before a restore is being opened again. Requests wait for it. */
+	#restoring: Promise<void> | undefined;
 
 	/** @param name of the device, for logs */
 	constructor(fileSystem: FileSystem, cache: CachePolicy, name: string) {
@@ -55,7 +59,7 @@ export class FuseServer {
 		this.cache = cache;
 		this.nodes = new NodeTable(fileSystem);
 		this.handles = new HandleTable(fileSystem, this.nodes);
-		this.#name = name;
+		this.name = name;
 	}
 
 	/** Whether nothing may be written. */
@@ -66,11 +70,28 @@ export class FuseServer {
 	/** Does what the request asks for. Gives the errno of the answer, 0 when all went well; never rejects. */
 	async serve(request: FuseRequest): Promise<number> {
 		try {
+			if (this.#restoring !== undefined) await this.#restoring;
 			await this.#operation(request.opcode).run(this, request);
 			return 0;
 		} catch (error) {
 			return this.#errno(error);
 		}
+	}
+
+	/** Gives a guest no number that it has had before. */
+	numberFrom({ nextNode, nextHandle }: Session): void {
+		this.nodes.nextId = nextNode;
+		this.handles.nextId = nextHandle;
+	}
+
+	/** Opens again what the guest holds. Requests are served afterwards. Never rejects. */
+	async restore(session: Session): Promise<LostParts> {
+		this.isMounted = true;
+		const work = restoreSession(this, session);
+		this.#restoring = work.then(() => {
+			this.#restoring = undefined;
+		});
+		return await work;
 	}
 
 	/** The guest has unmounted, or is gone: it holds nothing any more. What requests in flight use stays until they end. */
@@ -95,7 +116,7 @@ export class FuseServer {
 		const errno = errnoOf(error);
 		if (errno !== undefined) return errno;
 		const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-		logRateLimited(this.#name, "error", `the file system has failed: ${what}`);
+		logRateLimited(this.name, "error", `the file system has failed: ${what}`);
 		return ErrnoError.of("EIO").number;
 	}
 }

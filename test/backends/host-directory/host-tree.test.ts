@@ -112,3 +112,31 @@ test("a directory comes while the tree is mounted, and goes with all that the gu
 	await guest.mkdir(a.nodeid, "made");
 	expect(existsSync(join(folder, "a/made"))).toBe(true);
 });
+
+test("a guest goes on in another tree, with what is still in it", async () => {
+	const nodes = new Map<string, number>();
+	const files = new Map<string, number>();
+	for (const name of ["a", "b"]) {
+		const { nodeid } = await guest.lookup(ROOT, name);
+		const file = await guest.lookup(nodeid, "file");
+		nodes.set(name, file.nodeid);
+		files.set(name, (await guest.open(file.nodeid)).fh);
+	}
+	const root = await guest.opendir(ROOT);
+	const { driver } = guest;
+	await driver.transport.quiesce();
+	const state = structuredClone(driver.transport.save());
+	await device.close();
+	tree = new HostTree();
+	device = new FsDevice("tree", tree, { cache: "none" });
+	driver.device = device;
+	driver.transport = driver.transportFor(device);
+	driver.transport.restore(state);
+	/* Directories may come before the guest goes on. */
+	tree.add("c", await HostDirectory.open(join(folder, "b")));
+	tree.add("a", await HostDirectory.open(join(folder, "a")));
+	driver.transport.resume();
+	expect(`${await guest.read(nodes.get("a")!, files.get("a")!, 0, 10)}`).toBe("a");
+	expect(await errorOf(fuse.FUSE_GETATTR, nodes.get("b")!, fields(structs.fuse_getattr_in, {}))).toBe(ESTALE);
+	expect((await guest.readdirAt(ROOT, root, 0n)).map(([name]) => name)).toEqual([".", "..", "c", "a"]);
+});

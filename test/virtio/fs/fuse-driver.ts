@@ -68,9 +68,10 @@ export class FuseDriver {
 	init: DataView | undefined;
 	#unique = 1;
 
-	constructor(device: FsDevice, options: DriverOptions = {}) {
+	/** @param driver of a device, started; or a device, which gets a driver */
+	constructor(driver: FakeDriver | FsDevice, options: DriverOptions = {}) {
 		const ram = options.ram ?? new FakeRam([[0, 12 << 20]]);
-		this.driver = new FakeDriver(device, { ...options, ram }).start();
+		this.driver = driver instanceof FakeDriver ? driver : new FakeDriver(driver, { ...options, ram }).start();
 	}
 
 	static async mount(device: FsDevice, options: DriverOptions = {}): Promise<FuseDriver> {
@@ -169,6 +170,10 @@ export class FuseDriver {
 		return { fh: getU64(body, fh), flags: body.getUint32(open_flags, true) };
 	}
 
+	async opendir(nodeid: number): Promise<number> {
+		return getU64((await this.ok(opcodes.FUSE_OPENDIR, nodeid, fields(structs.fuse_open_in, {}))).body, 0);
+	}
+
 	async release(nodeid: number, fh: number): Promise<void> {
 		await this.ok(opcodes.FUSE_RELEASE, nodeid, fields(structs.fuse_release_in, { fh }));
 	}
@@ -185,6 +190,23 @@ export class FuseDriver {
 		const answer = await this.requestWithRoom(size, opcodes.FUSE_READ, nodeid, bytes);
 		if (answer.error !== 0) throw new Error(`FUSE_READ: errno ${answer.error}`);
 		return Buffer.from(answer.bytes);
+	}
+
+	/** The names of one READDIR of an open directory, and the position after each. */
+	async readdirAt(nodeid: number, fh: number, position: bigint): Promise<[name: string, position: bigint][]> {
+		const { fuse_dirent, fuse_read_in } = structs;
+		const bytes = fields(fuse_read_in, { fh, size: 512 });
+		new DataView(bytes.buffer).setBigUint64(fuse_read_in.offset, position, true);
+		const answer = await this.ok(opcodes.FUSE_READDIR, nodeid, bytes);
+		const found: [string, bigint][] = [];
+		for (let at = 0; at < answer.bytes.length; ) {
+			const length = answer.body.getUint32(at + fuse_dirent.namelen, true);
+			const start = at + fuse_dirent.sizeof;
+			const name = Buffer.from(answer.bytes.subarray(start, start + length)).toString();
+			found.push([name, answer.body.getBigUint64(at + fuse_dirent.off, true)]);
+			at = start + Math.ceil(length / 8) * 8;
+		}
+		return found;
 	}
 
 	/** All entries of a directory but "." and "..", which must be the first ones; `size` bytes at a time. */
