@@ -7,19 +7,12 @@
 #include "guest.h"
 #include <stdint.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define SHARE "/share"
 #define BLOCK 4096
 #define MEBIBYTE (1 << 20)
 
 static char buffer[MEBIBYTE];
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
 
 static void say(const char *part, double start) {
     printf("@@%s %.0f@@\n", part, now() - start);

@@ -1,7 +1,7 @@
 /*
  * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run.
  *
- *     --exits --boot --disk --fs --containers --growth --oci --pull   only these parts; all when none is named
+ *     --exits --boot --disk --fs --net --vsock --containers --growth --oci --pull   only these parts; all when none is named
  *     --small                                            the work of the last ones in its smallest form
  *     --files=N                                          files of --fs; 500 when missing, which takes minutes in the lab
  *     --json
@@ -19,6 +19,7 @@ import { benchFs } from "./fs.ts";
 import { benchOci } from "./oci.ts";
 import { benchPull } from "./pull.ts";
 import { type BenchRow, table } from "./row.ts";
+import { benchStreams } from "./streams.ts";
 
 async function exitsInLab(): Promise<BenchRow[]> {
 	/* Its own lab, which ends with the benchmark. The guests are built there, into guests/out. */
@@ -48,15 +49,19 @@ const fsWork = small
 const diskWork: DiskWork = small
 	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], cpus: 1, rounds: 1 }
 	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], cpus: 2, rounds: 2 };
+const streamWork = small ? { milliseconds: 200, rounds: 1 } : { milliseconds: 8000, rounds: 2 };
 const containerWork = small
 	? { rounds: 0, copyMiB: 4, counts: [1, 2] }
 	: { rounds: 1, copyMiB: 16, counts: [1, 5, 20] };
 
-const PARTS: Readonly<Record<string, () => Promise<BenchRow[]>>> = {
+const PARTS: Readonly<Record<string, (wanted: readonly string[]) => Promise<BenchRow[]>>> = {
 	"--exits": async () => (existsSync("/dev/kvm") ? await benchExits() : await exitsInLab()),
 	"--boot": benchBoot,
 	"--disk": () => benchDisk(diskWork),
 	"--fs": () => benchFs(fsWork),
+	/* One guest does both, if both are wanted. */
+	"--net": (wanted) => benchStreams(wanted.includes("--vsock") ? ["net", "vsock"] : ["net"], streamWork),
+	"--vsock": async (wanted) => (wanted.includes("--net") ? [] : await benchStreams(["vsock"], streamWork)),
 	"--containers": () => benchContainers(containerWork),
 	"--growth": () => benchGrowth(containerWork),
 	"--oci": () => benchOci({ rounds: small ? 0 : 2 }),
@@ -64,6 +69,7 @@ const PARTS: Readonly<Record<string, () => Promise<BenchRow[]>>> = {
 };
 
 const named = Object.keys(PARTS).filter((part) => process.argv.includes(part));
+const wanted = named.length > 0 ? named : Object.keys(PARTS);
 const rows: BenchRow[] = [];
-for (const part of named.length > 0 ? named : Object.keys(PARTS)) rows.push(...(await PARTS[part]!()));
+for (const part of wanted) rows.push(...(await PARTS[part]!(wanted)));
 process.stdout.write(process.argv.includes("--json") ? `${JSON.stringify(rows, null, "\t")}\n` : `${table(rows)}\n`);
