@@ -27,7 +27,7 @@ export type {
 export type BlockResult = "ok" | "io" | "unsupported";
 
 /**
- * A disk. Offsets and lengths are in bytes, multiples of 512, and inside `sizeBytes`: the device has checked them.
+ * A disk. Offsets and lengths are in bytes, multiples of `blockBytes`, and inside `sizeBytes`: the device has checked them.
  * `token` names the request (0 to 65535, unique among those in flight); the segments stay valid until its completion.
  */
 export interface BlockBackend {
@@ -35,6 +35,10 @@ export interface BlockBackend {
 	readonly sizeBytes: number;
 	/** True for a disk that is never written or discarded. */
 	readonly readOnly: boolean;
+	/** The least that it reads or writes, 512 to 4096 bytes, a power of two; 512 when missing. */
+	readonly blockBytes?: number;
+	/** What it writes best at once, a power of two, at least `blockBytes`; 4096 when missing. */
+	readonly physicalBlockBytes?: number;
 	/** Called once before the first request. */
 	start(complete: (token: number, result: BlockResult) => void): void;
 	/** Fills `into` from the disk. */

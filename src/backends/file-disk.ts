@@ -3,25 +3,22 @@
  * to guest memory without a copy, with one system call per batch. If the host does only a part of a request, the rest
  * is queued again. So a request succeeds as a whole or fails.
  */
-import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { constants as os } from "node:os";
 import { type Enter, enterDirectly } from "../base/enter.ts";
-import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
-import { log, logRateLimited } from "../base/log.ts";
-import { Segments } from "../base/segments.ts";
-import { tryLock } from "../host/file-lock.ts";
+import { logRateLimited } from "../base/log.ts";
+import { type ByteSource, Segments } from "../base/segments.ts";
 import { IoRing } from "../host/io-ring.ts";
-import { errnoNameOf, ioctl } from "../host/libc.ts";
+import { errnoNameOf } from "../host/libc.ts";
 import { GuestRam } from "../host/ram.ts";
+import { BOUNCE_BYTES, BounceBuffers } from "./bounce-buffers.ts";
 import type { BlockBackend, BlockResult } from "./contract.ts";
+import { type DiskFile, type DiskFileOptions, openDiskFile } from "./disk-file.ts";
 
-const SECTOR_BYTES = 512;
 /** The most segments of one preadv or pwritev (IOV_MAX). */
 const MAX_IOVECS = 1024;
 /** The size of a buffer of zeroes, for hosts that cannot zero a range. */
 const ZEROES_BYTES = 64 * 1024;
-/** <linux/fs.h>: size of a block device in bytes. */
-const BLKGETSIZE64 = 0x8008_1272;
 
 type Operation = "read" | "write" | "flush" | "discard" | "punch" | "zero";
 
@@ -34,17 +31,15 @@ class Pending {
 	doneBytes = 0;
 	/** The device's segments, or zeroes. */
 	segments: Segments | undefined;
-	/** The rest of them, after the host did a part. */
+	/** The rest of them, after the host did a part; or a part of `bounce`. */
 	readonly rest = new Segments();
+	/** The buffer that this part of the request goes through. */
+	bounce: ByteSource | undefined;
 	readonly zeroes = new Segments();
 }
 
 /** Options of a FileDisk. */
-export interface FileDiskOptions {
-	/** True: the guest cannot write to it. False when missing. */
-	readOnly?: boolean;
-	/** The file, open. It is used instead of the path, which then is only a name. The caller closes it. */
-	fd?: number;
+export interface FileDiskOptions extends DiskFileOptions {
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
 	/** The way into the machine that the disk belongs to. */
@@ -55,9 +50,13 @@ export interface FileDiskOptions {
 export class FileDisk implements BlockBackend {
 	readonly sizeBytes: number;
 	readonly readOnly: boolean;
+	readonly blockBytes: number;
+	readonly physicalBlockBytes: number;
 	/** Of the file. */
 	readonly path: string;
 	readonly #fd: number;
+	readonly #addressAlign: number;
+	readonly #bounces = new BounceBuffers();
 	readonly #ring: IoRing;
 	readonly #pending: Pending[] = [];
 	#complete: (token: number, result: BlockResult) => void = () => undefined;
@@ -69,12 +68,14 @@ export class FileDisk implements BlockBackend {
 	#zeroes: GuestRam | undefined;
 	#open = true;
 
-	/** @param fd the disk's, open and locked */
-	private constructor(path: string, fd: number, options: FileDiskOptions) {
+	private constructor(path: string, file: DiskFile, options: FileDiskOptions) {
 		const { readOnly = false, forceThreads = false, enter = enterDirectly } = options;
 		this.path = path;
-		this.#fd = fd;
-		this.sizeBytes = diskSize(path, fd);
+		this.#fd = file.fd;
+		this.#addressAlign = file.addressAlign;
+		this.sizeBytes = file.sizeBytes;
+		this.blockBytes = file.blockBytes;
+		this.physicalBlockBytes = file.physicalBlockBytes;
 		this.readOnly = readOnly;
 		const name = `disk ${path}`;
 		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads, enter, name });
@@ -83,16 +84,15 @@ export class FileDisk implements BlockBackend {
 	/**
 	 * Opens and locks the disk: one writer, or any number of readers.
 	 *
-	 * @throws HostError ERR_DISK_OPEN, ERR_DISK_LOCKED; ImageError ERR_DISK_SIZE when there is not one sector in it
+	 * @throws HostError ERR_DISK_OPEN, ERR_DISK_LOCKED, ERR_DISK_DIRECT; ImageError ERR_DISK_SIZE when there is not one
+	 *   sector in it
 	 */
 	static open(path: string, options: FileDiskOptions = {}): FileDisk {
-		const { readOnly = false } = options;
-		const fd = openDisk(path, options.fd, readOnly);
+		const file = openDiskFile(path, options);
 		try {
-			lock(path, fd, readOnly);
-			return new FileDisk(path, fd, options);
+			return new FileDisk(path, file, options);
 		} catch (error) {
-			closeSync(fd);
+			closeSync(file.fd);
 			throw error;
 		}
 	}
@@ -146,6 +146,7 @@ export class FileDisk implements BlockBackend {
 		this.#open = false;
 		await this.#ring.close();
 		this.#zeroes?.close();
+		this.#bounces.close();
 		closeSync(this.#fd);
 	}
 
@@ -173,9 +174,39 @@ export class FileDisk implements BlockBackend {
 			}
 			part = rest;
 		}
+		if (!this.#isAligned(part)) {
+			pending.bounce = this.#bounces.take(token);
+			if (pending.bounce === undefined) return;
+			part = this.#throughBounce(pending, pending.bounce);
+		}
 		const at = pending.offsetBytes + doneBytes;
 		if (pending.operation === "read") this.#ring.readv(token, this.#fd, at, part);
 		else this.#ring.writev(token, this.#fd, at, part);
+	}
+
+	/** Whether the host takes these addresses and lengths. */
+	#isAligned({ count, hvas, lengths }: Segments): boolean {
+		if (this.#addressAlign === 1) return true;
+		for (let i = 0; i < count; i++) {
+			if (hvas[i]! % this.#addressAlign !== 0 || lengths[i]! % this.blockBytes !== 0) return false;
+		}
+		return true;
+	}
+
+	/** The next part of a request in a buffer, with what is to be written. */
+	#throughBounce({ operation, segments, doneBytes, lengthBytes, rest }: Pending, bounce: ByteSource): Segments {
+		const bytes = Math.min(lengthBytes - doneBytes, BOUNCE_BYTES);
+		if (operation === "write") segments!.copyTo(bounce.bytes.subarray(0, bytes), doneBytes);
+		rest.clear();
+		rest.add(bounce, 0, bytes);
+		return rest;
+	}
+
+	/** Takes what was read out of the buffer, and gives that to the next request that waits. */
+	#endBounce({ operation, segments, doneBytes }: Pending, bounce: ByteSource, result: number): void {
+		if (operation === "read" && result > 0) segments!.copyFrom(bounce.bytes.subarray(0, result), doneBytes);
+		const next = this.#bounces.give(bounce);
+		if (next !== undefined) this.#again(() => this.#transfer(next, this.#pending[next]!));
 	}
 
 	/** Queues a write-zeroes: as a hole, or else as a zeroed range, or else as a write of zeroes. */
@@ -205,6 +236,9 @@ export class FileDisk implements BlockBackend {
 	/** The host's answer: bytes done, or a negative errno. */
 	#answered(token: number, result: number): void {
 		const pending = this.#pending[token]!;
+		const { bounce } = pending;
+		pending.bounce = undefined;
+		if (bounce !== undefined) this.#endBounce(pending, bounce, result);
 		if (result < 0) {
 			this.#failed(token, pending, -result);
 			return;
@@ -263,56 +297,4 @@ export class FileDisk implements BlockBackend {
 		queue();
 		this.#ring.submit();
 	}
-}
-
-function openDisk(path: string, opened: number | undefined, readOnly: boolean): number {
-	/* Opened again by its descriptor, because locks and the access mode belong to the open file. */
-	const file = opened === undefined ? path : `/proc/self/fd/${opened}`;
-	try {
-		/* Checked before it is opened, because opening a FIFO would wait for its other end. */
-		const stat = statSync(file);
-		if (!stat.isFile() && !stat.isBlockDevice()) {
-			const what = stat.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";
-			throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${what}`);
-		}
-		return openSync(file, readOnly ? constants.O_RDONLY : constants.O_RDWR);
-	} catch (cause) {
-		if (cause instanceof HostError) throw cause;
-		const denied = !readOnly && ["EACCES", "EPERM", "EROFS"].includes(errnoName(cause) ?? "");
-		throw new HostError("ERR_DISK_OPEN", `Cannot open disk ${path}: ${explain(cause)}`, {
-			cause,
-			hint: denied ? "Give a read-only disk as --disk FILE,ro" : undefined,
-		});
-	}
-}
-
-function lock(path: string, fd: number, readOnly: boolean): void {
-	const result = tryLock(fd, readOnly ? "shared" : "exclusive");
-	if (result === -os.errno.EAGAIN) {
-		throw new HostError("ERR_DISK_LOCKED", `Cannot open disk ${path}: a machine uses it already`, {
-			hint: "Stop that machine, or give the disk with ,ro to all of them",
-		});
-	}
-	if (result < 0) log("warn", `disk ${path} is not locked: ${errnoNameOf(-result)}`);
-}
-
-function diskSize(path: string, fd: number): number {
-	const stat = fstatSync(fd);
-	let { size } = stat;
-	if (stat.isBlockDevice()) {
-		const bytes = new Uint8Array(8);
-		const result = ioctl(fd, BLKGETSIZE64, bytes);
-		if (result < 0) {
-			throw new HostError("ERR_DISK_OPEN", `Cannot read the size of disk ${path}: ${errnoNameOf(-result)}`);
-		}
-		size = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-	}
-	const whole = size - (size % SECTOR_BYTES);
-	if (whole === 0) {
-		throw new ImageError("ERR_DISK_SIZE", `Cannot use disk ${path}: its ${size} bytes hold no sector of 512 bytes`, {
-			hint: `Make an empty disk of 1 GiB: truncate -s 1G ${path}`,
-		});
-	}
-	if (whole !== size) log("warn", `disk ${path}: the last ${size - whole} bytes are no whole sector and are not used`);
-	return whole;
 }

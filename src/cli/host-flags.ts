@@ -28,7 +28,7 @@ export interface HostFlags {
 export function addHostFlags(command: Command): Command {
 	return command
 		.addOption(
-			new Option("--disk <file[,ro][,id=X][,queues=N]>", "raw disk image or block device; may be repeated")
+			new Option("--disk <file[,ro][,id=X][,direct=on][,queues=N]>", "raw disk image or block device; may be repeated")
 				.argParser(append(parseDisk))
 				.default([], "none"),
 		)

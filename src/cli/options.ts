@@ -63,13 +63,14 @@ export function parseDisk(text: string): DiskConfig {
 		if (key === "ro" && value === undefined) disk.readOnly = true;
 		else if (key === "rw" && value === undefined) disk.readOnly = false;
 		else if (key === "id" && value) disk.id = value;
+		else if (key === "direct" && (value === "on" || value === "off")) disk.direct = value === "on";
 		else if (key === "queues" && value && /^\d{1,4}$/.test(value)) disk.queues = Number(value);
 		else throw unknownField("ERR_OPTION_DISK", { what: "disk", text, field, known: DISK_FIELDS });
 	}
 	return disk;
 }
 
-const DISK_FIELDS = "ro, rw, id=NAME, queues=N";
+const DISK_FIELDS = "ro, rw, id=NAME, direct=on|off, queues=N";
 
 /**
  * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".

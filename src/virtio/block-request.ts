@@ -33,8 +33,7 @@ const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
 
 export const SECTOR_BYTES = 512;
 export const VIRTIO_BLK_ID_BYTES = 20;
-/** Sectors per physical block, as a power of two: 4096 bytes, what file systems and page caches of hosts like. */
-const PHYSICAL_BLOCK_EXP = 3;
+const PAGE_BYTES = 4096;
 /** Most data in one read or write. A chain could list one page of the guest until it has 4 GiB of work for the host. */
 export const MAX_DATA_BYTES = 32 * 1024 * 1024;
 /** Ranges in one discard or write-zeroes request. */
@@ -85,22 +84,31 @@ export function setCapacity(config: Uint8Array, sectors: number): void {
 	new DataView(config.buffer).setBigUint64(virtio_blk_config.capacity, BigInt(sectors), true);
 }
 
+/** What a configuration space says of the device. */
+export interface BlockShape {
+	readonly queues: number;
+	/** Bytes of a logical block: requests are multiples of it. */
+	readonly blockBytes: number;
+	/** Bytes that the disk writes best at once. */
+	readonly physicalBlockBytes: number;
+}
+
 /**
  * The device's configuration space, without its capacity. A driver that keeps to `size_max` and to the `segMax` that is
  * given here never asks for more than MAX_DATA_BYTES.
  */
-export function blockConfig(segMax: number, queues: number): Uint8Array {
+export function blockConfig(segMax: number, { queues, blockBytes, physicalBlockBytes }: BlockShape): Uint8Array {
 	const config = new Uint8Array(virtio_blk_config.sizeof);
 	const view = new DataView(config.buffer);
 	view.setUint32(virtio_blk_config.size_max, sizeMax(segMax), true);
 	view.setUint32(virtio_blk_config.seg_max, segMax, true);
-	view.setUint32(virtio_blk_config.blk_size, SECTOR_BYTES, true);
-	view.setUint8(virtio_blk_config.physical_block_exp, PHYSICAL_BLOCK_EXP);
-	view.setUint16(virtio_blk_config.min_io_size, 1 << PHYSICAL_BLOCK_EXP, true);
+	view.setUint32(virtio_blk_config.blk_size, blockBytes, true);
+	view.setUint8(virtio_blk_config.physical_block_exp, Math.log2(physicalBlockBytes / blockBytes));
+	view.setUint16(virtio_blk_config.min_io_size, physicalBlockBytes / blockBytes, true);
 	view.setUint16(virtio_blk_config.num_queues, queues, true);
 	view.setUint32(virtio_blk_config.max_discard_sectors, MAX_DISCARD_SECTORS, true);
 	view.setUint32(virtio_blk_config.max_discard_seg, MAX_RANGES, true);
-	view.setUint32(virtio_blk_config.discard_sector_alignment, 1 << PHYSICAL_BLOCK_EXP, true);
+	view.setUint32(virtio_blk_config.discard_sector_alignment, physicalBlockBytes / SECTOR_BYTES, true);
 	view.setUint32(virtio_blk_config.max_write_zeroes_sectors, MAX_WRITE_ZEROES_SECTORS, true);
 	view.setUint32(virtio_blk_config.max_write_zeroes_seg, MAX_RANGES, true);
 	view.setUint8(virtio_blk_config.write_zeroes_may_unmap, 1);
@@ -109,8 +117,7 @@ export function blockConfig(segMax: number, queues: number): Uint8Array {
 
 /** Whole pages in a segment when there are `segMax`: 128 KiB with a queue of 256. */
 function sizeMax(segMax: number): number {
-	const page = SECTOR_BYTES << PHYSICAL_BLOCK_EXP;
-	return Math.floor(MAX_DATA_BYTES / segMax / page) * page;
+	return Math.floor(MAX_DATA_BYTES / segMax / PAGE_BYTES) * PAGE_BYTES;
 }
 
 const SCRATCH = new Uint8Array(MAX_RANGES * RANGE_BYTES);

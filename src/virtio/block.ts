@@ -78,6 +78,8 @@ export class BlockDevice implements VirtioDevice {
 	#next: { backend: BlockBackend; done: () => void } | undefined;
 	readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
 	#capacitySectors = 0;
+	/** What the driver takes for a block. A later backend may have smaller ones. */
+	#blockBytes: number;
 	readonly #queueSize: number;
 	/** One per head index of each queue, made when the driver enables the queue. By token. */
 	readonly #requests: BlockRequest[] = [];
@@ -114,7 +116,9 @@ export class BlockDevice implements VirtioDevice {
 		else this.features |= VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 		if (queues > 1) this.features |= VIRTIO_BLK_F_MQ;
 		/* The two descriptors besides the data are the header and the status. */
-		this.config = blockConfig(Math.max(1, queueSize - 2), queues);
+		const { blockBytes = SECTOR_BYTES, physicalBlockBytes = Math.max(blockBytes, 4096) } = backend;
+		this.config = blockConfig(Math.max(1, queueSize - 2), { queues, blockBytes, physicalBlockBytes });
+		this.#blockBytes = blockBytes;
 		new TextEncoder().encodeInto(id, this.#id);
 		this.#connect(backend);
 	}
@@ -129,12 +133,14 @@ export class BlockDevice implements VirtioDevice {
 	 * the driver is told the new capacity. The device then owns the new backend. Resolves when the old one is closed.
 	 *
 	 * @throws UsageError ERR_DISK_REPLACE for a read-only backend of a writable device (the driver reads that only at its
-	 *   start), during another replacement, or after the end; then the caller keeps the backend
+	 *   start) or one with larger blocks, during another replacement, or after the end; then the caller keeps the backend
 	 */
 	async replaceBackend(backend: BlockBackend): Promise<void> {
 		if (this.#closed) throw refusal(this.name, "the machine has ended");
 		if (this.#next !== undefined) throw refusal(this.name, "another replacement is under way");
 		if (backend.readOnly && !this.#readOnly) throw refusal(this.name, "the new one is read-only, the old one is not");
+		if ((backend.blockBytes ?? SECTOR_BYTES) > this.#blockBytes)
+			throw refusal(this.name, "the new one has larger blocks");
 		const old = this.#backend;
 		await new Promise<void>((done) => {
 			this.#next = { backend, done };
@@ -191,7 +197,9 @@ export class BlockDevice implements VirtioDevice {
 
 	/** The properties that the driver relies on. The backend has the data, the queue its position. */
 	save(): SavedState {
-		return { version: 1, capacitySectors: this.#capacitySectors, readOnly: this.#readOnly };
+		/* Missing where it is 512, as in states of before. */
+		const blocks = this.#blockBytes === SECTOR_BYTES ? {} : { blockBytes: this.#blockBytes };
+		return { version: 1, capacitySectors: this.#capacitySectors, readOnly: this.#readOnly, ...blocks };
 	}
 
 	/** The disk may have grown. @throws SnapshotError ERR_STATE_MISMATCH when it is smaller, or read-only and was not */
@@ -203,6 +211,9 @@ export class BlockDevice implements VirtioDevice {
 			throw reader.mismatch(`its disk had ${capacity} sectors, the new one has ${this.#capacitySectors}`);
 		}
 		if (this.#readOnly && !readOnly) throw reader.mismatch("its disk was writable, the new one is read-only");
+		const blockBytes = reader.has("blockBytes") ? reader.integer("blockBytes", SECTOR_BYTES, 4096) : SECTOR_BYTES;
+		if (blockBytes < this.#blockBytes)
+			throw reader.mismatch(`its disk had blocks of ${blockBytes} bytes, the new one has ${this.#blockBytes}`);
 		if (activation !== undefined) this.activate(activation);
 	}
 
@@ -317,10 +328,11 @@ export class BlockDevice implements VirtioDevice {
 		}
 	}
 
-	/** Whether [sector, sector + length) is whole sectors of the disk. Sectors above 2^53 are inexact but far outside. */
+	/** Whether [sector, sector + length) is whole blocks of the disk. Sectors above 2^53 are inexact but far outside. */
 	#inside(sector: number, lengthBytes: number): boolean {
+		if ((sector * SECTOR_BYTES) % this.#blockBytes !== 0 || lengthBytes % this.#blockBytes !== 0) return false;
 		const sectors = lengthBytes / SECTOR_BYTES;
-		return Number.isInteger(sectors) && sector <= this.#capacitySectors && sectors <= this.#capacitySectors - sector;
+		return sector <= this.#capacitySectors && sectors <= this.#capacitySectors - sector;
 	}
 
 	/** Starts the next range of a discard or write-zeroes request; false when none is left. */

@@ -47,6 +47,7 @@ describe.each([
 	{ name: "FileDisk", where: directory, options: {} },
 	{ name: "FileDisk with threads", where: directory, options: { forceThreads: true } },
 	{ name: "FileDisk on tmpfs", where: tmpfs, options: {} },
+	{ name: "FileDisk without the page cache", where: directory, options: { direct: true } },
 ])("$name", ({ name, where, options }) => {
 	blockSuite({
 		name,
@@ -61,6 +62,33 @@ describe.each([
 describe("FileDisk", () => {
 	test("forceThreads uses threads", () => {
 		expect(open(image(numbered(1)), { forceThreads: true }).engine).toBe("threads");
+	});
+
+	test("without the page cache moves buffers at any address, more of them at once than it has buffers for that", async () => {
+		const disk = open(image(new Uint8Array(1 << 20)), { direct: true });
+		const answers = new Answers(disk);
+		const ram = memory(4 << 20);
+		const parts = Array.from({ length: 32 }, (_, i): [number, number] => [i * 65_536 + 1 + i, 32_768]);
+		for (const [i, [at, length]] of parts.entries()) {
+			ram.bytes.fill(i + 1, at, at + length);
+			disk.write(i, i * 32_768, segmentsOf(ram, [at, 8], [at + 8, length - 8]));
+		}
+		disk.submit();
+		expect(new Set(await answers.of(...parts.keys()))).toEqual(new Set(["ok"]));
+		ram.bytes.fill(0);
+		disk.read(1, 0, segmentsOf(ram, [3, 1 << 20]));
+		disk.submit();
+		expect(await answers.of(1)).toEqual(["ok"]);
+		expect(ram.bytes[2]).toBe(0);
+		for (const i of parts.keys())
+			expect(ram.bytes.subarray(3 + i * 32_768, 3 + (i + 1) * 32_768).every((byte) => byte === i + 1)).toBe(true);
+	});
+
+	test("refuses to leave out the page cache where the file system does not support that", () => {
+		const refused = { code: "ERR_DISK_DIRECT", hint: expect.stringContaining("direct=on") };
+		expect(() => open("/proc/version", { direct: true, readOnly: true })).toThrowError(
+			expect.objectContaining(refused),
+		);
 	});
 
 	test("punches real holes for discard", async () => {

@@ -28,6 +28,10 @@ export interface FileDiskConfig {
 	id?: string | undefined;
 	/** Queues, 1 to 32; one per vCPU, but at most 8, when missing. */
 	queues?: number | undefined;
+	/**
+	 * True: what the guest reads and writes does not go through the host's page cache (O_DIRECT). False when missing.
+	 */
+	direct?: boolean | undefined;
 }
 
 /** A disk whose backend is the caller's, such as a MemoryDisk. */
@@ -76,6 +80,6 @@ function diskPlan(disk: DiskConfig, index: number, { cpus }: MachineShape): Devi
 
 function openDisk(disk: DiskConfig, { enter }: OpenOptions): BlockBackend {
 	if ("backend" in disk) return disk.backend;
-	const { path, fd, readOnly = false } = disk;
-	return FileDisk.open(path, { readOnly, enter, ...(fd === undefined ? {} : { fd }) });
+	const { path, fd, readOnly = false, direct = false } = disk;
+	return FileDisk.open(path, { readOnly, direct, enter, ...(fd === undefined ? {} : { fd }) });
 }
