@@ -48,6 +48,11 @@ const Mount = z.object({
 });
 export type Mount = z.infer<typeof Mount>;
 
+/** Whether it is a directory or file of the host. */
+export function isBind({ type, options }: Mount): boolean {
+	return type === "bind" || options.some((option) => option === "bind" || option === "rbind");
+}
+
 const Hook = z.object({
 	path: z.string(),
 	args: list(z.string()),

@@ -21,6 +21,7 @@ import { machineSize } from "./resources.ts";
 import { OciError } from "./runtime-error.ts";
 import { RemoteSandbox, Sandbox, type SandboxAccess } from "./sandbox.ts";
 import { compileSeccomp } from "./seccomp.ts";
+import { sharedMemoryOf } from "./shared-memory.ts";
 import { startProcess } from "./start-process.ts";
 import { type ContainerRecord, hostProcess, NO_PROCESS, type OciContainer } from "./state.ts";
 import { type System, systemOf } from "./system.ts";
@@ -164,7 +165,9 @@ export class ContainerProcess {
 			return () => Promise.resolve();
 		}
 		const network = await sandboxNetwork(this.#bundle.config, this.#teardown);
-		const sandbox = await Sandbox.open({ ...machineSize(this.#bundle.config), networks: network.devices });
+		const { config } = this.#bundle;
+		const memory = sharedMemoryOf(config.mounts);
+		const sandbox = await Sandbox.open({ ...machineSize(config), networks: network.devices, memory });
 		this.#teardown.add(() => sandbox.stop());
 		this.#sandbox = sandbox;
 		this.#addDoor(await sandbox.serveAgent(this.#container.agent));

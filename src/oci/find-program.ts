@@ -6,8 +6,7 @@
 import { existsSync, lstatSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { join, posix } from "node:path";
 import { errnoName } from "../base/errors.ts";
-import type { Bundle, Mount } from "./bundle.ts";
-import { isBind } from "./mounts.ts";
+import { type Bundle, isBind, type Mount } from "./bundle.ts";
 import { OciError } from "./runtime-error.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -6,8 +6,9 @@ import { realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { explain } from "../base/errors.ts";
 import type { SetupStep } from "../container/setup-steps.ts";
-import type { Mount } from "./bundle.ts";
+import { isBind, type Mount } from "./bundle.ts";
 import { OciError } from "./runtime-error.ts";
+import type { SharedMemory } from "./shared-memory.ts";
 
 /** Where the agent's own root has the machine's shares. */
 export const SHARES = "/run/shares";
@@ -41,20 +42,26 @@ const RECURSIVE = /^r(?=ro$|rw$|nosuid$|nodev$|noexec$|noatime$|nodiratime$|rela
  * The mounts of a container.
  *
  * @param name tells its shares from those of others in the machine
+ * @param memory the machine's
  * @throws OciError ERR_OCI_MOUNT for a source that is not there, or a kind of mount that a guest cannot have
  */
-export function mountsOf(name: string, mounts: readonly Mount[]): Mounted {
+export function mountsOf(name: string, mounts: readonly Mount[], memory?: SharedMemory): Mounted {
 	const found: Mounted = { shares: [], before: [], after: [] };
 	for (const mount of mounts) {
-		if (isBind(mount)) addBind(found, `${name}-${found.shares.length}`, mount);
+		if (memory !== undefined && isMemory(mount, memory)) addMemory(found, memory, mount);
+		else if (isBind(mount)) addBind(found, `${name}-${found.shares.length}`, mount);
 		else found.after.push(...ownMount(mount));
 	}
 	return found;
 }
 
-/** Whether it is a directory or file of the host. */
-export function isBind({ type, options }: Mount): boolean {
-	return type === "bind" || options.some((option) => option === "bind" || option === "rbind");
+function isMemory(mount: Mount, { source }: SharedMemory): boolean {
+	return isBind(mount) && mount.source === source;
+}
+
+function addMemory({ before, after }: Mounted, { path }: SharedMemory, { destination, options }: Mount): void {
+	before.push(["take", `shm\t${path}`]);
+	after.push(["attach", ["shm", checked(destination), flagsOf(options).join()].join("\t")]);
 }
 
 function addBind({ shares, before, after }: Mounted, name: string, { source = "", destination, options }: Mount): void {

@@ -14,10 +14,12 @@ import { containerKernel } from "../container/life/kernel.ts";
 import { brokered } from "../container/life/own-machine.ts";
 import { type ContainerNetwork, type CreatedSharedMachine, createSharedMachine } from "../container/run.ts";
 import { RunningMachine } from "../container/running-machine.ts";
+import type { SetupStep } from "../container/setup-steps.ts";
 import { connectTo } from "../host/request-socket.ts";
 import { askProcess } from "./control.ts";
 import { SHARES, type Share } from "./mounts.ts";
 import { OciError } from "./runtime-error.ts";
+import { type SharedMemory, sharedMemorySteps } from "./shared-memory.ts";
 import type { OciContainer } from "./state.ts";
 
 /** A machine as one of its containers sees it. */
@@ -36,6 +38,7 @@ const TAG = "shares";
 export class Sandbox implements SandboxAccess {
 	readonly #machine: CreatedSharedMachine;
 	readonly #tree: HostTree;
+	readonly #memory: SharedMemory | undefined;
 	#running: RunningMachine | undefined;
 	#broker: AgentBroker | undefined;
 	/** Of processes that use the agent: those of other containers in the machine, and of `exec`. */
@@ -47,19 +50,23 @@ export class Sandbox implements SandboxAccess {
 		cpus: number;
 		memoryMiB: number;
 		networks: readonly ContainerNetwork[];
+		/** What its containers may share. */
+		memory: SharedMemory | undefined;
 	}): Promise<Sandbox> {
+		const { memory, ...shape } = options;
 		const kernel = await containerKernel(undefined);
 		const tree = new HostTree();
 		const machine = await createSharedMachine({
-			...options,
+			...shape,
 			kernel,
 			fs: [{ tag: TAG, fileSystem: tree, cache: "auto" }],
 		});
-		return new Sandbox(machine, tree);
+		return new Sandbox(machine, tree, memory);
 	}
 
-	private constructor(machine: CreatedSharedMachine, tree: HostTree) {
+	private constructor(machine: CreatedSharedMachine, tree: HostTree, memory: SharedMemory | undefined) {
 		this.#machine = machine;
+		this.#memory = memory;
 		this.#tree = tree;
 	}
 
@@ -89,7 +96,11 @@ export class Sandbox implements SandboxAccess {
 		const guest = brokered(this.#machine.guest, (broker) => {
 			this.#broker = broker;
 		});
-		const steps = [...this.#machine.machineSteps, ["mount", `virtiofs\t${TAG}\t${SHARES}\t`] as const];
+		const steps: SetupStep[] = [
+			...this.#machine.machineSteps,
+			["mount", `virtiofs\t${TAG}\t${SHARES}\t`],
+			...(this.#memory === undefined ? [] : sharedMemorySteps(this.#memory)),
+		];
 		try {
 			this.#running = await RunningMachine.boot(guest, { steps });
 		} catch (error) {

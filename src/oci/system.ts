@@ -4,10 +4,11 @@
  */
 import { hostname as hostName } from "node:os";
 import type { SetupStep } from "../container/setup-steps.ts";
-import type { Bundle, Config, Device } from "./bundle.ts";
+import { type Bundle, type Config, type Device, readBundle } from "./bundle.ts";
 import { type Mounted, mountsOf, SHARES, type Share } from "./mounts.ts";
-import { joinsOf } from "./pod.ts";
+import { joinsOf, sandboxOf } from "./pod.ts";
 import { cgroupSettings } from "./resources.ts";
+import { type SharedMemory, sharedMemoryOf } from "./shared-memory.ts";
 import type { OciContainer } from "./state.ts";
 
 /** What a container needs: directories of the host, and steps. */
@@ -40,7 +41,7 @@ export function systemOf(container: OciContainer, { rootfs, config }: Bundle): S
 	const joins = joinsOf(container, config);
 	const own = newNamespaces(config).filter((kind) => !joins.kinds.includes(kind));
 	const root = `${name}-root`;
-	const { shares, before, after }: Mounted = mountsOf(name, config.mounts);
+	const { shares, before, after }: Mounted = mountsOf(name, config.mounts, memoryFor(container, config));
 	const readOnly = config.root?.readonly === true;
 	return {
 		shares: [{ name: root, path: rootfs, readOnly: false }, ...shares],
@@ -60,6 +61,18 @@ export function systemOf(container: OciContainer, { rootfs, config }: Bundle): S
 			...(readOnly ? [["mount", "\t\t/\tremount,bind,ro"] as const] : []),
 		],
 	};
+}
+
+/** The shared memory of the machine that it is in: what the first container in it has asked for. */
+function memoryFor(container: OciContainer, config: Config): SharedMemory | undefined {
+	const owner = sandboxOf(container, config);
+	if (owner === undefined) return sharedMemoryOf(config.mounts);
+	try {
+		return sharedMemoryOf(readBundle(container.sibling(owner).read().bundle).config.mounts);
+	} catch {
+		/* Its bundle has gone: the host's files are shared then. */
+		return undefined;
+	}
 }
 
 /** A mount namespace is always new, and so is one for processes unless the pod has one. The network is the machine's. */

@@ -12,12 +12,12 @@ export const PODS: readonly Row[] = [
 		line: `tar -C $ROOT -cf - . | podman import -c 'CMD ["/bin/sh","-c","trap exit TERM; while :; do sleep 0.2; done"]' - infra:1 >/dev/null 2>&1; podman pod create --name p --infra-image localhost/infra:1 | wc -c`,
 	},
 	{
-		line: `podman run -d --pod p --name web --rootfs $ROOT sh -c 'trap "echo bye; exit 5" TERM; echo page >/page; httpd -p 8080 -h /; while :; do sleep 0.2; done' | wc -c`,
+		line: `podman run -d --pod p --name web --rootfs $ROOT sh -c 'trap "echo bye; exit 5" TERM; echo page >/page; echo shared >/dev/shm/x; httpd -p 8080 -h /; while :; do sleep 0.2; done' | wc -c`,
 		prints: "65\n",
 	},
 	{
-		line: `podman run --rm --pod p --rootfs $ROOT sh -c 'wget -qO- http://127.0.0.1:8080/page; cat /proc/1/comm'`,
-		prints: "page\ncat\n",
+		line: `podman run --rm --pod p --rootfs $ROOT sh -c 'wget -qO- http://127.0.0.1:8080/page; cat /proc/1/comm /dev/shm/x'`,
+		prints: "page\ncat\nshared\n",
 	},
 	{ line: "podman pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'", prints: "p Running 2\n" },
 	{

@@ -13,6 +13,9 @@ export const SETTINGS: readonly Row[] = [
 	{
 		line: `${ONLY} --read-only --read-only-tmpfs --tmpfs /run/x --rootfs $ROOT sh -c 'touch /x /bin/x; for d in /tmp /run /var/tmp /dev/shm /dev /run/x; do touch $d/f && echo $d; done'`,
 	},
+	{
+		line: `${ONLY} --shm-size 3m --rootfs $ROOT sh -c 'df -k /dev/shm | tail -n 1; grep " /dev/shm " /proc/mounts | cut -d" " -f2,3; touch /dev/shm/x; stat -c %a /dev/shm'`,
+	},
 	{ line: `${ONLY} --read-only --read-only-tmpfs=false --rootfs $ROOT touch /tmp/f /run/f` },
 	{
 		line: `printf s3cret | podman secret create s - | wc -c; ${ONLY} --secret s --secret s,type=env,target=SEC --secret source=s,type=mount,target=mine,mode=0400,uid=1500 --rootfs $ROOT sh -c 'cat /run/secrets/s; echo; echo $SEC; ls -ln /run/secrets | tail -n 2 | cut -c1-30'; podman secret rm s | wc -c`,
