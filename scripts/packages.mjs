@@ -39,6 +39,8 @@ export const PACKAGES = {
 		"aardvark-dns",
 		"iptables",
 		"containernetworking-plugins",
+		"systemd",
+		"dbus",
 	],
 };
 

@@ -5,16 +5,25 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Config } from "./bundle.ts";
+import { scopeOf, startScope } from "./systemd.ts";
 
 /**
  * Puts processes into the container's group in all hierarchies, as far as it may: a user without root has none.
  *
- * @returns the groups' directories, for `removeCgroups`
+ * @param systemd makes a scope of a path in its form, "slice:prefix:name"; else there is no group for that
+ * @returns the groups' directories, for `removeCgroups`; none of systemd's, which removes its own
+ * @throws OciError ERR_OCI_CGROUP when systemd refuses
  */
-export function joinCgroups({ linux }: Config, pids: readonly number[]): string[] {
+export async function joinCgroups({ linux }: Config, pids: readonly number[], systemd: boolean): Promise<string[]> {
 	const path = linux?.cgroupsPath;
-	/* "slice:prefix:name" is systemd's, and needs its bus. */
-	if (path === undefined || path === "" || path.includes(":") || path.includes("..")) return [];
+	if (path === undefined || path === "" || path.includes("..")) return [];
+	const scope = scopeOf(path);
+	if (scope !== undefined) {
+		const leave = rememberCgroups();
+		if (systemd) await startScope(scope, pids);
+		if (!mayOpenDevices()) leave();
+		return [];
+	}
 	const joined: string[] = [];
 	for (const { mountPoint, own } of hierarchies()) {
 		const directory = join(mountPoint, path);

@@ -18,6 +18,7 @@ import type { SandboxAccess } from "../oci/sandbox.ts";
 import { type StandIn, standInChannel, startStandIn } from "../oci/stand-in.ts";
 import { startProcess } from "../oci/start-process.ts";
 import { type HostProcess, hasEnded, hostProcess, NO_PROCESS, type OciContainer } from "../oci/state.ts";
+import { hasSystemd } from "../oci/systemd.ts";
 import { type FifoPaths, type FifoStdio, fifoStdio, type TerminalSize } from "./fifo-stdio.ts";
 import { Loopback } from "./loopback.ts";
 import { allow, type Status } from "./refusals.ts";
@@ -179,7 +180,7 @@ export class Task extends TaskProcess {
 		const { bundle } = this;
 		const standIn = await startStandIn(bundle, this.pid === 0 ? undefined : this.pid);
 		this.#standIns.push(hostProcess(standIn.pid));
-		this.#cgroups = joinCgroups(bundle.config, [standIn.pid, ...counted]);
+		this.#cgroups = await joinCgroups(bundle.config, [standIn.pid, ...counted], hasSystemd());
 		return standIn;
 	}
 

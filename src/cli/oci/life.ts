@@ -27,12 +27,15 @@ import {
 	OciContainer,
 	runs,
 } from "../../oci/state.ts";
+import { checkScope } from "../../oci/systemd.ts";
 
 export interface CreateOptions {
 	root: string;
 	bundle: string;
 	pidFile?: string | undefined;
 	consoleSocket?: string | undefined;
+	/** Whether its control group is to be systemd's. */
+	systemd: boolean;
 }
 
 const { SIGKILL } = constants.signals;
@@ -47,7 +50,7 @@ export async function create(id: string, options: CreateOptions): Promise<void> 
 		container.write({ ...container.read(), process: hostProcess(pid) });
 		try {
 			await launchDetached({
-				words: ["oci", "--root", options.root, "supervise", ...consoleWords(options), id],
+				words: [...globalWords(options), "supervise", ...consoleWords(options), id],
 				log: logOf(options.consoleSocket),
 				channel,
 				attempt: "unable to start container process: the process of its machine",
@@ -68,6 +71,10 @@ export function logOf(consoleSocket: string | undefined): string | undefined {
 	return consoleSocket === undefined ? undefined : "/dev/null";
 }
 
+function globalWords({ root, systemd }: CreateOptions): string[] {
+	return ["oci", "--root", root, ...(systemd ? ["--systemd-cgroup"] : [])];
+}
+
 function consoleWords({ consoleSocket }: CreateOptions): string[] {
 	return consoleSocket === undefined ? [] : ["--console-socket", consoleSocket];
 }
@@ -75,11 +82,12 @@ function consoleWords({ consoleSocket }: CreateOptions): string[] {
 /** Checks a bundle, and makes the container's directory. */
 function begin(
 	id: string,
-	{ root, bundle: directory, consoleSocket }: CreateOptions,
+	{ root, bundle: directory, consoleSocket, systemd }: CreateOptions,
 	isDetached = true,
 ): { container: OciContainer; bundle: Bundle } {
 	const container = new OciContainer(root, checkId(id));
 	const bundle = readBundle(directory);
+	if (systemd) checkScope(bundle.config.linux?.cgroupsPath);
 	const terminal = bundle.process.terminal === true;
 	if (isDetached && terminal && consoleSocket === undefined)
 		throw new OciError("ERR_OCI_TERMINAL", "cannot allocate tty if runc will detach without setting console socket");
@@ -104,7 +112,7 @@ function begin(
 /** The process of the container's machine, which `create` has started. @returns its own exit status */
 export async function supervise(
 	id: string,
-	{ root, consoleSocket }: Pick<CreateOptions, "root" | "consoleSocket">,
+	{ root, consoleSocket, systemd }: Pick<CreateOptions, "root" | "consoleSocket" | "systemd">,
 ): Promise<number> {
 	const onReady = readinessReporter("ERR_OCI_FAILED");
 	try {
@@ -112,7 +120,8 @@ export async function supervise(
 		const record = container.read();
 		const bundle = readBundle(record.bundle);
 		const leaveCgroups = rememberCgroups();
-		container.write({ ...record, cgroups: joinCgroups(bundle.config, [process.pid, record.process.pid]) });
+		const counted = [process.pid, record.process.pid];
+		container.write({ ...record, cgroups: await joinCgroups(bundle.config, counted, systemd) });
 		let isTold = false;
 		const onLend = async (exit: ExitStatus) => {
 			isTold = true;

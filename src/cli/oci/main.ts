@@ -2,11 +2,12 @@
  * tsvmm-oci: the command line of an OCI runtime, with the commands and flags of runc, so that podman, containerd and
  * docker take it for one. What goes wrong is told in runc's way (log.ts), and with its exit status.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { errnoName } from "../../base/errors.ts";
 import { tsvmmVersion } from "../../host/package-version.ts";
+import { isInUserNamespace } from "../../host/user-namespace.ts";
 import { OciError } from "../../oci/runtime-error.ts";
 import { OCI_VERSION } from "../../oci/state.ts";
 import type { ExecFlags } from "./exec.ts";
@@ -22,13 +23,14 @@ const NO_COMMAND = 3;
 
 interface GlobalFlags extends LogOptions {
 	root: string;
+	systemdCgroup: boolean;
 }
 
 const collect = (value: string, all: string[]) => [...all, value];
 
 /** Runs one command line. @returns the exit status */
 export async function ociMain(argv: readonly string[]): Promise<number> {
-	let global: GlobalFlags = { root: "", logFormat: "text", debug: false };
+	let global: GlobalFlags = { root: "", systemdCgroup: false, logFormat: "text", debug: false };
 	let status = 0;
 	const program = programOf(
 		() => program.opts<GlobalFlags>(),
@@ -65,7 +67,7 @@ function programOf(global: () => GlobalFlags, exits: (status: number) => void): 
 		.option("--log <file>", "where errors are logged as well")
 		.option("--log-format <format>", "text or json", "text")
 		.option("--root <directory>", "where the state of containers is kept", defaultRoot())
-		.option("--systemd-cgroup", "accepted for callers of runc; without meaning", false)
+		.option("--systemd-cgroup", "count containers in scopes of systemd", false)
 		.option("--criu <path>", "accepted for callers of runc; without meaning")
 		.option("--rootless <how>", "accepted for callers of runc; without meaning")
 		.enablePositionalOptions()
@@ -94,15 +96,16 @@ function creating(command: Command): Command {
 
 function addLife(add: Add, global: () => GlobalFlags, exits: (status: number) => void): void {
 	const root = () => global().root;
+	const how = () => ({ root: root(), systemd: global().systemdCgroup });
 	creating(add("create", "make a container")).action((id: string, flags) =>
-		failing("create", async () => (await life()).create(id, { ...flags, root: root() })),
+		failing("create", async () => (await life()).create(id, { ...flags, ...how() })),
 	);
 	creating(add("run", "make and start a container"))
 		.option("-d, --detach", "do not wait for its end", false)
 		.option("--keep", "do not remove it when it has ended", false)
 		.option("--no-subreaper", "accepted for callers of runc; without meaning")
 		.action((id: string, flags) =>
-			failing("run", async () => exits(await (await life()).run(id, { ...flags, root: root() }))),
+			failing("run", async () => exits(await (await life()).run(id, { ...flags, ...how() }))),
 		);
 	add("start", "let a container's process run").action(async (id: string) => (await life()).start(id, root()));
 	add("kill", "send a signal to a container's process", { words: "<id> [signal]" })
@@ -121,7 +124,7 @@ function addLife(add: Add, global: () => GlobalFlags, exits: (status: number) =>
 	add("supervise", "the process of a container; `create` starts it", { hidden: true })
 		.option("--console-socket <socket>")
 		.action(async (id: string, flags: { consoleSocket?: string }) =>
-			exits(await (await life()).supervise(id, { ...flags, root: root() })),
+			exits(await (await life()).supervise(id, { ...flags, ...how() })),
 		);
 }
 
@@ -234,13 +237,4 @@ function defaultRoot(): string {
 	const { XDG_RUNTIME_DIR, USER } = process.env;
 	const isUser = process.getuid!() !== 0 || (isInUserNamespace() && USER !== "root");
 	return isUser && XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, "tsvmm-oci") : "/run/tsvmm-oci";
-}
-
-/** The first namespace has all numbers, each as itself (user_namespaces(7)). */
-function isInUserNamespace(): boolean {
-	try {
-		return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
-	} catch {
-		return false;
-	}
 }

@@ -154,8 +154,8 @@ export function printFeatures(): void {
 		],
 		linux: {
 			namespaces: ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-			cgroup: { v1: true, v2: true, systemd: false, systemdUser: false },
-			seccomp: { enabled: false },
+			cgroup: { v1: true, v2: true, systemd: true, systemdUser: true },
+			seccomp: { enabled: true },
 			apparmor: { enabled: false },
 			selinux: { enabled: false },
 		},

@@ -44,6 +44,7 @@ export function holdings() {
 	const monitors = new Set(all.filter(isMonitor).map(({ pid }) => pid));
 	const states = STATES.flatMap(inside);
 	const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
+	const groups = ["libpod_parent", "machine.slice"].flatMap((name) => inside(`/sys/fs/cgroup/${name}`));
 	return {
 		processes: all.filter((one) => monitors.has(one.parent) && !isMachine(one)).length,
 		machinesWithoutContainer: all.filter((one) => isMachine(one) && !states.some((id) => one.args.includes(id))).length,
@@ -52,6 +53,6 @@ export function holdings() {
 		networkNamespaces: inside("/run/netns").length,
 		interfaces: readdirSync("/sys/class/net").filter((name) => /^(?:veth|tsvmm)/.test(name)).length,
 		nameServers: all.filter(({ args }) => /aardvark-dns/.test(args)).length,
-		groups: inside("/sys/fs/cgroup/libpod_parent").filter((name) => /^libpod-[0-9a-f]{64}$/.test(name)).length,
+		groups: groups.filter((name) => /^libpod-[0-9a-f]{64}(?:\.scope)?$/.test(name)).length,
 	};
 }

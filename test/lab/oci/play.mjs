@@ -2,7 +2,7 @@
  * In the lab: plays command lines with a runtime, and prints what each has answered, and what containers hold of the host
  * after it. podman's storage, networks and state are in the lab's RAM.
  *
- *     node play.mjs TABLE PROGRAM RUNTIME...       TABLE: a JSON file with { rows: [{ line, runc }], rootless }
+ *     node play.mjs TABLE PROGRAM RUNTIME...       TABLE: a JSON file with { rows: [{ line, runc }], rootless, systemd }
  *
  * In a line "podman" is podman with that runtime, and "runc" is the runtime itself. A row that is not for runc has no
  * command there. Rootless, all of it is a user's.
@@ -17,11 +17,18 @@ import { prepareUser, user } from "./user.mjs";
 const ROW_MS = 240_000;
 
 const [table, program, ...runtimes] = process.argv.slice(2);
-const { rows, rootless = false } = JSON.parse(readFileSync(table, "utf8"));
+const { rows, rootless = false, systemd = false } = JSON.parse(readFileSync(table, "utf8"));
 
 function podman(runtime) {
 	const storage = ["--root", `${home}/storage`, "--runroot", `${home}/runroot`, "--tmpdir", `${home}/tmp`];
-	const host = ["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--network-config-dir", `${home}/networks`];
+	const host = [
+		"--storage-driver",
+		"vfs",
+		"--cgroup-manager",
+		systemd ? "systemd" : "cgroupfs",
+		"--network-config-dir",
+		`${home}/networks`,
+	];
 	return ["podman", "--runtime", runtime, ...storage, ...host].join(" ");
 }
 

@@ -32,8 +32,13 @@ type Played = Record<"runc" | "tsvmm-oci", Answer[]>;
 /** How long all rows may take, on a host that others use, too. */
 const TABLE_MS = 3_600_000;
 
-/** Declares a test for each row. @param rootless they are a user's own, not root's */
-export function testTable(rows: readonly Row[], { rootless = false } = {}): void {
+/**
+ * Declares a test for each row.
+ *
+ * @param rootless they are a user's own, not root's
+ * @param systemd on a host that systemd runs
+ */
+export function testTable(rows: readonly Row[], { rootless = false, systemd = false } = {}): void {
 	let lab: LabCommands;
 	let played: Played;
 
@@ -42,10 +47,11 @@ export function testTable(rows: readonly Row[], { rootless = false } = {}): void
 		lab = LabCommands.up();
 		const table = join(lab.directory, "table.json");
 		const plays = rows.map(({ line, prints }) => ({ line, runc: prints === undefined }));
-		writeFileSync(table, JSON.stringify({ rows: plays, rootless }));
+		writeFileSync(table, JSON.stringify({ rows: plays, rootless, systemd }));
 		const program = join(packageRoot(), "dist/tsvmm-oci.js");
-		const play = join(packageRoot(), "test/lab/oci/play.mjs");
-		const output = lab.must("lab", "exec", "-q", "--", process.execPath, play, table, program, "runc", "tsvmm-oci");
+		const script = (name: string) => [process.execPath, join(packageRoot(), "test/lab/oci", name)];
+		const words = [...script("play.mjs"), table, program, "runc", "tsvmm-oci"];
+		const output = lab.must("lab", "exec", "-q", "--", ...(systemd ? script("systemd.mjs") : []), ...words);
 		played = JSON.parse(output) as Played;
 	}, TABLE_MS);
 	afterAll(() => lab.down());
