@@ -1,12 +1,22 @@
 /*
  * Bundles the command line, with its manual page beside it: one file starts much faster than a hundred, above all in the
- * lab. dist/tsvmm.js (src/bin.ts) runs dist/main.cjs (src/main.ts) with V8's code cache, dist/main.cache. The native
+ * lab. dist/tsvmm.js (src/bin.ts) runs dist/main.cjs (src/main.ts) or, for a container's supervisor,
+ * dist/supervisor.cjs, with V8's code beside it, dist/*.cache. The native
  * helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library, which
  * is as long as all of tsvmm and which only registries need: dist/undici.cjs. Does nothing when no source and no commit
  * has changed: version and commit go in as words for `tsvmm --version`.
  */
 import { createHash } from "node:crypto";
-import { appendFileSync, chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+	appendFileSync,
+	chmodSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
 import { execute, main, must, root, StepError, say } from "./steps.mjs";
@@ -25,14 +35,20 @@ async function readCommit() {
 /** What all parts have in common. */
 const COMMON = { absWorkingDir: root, bundle: true, platform: "node", target: "node20", logLevel: "warning" };
 
-/** The command line as one function, which src/bin.ts calls. Its last line names it: a code cache belongs to one bundle. */
-async function bundleMain(directory, commit) {
+/** What src/bin.ts runs. */
+const BUNDLES = ["main", "supervisor"];
+
+/** One of them as one function, which src/bin.ts calls. Its last line names it: a code cache belongs to one bundle. */
+async function bundleProgram(directory, name, commit) {
 	const { build } = await import("esbuild");
-	const outfile = join(directory, "main.cjs");
+	const outfile = join(directory, `${name}.cjs`);
 	await build({
 		...COMMON,
-		entryPoints: ["src/main.ts"],
+		entryPoints: [`src/${name}.ts`],
 		outfile,
+		/* Lines are what a stack trace tells, and the less there is to read, the sooner it starts. */
+		minifyWhitespace: true,
+		lineLimit: 200,
 		format: "cjs",
 		external: ["koffi", "node-gyp-build", "*.node", "./undici.cjs"],
 		alias: { undici: "./undici.cjs" },
@@ -47,9 +63,7 @@ async function bundleMain(directory, commit) {
 		banner: { js: "(function (require, bundleUrl) { const module = { exports: {} };" },
 		footer: { js: "})" },
 	});
-	const name = createHash("sha256").update(readFileSync(outfile)).digest("hex");
-	appendFileSync(outfile, `// ${name}`);
-	return name;
+	appendFileSync(outfile, `\n// ${createHash("sha256").update(readFileSync(outfile)).digest("hex")}`);
 }
 
 /** Other names of the same bundle. */
@@ -65,7 +79,7 @@ async function bundle(commit) {
 	/* Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one. */
 	const directory = join(dist, `.new-${process.pid}`);
 	try {
-		const name = await bundleMain(directory, commit);
+		for (const name of BUNDLES) await bundleProgram(directory, name, commit);
 		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "cjs" });
 		for (const [source, name] of FRONTS) {
 			const outfile = join(directory, name);
@@ -76,10 +90,13 @@ async function bundle(commit) {
 		await build({ ...COMMON, stdin: { contents, resolveDir: root }, outfile, minify: true, format: "cjs" });
 		writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
 		for (const file of PROGRAMS) chmodSync(join(directory, file), 0o755);
-		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true });
+		const env = { TSVMM_CACHE: join(directory, "cache") };
+		const manual = await must(process.execPath, [join(directory, "tsvmm.js"), "manual"], { quiet: true, env });
 		writeFileSync(join(directory, "tsvmm.1"), manual);
-		await must(process.execPath, ["scripts/code-cache.mjs", directory, name], { quiet: true });
-		for (const file of ["package.json", "tsvmm.1", "undici.cjs", "main.cache", "main.cjs.map", "main.cjs", ...PROGRAMS])
+		rmSync(env.TSVMM_CACHE, { recursive: true });
+		await must(process.execPath, ["scripts/code-cache.mjs", directory], { quiet: true });
+		const built = readdirSync(directory);
+		for (const file of [...built.filter((name) => !PROGRAMS.includes(name)), ...PROGRAMS])
 			renameSync(join(directory, file), join(dist, file));
 	} catch (error) {
 		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);

@@ -2,8 +2,9 @@
  * tsvmm: argv -> command -> process.exitCode. Each command is a file in cli/ and is loaded only when it runs.
  */
 import { Command, CommanderError } from "commander";
-import { watchOutput, withOutput } from "./cli/output.ts";
-import { reportError, watchDefects } from "./cli/report.ts";
+import { watchOutput } from "./cli/output.ts";
+import { runProgram } from "./cli/program.ts";
+import { reportError } from "./cli/report.ts";
 import { configureCommand } from "./cli/usage.ts";
 import { describeVersion } from "./cli/version.ts";
 
@@ -144,23 +145,21 @@ const STREAMS: ReadonlySet<string> = new Set([
 	"export",
 ]);
 
-/** The commander tree. Other commands than `wanted` have only a name and a summary. */
-async function program(wanted: (name: string) => boolean): Promise<Command> {
+/**
+ * The commander tree. Other commands than `wanted` have only a name and a summary.
+ *
+ * @param commands that are in it
+ */
+async function program(wanted: (name: string) => boolean, commands = COMMANDS): Promise<Command> {
 	const root = new Command("tsvmm")
 		.description("a virtual machine monitor in TypeScript for Linux KVM")
 		.version(describeVersion())
 		.enablePositionalOptions();
-	for (const [name, summary, load] of COMMANDS) {
+	for (const [name, summary, load] of commands) {
 		const command = wanted(name) ? await load() : new Command(name);
 		root.addCommand(command.summary(summary));
 	}
 	return configureCommand(root);
-}
-
-/** What starts a container waits for its supervisor, so the other commands on containers are not loaded for it. */
-async function supervisor(): Promise<Command> {
-	const { superviseCommand } = await import("./cli/container/supervise.ts");
-	return configureCommand(new Command("tsvmm").addCommand(new Command("container").addCommand(superviseCommand())));
 }
 
 /** Runs one command line; resolves with the exit status. */
@@ -168,13 +167,17 @@ export async function main(argv: readonly string[]): Promise<number> {
 	/* Other programs' command lines: their flags, words and exit statuses are not tsvmm's (src/oci-bin.ts). */
 	if (argv[0] === "oci") return (await import("./cli/oci/main.ts")).ociMain(argv.slice(1));
 	if (argv[0] === "shim") return (await import("./cli/shim/main.ts")).shimMain(argv.slice(1));
+	if (argv[0] === "container" && argv[1] === "supervise") {
+		return (await import("./cli/container/supervise.ts")).superviseMain(argv);
+	}
 	const [first, second] = argv.filter((word) => !word.startsWith("-"));
 	const named = first === "help" ? second : first;
 	/* Commands that carry a guest's streams open standard output in their own way. */
 	if (first === undefined || !STREAMS.has(first) || argv.includes("--help")) watchOutput();
 	try {
-		const isSupervisor = first === "container" && second === "supervise";
-		const root = isSupervisor ? await supervisor() : await program((name) => name === named);
+		/* Help and a misspelt command need the names of all. */
+		const one = COMMANDS.filter(([name]) => name === first);
+		const root = await program((name) => name === named, one.length === 1 ? one : COMMANDS);
 		await root.parseAsync(argv, { from: "user" });
 		return Number(process.exitCode ?? 0);
 	} catch (error) {
@@ -184,13 +187,4 @@ export async function main(argv: readonly string[]): Promise<number> {
 	}
 }
 
-watchDefects();
-/* If Node ends because nothing is left that could settle the promise, the command has failed. */
-const unsettled = () => {
-	process.exitCode = 125;
-};
-process.once("exit", unsettled);
-void main(process.argv.slice(2)).then((status) => {
-	process.off("exit", unsettled);
-	process.exitCode = withOutput(status);
-});
+runProgram(main);

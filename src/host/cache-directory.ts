@@ -7,8 +7,8 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
-import * as z from "zod";
 import { errnoName } from "../base/errors.ts";
+import * as z from "../base/schema.ts";
 import { publish } from "./durable-file.ts";
 import { tryFileLock, withFileLock } from "./file-lock.ts";
 

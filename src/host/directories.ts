@@ -11,8 +11,13 @@ import { errnoName, explain, HostError } from "../base/errors.ts";
 
 /** $TSVMM_CACHE, $XDG_CACHE_HOME/tsvmm or ~/.cache/tsvmm, made if need be. */
 export function cacheDirectory(): string {
+	return make(cachePath(), 0o755);
+}
+
+/** Where the cache is, or would be. */
+export function cachePath(): string {
 	const { TSVMM_CACHE, XDG_CACHE_HOME } = process.env;
-	return make(TSVMM_CACHE || (XDG_CACHE_HOME ? join(XDG_CACHE_HOME, "tsvmm") : join(homedir(), ".cache/tsvmm")), 0o755);
+	return TSVMM_CACHE || (XDG_CACHE_HOME ? join(XDG_CACHE_HOME, "tsvmm") : join(homedir(), ".cache/tsvmm"));
 }
 
 /** $XDG_CONFIG_HOME/tsvmm or ~/.config/tsvmm: what the user has set. It need not be there. */

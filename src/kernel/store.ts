@@ -7,9 +7,9 @@
  */
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as z from "zod";
 import { errnoName, explain, HostError, ImageError, UsageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
+import * as z from "../base/schema.ts";
 import { describePackage, fetchPackage, unpackPackage } from "../debian/packages.ts";
 import { isWhole, obtainDirectory } from "../host/cache-directory.ts";
 import { cacheDirectory } from "../host/directories.ts";

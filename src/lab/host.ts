@@ -9,9 +9,6 @@ import { join } from "node:path";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
-import { exec } from "./exec.ts";
-import { upWithProgress } from "./progress.ts";
-import { publishPorts } from "./published-ports.ts";
 import type { Share } from "./shares.ts";
 
 /** The reason why this machine cannot run a Linux guest; undefined when it can. */
@@ -57,6 +54,11 @@ export async function reexecInLab(argv: readonly string[], options: ReexecOption
 		const why = missingForDirect() ?? "TSVMM_HOST is lab";
 		process.stderr.write(`tsvmm: ${why}; using the lab (QEMU emulating a KVM host; slow)\n`);
 	}
+	const [{ exec }, { upWithProgress }, { publishPorts }] = await Promise.all([
+		import("./exec.ts"),
+		import("./progress.ts"),
+		import("./published-ports.ts"),
+	]);
 	const up = await upWithProgress({ shares }, quiet);
 	let unpublish: (() => void) | undefined;
 	try {

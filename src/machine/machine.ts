@@ -14,8 +14,8 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
-import { SnapshotImage } from "../snapshot/snapshot.ts";
-import { type SnapshotOptions, writeSnapshot } from "../snapshot/write.ts";
+import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import type { SnapshotOptions } from "../snapshot/write.ts";
 import { BalloonDevice } from "../virtio/balloon.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { build, type Wired } from "./builder.ts";
@@ -95,7 +95,7 @@ export class Machine {
 	 */
 	static restore(path: string, config: RestoreConfig = {}): Promise<Machine> {
 		return Machine.#make(config, async (teardown) => {
-			const snapshot = await SnapshotImage.open(path);
+			const snapshot = await openSnapshot(path);
 			teardown.owns(snapshot);
 			return completeRestore(config, snapshot);
 		});
@@ -221,7 +221,7 @@ export class Machine {
 		let base: SnapshotImage | undefined;
 		try {
 			/* Before the guest stands still: a copy is read as a whole. */
-			if (options.base !== undefined) base = await SnapshotImage.open(options.base);
+			if (options.base !== undefined) base = await openSnapshot(options.base);
 			this.#mustLive("snapshot");
 			await this.#save(path, base, options);
 		} finally {
@@ -238,6 +238,7 @@ export class Machine {
 			if (!isHalted) await quiesceDevices(wired);
 			const mustLive = () => this.#mustLive("snapshot");
 			mustLive();
+			const { writeSnapshot } = await import("../snapshot/write.ts");
 			await writeSnapshot(path, contentOf(wired, mustLive), base, options);
 		} finally {
 			if (this.#entry.ended === undefined) {
@@ -397,4 +398,10 @@ async function tearDown(teardown: Teardown, how: ShutdownReason): Promise<Shutdo
 		const detail = `${how.detail ?? ""} (while ending: ${(error as Error).message})`.trim();
 		return { reason: how.reason, detail };
 	}
+}
+
+/** What snapshots need is loaded for the first one. */
+async function openSnapshot(path: string): Promise<SnapshotImage> {
+	const { SnapshotImage } = await import("../snapshot/snapshot.ts");
+	return SnapshotImage.open(path);
 }

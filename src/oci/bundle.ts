@@ -4,8 +4,8 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
-import * as z from "zod";
 import { errnoName, explain } from "../base/errors.ts";
+import * as z from "../base/schema.ts";
 import { OciError } from "./runtime-error.ts";
 import { list, map, optional } from "./schema.ts";
 import { Seccomp } from "./seccomp.ts";
@@ -27,9 +27,9 @@ export const Process = z.object({
 	args: list(z.string()),
 	user: optional(
 		z.object({
-			uid: z.number().optional().default(0),
-			gid: z.number().optional().default(0),
-			umask: z.number().optional(),
+			uid: z._default(z.optional(z.number()), 0),
+			gid: z._default(z.optional(z.number()), 0),
+			umask: z.optional(z.number()),
 			additionalGids: list(z.number()),
 		}),
 	),
@@ -74,8 +74,8 @@ export type HookKind = keyof z.infer<typeof Hooks>;
 const Device = z.object({
 	path: z.string(),
 	type: z.string(),
-	major: z.number().optional().default(0),
-	minor: z.number().optional().default(0),
+	major: z._default(z.optional(z.number()), 0),
+	minor: z._default(z.optional(z.number()), 0),
 	fileMode: optional(z.number()),
 	uid: optional(z.number()),
 	gid: optional(z.number()),

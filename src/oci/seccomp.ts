@@ -2,9 +2,10 @@
  * linux.seccomp of config.json (config-linux.md, "Seccomp") as a program for the filter of the guest's kernel. libseccomp
  * compiles it on the host; the agent loads it before a process begins (docs/agent.md).
  */
-import * as z from "zod";
+
 import type { SeccompFilter } from "../agent/exec-spec.ts";
 import { explain } from "../base/errors.ts";
+import * as z from "../base/schema.ts";
 import { architectureOf, type Comparison, NATIVE, SystemCallRules, systemCallNumber } from "../host/libseccomp.ts";
 import { OciError } from "./runtime-error.ts";
 import { list, optional } from "./schema.ts";
@@ -34,22 +35,22 @@ const EPERM = 1;
 const ENOSYS = 38;
 
 const Argument = z.object({
-	index: z.number().int().min(0).max(5),
-	value: z.number().int(),
-	valueTwo: optional(z.number().int()),
+	index: z.int().check(z.minimum(0), z.maximum(5)),
+	value: z.int(),
+	valueTwo: optional(z.int()),
 	op: z.enum(OPERATORS),
 });
 const Rule = z.object({
 	names: list(z.string()),
 	action: z.string(),
-	errnoRet: optional(z.number().int()),
+	errnoRet: optional(z.int()),
 	args: list(Argument),
 });
 
 /** The schema of linux.seccomp. */
 export const Seccomp = z.object({
 	defaultAction: z.string(),
-	defaultErrnoRet: optional(z.number().int()),
+	defaultErrnoRet: optional(z.int()),
 	architectures: list(z.string()),
 	flags: list(z.string()),
 	listenerPath: optional(z.string()),

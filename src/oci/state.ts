@@ -11,9 +11,9 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as z from "zod";
 import type { SeccompFilter } from "../agent/exec-spec.ts";
 import { errnoName, explain } from "../base/errors.ts";
+import * as z from "../base/schema.ts";
 import { OciError } from "./runtime-error.ts";
 
 /** How long a process that was killed may take to be gone. */

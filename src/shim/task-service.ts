@@ -1,8 +1,9 @@
 /*
  * The Task service (containerd api/runtime/task), one method for each of its own: messages to tasks, and their events.
  */
-import type * as z from "zod";
+
 import { explain, ignore } from "../base/errors.ts";
+import type * as z from "../base/schema.ts";
 import { Process, parse, Resources, readBundle } from "../oci/bundle.ts";
 import { OciError } from "../oci/runtime-error.ts";
 import { OciContainer } from "../oci/state.ts";

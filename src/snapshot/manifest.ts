@@ -4,8 +4,8 @@
  */
 import { readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
-import * as z from "zod";
 import { explain, SnapshotError } from "../base/errors.ts";
+import * as z from "../base/schema.ts";
 import { FORMAT, migrate } from "./migrate.ts";
 
 /**
@@ -15,8 +15,8 @@ import { FORMAT, migrate } from "./migrate.ts";
 const Seal = z.object({ device: z.string(), inode: z.string(), size: z.number(), changedNs: z.string() });
 export type Seal = z.infer<typeof Seal>;
 
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
-const wholePages = z.number().int().min(0).multipleOf(4096);
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const wholePages = z.int().check(z.minimum(0), z.multipleOf(4096));
 
 const Manifest = z.object({
 	format: z.literal(FORMAT),
@@ -26,26 +26,26 @@ const Manifest = z.object({
 	tsvmm: z.string(),
 	created: z.string(),
 	machine: z.object({
-		cpus: z.number().int(),
-		memoryMiB: z.number().int(),
+		cpus: z.int(),
+		memoryMiB: z.int(),
 		/** Path of the kernel that was booted, as it was given. */
 		kernel: z.string(),
 		cmdline: z.string(),
 		/** In the order in which the guest has found them. */
-		devices: z.array(z.object({ id: z.string(), slot: z.number().int(), name: z.string() })),
+		devices: z.array(z.object({ id: z.string(), slot: z.int(), name: z.string() })),
 	}),
 	/** Which snapshot has the pages that this one has not; missing when it has all. */
-	base: z
-		.object({
+	base: z.optional(
+		z.object({
 			/** As seen from this snapshot's directory. */
 			path: z.string(),
 			id: sha256,
 			/** Of the file "pages", which says which pages this one has. */
 			pagesSha256: sha256,
-		})
-		.optional(),
+		}),
+	),
 	/** The file "state". */
-	state: z.object({ bytes: z.number().int().min(0), sha256 }),
+	state: z.object({ bytes: z.int().check(z.minimum(0)), sha256 }),
 	/** The file "memory". */
 	memory: z.object({ bytes: wholePages, usedBytes: wholePages, sha256, seal: Seal }),
 });

@@ -28,6 +28,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"dist/main.cjs",
 		"dist/package.json",
 		"dist/stand-in",
+		"dist/supervisor.cjs",
 		"dist/tsvmm-oci.js",
 		"dist/tsvmm.1",
 		"dist/tsvmm.js",
@@ -49,7 +50,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 });
 
 test("the package is small", () => {
-	expect(user.packed.packedBytes).toBeLessThan(1.25 * 1024 * 1024);
+	expect(user.packed.packedBytes).toBeLessThan(1.375 * 1024 * 1024);
 	expect(user.packed.unpackedBytes).toBeLessThan(4.5 * 1024 * 1024);
 });
 

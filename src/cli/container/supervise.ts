@@ -1,22 +1,24 @@
 /*
- * `tsvmm container supervise`: a supervisor's own entry, not for users (container/life/launch.ts starts it).
+ * `tsvmm container supervise ID [--await-attach]`: a supervisor's own entry, not for users (container/life/launch.ts
+ * starts it). Its words are read by hand, because what starts a container waits for it.
  */
-import { Command } from "commander";
 import { ContainerStore } from "../../container/life/store.ts";
 import { superviseContainer } from "../../container/life/supervisor.ts";
 import { readinessReporter } from "../../host/detached-process.ts";
+import { watchOutput } from "../output.ts";
+import { reportError } from "../report.ts";
 
-export function superviseCommand(): Command {
-	return new Command("supervise")
-		.argument("<id>")
-		.option("--await-attach", "start the process only when somebody has attached", false)
-		.action(async (id: string, { awaitAttach }: { awaitAttach: boolean }) => {
-			const onReady = readinessReporter("ERR_CONTAINER_FAILED");
-			try {
-				await superviseContainer(new ContainerStore().find(id), { awaitAttach, onReady });
-			} catch (error) {
-				onReady(error);
-				throw error;
-			}
-		});
+/** @param argv all words of the command line: "container", "supervise", and the rest */
+export async function superviseMain(argv: readonly string[]): Promise<number> {
+	watchOutput();
+	const [id = "", ...flags] = argv.slice(2);
+	const awaitAttach = flags.includes("--await-attach");
+	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
+	try {
+		await superviseContainer(new ContainerStore().find(id), { awaitAttach, onReady });
+		return 0;
+	} catch (error) {
+		onReady(error);
+		return reportError(error);
+	}
 }

@@ -3,32 +3,36 @@
  * (image-spec 1.1), Docker's forms of them, and docker-archive's manifest.json. Fields that are not listed here are
  * ignored, as the specification asks. Only this file loads zod.
  */
-import * as z from "zod";
+import * as z from "../../base/schema.ts";
 import type { ImageConfig, ImageHealthcheck } from "./config.ts";
 import { malformed } from "./failure.ts";
 
 /** Largest JSON document that is read: registries allow 4 MiB for a manifest. */
 export const MAX_DOCUMENT_BYTES = 4 * 2 ** 20;
 
-const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "sha256: and 64 hexadecimal digits are wanted");
+const digest = z.string().check(z.regex(/^sha256:[0-9a-f]{64}$/, "sha256: and 64 hexadecimal digits are wanted"));
 /** Go writes null for an empty list or map. */
-const maybe = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+const maybe = <T extends z.ZodType>(type: T) =>
+	z.pipe(
+		z.nullish(type),
+		z.transform((value) => value ?? undefined),
+	);
 const strings = maybe(z.array(z.string()));
 
 const descriptor = z.object({
 	mediaType: maybe(z.string()),
 	digest,
-	size: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+	size: z.int().check(z.minimum(0), z.maximum(Number.MAX_SAFE_INTEGER)),
 	annotations: maybe(z.record(z.string(), z.string())),
 	platform: maybe(z.object({ os: z.string(), architecture: z.string(), variant: maybe(z.string()) })),
 });
 
-const layout = z.object({ imageLayoutVersion: z.string().regex(/^1\./, "only version 1 is known") });
+const layout = z.object({ imageLayoutVersion: z.string().check(z.regex(/^1\./, "only version 1 is known")) });
 const index = z.object({ schemaVersion: z.literal(2), manifests: z.array(descriptor) });
 const manifest = z.object({
 	schemaVersion: z.literal(2),
 	config: descriptor,
-	layers: z.array(descriptor).max(1000, "more than 1000 layers"),
+	layers: z.array(descriptor).check(z.maxLength(1000, "more than 1000 layers")),
 });
 const config = z.object({
 	architecture: z.string(),
@@ -60,9 +64,13 @@ const config = z.object({
 });
 const archiveManifest = z
 	.array(
-		z.object({ Config: z.string().min(1), RepoTags: strings, Layers: maybe(z.array(z.string().min(1)).max(1000)) }),
+		z.object({
+			Config: z.string().check(z.minLength(1)),
+			RepoTags: strings,
+			Layers: maybe(z.array(z.string().check(z.minLength(1))).check(z.maxLength(1000))),
+		}),
 	)
-	.min(1, "it lists no image");
+	.check(z.minLength(1, "it lists no image"));
 
 export type Descriptor = z.output<typeof descriptor>;
 export type Manifest = z.output<typeof manifest>;

@@ -1,26 +1,28 @@
 /*
  * What a container is, as `create` has decided it and config.json keeps it. `start` needs nothing else but the image.
  */
-import * as z from "zod";
+
 import type { PortForward } from "../../backends/passt-ports.ts";
+import * as z from "../../base/schema.ts";
 import { CONTAINER_NAME } from "../container.ts";
 
-const Port = z
-	.object({
-		hostAddress: z.string().optional(),
+const Port = z.pipe(
+	z.object({
+		hostAddress: z.optional(z.string()),
 		hostPort: z.number(),
 		guestPort: z.number(),
 		protocol: z.enum(["tcp", "udp"]),
-	})
-	.transform((port) => port as PortForward);
+	}),
+	z.transform((port) => port as PortForward),
+);
 
 const Interface = z.discriminatedUnion("kind", [
-	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.string().optional() }),
-	z.object({ kind: z.literal("bridge"), name: z.string(), mac: z.string().optional() }),
+	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.optional(z.string()) }),
+	z.object({ kind: z.literal("bridge"), name: z.string(), mac: z.optional(z.string()) }),
 	z.object({
 		kind: z.literal("user"),
-		mac: z.string().optional(),
-		hostLoopback: z.boolean().optional(),
+		mac: z.optional(z.string()),
+		hostLoopback: z.optional(z.boolean()),
 	}),
 	z.object({
 		/** A network of `tsvmm network`. */
@@ -31,14 +33,15 @@ const Interface = z.discriminatedUnion("kind", [
 	}),
 ]);
 
-const Attachment = z
-	.object({
+const Attachment = z.pipe(
+	z.object({
 		device: Interface,
 		/** On a tap or a bridge with the prefix length; on a network the address that it asks for. */
-		address: z.string().optional(),
-		gateway: z.string().optional(),
-	})
-	.transform((attachment) => attachment as Attachment);
+		address: z.optional(z.string()),
+		gateway: z.optional(z.string()),
+	}),
+	z.transform((attachment) => attachment as Attachment),
+);
 
 /** One interface: what it is connected to, and its addresses. */
 export interface Attachment {
@@ -53,9 +56,9 @@ export const Networking = z.object({
 	/** Ports of the host that lead to it, by the first network that has a way out. */
 	ports: z.array(Port),
 	/** In place of the networks' own name servers. */
-	dns: z.array(z.string()).optional(),
-	dnsSearch: z.array(z.string()).optional(),
-	dnsOptions: z.array(z.string()).optional(),
+	dns: z.optional(z.array(z.string())),
+	dnsSearch: z.optional(z.array(z.string())),
+	dnsOptions: z.optional(z.array(z.string())),
 });
 export type Networking = z.infer<typeof Networking>;
 
@@ -91,16 +94,16 @@ const Mount = z.object({
 	source: z.string(),
 	target: z.string(),
 	readOnly: z.boolean(),
-	volume: z.string().optional(),
-	copy: z.boolean().optional(),
+	volume: z.optional(z.string()),
+	copy: z.optional(z.boolean()),
 });
 
 const Device = z.object({ source: z.string(), target: z.string(), readOnly: z.boolean() });
 
 const System = z.object({
 	readOnlyRoot: z.boolean(),
-	tmpfs: z.array(z.object({ target: z.string(), options: z.string().optional() })),
-	shmSizeBytes: z.number().optional(),
+	tmpfs: z.array(z.object({ target: z.string(), options: z.optional(z.string()) })),
+	shmSizeBytes: z.optional(z.number()),
 	sysctls: z.record(z.string(), z.string()),
 	extraHosts: z.array(z.object({ name: z.string(), address: z.string() })),
 	cgroupLimits: z.record(z.string(), z.string()),
@@ -110,7 +113,7 @@ const System = z.object({
 const RestartPolicy = z.object({
 	name: z.enum(["no", "always", "unless-stopped", "on-failure"]),
 	/** Of on-failure; 0: no limit. */
-	maximumRetryCount: z.number().int().nonnegative(),
+	maximumRetryCount: z.int().check(z.minimum(0)),
 });
 export type RestartPolicy = z.infer<typeof RestartPolicy>;
 
@@ -118,7 +121,7 @@ export const ContainerConfig = z.object({
 	/** Of this file's format. */
 	version: z.literal(1),
 	/** 64 hexadecimal digits. */
-	id: z.string().regex(/^[0-9a-f]{64}$/),
+	id: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
 	name: z.string(),
 	/** ISO 8601. */
 	created: z.string(),
@@ -150,24 +153,24 @@ export const ContainerConfig = z.object({
 	/** Directories and files of the host that it has. */
 	mounts: z.array(Mount),
 	/** Block devices and files of the host that are disks in it. */
-	devices: z.array(Device).optional(),
+	devices: z.optional(z.array(Device)),
 	hostname: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),
 	/** Loopback alone when missing. */
-	network: Networking.optional(),
+	network: z.optional(Networking),
 	/** The machine that it joins, and with it the network; a machine of its own when missing. */
-	joins: Joins.optional(),
+	joins: z.optional(Joins),
 	/** A kernel of `tsvmm kernel ls` or a file; the default one when missing. */
-	kernel: z.string().optional(),
-	cmdline: z.string().optional(),
-	consoleFile: z.string().optional(),
+	kernel: z.optional(z.string()),
+	cmdline: z.optional(z.string()),
+	consoleFile: z.optional(z.string()),
 	/** Its machine boots, whatever templates there are, and none is made of it. */
-	cold: z.boolean().optional(),
+	cold: z.optional(z.boolean()),
 	/** Bytes that it may write to its file system; the file on the host is as large as what was written. */
 	writableBytes: z.number(),
 	restart: RestartPolicy,
-	health: HealthCheck.optional(),
+	health: z.optional(HealthCheck),
 	/** Number; the image's or SIGTERM. */
 	stopSignal: z.number(),
 	stopTimeoutMs: z.number(),
@@ -177,7 +180,7 @@ export const ContainerConfig = z.object({
 	annotations: z.record(z.string(), z.string()),
 	logDriver: z.enum(["json-file", "none"]),
 	/** Of --log-opt. */
-	logOptions: z.record(z.string(), z.string()).optional(),
+	logOptions: z.optional(z.record(z.string(), z.string())),
 	/** "80/tcp", of the image. */
 	exposedPorts: z.array(z.string()),
 });

@@ -3,8 +3,8 @@
  * something that lives beside a free lock means that the supervisor was killed.
  */
 import { closeSync, openSync, readFileSync } from "node:fs";
-import * as z from "zod";
 import { errnoName, explain, HostError } from "../../base/errors.ts";
+import * as z from "../../base/schema.ts";
 import { writeDurably } from "../../host/durable-file.ts";
 import { isLocked } from "../../host/file-lock.ts";
 import { writingState } from "../state-failure.ts";
@@ -30,23 +30,23 @@ const ContainerState = z.object({
 	startedAt: z.string(),
 	finishedAt: z.string(),
 	/** Why it could not be started, or did not end by itself. */
-	error: z
-		.object({
+	error: z.optional(
+		z.object({
 			code: z.string(),
 			message: z.string(),
-			hint: z.string().optional(),
-			exitStatus: z.number().optional(),
-		})
-		.optional(),
+			hint: z.optional(z.string()),
+			exitStatus: z.optional(z.number()),
+		}),
+	),
 	/** How often its restart policy has started it. */
 	restartCount: z.number(),
 	/** Somebody stopped it: unless-stopped then leaves it. */
 	stoppedByUser: z.boolean(),
 	/** Of a container with a health check, while it runs. */
-	health: Health.optional(),
+	health: z.optional(Health),
 	/** Where it is on networks of `tsvmm network`, while it runs. */
-	endpoints: z
-		.array(
+	endpoints: z.optional(
+		z.array(
 			z.object({
 				network: z.string(),
 				address: z.string(),
@@ -54,22 +54,22 @@ const ContainerState = z.object({
 				gateway: z.string(),
 				mac: z.string(),
 			}),
-		)
-		.optional(),
+		),
+	),
 	/** Whether its published ports lead to it, while it runs: not without a network that has a way out. */
-	publishes: z.boolean().optional(),
+	publishes: z.optional(z.boolean()),
 	/** How long the phases of its last start took, in ms. */
-	startTimes: z
-		.object({
+	startTimes: z.optional(
+		z.object({
 			host: z.number(),
-			kernel: z.number().optional(),
-			restore: z.number().optional(),
-			agent: z.number().optional(),
+			kernel: z.optional(z.number()),
+			restore: z.optional(z.number()),
+			agent: z.optional(z.number()),
 			init: z.number(),
-		})
-		.optional(),
+		}),
+	),
 	/** What was wrong with the template of its machine at its last start. */
-	warning: z.string().optional(),
+	warning: z.optional(z.string()),
 });
 export type ContainerState = z.infer<typeof ContainerState>;
 

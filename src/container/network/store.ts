@@ -9,8 +9,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import * as z from "zod";
 import { HostError, UsageError } from "../../base/errors.ts";
+import * as z from "../../base/schema.ts";
 import { runtimeDirectory, stateDirectory } from "../../host/directories.ts";
 import { isName, RecordDirectory } from "../record-directory.ts";
 import { Subnet } from "./subnet.ts";
@@ -18,7 +18,7 @@ import { Subnet } from "./subnet.ts";
 const NetworkRecord = z.object({
 	name: z.string(),
 	/** 64 hexadecimal digits. */
-	id: z.string().regex(/^[0-9a-f]{64}$/),
+	id: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
 	/** ISO 8601. */
 	created: z.string(),
 	/** "10.89.0.0/24" */

@@ -8,8 +8,8 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as z from "zod";
 import { errnoName, HostError, UsageError } from "../../base/errors.ts";
+import * as z from "../../base/schema.ts";
 import { runtimeDirectory, stateDirectory } from "../../host/directories.ts";
 import { publish } from "../../host/durable-file.ts";
 import { withFileLock } from "../../host/file-lock.ts";
@@ -29,8 +29,8 @@ const PodConfig = z.object({
 	created: z.string(),
 	cpus: z.number(),
 	memoryMiB: z.number(),
-	network: Networking.optional(),
-	kernel: z.string().optional(),
+	network: z.optional(Networking),
+	kernel: z.optional(z.string()),
 	labels: z.record(z.string(), z.string()),
 });
 export type PodConfig = z.infer<typeof PodConfig>;

@@ -11,8 +11,8 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { constants, freemem, setPriority } from "node:os";
-import * as z from "zod";
 import { errnoName, explain } from "../../base/errors.ts";
+import * as z from "../../base/schema.ts";
 import { InterruptedError } from "../../base/signals.ts";
 import { isLocked } from "../../host/file-lock.ts";
 import { ownProgram } from "../../host/own-program.ts";

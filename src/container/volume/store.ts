@@ -6,8 +6,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import * as z from "zod";
 import { HostError, UsageError } from "../../base/errors.ts";
+import * as z from "../../base/schema.ts";
 import { stateDirectory } from "../../host/directories.ts";
 import { isName, RecordDirectory } from "../record-directory.ts";
 
