@@ -22,6 +22,7 @@ export type {
 	FileSystem,
 	FileSystemState,
 	FileSystemStatus,
+	GuestOffloads,
 	NetBackend,
 	NetEvents,
 	NetOffloads,

@@ -59,7 +59,7 @@ export interface BlockBackend {
 
 /** Offloads that a network backend can do (virtio 1.2 §5.1.3.1 names). All false for a plain frame carrier. */
 export interface NetOffloads {
-	/** Frames have a struct virtio_net_hdr (12 bytes, virtio 1.x) in front. The device passes it on unchanged. */
+	/** Frames have a struct virtio_net_hdr (12 bytes, virtio 1.x): `send` gets it, `receive` gives it in front. */
 	readonly vnetHeader: boolean;
 	/** CSUM: the backend takes frames with partial checksums from the guest. */
 	readonly csum: boolean;
@@ -69,6 +69,16 @@ export interface NetOffloads {
 	readonly guestCsum: boolean;
 	/** GUEST_TSO4/6: and such segments. */
 	readonly guestTso: boolean;
+}
+
+/** What a driver lets a backend give to it. */
+export interface GuestOffloads {
+	/** Partial checksums. */
+	readonly csum: boolean;
+	/** Large TCP segments. */
+	readonly tso: boolean;
+	/** Large TCP segments with the CWR flag (explicit congestion notification). */
+	readonly ecn: boolean;
 }
 
 /** A network backend's calls to its device. */
@@ -90,11 +100,14 @@ export interface NetBackend {
 	/** Called once, before anything else. */
 	start(events: NetEvents): void;
 	/** Called with the guest offloads that the driver has accepted. */
-	setGuestOffloads(csum: boolean, tso: boolean): void;
-	/** Takes a frame (with header if `vnetHeader`). False: no room now; send it again after `writable`. */
-	send(frame: Segments): boolean;
+	setGuestOffloads(accepted: GuestOffloads): void;
 	/**
-	 * Fills in the next frame. Returns its length in bytes, 0 when none waits, -1 when it did not fit and was dropped.
+	 * Takes a frame. False: no room now; send it again after `writable`. `header` is there if `vnetHeader`; the device has
+	 * checked it.
+	 */
+	send(frame: Segments, header?: Uint8Array): boolean;
+	/**
+	 * Fills in the next frame, after its header if `vnetHeader`. Returns its length in bytes, 0 when none waits, -1 when it did not fit and was dropped.
 	 */
 	receive(into: Segments): number;
 	/** Releases the host's resources. A second call does nothing. */

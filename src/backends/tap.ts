@@ -14,7 +14,7 @@ import { errnoNameOf, interfaceIoctl, ioctl } from "../host/libc.ts";
 import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
 import { readSegments, writeSegments } from "../host/scatter.ts";
 import { addToBridge, bridgeDenied, bridgeMtu } from "./bridge.ts";
-import type { NetBackend, NetEvents, NetOffloads } from "./contract.ts";
+import type { GuestOffloads, NetBackend, NetEvents, NetOffloads } from "./contract.ts";
 import { IFNAMSIZ, ifreq } from "./ifreq.ts";
 
 const iow = (number: number) => 0x4000_0000 + (4 << 16) + (0x54 << 8) + number;
@@ -29,27 +29,40 @@ const IFF_VNET_HDR = 0x4000;
 const TUN_F_CSUM = 0x01;
 const TUN_F_TSO4 = 0x02;
 const TUN_F_TSO6 = 0x04;
+const TUN_F_TSO_ECN = 0x08;
 const VNET_HEADER_BYTES = 12;
 const RETRY_MS = 1000;
+const OFFLOADS: NetOffloads = { vnetHeader: true, csum: true, tso: true, guestCsum: true, guestTso: true };
+const NO_OFFLOADS: NetOffloads = { vnetHeader: true, csum: false, tso: false, guestCsum: false, guestTso: false };
 /** Of taps that are made here; the kernel chooses the number. */
 const OWN_NAME = "tsvmm%d";
 
 const { EAGAIN, EINTR, EBUSY, EPERM, EINVAL } = constants.errno;
 
+export interface TapOptions {
+	/** The way into the machine that the network belongs to. */
+	enter?: Enter | undefined;
+	/** Checksums and TCP segmentation may be left to the other side; true when missing. */
+	offload?: boolean | undefined;
+}
+
 export class TapBackend implements NetBackend {
 	readonly name: string;
 	readonly mtu: number;
-	readonly offloads: NetOffloads = { vnetHeader: true, csum: true, tso: true, guestCsum: true, guestTso: true };
+	readonly offloads: NetOffloads;
 	readonly #fd: number;
 	readonly #enter: Enter;
 	#watch: Watch | undefined;
 	#events: NetEvents | undefined;
 	/** The events that the watch waits for. */
 	#waiting = 0;
+	/** Events that the device was told of and has not handled. */
+	#known = 0;
 	#retry: NodeJS.Timeout | undefined;
 
-	private constructor(name: string, fd: number, mtu: number, enter: Enter) {
+	private constructor(name: string, fd: number, mtu: number, { enter = enterDirectly, offload = true }: TapOptions) {
 		this.name = name;
+		this.offloads = offload ? OFFLOADS : NO_OFFLOADS;
 		this.#enter = enter;
 		this.#fd = fd;
 		this.mtu = mtu;
@@ -58,18 +71,17 @@ export class TapBackend implements NetBackend {
 	/**
 	 * Attaches to tap `name`.
 	 *
-	 * @param options.enter the way into the machine that the network belongs to
 	 * @throws UsageError ERR_TAP_NAME
 	 * @throws HostError ERR_TAP_MISSING, ERR_TAP_BUSY, ERR_TAP_PERMISSION, or ERR_TAP for what else may fail
 	 * @example const backend = TapBackend.open("tap0");
 	 */
-	static open(name: string, { enter = enterDirectly }: { enter?: Enter } = {}): TapBackend {
+	static open(name: string, options: TapOptions = {}): TapBackend {
 		checkName("tap", name);
 		const mtu = mtuOf(name);
 		const fd = openTun((error) => denied(name, error), `tap ${name}`);
 		try {
 			attach(fd, name);
-			return new TapBackend(name, fd, mtu, enter);
+			return new TapBackend(name, fd, mtu, options);
 		} catch (error) {
 			closeSync(fd);
 			throw error;
@@ -83,14 +95,14 @@ export class TapBackend implements NetBackend {
 	 * @throws UsageError ERR_TAP_NAME
 	 * @throws HostError ERR_BRIDGE_MISSING, ERR_BRIDGE_PERMISSION, or ERR_BRIDGE and ERR_TAP for what else may fail
 	 */
-	static onBridge(bridge: string, { enter = enterDirectly }: { enter?: Enter } = {}): TapBackend {
+	static onBridge(bridge: string, options: TapOptions = {}): TapBackend {
 		checkName("bridge", bridge);
 		const mtu = bridgeMtu(bridge);
 		const fd = openTun((error) => bridgeDenied(bridge, error), `bridge ${bridge}`);
 		try {
 			const name = attach(fd, OWN_NAME);
 			addToBridge(bridge, name, mtu);
-			return new TapBackend(name, fd, mtu, enter);
+			return new TapBackend(name, fd, mtu, options);
 		} catch (error) {
 			closeSync(fd);
 			const isDenied = error instanceof HostError && error.code === "ERR_TAP_PERMISSION";
@@ -107,16 +119,18 @@ export class TapBackend implements NetBackend {
 		});
 	}
 
-	setGuestOffloads(csum: boolean, tso: boolean): void {
+	setGuestOffloads({ csum, tso, ecn }: GuestOffloads): void {
+		const segments = tso ? TUN_F_TSO4 | TUN_F_TSO6 | (ecn ? TUN_F_TSO_ECN : 0) : 0;
 		/* The ioctl fails on a tap that is down or deleted. No frames come from it then. */
-		ioctl(this.#fd, TUNSETOFFLOAD, csum ? TUN_F_CSUM | (tso ? TUN_F_TSO4 | TUN_F_TSO6 : 0) : 0);
+		ioctl(this.#fd, TUNSETOFFLOAD, csum ? TUN_F_CSUM | segments : 0);
 	}
 
-	send(frame: Segments): boolean {
+	send(frame: Segments, header?: Uint8Array): boolean {
 		let written: number;
-		do written = writeSegments(this.#fd, frame);
+		do written = writeSegments(this.#fd, frame, header);
 		while (written === -EINTR);
 		if (written !== -EAGAIN) return true; /* sent, or never possible (a bad header, the link is down) and dropped */
+		this.#known &= ~WRITABLE;
 		this.#wait(this.#waiting | WRITABLE);
 		return false;
 	}
@@ -126,8 +140,12 @@ export class TapBackend implements NetBackend {
 		do got = readSegments(this.#fd, into);
 		while (got === -EINTR);
 		if (got > 0) return got;
-		if (got === -EAGAIN) this.#wait(this.#waiting | READABLE);
-		else this.#lost(-got);
+		if (got === -EAGAIN) {
+			this.#known &= ~READABLE;
+			this.#wait(this.#waiting | READABLE);
+		} else {
+			this.#lost(-got);
+		}
 		return 0;
 	}
 
@@ -151,10 +169,12 @@ export class TapBackend implements NetBackend {
 	}
 
 	#ready(ready: number): void {
-		/* The watch is level-triggered. Stop watching for an event that the device knows, until it has handled it. */
-		this.#wait(this.#waiting & ~ready);
+		this.#known |= ready;
 		if ((ready & WRITABLE) !== 0) this.#events?.writable();
 		if ((ready & READABLE) !== 0) this.#events?.readable();
+		/* The watch is level-triggered. Stop watching for an event that the device has not handled, until it does: mostly it
+		 * has done so already, and there is no system call. */
+		this.#wait(this.#waiting & ~this.#known);
 	}
 
 	#wait(events: number): void {

@@ -73,7 +73,8 @@ export function parseDisk(text: string): DiskConfig {
 const DISK_FIELDS = "ro, rw, id=NAME, direct=on|off, queues=N";
 
 /**
- * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and ",host-loopback=on".
+ * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and
+ * ",host-loopback=on", tap and bridge with ",offload=off".
  * Undefined for "none".
  */
 export function parseNet(text: string): NetConfig | undefined {
@@ -85,7 +86,7 @@ export function parseNet(text: string): NetConfig | undefined {
 	else if ((kind === "tap" || kind === "bridge") && name) net = { kind, name };
 	else {
 		throw new UsageError("ERR_OPTION_NET", `Cannot read network "${text}"`, {
-			hint: "Write user, none, tap=NAME or bridge=NAME, then ,mac=52:54:00:12:34:56 if wanted; for user also ,port=8080:80 or ,host-loopback=on",
+			hint: "Write user, none, tap=NAME or bridge=NAME, then ,mac=52:54:00:12:34:56 if wanted; for user also ,port=8080:80 or ,host-loopback=on, for the others ,offload=off",
 		});
 	}
 	for (const field of rest) {
@@ -94,12 +95,18 @@ export function parseNet(text: string): NetConfig | undefined {
 		else if (key === "port" && value && net.kind === "user") net.ports = [...(net.ports ?? []), parsePort(value)];
 		else if (field === "host-loopback=on" && net.kind === "user") net.hostLoopback = true;
 		else if (field === "host-loopback=off" && net.kind === "user") net.hostLoopback = false;
+		else if (field === "offload=on" && net.kind !== "user") net.offload = true;
+		else if (field === "offload=off" && net.kind !== "user") net.offload = false;
 		else throw unknownField("ERR_OPTION_NET", { what: "network", text, field, known: NET_FIELDS[net.kind] });
 	}
 	return net;
 }
 
-const NET_FIELDS = { user: "mac, port, host-loopback=on|off", tap: "mac", bridge: "mac" };
+const NET_FIELDS = {
+	user: "mac, port, host-loopback=on|off",
+	tap: "mac, offload=on|off",
+	bridge: "mac, offload=on|off",
+};
 
 /** Docker's -p: "8080:80", "127.0.0.1:8080:80", "5353:53/udp". */
 export function parsePort(text: string): PortForward {

@@ -6,6 +6,7 @@
 import { readSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Segments } from "../base/segments.ts";
+import { addressOf } from "./libc.ts";
 import { native } from "./native.ts";
 
 /** Linux's UIO_MAXIOV. */
@@ -15,6 +16,8 @@ const lengths = new Uint32Array(IOV_MAX);
 /** More than the largest packet. A longer write is cut short, as writev may do. */
 const COPY_BYTES = 128 * 1024;
 const copy = Buffer.alloc(COPY_BYTES);
+/** Its host address. */
+let copyHva: number | undefined;
 
 /** Reads once from a stream or packet fd. The number of bytes, or a negative errno. */
 export function readSegments(fd: number, into: Segments): number {
@@ -26,22 +29,34 @@ export function readSegments(fd: number, into: Segments): number {
 	return got;
 }
 
-/** Writes once to a stream or packet fd. The number of bytes, or a negative errno. */
-export function writeSegments(fd: number, from: Segments): number {
-	if (addressed(from)) return native().writev(fd, hvas, lengths, from.count);
-	const length = from.copyTo(copy);
+/**
+ * Writes once to a stream or packet fd: `head`, which is short, then `from`. The number of bytes, or a negative
+ * errno.
+ */
+export function writeSegments(fd: number, from: Segments, head?: Uint8Array): number {
+	if (addressed(from, head)) {
+		return native().writev(fd, hvas, lengths, from.count + (head === undefined ? 0 : 1));
+	}
+	const headBytes = head === undefined ? 0 : head.length;
+	if (head !== undefined) copy.set(head);
+	const length = headBytes + from.copyTo(copy.subarray(headBytes));
 	return copied(() => writeSync(fd, copy, 0, length, null));
 }
 
 /** Fills the iovec arrays. False when the list does not fit. */
-function addressed(list: Segments): boolean {
-	if (list.count > IOV_MAX) return false;
+function addressed(list: Segments, head?: Uint8Array): boolean {
+	const first = head === undefined ? 0 : 1;
+	if (first + list.count > IOV_MAX) return false;
 	for (let i = 0; i < list.count; i++) {
 		const hva = list.hvas[i]!;
 		if (hva === 0) return false;
-		hvas[i] = hva;
-		lengths[i] = list.lengths[i]!;
+		hvas[first + i] = hva;
+		lengths[first + i] = list.lengths[i]!;
 	}
+	if (head === undefined) return true;
+	copy.set(head);
+	hvas[0] = copyHva ??= Number(addressOf(copy));
+	lengths[0] = head.length;
 	return true;
 }
 

@@ -4,9 +4,9 @@
  *     queue 0 receiveq: frames are pulled from the backend, straight into the driver's buffers
  *     queue 1 transmitq: a chain is a frame; one that the backend has no room for is held until `writable`
  *
- * Every frame has struct virtio_net_hdr in front (12 bytes with VERSION_1). A backend with `vnetHeader` takes and gives
- * it unchanged. For other backends it is removed and added here. With MRG_RXBUF a large frame fills several chains. A
- * frame that does not fit into the driver's current buffers waits in a buffer of ours.
+ * Every frame has struct virtio_net_hdr in front (net-header.ts). A backend with `vnetHeader` gets it once it is
+ * checked, and gives one of its own. For other backends it is removed and added here. With MRG_RXBUF a large frame fills
+ * several chains. A frame that does not fit into the driver's current buffers waits in a buffer of ours.
  */
 import type { NetBackend } from "../backends/contract.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
@@ -16,18 +16,25 @@ import { Segments } from "../base/segments.ts";
 import { type SavedState, StateReader } from "../base/state.ts";
 import { struct } from "../base/struct.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
+import {
+	HEADER_BYTES,
+	SentOffloads,
+	VIRTIO_NET_F_CSUM,
+	VIRTIO_NET_F_HOST_ECN,
+	VIRTIO_NET_F_HOST_TSO4,
+	VIRTIO_NET_F_HOST_TSO6,
+	virtio_net_hdr,
+} from "./net-header.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 
 export const VIRTIO_ID_NET = 1;
 
-export const VIRTIO_NET_F_CSUM = 1n << 0n;
 export const VIRTIO_NET_F_GUEST_CSUM = 1n << 1n;
 export const VIRTIO_NET_F_MTU = 1n << 3n;
 export const VIRTIO_NET_F_MAC = 1n << 5n;
 export const VIRTIO_NET_F_GUEST_TSO4 = 1n << 7n;
 export const VIRTIO_NET_F_GUEST_TSO6 = 1n << 8n;
-export const VIRTIO_NET_F_HOST_TSO4 = 1n << 11n;
-export const VIRTIO_NET_F_HOST_TSO6 = 1n << 12n;
+export const VIRTIO_NET_F_GUEST_ECN = 1n << 9n;
 export const VIRTIO_NET_F_MRG_RXBUF = 1n << 15n;
 export const VIRTIO_NET_F_STATUS = 1n << 16n;
 export const VIRTIO_NET_S_LINK_UP = 1;
@@ -40,16 +47,6 @@ export const virtio_net_config = struct("virtio_net_config", {
 	max_virtqueue_pairs: "u16",
 	mtu: "u16",
 });
-export const virtio_net_hdr = struct("virtio_net_hdr_mrg_rxbuf", {
-	flags: "u8",
-	gso_type: "u8",
-	hdr_len: "u16",
-	gso_size: "u16",
-	csum_start: "u16",
-	csum_offset: "u16",
-	num_buffers: "u16",
-});
-const HEADER_BYTES = virtio_net_hdr.sizeof;
 
 const RX = 0;
 const TX = 1;
@@ -98,6 +95,10 @@ export class NetDevice implements VirtioDevice {
 	readonly #target = new Segments();
 	readonly #frame = new Segments();
 	readonly #header = new Uint8Array(HEADER_BYTES);
+	/** The header of the frame that is sent, our own copy. */
+	readonly #sentHeader = new Uint8Array(HEADER_BYTES);
+	readonly #sentView = new DataView(this.#sentHeader.buffer);
+	#sentOffloads = new SentOffloads(0n);
 
 	/**
 	 * @param mac the interface's address as the guest sees it, 6 bytes
@@ -112,9 +113,11 @@ export class NetDevice implements VirtioDevice {
 		let features = VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS | VIRTIO_NET_F_MRG_RXBUF;
 		if (mtu !== undefined) features |= VIRTIO_NET_F_MTU;
 		if (offloads.csum) features |= VIRTIO_NET_F_CSUM;
-		if (offloads.csum && offloads.tso) features |= VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;
+		if (offloads.csum && offloads.tso) {
+			features |= VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_HOST_ECN;
+		}
 		if (offloads.guestCsum) features |= VIRTIO_NET_F_GUEST_CSUM;
-		if (offloads.guestCsum && offloads.guestTso) features |= TSO;
+		if (offloads.guestCsum && offloads.guestTso) features |= TSO | VIRTIO_NET_F_GUEST_ECN;
 		this.features = features;
 		this.config.set(mac.bytes, virtio_net_config.mac0);
 		this.#setLink(true);
@@ -139,7 +142,8 @@ export class NetDevice implements VirtioDevice {
 		this.#mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
 		const csum = (features & VIRTIO_NET_F_GUEST_CSUM) !== 0n;
 		const tso = csum && (features & TSO) === TSO;
-		this.#backend.setGuestOffloads(csum, tso);
+		this.#backend.setGuestOffloads({ csum, tso, ecn: tso && (features & VIRTIO_NET_F_GUEST_ECN) !== 0n });
+		this.#sentOffloads = new SentOffloads(features);
 		const packet = tso ? GSO_BYTES : Math.max(this.#backend.mtu ?? 1500, 1500);
 		this.#maxFrame = HEADER_BYTES + LINK_BYTES + packet;
 	}
@@ -159,7 +163,7 @@ export class NetDevice implements VirtioDevice {
 		clearTimeout(this.#bounce);
 		this.#setLink(true);
 		/* Frames must be plain until the next driver has negotiated offloads. */
-		if (this.#configChanged !== undefined) this.#backend.setGuestOffloads(false, false);
+		if (this.#configChanged !== undefined) this.#backend.setGuestOffloads({ csum: false, tso: false, ecn: false });
 		this.#configChanged = undefined;
 	}
 
@@ -237,8 +241,13 @@ export class NetDevice implements VirtioDevice {
 			logRateLimited(this.name, "warn", `a chain of ${totalBytes} bytes to send is no frame`);
 			return true;
 		}
-		if (this.#ownHeader === 0) return this.#backend.send(chain.readable);
-		return this.#backend.send(chain.readable.slice(HEADER_BYTES, totalBytes - HEADER_BYTES, this.#frame));
+		const frame = chain.readable.slice(HEADER_BYTES, totalBytes - HEADER_BYTES, this.#frame);
+		if (this.#ownHeader > 0) return this.#backend.send(frame);
+		chain.readable.copyTo(this.#sentHeader);
+		const fault = this.#sentOffloads.check(this.#sentView, frame.totalBytes);
+		if (fault === undefined) return this.#backend.send(frame, this.#sentHeader);
+		logRateLimited(this.name, "warn", `a frame of ${frame.totalBytes} bytes has a wrong header: ${fault}`);
+		return true;
 	}
 
 	#receive(): void {

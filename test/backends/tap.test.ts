@@ -94,10 +94,13 @@ function udpFrame(port: number, payload: Buffer, partial = false): Buffer {
 		pseudo.writeUInt16BE(8 + payload.length, 10);
 		udp.writeUInt16BE(sum16(pseudo), 6);
 	}
-	const header = partial ? "01000000000022000600" : "00".repeat(10);
 	const ethernet = `${hostMac.replaceAll(":", "")}${GUEST_MAC}0800`;
-	return Buffer.concat([Buffer.from(`${header}0000${ethernet}`, "hex"), head, udp, payload]);
+	return Buffer.concat([Buffer.from(ethernet, "hex"), head, udp, payload]);
 }
+
+/** struct virtio_net_hdr. */
+const PLAIN_HEADER = Buffer.alloc(HEADER);
+const PARTIAL_HEADER = Buffer.from("010000000000220006000000", "hex");
 
 function sum16(data: Buffer): number {
 	let sum = 0;
@@ -148,8 +151,8 @@ describe("TapBackend", () => {
 				if (got.length === 2) resolve();
 			});
 		});
-		expect(tap.send(segmentsOf(udpFrame(socket.address().port, Buffer.from("plain")), 10))).toBe(true);
-		tap.send(segmentsOf(udpFrame(socket.address().port, Buffer.from("partial"), true), 13));
+		expect(tap.send(segmentsOf(udpFrame(socket.address().port, Buffer.from("plain")), 10), PLAIN_HEADER)).toBe(true);
+		tap.send(segmentsOf(udpFrame(socket.address().port, Buffer.from("partial"), true), 13), PARTIAL_HEADER);
 		await both;
 		expect(got.slice(0, 2)).toEqual(["plain", "partial"]);
 	});
@@ -175,7 +178,7 @@ describe("TapBackend", () => {
 		from.add(window, 100_000, 20);
 		from.add(window, 100_020, answer.length - 20);
 		const message = new Promise<Buffer>((resolve) => socket.once("message", resolve));
-		expect(tap.send(from)).toBe(true);
+		expect(tap.send(from, PLAIN_HEADER)).toBe(true);
 		expect((await message).equals(payload)).toBe(true);
 	});
 
@@ -196,20 +199,28 @@ describe("TapBackend", () => {
 
 	test("a frame that is none is dropped, not an error", () => {
 		const { tap } = opened();
-		expect(tap.send(segmentsOf(Buffer.alloc(5)))).toBe(true);
-		expect(tap.send(segmentsOf(Buffer.alloc(100, 0xff)))).toBe(true);
+		expect(tap.send(segmentsOf(Buffer.alloc(5)), PLAIN_HEADER)).toBe(true);
+		expect(tap.send(segmentsOf(Buffer.alloc(100, 0xff)), PLAIN_HEADER)).toBe(true);
 	});
 
 	test("setGuestOffloads is accepted in every combination", () => {
 		const { tap } = opened();
-		for (const [csum, tso] of [
-			[true, true],
-			[true, false],
-			[false, false],
+		for (const [csum, tso, ecn] of [
+			[true, true, true],
+			[true, true, false],
+			[true, false, false],
+			[false, false, false],
 		] as const) {
-			expect(() => tap.setGuestOffloads(csum, tso)).not.toThrow();
+			expect(() => tap.setGuestOffloads({ csum, tso, ecn })).not.toThrow();
 		}
 		expect([tap.mtu, tap.offloads.vnetHeader]).toEqual([1500, true]);
+	});
+
+	test("offers no offloads when told so, and frames still have their header", async () => {
+		const tap = TapBackend.open(TAP, { offload: false });
+		closers.push(() => tap.close());
+		const { vnetHeader, ...offloads } = tap.offloads;
+		expect([vnetHeader, Object.values(offloads)]).toEqual([true, [false, false, false, false]]);
 	});
 
 	test("open names a tap that is missing and how to make it, and makes none", () => {
@@ -267,7 +278,7 @@ describe("TapBackend", () => {
 		ip("link", "del", name);
 		await new Promise((resolve) => setTimeout(resolve, 300));
 		expect(events).toBeLessThan(50);
-		expect(tap.send(segmentsOf(Buffer.alloc(100)))).toBe(true);
+		expect(tap.send(segmentsOf(Buffer.alloc(100)), PLAIN_HEADER)).toBe(true);
 		await tap.close();
 		await tap.close();
 	});

@@ -85,6 +85,8 @@ test("parseNet takes user, none or a tap, and what belongs to each", () => {
 	expect(parseNet("none")).toBeUndefined();
 	expect(parseNet("user")).toEqual({ kind: "user" });
 	expect(parseNet("tap=tap0,mac=52:54:00:12:34:56")).toEqual({ kind: "tap", name: "tap0", mac: "52:54:00:12:34:56" });
+	expect(parseNet("tap=tap0,offload=off")).toEqual({ kind: "tap", name: "tap0", offload: false });
+	expect(parseNet("bridge=br0,offload=on")).toEqual({ kind: "bridge", name: "br0", offload: true });
 	expect(parseNet("bridge=br0")).toEqual({ kind: "bridge", name: "br0" });
 	expect(parseNet("user,port=8080:80,port=5353:53/udp")).toEqual({
 		kind: "user",
@@ -97,7 +99,7 @@ test("parseNet takes user, none or a tap, and what belongs to each", () => {
 	expect(parseNet("user,host-loopback=on,host-loopback=off")).toEqual({ kind: "user", hostLoopback: false });
 	refuses(parseNet, "ERR_OPTION_NET", [
 		...["", "tap", "tap=", "user=x", "none=x", "none,mac=52:54:00:12:34:56", "bridge=", "user,", "user,mac"],
-		...["user,mac=", "tap=x,port=1:1", "tap=x,vhost"],
+		...["user,mac=", "tap=x,port=1:1", "tap=x,vhost", "tap=x,offload", "user,offload=off"],
 		...["user,host-loopback", "user,host-loopback=", "user,host-loopback=yes", "tap=x,host-loopback=on"],
 	]);
 });

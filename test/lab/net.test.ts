@@ -17,8 +17,8 @@ const FILE_MIB = 10;
 const SIGKILL = 9;
 const TSVMM = [process.execPath, `${packageRoot()}/dist/tsvmm.js`];
 
-/** Bits of virtio 1.2 §5.1.3: CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6. */
-const OFFLOADS = [0, 1, 7, 8, 11, 12];
+/** Bits of virtio 1.2 §5.1.3: CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN. */
+const OFFLOADS = [0, 1, 7, 8, 9, 11, 12, 13];
 
 let linux: Linux;
 /** SHA-256 of what the lab serves at port 8000. */

@@ -1,5 +1,5 @@
 /* A network for tests: frames to the guest are queued by hand, frames of the guest are kept. */
-import type { NetBackend, NetEvents, NetOffloads } from "../../src/backends/contract.ts";
+import type { GuestOffloads, NetBackend, NetEvents, NetOffloads } from "../../src/backends/contract.ts";
 import type { Segments } from "../../src/base/segments.ts";
 
 export const PLAIN: NetOffloads = { vnetHeader: false, csum: false, tso: false, guestCsum: false, guestTso: false };
@@ -11,7 +11,7 @@ export class FakeNet implements NetBackend {
 	readonly sent: Buffer[] = [];
 	/** How many more frames `send` takes. */
 	room = Number.POSITIVE_INFINITY;
-	guestOffloads: [boolean, boolean] | undefined;
+	guestOffloads: GuestOffloads | undefined;
 	closed = false;
 	receives = 0;
 	#queue: Buffer[] = [];
@@ -26,15 +26,15 @@ export class FakeNet implements NetBackend {
 	start(events: NetEvents): void {
 		this.#events = events;
 	}
-	setGuestOffloads(csum: boolean, tso: boolean): void {
-		this.guestOffloads = [csum, tso];
+	setGuestOffloads(accepted: GuestOffloads): void {
+		this.guestOffloads = accepted;
 	}
-	send(frame: Segments): boolean {
+	send(frame: Segments, header = new Uint8Array(0)): boolean {
 		if (this.room === 0) return false;
 		this.room--;
 		const bytes = Buffer.alloc(frame.totalBytes);
 		frame.copyTo(bytes);
-		this.sent.push(bytes);
+		this.sent.push(Buffer.concat([header, bytes]));
 		return true;
 	}
 	receive(into: Segments): number {

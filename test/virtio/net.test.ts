@@ -71,15 +71,15 @@ describe("NetDevice", () => {
 		const low = (net: FakeNet) => new NetDevice(net, MAC).features;
 		const bits = (...list: number[]) => list.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 		expect(low(new FakeNet())).toBe(bits(5, 15, 16));
-		expect(low(new FakeNet(FULL))).toBe(bits(0, 1, 5, 7, 8, 11, 12, 15, 16));
+		expect(low(new FakeNet(FULL))).toBe(bits(0, 1, 5, 7, 8, 9, 11, 12, 13, 15, 16));
 		expect(low(new FakeNet({ ...FULL, csum: false, guestCsum: false }))).toBe(bits(5, 15, 16));
 	});
 
 	test("setGuestOffloads says what the driver accepted", () => {
-		expect(started(new FakeNet(FULL)).net.guestOffloads).toEqual([true, true]);
+		expect(started(new FakeNet(FULL)).net.guestOffloads).toEqual({ csum: true, tso: true, ecn: true });
 		const partly = started(new FakeNet(FULL), { without: VIRTIO_NET_F_GUEST_TSO6 });
-		expect(partly.net.guestOffloads).toEqual([true, false]);
-		expect(started(new FakeNet()).net.guestOffloads).toEqual([false, false]);
+		expect(partly.net.guestOffloads).toEqual({ csum: true, tso: false, ecn: false });
+		expect(started(new FakeNet()).net.guestOffloads).toEqual({ csum: false, tso: false, ecn: false });
 	});
 
 	test("a backend with vnetHeader gets and gives the header as it is", async () => {
@@ -254,9 +254,9 @@ describe("NetDevice", () => {
 
 	test("a reset leaves the backend without offloads, whatever the next driver takes", () => {
 		const { net, driver } = started(new FakeNet(FULL));
-		expect(net.guestOffloads).toEqual([true, true]);
+		expect(net.guestOffloads).toEqual({ csum: true, tso: true, ecn: true });
 		driver.reset();
-		expect(net.guestOffloads).toEqual([false, false]);
+		expect(net.guestOffloads).toEqual({ csum: false, tso: false, ecn: false });
 	});
 
 	test("close closes the backend", async () => {
@@ -276,6 +276,17 @@ describe("NetDevice with a hostile driver", () => {
 		const { net, driver, tx } = started();
 		const used = await tx.request(parts);
 		expect([used.written, net.sent.length, driver.needsReset]).toEqual([0, 0, false]);
+	});
+
+	test("a frame with a wrong header comes back unsent, and the next one goes", async () => {
+		const { net, driver, tx } = started(new FakeNet(FULL));
+		/* A checksum at the end of 64 KiB. */
+		const wrong = Buffer.from("0100000000000000ffff0000", "hex");
+		const used = await tx.request([readable(headed(frameOf(100), wrong))]);
+		expect([used.written, net.sent.length, driver.needsReset]).toEqual([0, 0, false]);
+		const frame = headed(frameOf(100));
+		await tx.request([readable(frame)]);
+		expect(net.sent).toEqual([frame]);
 	});
 
 	test("receive buffers that are none come back empty and the frame goes to the next", async () => {

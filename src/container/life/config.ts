@@ -17,8 +17,12 @@ const Port = z.pipe(
 );
 
 const Interface = z.discriminatedUnion("kind", [
-	z.object({ kind: z.literal("tap"), name: z.string(), mac: z.optional(z.string()) }),
-	z.object({ kind: z.literal("bridge"), name: z.string(), mac: z.optional(z.string()) }),
+	z.object({
+		kind: z.enum(["tap", "bridge"]),
+		name: z.string(),
+		mac: z.optional(z.string()),
+		offload: z.optional(z.boolean()),
+	}),
 	z.object({
 		kind: z.literal("user"),
 		mac: z.optional(z.string()),

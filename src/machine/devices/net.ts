@@ -24,8 +24,12 @@ export type NetConfig = {
 	/** Name on this machine; "net0" by position when missing. */
 	id?: string | undefined;
 } & (
-	| { kind: "tap"; name: string }
-	| { kind: "bridge"; name: string }
+	| {
+			kind: "tap" | "bridge";
+			name: string;
+			/** Checksums and TCP segmentation may be left to the other side; true when missing. */
+			offload?: boolean | undefined;
+	  }
 	| {
 			kind: "user";
 			ports?: PortForward[] | undefined;
@@ -94,9 +98,9 @@ async function openNet(net: NetConfig, mac: MacAddress, { enter, signal }: OpenO
 		case "own":
 			return net.backend;
 		case "tap":
-			return TapBackend.open(net.name, { enter });
+			return TapBackend.open(net.name, { enter, offload: net.offload });
 		case "bridge":
-			return TapBackend.onBridge(net.name, { enter });
+			return TapBackend.onBridge(net.name, { enter, offload: net.offload });
 		case "user":
 			return await PasstBackend.open(net.ports ?? [], { hostLoopback: net.hostLoopback, enter, signal });
 		case "stream":
