@@ -87,6 +87,9 @@ export class Transport implements Stateful {
 	#onReset: (() => void) | undefined;
 	/** While a reset is under way: resolves once it is complete. */
 	#resetting: Promise<void> | undefined;
+	/** The device handles a notification. Its interrupts become one, at the end. */
+	#notifying = false;
+	#raiseDue = false;
 	/** The config space has changed. `resume` tells the driver. */
 	#configStale = false;
 
@@ -117,7 +120,12 @@ export class Transport implements Stateful {
 		if (queue === undefined) return;
 		this.#observers.observer?.kick?.(this.name, index);
 		queue.beginTurn();
+		/* A device may answer on several queues. The driver looks at all of them after one interrupt. */
+		this.#notifying = true;
 		this.device.notify(index);
+		this.#notifying = false;
+		if (this.#raiseDue) this.#line.raise();
+		this.#raiseDue = false;
 	}
 
 	/** Resolves once the driver has reset the device, or had never touched it; also at `release`. */
@@ -379,7 +387,8 @@ export class Transport implements Stateful {
 		/* The bit is set first: the driver reads InterruptStatus as soon as the line rises. */
 		Atomics.or(this.interruptStatus, 0, cause);
 		this.#observers.observer?.interrupt?.(this.name, cause);
-		this.#line.raise();
+		if (this.#notifying) this.#raiseDue = true;
+		else this.#line.raise();
 	}
 
 	protected setDriverFeatures(value: number): void {

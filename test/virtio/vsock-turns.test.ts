@@ -51,3 +51,13 @@ test("VsockDevice shares the event loop in both directions", async () => {
 	await turn();
 	expect([tx.collect().length, rx.collect().length]).toEqual([0, 8]);
 });
+
+test("VsockDevice raises one interrupt for a notification that it answers on two queues", async () => {
+	const { guest, driver } = await started();
+	const [rx, tx] = [driver.queue(0), driver.queue(1)];
+	rx.add([{ write: true, length: 64 }]);
+	rx.kick();
+	const before = driver.interrupts;
+	guest.raw({ srcPort: 1, op: OP.RW });
+	expect([rx.collect().length, tx.collect().length, driver.interrupts - before]).toEqual([1, 1, 1]);
+});
