@@ -127,11 +127,26 @@ export interface VsockGuest {
 	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void;
 }
 
+/** A stream of a vsock backend whose bytes can pass between the host and guest RAM without a copy. */
+export interface DirectStream extends Duplex {
+	/** `readNow` may give bytes. */
+	readonly mayRead: boolean;
+	/** Sends bytes now. Returns how many went: `write` has to take the rest. */
+	writeNow(from: Segments): number;
+	/** From now on `readNow` gives what comes, and no "data" comes. Undefined goes back to "data". "end" comes either way. */
+	onReadable(readable: (() => void) | undefined): void;
+	/** Fills in bytes that have come. Returns how many; 0 when none wait, and `readable` is called for the next ones. */
+	readNow(into: Segments): number;
+}
+
 /** What the guest's vsock reaches on the host (context ID 2). */
 export interface VsockBackend {
 	/** Called once, before anything else. */
 	start(guest: VsockGuest): void;
-	/** The guest connects to `port` of the host. The stream must allow half-open use; undefined refuses. */
+	/**
+	 * The guest connects to `port` of the host. The stream must allow half-open use, and may be a DirectStream; undefined
+	 * refuses.
+	 */
 	open(port: number): Promise<Duplex | undefined>;
 	/** Releases the host's resources. A second call does nothing. */
 	close(): Promise<void>;

@@ -13,8 +13,11 @@ import { type Enter, enterDirectly } from "../base/enter.ts";
 import { HostError, ignore } from "../base/errors.ts";
 import type { VsockBackend, VsockGuest } from "./contract.ts";
 import { duplexPair } from "./duplex-pair.ts";
+import { SocketStream } from "./socket-stream.ts";
 import { UnixListener } from "./unix-listener.ts";
 
+/** More clients at once than that are turned away. */
+const MOST_SOCKETS = 1024;
 /** A little more than "CONNECT 4294967295\n". */
 const MAX_LINE_BYTES = 32;
 
@@ -22,7 +25,7 @@ const MAX_LINE_BYTES = 32;
 export class UnixVsock implements VsockBackend {
 	readonly #uds: string | undefined;
 	readonly #enter: Enter;
-	readonly #sockets = new Set<Socket>();
+	readonly #sockets = new Set<Duplex>();
 	readonly #listeners = new Map<number, (stream: Duplex) => void>();
 	readonly #refusals = new Map<number, () => void>();
 	#listener: UnixListener | undefined;
@@ -112,7 +115,7 @@ export class UnixVsock implements VsockBackend {
 		return new Promise((resolve) => {
 			const socket = connect({ path, allowHalfOpen: true });
 			this.#own(socket);
-			socket.once("connect", () => resolve(socket));
+			socket.once("connect", () => resolve(this.#takeOver(socket)));
 			socket.once("close", () => resolve(undefined));
 		});
 	}
@@ -125,15 +128,26 @@ export class UnixVsock implements VsockBackend {
 		await ended;
 	}
 
-	#own(socket: Socket): void {
+	#takeOver(socket: Socket): SocketStream {
+		const stream = SocketStream.takeOver(socket, { enter: this.#enter, name: "vsock" });
+		this.#own(stream);
+		return stream;
+	}
+
+	#own(socket: Duplex): void {
 		this.#sockets.add(socket);
 		socket.on("error", ignore);
 		socket.once("close", () => this.#sockets.delete(socket));
 	}
 
 	/** A process on the host has connected. Its first line names the port of the guest. */
-	#client(socket: Socket): void {
-		this.#own(socket);
+	#client(client: Socket): void {
+		client.on("error", ignore);
+		if (this.#sockets.size >= MOST_SOCKETS) {
+			client.destroy();
+			return;
+		}
+		const socket = this.#takeOver(client);
 		let line = Buffer.alloc(0);
 		const read = (chunk: Buffer) => this.#enter("vsock", () => take(chunk));
 		const take = (chunk: Buffer) => {
@@ -157,7 +171,7 @@ export class UnixVsock implements VsockBackend {
 		socket.on("end", ended);
 	}
 
-	#join(socket: Socket, port: number): void {
+	#join(socket: SocketStream, port: number): void {
 		const answer = (hostPort: number | undefined) => {
 			if (hostPort === undefined) socket.destroy();
 			else socket.write(`OK ${hostPort}\n`);

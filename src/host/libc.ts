@@ -11,6 +11,8 @@ interface Libc {
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array): number;
 	ioctlNumber(fd: number, request: number, argument: number): number;
 	fcntlBuffer(fd: number, command: number, argument: Uint8Array): number;
+	fcntlNumber(fd: number, command: number, argument: number): number;
+	shutdown(fd: number, how: number): number;
 	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
 	socket(domain: number, type: number, protocol: number): number;
@@ -38,6 +40,8 @@ function libc(): Libc {
 		ioctlBuffer: lib.func("ioctl", "int", ["int", "unsigned long", "void *"]),
 		ioctlNumber: lib.func("ioctl", "int", ["int", "unsigned long", "unsigned long"]),
 		fcntlBuffer: lib.func("fcntl", "int", ["int", "int", "void *"]),
+		fcntlNumber: lib.func("fcntl", "int", ["int", "int", "long"]),
+		shutdown: lib.func("int shutdown(int fd, int how)"),
 		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
 		socket: lib.func("int socket(int domain, int type, int protocol)"),
@@ -114,6 +118,21 @@ export function ioctl(fd: number, request: number, argument: Uint8Array | number
 export function fcntl(fd: number, command: number, argument: Uint8Array): number {
 	const result = libc().fcntlBuffer(fd, command, argument);
 	return result < 0 ? -libc().errno() : result;
+}
+
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of what `fd` is, close-on-exec. The caller closes it by `close`; or a negative errno. */
+export function duplicate(fd: number): number {
+	const own = libc().fcntlNumber(fd, F_DUPFD_CLOEXEC, 0);
+	return own < 0 ? -libc().errno() : keep(own);
+}
+
+const SHUT_WR = 1;
+
+/** shutdown(2) of a socket's sending half. An error is ignored: then the other side has gone. */
+export function endSending(fd: number): void {
+	libc().shutdown(fd, SHUT_WR);
 }
 
 const AF_UNIX = 1;

@@ -5,15 +5,20 @@
  *     guest --RW--> received() --> chunks --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
  *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
  *
+ * With a DirectStream the bytes need no chunks: received() writes them to the host's socket, and readSeveral() reads
+ * from it, both in guest RAM. Only bytes that the socket has no room for are copied.
+ *
  * Memory is bounded in both directions. Bytes of the guest take at most `bufAlloc` and room for two chunks, also when
  * its packets are small: only one write is in progress, and payloads that arrive meanwhile are joined. Bytes of the
  * host take at most QUEUE_BYTES and one chunk.
  */
 import type { Duplex } from "node:stream";
+import type { DirectStream } from "../../backends/contract.ts";
 import { ignore } from "../../base/errors.ts";
-import type { Segments } from "../../base/segments.ts";
+import { Segments } from "../../base/segments.ts";
 import {
 	HEADER_BYTES,
+	PAYLOAD_BYTES,
 	type Packet,
 	SHUTDOWN_BOTH,
 	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
@@ -30,8 +35,9 @@ import {
 const QUEUE_BYTES = 128 * 1024;
 /** Room for small packets that come while the stream is busy. */
 const CHUNK_BYTES = 4096;
-/** Largest payload of one packet: what Linux accepts and sends. */
-const PAYLOAD_BYTES = 64 * 1024;
+/** Receive buffers that one read may fill, in bytes: what Linux gives for a packet, and the most. */
+const LEAST_WINDOW = 4096;
+const MOST_WINDOW = 64 * 1024;
 
 /** What a connection tells its device. */
 export interface ConnectionEvents {
@@ -67,6 +73,12 @@ export class Connection {
 	readonly #events: ConnectionEvents;
 	readonly #bufAlloc: number;
 	#stream: Duplex | undefined;
+	/** The same, while bytes may go to it, or come from it, directly. */
+	#directOut: DirectStream | undefined;
+	#directIn: DirectStream | undefined;
+	/** How many bytes the next read asks for: more while reads are full. */
+	#window = LEAST_WINDOW;
+	readonly #part = new Segments();
 	/** OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE and OP_CREDIT_REQUEST still to be sent, a bit for each. */
 	#pendingOps = 0;
 
@@ -109,6 +121,11 @@ export class Connection {
 		stream.on("error", ignore);
 		stream.on("close", this.#closed);
 		stream.on("end", this.#ended);
+		if (isDirect(stream)) {
+			for (let early = stream.read(); early !== null; early = stream.read()) this.#take(early);
+			this.#directOut = this.#directIn = stream;
+			stream.onReadable(this.#readable);
+		}
 		stream.on("data", this.#data);
 		stream.resume();
 		if (stream.destroyed) queueMicrotask(this.#closed);
@@ -143,25 +160,29 @@ export class Connection {
 		if (length === 0) return true;
 		this.#rxCnt = (this.#rxCnt + length) >>> 0;
 		if (!stream.writable) return true;
-		this.#gather(from, length);
-		if (this.#writing === 0) this.#write(stream);
+		const sent = this.#writing > 0 ? 0 : (this.#directOut?.writeNow(from.slice(HEADER_BYTES, length, this.#part)) ?? 0);
+		if (sent < length) {
+			this.#gather(from, HEADER_BYTES + sent, length - sent);
+			if (this.#writing === 0) this.#write(stream);
+		}
+		if (sent > 0) this.#consumed(sent);
 		return true;
 	}
 
-	/** Puts the payload behind what waits for the stream. */
-	#gather(from: Segments, length: number): void {
+	/** Puts a part of the payload behind what waits for the stream. */
+	#gather(from: Segments, offset: number, length: number): void {
 		let copied = 0;
 		const last = this.#incoming.at(-1);
 		if (last !== undefined && this.#incomingEnd < last.length) {
 			const room = last.subarray(this.#incomingEnd, this.#incomingEnd + length);
-			copied = from.copyTo(room, HEADER_BYTES);
+			copied = from.copyTo(room, offset);
 			this.#incomingEnd += copied;
 			if (copied === length) return;
 		}
 		const rest = length - copied;
 		/* With nothing under way it is written at once and needs no room for more. */
 		const chunk = this.#writing === 0 ? Buffer.allocUnsafe(rest) : Buffer.allocUnsafeSlow(Math.max(rest, CHUNK_BYTES));
-		from.copyTo(chunk.subarray(0, rest), HEADER_BYTES + copied);
+		from.copyTo(chunk.subarray(0, rest), offset + copied);
 		this.#incoming.push(chunk);
 		this.#incomingEnd = rest;
 	}
@@ -227,8 +248,30 @@ export class Connection {
 	hasPending(): boolean {
 		if (this.state === "closed") return false;
 		if (this.#pendingOps !== 0) return true;
-		if (this.#queuedBytes > 0) return this.#credit() > 0 || !this.#creditAsked;
+		if (this.#queuedBytes > 0 || this.#directIn?.mayRead) return this.#credit() > 0 || !this.#creditAsked;
 		return this.#shutdownDue !== this.#shutdownSent;
+	}
+
+	/** Bytes that a read may give now for several packets: see readSeveral. 0 when the next packet is another one. */
+	get readableBytes(): number {
+		if (this.#pendingOps !== 0 || this.#queuedBytes > 0 || !this.#directIn?.mayRead) return 0;
+		return Math.min(this.#credit(), this.#window);
+	}
+
+	/**
+	 * Reads payload into `payload`, the parts after the headers of several packets. Returns how many bytes there are: they
+	 * fill the first packets. `headed` writes the header of each.
+	 */
+	readSeveral(payload: Segments): number {
+		const got = this.#directIn?.readNow(payload) ?? 0;
+		this.#window = got < payload.totalBytes ? LEAST_WINDOW : Math.min(4 * this.#window, MOST_WINDOW);
+		return got;
+	}
+
+	/** Writes the header of a packet of `payload` bytes that readSeveral has read. Returns the packet's length. */
+	headed(header: Packet, into: Segments, payload: number): number {
+		this.#txCnt = (this.#txCnt + payload) >>> 0;
+		return this.#finish(header, into, { op: VIRTIO_VSOCK_OP_RW, flags: 0, payload });
 	}
 
 	/**
@@ -242,7 +285,7 @@ export class Connection {
 		if (this.#pendingOps !== 0) {
 			op = 31 - Math.clz32(this.#pendingOps & -this.#pendingOps);
 			this.#pendingOps &= this.#pendingOps - 1;
-		} else if (this.#queuedBytes > 0) {
+		} else if (this.#queuedBytes > 0 || this.#directIn?.mayRead) {
 			const credit = this.#credit();
 			if (credit > 0) {
 				op = VIRTIO_VSOCK_OP_RW;
@@ -259,6 +302,10 @@ export class Connection {
 			flags = this.#shutdownDue;
 			this.#shutdownSent = flags;
 		}
+		return this.#finish(header, into, { op, flags, payload });
+	}
+
+	#finish(header: Packet, into: Segments, { op, flags, payload }: { op: number; flags: number; payload: number }) {
 		/* Every packet carries the credit, so a pending CREDIT_UPDATE is no longer needed. */
 		this.#pendingOps &= ~(1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE);
 		this.#lastSentFwdCnt = this.#fwdCnt;
@@ -297,17 +344,20 @@ export class Connection {
 		this.#chunks = [];
 		this.#offset = 0;
 		this.#queuedBytes = 0;
+		this.#directIn?.onReadable(undefined);
+		this.#directIn = undefined;
 		if (this.state !== "closed") this.#stream?.resume();
 	}
 
 	#consumed(length: number): void {
 		if (this.state === "closed") return;
 		this.#fwdCnt = (this.#fwdCnt + length) >>> 0;
-		if ((this.#fwdCnt - this.#lastSentFwdCnt) >>> 0 < this.#bufAlloc / 4) return;
+		if ((this.#fwdCnt - this.#lastSentFwdCnt) >>> 0 < this.#bufAlloc / 2) return;
 		this.#pendingOps |= 1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
 		this.#events.ready(this);
 	}
 
+	readonly #readable = (): void => this.#events.ready(this);
 	readonly #data = (chunk: Uint8Array): void => this.#events.enter(() => this.#take(chunk));
 	readonly #ended = (): void => this.#events.enter(() => this.#end());
 	readonly #closed = (): void => this.#events.enter(() => this.#gone());
@@ -336,4 +386,8 @@ export class Connection {
 		this.#shutdownDue = SHUTDOWN_BOTH;
 		this.#events.ready(this);
 	}
+}
+
+function isDirect(stream: Duplex): stream is DirectStream {
+	return "writeNow" in stream;
 }

@@ -11,6 +11,7 @@ import type { Duplex } from "node:stream";
 import type { VsockBackend, VsockGuest } from "../../backends/contract.ts";
 import { type Enter, enterDirectly } from "../../base/enter.ts";
 import { logRateLimited } from "../../base/log.ts";
+import { Segments } from "../../base/segments.ts";
 import { type SavedState, StateReader } from "../../base/state.ts";
 import { setU64 } from "../../base/u64.ts";
 import type { Activation, VirtioDevice } from "../device.ts";
@@ -18,6 +19,7 @@ import type { Chain, Virtqueue } from "../queue.ts";
 import { Connection, type ConnectionEvents } from "./connection.ts";
 import {
 	HEADER_BYTES,
+	PAYLOAD_BYTES,
 	Packet,
 	VIRTIO_VSOCK_EVENT_TRANSPORT_RESET,
 	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
@@ -33,6 +35,7 @@ import {
 	virtio_vsock_event,
 } from "./packet.ts";
 import { Schedule } from "./schedule.ts";
+import { ConnectionTable } from "./table.ts";
 
 export const VIRTIO_ID_VSOCK = 19;
 
@@ -56,8 +59,6 @@ const BUF_ALLOC_MANY = 64 * 1024;
 const MANY = 64;
 /** Resets that may wait for receive buffers of the guest. With more of them its own packets have to wait. */
 const MAX_RESETS = 256;
-/** Host-side ports of connections that the host begins. */
-const FIRST_HOST_PORT = 0x4000_0000;
 const CONNECT_TIMEOUT_MS = 30_000;
 /** How long a guest may take to read that its streams are gone. */
 const UNREAD_MS = 2000;
@@ -92,18 +93,16 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#resetDue = false;
 	/** When it was told so, in ms, until it has read that. */
 	#resetToldMs: number | undefined;
-	/** By host port, then by guest port: no key object per packet. */
-	readonly #table = new Map<number, Map<number, Connection>>();
-	#count = 0;
+	readonly #table = new ConnectionTable();
 	readonly #requests = new Map<Connection, Request>();
 	/** Streams whose guest has closed, until they have delivered what it sent. */
 	readonly #lingering = new Set<Duplex>();
 	/** Resets to be sent, as pairs of host port and guest port. */
 	#resets: number[] = [];
 	readonly #schedule = new Schedule();
-	#nextHostPort = FIRST_HOST_PORT;
 	readonly #in = new Packet();
 	readonly #out = new Packet();
+	readonly #payload = new Segments();
 	#receiving = false;
 	#txStalled = false;
 
@@ -138,9 +137,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		this.#eventq = undefined;
 		this.#resetDue = false;
 		this.#resetToldMs = undefined;
-		for (const ports of [...this.#table.values()]) {
-			for (const connection of [...ports.values()]) this.#remove(connection);
-		}
+		for (const connection of this.#table.all()) this.#remove(connection);
 		for (const stream of this.#lingering) stream.destroy();
 		this.#lingering.clear();
 		this.#resets = [];
@@ -193,7 +190,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	/** As of VsockGuest. */
 	connect(port: number, stream: Duplex, answer: (hostPort: number | undefined) => void): void {
-		const hostPort = this.#rx === undefined || this.#full() ? undefined : this.#freePort(port);
+		const hostPort = this.#rx === undefined || this.#full() ? undefined : this.#table.freePort(port);
 		if (hostPort === undefined) {
 			answer(undefined);
 			return;
@@ -250,7 +247,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			logRateLimited(this.name, "warn", `packet from CID ${packet.srcCid} to CID ${packet.dstCid} dropped`);
 			return;
 		}
-		const connection = this.#table.get(hostPort)?.get(guestPort);
+		const connection = this.#table.get(hostPort, guestPort);
 		const fits = len <= chain.readable.totalBytes - HEADER_BYTES;
 		if (packet.type !== VIRTIO_VSOCK_TYPE_STREAM || !fits) {
 			logRateLimited(this.name, "warn", `packet of type ${packet.type} with ${len} bytes of payload refused`);
@@ -341,11 +338,51 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		while (this.#resets.length > 0 || this.#schedule.first !== undefined) {
 			const chain = rx.pop();
 			if (chain === undefined) break;
+			if (this.#readsInto(rx, chain)) continue;
 			rx.push(chain, chain.writable.totalBytes < HEADER_BYTES ? 0 : this.#packetInto(chain));
 		}
 		rx.flush();
 		/* Each call takes many chains before it stalls again, so the queues' turns bound the nesting of the two. */
 		if (this.#txStalled && this.#resets.length < MAX_RESETS) this.#processTx();
+	}
+
+	/**
+	 * Reads for the next connection into `first` and the chains after it, by one system call. False when it has another
+	 * packet to send.
+	 */
+	#readsInto(rx: Virtqueue, first: Chain): boolean {
+		const connection = this.#schedule.first;
+		if (this.#resets.length > 0 || connection === undefined) return false;
+		const most = connection.readableBytes;
+		if (most === 0 || first.writable.totalBytes <= HEADER_BYTES) return false;
+		const payload = this.#payload;
+		payload.clear();
+		const chains = [first];
+		for (let chain = first; ; ) {
+			payload.append(chain.writable, HEADER_BYTES, Math.min(PAYLOAD_BYTES, most - payload.totalBytes));
+			const next = payload.totalBytes < most ? rx.pop() : undefined;
+			if (next === undefined) break;
+			if (next.writable.totalBytes <= HEADER_BYTES) {
+				rx.unpop(next);
+				break;
+			}
+			chains.push(next);
+			chain = next;
+		}
+		this.#schedule.remove(connection);
+		const out = this.#out;
+		out.address(VMADDR_CID_HOST, connection.hostPort, this.#cid, connection.guestPort);
+		let rest = connection.readSeveral(payload);
+		let used = 0;
+		for (; rest > 0; used++) {
+			const chain = chains[used]!;
+			const part = Math.min(rest, chain.writable.totalBytes - HEADER_BYTES, PAYLOAD_BYTES);
+			rx.push(chain, connection.headed(out, chain.writable, part));
+			rest -= part;
+		}
+		for (const chain of chains.slice(used).reverse()) rx.unpop(chain);
+		if (connection.hasPending()) this.#schedule.add(connection);
+		return true;
 	}
 
 	#packetInto(chain: Chain): number {
@@ -366,27 +403,13 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	}
 
 	#full(): boolean {
-		return this.#count + this.#lingering.size >= MAX_CONNECTIONS;
-	}
-
-	#freePort(guestPort: number): number {
-		for (;;) {
-			const port = this.#nextHostPort;
-			this.#nextHostPort = port === 0xffff_fffe ? FIRST_HOST_PORT : port + 1;
-			if (this.#table.get(port)?.get(guestPort) === undefined) return port;
-		}
+		return this.#table.size + this.#lingering.size >= MAX_CONNECTIONS;
 	}
 
 	#add(hostPort: number, guestPort: number, state: "request" | "opening"): Connection {
-		const bufAlloc = this.#count + this.#lingering.size < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
+		const bufAlloc = this.#table.size + this.#lingering.size < MANY ? BUF_ALLOC : BUF_ALLOC_MANY;
 		const connection = new Connection({ hostPort, guestPort, state, bufAlloc }, this.#events);
-		let ports = this.#table.get(hostPort);
-		if (ports === undefined) {
-			ports = new Map();
-			this.#table.set(hostPort, ports);
-		}
-		ports.set(guestPort, connection);
-		this.#count++;
+		this.#table.add(connection);
 		return connection;
 	}
 
@@ -394,10 +417,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#remove(connection: Connection, tell = false): void {
 		if (connection.state === "closed") return;
 		const { hostPort, guestPort } = connection;
-		const ports = this.#table.get(hostPort)!;
-		ports.delete(guestPort);
-		if (ports.size === 0) this.#table.delete(hostPort);
-		this.#count--;
+		this.#table.remove(connection);
 		this.#schedule.remove(connection);
 		if (tell) this.#resets.push(hostPort, guestPort);
 		const stream = connection.close();

@@ -27,6 +27,8 @@ export const virtio_vsock_hdr = struct(
 	true,
 );
 export const HEADER_BYTES = virtio_vsock_hdr.sizeof;
+/** Largest payload of one packet: what Linux accepts and sends. */
+export const PAYLOAD_BYTES = 64 * 1024;
 
 export const VIRTIO_VSOCK_TYPE_STREAM = 1;
 
