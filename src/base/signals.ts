@@ -51,3 +51,11 @@ export const FORWARDED_SIGNALS = [
 	"SIGIO",
 	"SIGPWR",
 ] as const;
+
+/** "SIGTERM", "TERM" or "15"; undefined for anything else. */
+export function signalNumber(text: string | undefined): number | undefined {
+	if (text === undefined) return undefined;
+	if (/^[0-9]{1,2}$/.test(text)) return Number(text);
+	const signals: Readonly<Record<string, number>> = constants.signals;
+	return signals[text] ?? signals[`SIG${text}`];
+}

@@ -4,9 +4,9 @@
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { containerKernel } from "../container/life/kernel.ts";
-import { sharedShape } from "../container/run.ts";
 import { makePrepared } from "../container/template/background.ts";
 import { makeTemplate } from "../container/template/make.ts";
+import { sharedShape } from "../container/template/shape.ts";
 import { listTemplates, removeTemplate, type Template } from "../container/template/store.ts";
 import { validateSize } from "../machine/config.ts";
 import { whereContainersAre } from "./container/where.ts";

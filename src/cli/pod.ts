@@ -9,7 +9,7 @@ import { containerKernel } from "../container/life/kernel.ts";
 import { podStatus, removePod, startWholePod, stopPod } from "../container/pod/commands.ts";
 import { createPod, findPod, listPods, type PodConfig, type StoredPod } from "../container/pod/store.ts";
 import { supervisePod } from "../container/pod/supervisor.ts";
-import { sharedShape } from "../container/run.ts";
+import { sharedShape } from "../container/template/shape.ts";
 import { readinessReporter } from "../host/detached-process.ts";
 import { validateSize } from "../machine/config.ts";
 import { describeDuration } from "./container/describe.ts";

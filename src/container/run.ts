@@ -3,15 +3,10 @@
  * read-only disk "root", vsock for the agent, and a network if the caller wants one.
  */
 import { randomBytes } from "node:crypto";
-import { constants } from "node:os";
-import type { Duplex } from "node:stream";
-import { VSOCK_AGENT_PORT } from "../agent/protocol.ts";
-import { FileConsole } from "../backends/console.ts";
-import type { ConsoleBackend, ConsoleEvents } from "../backends/contract.ts";
 import { userNetwork } from "../backends/passt.ts";
-import type { UnixVsock } from "../backends/unix-vsock.ts";
 import { UsageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
+import { signalNumber } from "../base/signals.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, validateSize } from "../machine/config.ts";
 import type { OwnFsConfig } from "../machine/devices/fs.ts";
@@ -19,6 +14,7 @@ import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
 import { Container } from "./container.ts";
 import { type ContainerDevice, deviceDisks, diskSteps } from "./devices.ts";
+import { guestOf, TailConsole } from "./guest.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
@@ -36,6 +32,7 @@ import {
 import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
 import { CMDLINE, TEMPLATE_DEVICES } from "./template/make.ts";
 import { type RejectTemplate, type WarmMachine, warmMachine } from "./template/restore.ts";
+import { sharedShape } from "./template/shape.ts";
 import { startMachine } from "./template/start.ts";
 import { mayBeWarm, type TemplateShape } from "./template/store.ts";
 
@@ -104,8 +101,6 @@ export interface ContainerOptions extends Partial<ContainerMachine>, Privileges 
 export const ROOT_DISK = "root";
 /** Of the disk that keeps what the container writes. */
 const WRITABLE_DISK = "writable";
-const TAIL_LINES = 15;
-const TAIL_CHARACTERS = 8192;
 
 /**
  * Starts a container in a microVM of its own. Resolves when its process runs.
@@ -181,14 +176,6 @@ async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promis
 		stopSignal: signalNumber(image.config.stopSignal),
 		[Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
 	};
-}
-
-/** "SIGTERM", "TERM" or "15"; undefined for anything else. */
-export function signalNumber(text: string | undefined): number | undefined {
-	if (text === undefined) return undefined;
-	if (/^[0-9]{1,2}$/.test(text)) return Number(text);
-	const signals: Readonly<Record<string, number>> = constants.signals;
-	return signals[text] ?? signals[`SIG${text}`];
 }
 
 /** The machine of a container, as configuration. */
@@ -289,12 +276,6 @@ export interface CreatedSharedMachine extends OpenedMachine {
 	warning?: string | undefined;
 }
 
-/** What templates of such machines have in common with them. */
-export async function sharedShape({ kernel, cpus, memoryMiB }: SharedMachineOptions): Promise<TemplateShape> {
-	const initrd = await initramfs({ kernel, fstypes: ["squashfs", "ext4"], network: true, shares: true });
-	return { kernel: kernel.vmlinux, initrd, cpus, memoryMiB };
-}
-
 /** Makes it of its template, if there is one. */
 export async function createSharedMachine(
 	options: SharedMachineOptions,
@@ -337,56 +318,4 @@ async function openMachine(
 
 function warmGuest({ machine, restoredMs, reject: rejectTemplate }: WarmMachine, console: TailConsole) {
 	return { machine, guest: { ...guestOf(machine, console), restoredMs }, rejectTemplate };
-}
-
-function guestOf(machine: Machine, console: TailConsole): GuestMachine {
-	return {
-		start: () => machine.start(),
-		stop: () => machine.stop(),
-		ended: machine.ended,
-		agent: firstConnection(machine.vsock!, VSOCK_AGENT_PORT),
-		consoleTail: () => console.tail(),
-	};
-}
-
-/** The first stream that the guest opens to `port`. Later ones are refused. */
-export function firstConnection(vsock: Pick<UnixVsock, "listen">, port: number): Promise<Duplex> {
-	return new Promise((resolve) => {
-		const stop = vsock.listen(port, (stream) => {
-			stop();
-			resolve(stream);
-		});
-	});
-}
-
-/** Keeps the last lines of the console for messages. Writes the console to a file, too, if the caller wants one. */
-class TailConsole implements ConsoleBackend {
-	readonly #file: FileConsole | undefined;
-	#text = "";
-
-	constructor(path: string | undefined) {
-		this.#file = path === undefined ? undefined : new FileConsole(path);
-	}
-
-	start(events: ConsoleEvents): void {
-		this.#file?.start(events);
-	}
-
-	write(bytes: Uint8Array): boolean {
-		this.#text = (this.#text + Buffer.from(bytes).toString("latin1")).slice(-TAIL_CHARACTERS);
-		return this.#file?.write(bytes) ?? true;
-	}
-
-	async close(): Promise<void> {
-		await this.#file?.close();
-	}
-
-	/** Printable text only, because it is part of a message on a terminal. */
-	tail(): string {
-		const lines = this.#text
-			.split(/\r?\n/)
-			.map((line) => line.replace(/[^\t\x20-\x7e]/g, "").trimEnd())
-			.filter((line) => line !== "");
-		return lines.slice(-TAIL_LINES).join("\n");
-	}
 }

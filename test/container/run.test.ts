@@ -8,8 +8,10 @@ import type { Readable } from "node:stream";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { UnixVsock } from "../../src/backends/unix-vsock.ts";
 import { TsvmmError } from "../../src/base/errors.ts";
+import { signalNumber } from "../../src/base/signals.ts";
 import { Container, type ContainerPlan } from "../../src/container/container.ts";
-import { firstConnection, runContainer, signalNumber } from "../../src/container/run.ts";
+import { firstConnection } from "../../src/container/guest.ts";
+import { runContainer } from "../../src/container/run.ts";
 import { buildAgent } from "../agent/native-agent.ts";
 import { endsWhenRefused, FakeMachine, stopAgents } from "./fake-machine.ts";
 

@@ -12,7 +12,7 @@ import { containerKernel } from "../../container/life/kernel.ts";
 import { machineSize } from "../../container/life/machine-size.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { findPod } from "../../container/pod/store.ts";
-import { sharedShape } from "../../container/run.ts";
+import { sharedShape } from "../../container/template/shape.ts";
 import { mayBeWarm } from "../../container/template/store.ts";
 import { dropMounts, makeSources, prepareMounts } from "../../container/volume/mount.ts";
 import { VolumeStore } from "../../container/volume/store.ts";
