@@ -56,6 +56,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"machines that have booted, for containers that start at once",
 		async () => (await import("./cli/machine-template.ts")).templateCommand(),
 	],
+	[
+		"pool",
+		"machines that wait for containers, which then start at once",
+		async () => (await import("./cli/pool.ts")).poolCommand(),
+	],
 	["system", "what images and containers take on disk", async () => (await import("./cli/system.ts")).systemCommand()],
 	["attach", "attach to a container that runs", async () => (await import("./cli/container/exec.ts")).attachCommand()],
 	["ps", "list containers", async () => (await import("./cli/container/ps.ts")).psCommand()],

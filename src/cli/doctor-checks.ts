@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import { explain, TsvmmError } from "../base/errors.ts";
+import { listPools } from "../container/pool/commands.ts";
 import { failedAttempts } from "../container/template/attempts.ts";
 import { listTemplates } from "../container/template/store.ts";
 import { cacheDirectory } from "../host/directories.ts";
@@ -212,6 +213,22 @@ export async function checkTemplates(): Promise<Finding> {
 		if (failed === undefined) return { name, status: "ok", found };
 		const remedy = "Run: tsvmm template make; until then machines boot";
 		return { name, status: "note", found: `${found}; ${failed.key}: ${failed.reason}`, remedy };
+	} catch (error) {
+		return { name, status: "note", found: explain(error) };
+	}
+}
+
+/** Machines that wait for containers, which take this host's RAM. */
+export async function checkPools(): Promise<Finding> {
+	const name = "pools";
+	try {
+		const pools = await listPools();
+		if (pools.length === 0) return { name, status: "ok", found: "none; tsvmm pool up starts one" };
+		const counts = pools.map(({ key, ready, machines }) => `${key}: ${ready} of ${machines} machines wait`);
+		const failed = pools.find(({ failure }) => failure !== undefined);
+		if (failed === undefined) return { name, status: "ok", found: counts.join(", ") };
+		const remedy = "End it by tsvmm pool down, mend that, and start it again";
+		return { name, status: "note", found: `${counts.join(", ")}; ${failed.failure}`, remedy };
 	} catch (error) {
 		return { name, status: "note", found: explain(error) };
 	}

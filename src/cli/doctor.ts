@@ -12,6 +12,7 @@ import {
 	checkMemory,
 	checkNative,
 	checkNode,
+	checkPools,
 	checkProcessor,
 	checkSpace,
 	checkTemplates,
@@ -54,6 +55,7 @@ async function examine(): Promise<Finding[]> {
 		checkSpace(),
 		await checkKernels(),
 		await checkTemplates(),
+		await checkPools(),
 	];
 }
 

@@ -32,6 +32,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm snapshot inspect": ["tsvmm snapshot inspect warm", "tsvmm snapshot inspect -f '{{json .bases}}' warm-2"],
 	"tsvmm snapshot merge": ["tsvmm snapshot merge warm-2 whole"],
 	"tsvmm snapshot rm": ["tsvmm snapshot rm warm-2 warm"],
+	"tsvmm pool": ["tsvmm pool up -n 3", "tsvmm run busybox echo hello", "tsvmm pool down"],
+	"tsvmm pool ls": ["tsvmm pool ls", "tsvmm pool ls --format '{{.Key}} {{.Failure}}'"],
+	"tsvmm pool down": ["tsvmm pool down", "tsvmm pool down 0f8be2c1a3d4e5f6"],
+	"tsvmm pool up": ["tsvmm pool up -n 3", "tsvmm pool up -n 10 --cpus 2 --memory 1G --kernel 6.12-cloud"],
 	"tsvmm image": ["tsvmm image import app.tar", "tsvmm image ls", "tsvmm image rm app:1.0"],
 	"tsvmm image import": [
 		"tsvmm image import app.tar",

@@ -17,6 +17,7 @@ import { type ContainerDevice, deviceDisks, diskSteps } from "./devices.ts";
 import { guestOf, TailConsole } from "./guest.ts";
 import type { RootfsImage } from "./image/rootfs.ts";
 import { initramfs } from "./initramfs.ts";
+import type { TakenMachine, WaitingMachine } from "./pool/waiting-machine.ts";
 import { type Privileges, privilegeKeys } from "./privileges.ts";
 import { type ImageProcess, processSpec } from "./process-spec.ts";
 import type { GuestMachine } from "./running-machine.ts";
@@ -217,10 +218,15 @@ export interface CreatedMachine extends CreatedSharedMachine {
 	keeps: boolean;
 }
 
-/** Makes it of its template, if there is one and nothing needs a boot. */
+/**
+ * Makes it of its template, if there is one and nothing needs a boot.
+ *
+ * @param waiting a machine of a pool, which is taken if it fits, and ended if not
+ */
 export async function createMachine(
 	options: ContainerMachine & { workdir: string },
 	signal?: AbortSignal,
+	waiting?: WaitingMachine,
 ): Promise<CreatedMachine> {
 	const { rootfs, writable, networks, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
 	const system: ContainerSystem = {
@@ -239,6 +245,8 @@ export async function createMachine(
 	const own = machineSteps(system);
 	const console = new TailConsole(consoleFile);
 	const shape = mayHaveTemplate(options) ? await sharedShape(options) : undefined;
+	const taken = await waiting?.take(shape, () => machineConfig(options, shape!.initrd), signal);
+	if (taken !== undefined) return { ...common, ...taken, machineSteps: [...taken.steps, ...own], steps: common.steps };
 	let warning: string | undefined;
 	const onRejected = (message: string) => {
 		warning = message;
@@ -268,6 +276,8 @@ export type SharedMachineOptions = Pick<ContainerMachine, "kernel" | "cpus" | "m
 export interface CreatedSharedMachine extends OpenedMachine {
 	/** In the agent's own root, before any container. */
 	machineSteps: readonly SetupStep[];
+	/** Of a machine whose agent was greeted before. */
+	broker?: TakenMachine["broker"];
 	/** Of a machine that is made of a template: no other one should be. */
 	rejectTemplate?: RejectTemplate;
 	/** The template that it would have been made of. */

@@ -22,11 +22,13 @@ export interface GuestMachine {
 	consoleTail(): string;
 	/** How long it took to make it of a template; missing when it boots. */
 	readonly restoredMs?: number | undefined;
+	/** When this process was taken from a pool, on performance's clock; missing when it was started for a container. */
+	readonly takenMs?: number | undefined;
 }
 
 /** How long the phases of a machine's start took, in ms. */
 export interface BootTimes {
-	/** This process, from its start to the first instruction of the guest, without `restore`. */
+	/** This process, from its start (or since it was taken from a pool) to the first instruction of the guest, without `restore`. */
 	host: number;
 	/** To the first instruction of the agent; missing when the machine was made of a template. */
 	kernel?: number | undefined;
@@ -142,13 +144,13 @@ export async function within(work: Promise<unknown>, timeoutMs: number): Promise
 
 /** The agent of a template has begun long before. */
 function timesOf(
-	{ restoredMs }: GuestMachine,
+	{ restoredMs, takenMs = 0 }: GuestMachine,
 	{ nowMs, startMs }: Pick<Hello, "nowMs" | "startMs">,
 	host: number,
 	greeted: number,
 ): BootTimes {
 	if (restoredMs !== undefined) {
-		return { host: host - restoredMs, restore: restoredMs, agent: greeted - host, greeted };
+		return { host: host - takenMs - restoredMs, restore: restoredMs, agent: greeted - host, greeted };
 	}
 	const agent = nowMs - startMs;
 	return { host, kernel: greeted - host - agent, agent, greeted };

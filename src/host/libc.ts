@@ -24,6 +24,7 @@ interface Libc {
 	prlimit(pid: number, resource: number, wanted: BigUint64Array | null, old: BigUint64Array | null): number;
 	lseek(fd: number, offset: number, whence: number): number;
 	madvise(address: number, bytes: number, advice: number): number;
+	dup2(from: number, to: number): number;
 	addressOf(buffer: Uint8Array): bigint;
 	errno(): number;
 }
@@ -53,6 +54,7 @@ function libc(): Libc {
 		prlimit: lib.func("int prlimit(int pid, int resource, const void *wanted, void *old)"),
 		lseek: lib.func("int64_t lseek(int fd, int64_t offset, int whence)"),
 		madvise: lib.func("madvise", "int", ["uintptr_t", "size_t", "int"]),
+		dup2: lib.func("int dup2(int from, int to)"),
 		addressOf: (buffer: Uint8Array) => koffi().address(buffer),
 		errno: () => koffi().errno(),
 	} as Libc;
@@ -253,6 +255,11 @@ export function getResourceLimit(resource: number): [soft: bigint, hard: bigint]
 export function setResourceLimit(resource: number, soft: bigint, hard: bigint): number {
 	const result = libc().prlimit(0, resource, BigUint64Array.of(soft, hard), null);
 	return result < 0 ? -libc().errno() : result;
+}
+
+/** dup2(2): `to` is what `from` is. 0, or a negative errno. */
+export function replaceDescriptor(from: number, to: number): number {
+	return libc().dup2(from, to) < 0 ? -libc().errno() : 0;
 }
 
 export const MADV_DONTNEED = 4;

@@ -81,7 +81,7 @@ export function answerRequest(socket: Socket, answer: (request: unknown) => Prom
 }
 
 /** All that comes until the other side has ended its half; the socket can still be written. */
-function readAll(socket: Socket): Promise<string> {
+export function readAll(socket: Socket): Promise<string> {
 	return new Promise((resolve, reject) => {
 		let all = "";
 		socket.setEncoding("utf8").on("data", (chunk: string) => {

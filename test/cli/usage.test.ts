@@ -16,6 +16,7 @@ import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
 import { loginCommand, logoutCommand } from "../../src/cli/login.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
+import { poolCommand } from "../../src/cli/pool.ts";
 import { pullCommand, pushCommand } from "../../src/cli/pull.ts";
 import { loadCommand, saveCommand } from "../../src/cli/save.ts";
 import { snapshotCommand } from "../../src/cli/snapshot.ts";
@@ -98,6 +99,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
 		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand(), snapshotCommand()],
+		poolCommand(),
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

@@ -48,3 +48,21 @@ echo "left: $(cat "$templates"/*.attempt | wc -l)"
 tsvmm template make
 echo "by hand: $(ls "$templates" | grep -c '^[0-9a-f]*$') $(ls "$templates" | wc -l)"
 tsvmm rm one >/dev/null
+
+# Two containers take the machines of a pool at the same time. They go on when the supervisor of the pool is killed, and no other machine does.
+tsvmm pool up -n 2 >/dev/null
+echo "pool: $(tsvmm pool ls --format '{{.Ready}} of {{.Wanted}}')"
+script='hostname; head -c 32 /dev/urandom | sha256sum; cat /shared/in; ip -4 addr show eth0 | grep -c inet; exec sleep 1000'
+for name in two three; do
+	tsvmm run -d --name $name -v /run/warm-test/shared:/shared:ro "$image" sh -c "$script" >/dev/null &
+	runs="${runs-} $!"
+done
+wait $runs
+waiting() { pgrep -fc 'supervise --pool'; }
+kill -9 $(pgrep -f 'pool supervise')
+for i in $(seq 100); do [ "$(waiting)" = 2 ] && break; sleep 0.2; done
+echo "taken: $(waiting), pools $(tsvmm pool ls --format '{{.Key}}' | wc -l)"
+for name in two three; do tsvmm logs $name; done >logs
+echo "lines $(wc -l <logs), different $(sort -u logs | wc -l)"
+tsvmm rm -f two three >/dev/null
+echo "left: $(waiting)"

@@ -1,6 +1,6 @@
 /*
  * Containers of `tsvmm run` in machines that are made of a template: the first one boots, and the template is made
- * meanwhile. What a container finds is the same, but for all that is to differ.
+ * meanwhile. What a container finds is the same, but for all that is to differ. Two take machines of a pool.
  */
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -35,5 +35,10 @@ test("run makes a template in the background, and later containers start from it
 		"damaged: 4 kernel 1",
 		"left: 1",
 		"by hand: 1 1",
+		"pool: 2 of 2",
+		"taken: 2, pools 0",
+		/* Of each its name and a random number. */
+		"lines 8, different 6",
+		"left: 0",
 	]);
 });

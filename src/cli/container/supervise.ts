@@ -4,6 +4,7 @@
  */
 import { ContainerStore } from "../../container/life/store.ts";
 import { superviseContainer } from "../../container/life/supervisor.ts";
+import { parseShape } from "../../container/template/shape.ts";
 import { readinessReporter } from "../../host/detached-process.ts";
 import { watchOutput } from "../output.ts";
 import { reportError } from "../report.ts";
@@ -12,6 +13,7 @@ import { reportError } from "../report.ts";
 export async function superviseMain(argv: readonly string[]): Promise<number> {
 	watchOutput();
 	const [id = "", ...flags] = argv.slice(2);
+	if (id === "--pool") return superviseOfPool(flags);
 	const awaitAttach = flags.includes("--await-attach");
 	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
 	try {
@@ -19,6 +21,17 @@ export async function superviseMain(argv: readonly string[]): Promise<number> {
 		return 0;
 	} catch (error) {
 		onReady(error);
+		return reportError(error);
+	}
+}
+
+/** `tsvmm container supervise --pool SOCKET SHAPE`: waits for its container (container/pool/supervisor.ts starts it). */
+async function superviseOfPool([socket = "", shape = ""]: readonly string[]): Promise<number> {
+	try {
+		const { superviseWhenTaken } = await import("../../container/pool/waiting-supervisor.ts");
+		await superviseWhenTaken(socket, parseShape(shape));
+		return 0;
+	} catch (error) {
 		return reportError(error);
 	}
 }

@@ -1,9 +1,11 @@
 /*
  * The machine of a stored container: its image, its writable layer and its kernel, as config.json names them.
  */
+import type { AgentBroker } from "../../agent/broker.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
+import type { WaitingMachine } from "../pool/waiting-machine.ts";
 import { createMachine } from "../run.ts";
 import type { SetupStep, SystemOptions } from "../setup-steps.ts";
 import type { StartableMachine } from "../template/start.ts";
@@ -21,6 +23,8 @@ export interface BootedContainer extends StartableMachine {
 	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine>;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
+	/** Of its agent, if that was greeted before. */
+	broker?: AgentBroker | undefined;
 	/** Its networks, which containers that join have with it. */
 	networks?: MachineNetworks | undefined;
 	/** What the container has written lives on. */
@@ -29,10 +33,14 @@ export interface BootedContainer extends StartableMachine {
 	lacksTemplate?: TemplateShape | undefined;
 }
 
-/** @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws */
+/**
+ * @param waiting a machine of a pool
+ * @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws
+ */
 export async function bootContainer(
 	{ config, paths }: Pick<StoredContainer, "config" | "paths">,
 	signal: AbortSignal,
+	waiting?: WaitingMachine,
 ): Promise<BootedContainer> {
 	const store = new ImageStore();
 	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
@@ -60,6 +68,7 @@ export async function bootContainer(
 			...(consoleFile === undefined ? {} : { consoleFile }),
 		},
 		signal,
+		waiting,
 	);
 	return { ...booted, networks };
 }

@@ -1,8 +1,9 @@
 /*
- * Starts a container's supervisor as a process of its own.
+ * Starts a container's supervisor as a process of its own: a new one, or that of a machine that waits in a pool.
  */
 import { join } from "node:path";
 import { launchDetached } from "../../host/detached-process.ts";
+import { machinesWait } from "../pool/paths.ts";
 import type { StoredContainer } from "./store.ts";
 
 export interface LaunchOptions {
@@ -18,11 +19,18 @@ export interface Launch {
 
 /** Starts the supervisor of a container. */
 export function launchSupervisor(container: StoredContainer, { awaitAttach = false }: LaunchOptions = {}): Launch {
-	const launched = launchDetached({
+	return { running: supervise(container, awaitAttach) };
+}
+
+async function supervise(container: StoredContainer, awaitAttach: boolean): Promise<void> {
+	if (machinesWait()) {
+		const { takeMachine } = await import("../pool/take.ts");
+		if (await takeMachine(container, awaitAttach)) return;
+	}
+	await launchDetached({
 		words: ["container", "supervise", container.id, ...(awaitAttach ? ["--await-attach"] : [])],
 		log: join(container.paths.directory, "supervisor.log"),
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",
 	});
-	return { running: launched.then(() => undefined) };
 }

@@ -59,13 +59,14 @@ export class OwnMachine implements ContainerHost {
 			{
 				signal,
 				warn,
-				prepare: async ({ guest, networks }) => {
+				prepare: async ({ guest, networks, broker: known }) => {
 					this.#networks = networks;
 					await unlessAborted(awaited, signal, guest);
-					return brokered(guest, (made) => {
+					const onBroker = (made: AgentBroker) => {
 						broker = made;
 						this.#broker = made;
-					});
+					};
+					return brokered(guest, onBroker, known);
 				},
 			},
 		);
@@ -136,10 +137,18 @@ function memberDevices(
 	return (container, signal) => devices.prepare(container, signal);
 }
 
-/** A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it. */
-export function brokered(guest: GuestMachine, onBroker: (broker: AgentBroker) => void): GuestMachine {
+/**
+ * A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it.
+ *
+ * @param known the agent has this broker already
+ */
+export function brokered(
+	guest: GuestMachine,
+	onBroker: (broker: AgentBroker) => void,
+	known?: AgentBroker,
+): GuestMachine {
 	const share = (stream: Duplex) => {
-		const broker = new AgentBroker(stream);
+		const broker = known ?? new AgentBroker(stream);
 		onBroker(broker);
 		const [ours, brokers] = duplexPair();
 		broker.attach(brokers);
@@ -152,6 +161,7 @@ export function brokered(guest: GuestMachine, onBroker: (broker: AgentBroker) =>
 		agent: guest.agent.then(share),
 		consoleTail: () => guest.consoleTail(),
 		restoredMs: guest.restoredMs,
+		takenMs: guest.takenMs,
 	};
 }
 

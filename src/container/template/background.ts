@@ -12,12 +12,12 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { constants, freemem, setPriority } from "node:os";
 import { errnoName, explain } from "../../base/errors.ts";
-import * as z from "../../base/schema.ts";
 import { InterruptedError } from "../../base/signals.ts";
 import { isLocked } from "../../host/file-lock.ts";
 import { ownProgram } from "../../host/own-program.ts";
 import { beginAttempt, failAttempt, forgetAttempt } from "./attempts.ts";
 import { makeTemplate } from "./make.ts";
+import { parseShape } from "./shape.ts";
 import {
 	isTemplate,
 	listTemplates,
@@ -27,8 +27,6 @@ import {
 	templatePath,
 	templatesDirectory,
 } from "./store.ts";
-
-const Shape = z.object({ kernel: z.string(), initrd: z.string(), cpus: z.number(), memoryMiB: z.number() });
 
 /** Room that is left on the disk besides what the template takes at most. */
 const SPARE_MIB = 256;
@@ -57,7 +55,7 @@ export async function prepareTemplate(shape: TemplateShape): Promise<void> {
  * @param signal ends it; the next machine of this shape begins anew then
  */
 export async function makePrepared(shape: string, signal: AbortSignal): Promise<void> {
-	const wanted = Shape.parse(JSON.parse(shape));
+	const wanted = parseShape(shape);
 	const path = templatePath(wanted);
 	try {
 		setPriority(constants.priority.PRIORITY_LOW);

@@ -76,11 +76,26 @@ export async function warmMachine(
 	}
 	/* Another process may have removed it meanwhile. */
 	await markUsed(path).catch(ignore);
+	const steps = await equip(machine, devices, shape, signal);
+	return { machine, steps, restoredMs: performance.now() - begun, reject };
+}
+
+/**
+ * Adds the devices of a container to a machine of a template, before or after it starts.
+ *
+ * @returns what its agent does first: the guest's random numbers are not those of other clones then
+ * @throws what opening a disk, a network or a directory says; the machine has ended then
+ */
+export async function equip(
+	machine: Machine,
+	devices: AddedDevices,
+	shape: Pick<TemplateShape, "cpus">,
+	signal: AbortSignal | undefined,
+): Promise<SetupStep[]> {
 	try {
 		const ids = await plug(machine, devices, shape, signal);
 		const found = ids.map((id): SetupStep => ["bind", machine.deviceAddress(id).toString(16)]);
-		const steps: SetupStep[] = [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found];
-		return { machine, steps, restoredMs: performance.now() - begun, reject };
+		return [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found];
 	} catch (error) {
 		await machine.stop();
 		for (const kind of KINDS) for (const part of kind.given?.(devices) ?? []) await part.close();
@@ -103,7 +118,7 @@ function rejectTemplate(path: string, why: unknown): string {
 async function plug(
 	machine: Machine,
 	devices: AddedDevices,
-	shape: TemplateShape,
+	shape: Pick<TemplateShape, "cpus">,
 	signal: AbortSignal | undefined,
 ): Promise<string[]> {
 	const { enter } = machine;
