@@ -22,6 +22,7 @@ export const PACKAGES = {
 		"iputils-ping",
 		"socat",
 		"fio",
+		"qemu-utils",
 		"zsh",
 		"fish",
 		"groff",

@@ -53,6 +53,11 @@ export interface BlockBackend {
 	writeZeroes(token: number, offsetBytes: number, lengthBytes: number, mayUnmap: boolean): void;
 	/** Ends a batch: all queued requests go to the host now, in one system call if possible. */
 	submit(): void;
+	/**
+	 * Brings what it keeps in memory into the host's files, so that these can be copied. Called with nothing in flight. A
+	 * backend that keeps nothing needs none.
+	 */
+	quiesce?(): Promise<void>;
 	/** Resolves when nothing is in flight and the host's resources are released. A second call does nothing. */
 	close(): Promise<void>;
 }

@@ -26,6 +26,8 @@ export interface DiskFileOptions {
 	readOnly?: boolean;
 	/** True: requests do not go through the host's page cache. False when missing. */
 	direct?: boolean;
+	/** True: the file is not the disk itself, so its length need not be whole blocks. False when missing. */
+	isContainer?: boolean;
 	/** The file, open. It is used instead of the path, which then is only a name. The caller closes it. */
 	fd?: number;
 }
@@ -33,7 +35,7 @@ export interface DiskFileOptions {
 /** A file that is open and locked. */
 export interface DiskFile {
 	readonly fd: number;
-	/** Whole blocks of it. */
+	/** Whole blocks of it, or all of a container. */
 	readonly sizeBytes: number;
 	/** Offsets and lengths are multiples of this. */
 	readonly blockBytes: number;
@@ -49,15 +51,14 @@ export interface DiskFile {
  * @throws HostError ERR_DISK_OPEN, ERR_DISK_LOCKED, ERR_DISK_DIRECT; ImageError ERR_DISK_SIZE when there is not one block
  *   in it
  */
-export function openDiskFile(
-	path: string,
-	{ readOnly = false, direct = false, fd: opened }: DiskFileOptions,
-): DiskFile {
+export function openDiskFile(path: string, options: DiskFileOptions): DiskFile {
+	const { readOnly = false, direct = false, isContainer = false, fd: opened } = options;
 	const fd = openFile(path, opened, { readOnly, direct });
 	try {
 		lock(path, fd, readOnly);
 		const { blockBytes, addressAlign } = direct ? alignment(path, fd) : { blockBytes: SECTOR_BYTES, addressAlign: 1 };
-		const sizeBytes = diskSize(path, fd, blockBytes);
+		const fileBytes = fileSize(path, fd);
+		const sizeBytes = isContainer ? fileBytes : wholeBlocks(path, fileBytes, blockBytes);
 		return { fd, sizeBytes, blockBytes, addressAlign, physicalBlockBytes: Math.max(blockBytes, physicalBlock(fd)) };
 	} catch (error) {
 		closeSync(fd);
@@ -146,25 +147,25 @@ function physicalBlock(fd: number): number {
 	return Math.min(Math.max(size, PAGE_BYTES), MAX_PHYSICAL_BLOCK_BYTES);
 }
 
-function diskSize(path: string, fd: number, blockBytes: number): number {
+function fileSize(path: string, fd: number): number {
 	const stat = fstatSync(fd);
-	let { size } = stat;
-	if (stat.isBlockDevice()) {
-		const bytes = new Uint8Array(8);
-		const result = ioctl(fd, BLKGETSIZE64, bytes);
-		if (result < 0) {
-			throw new HostError("ERR_DISK_OPEN", `Cannot read the size of disk ${path}: ${errnoNameOf(-result)}`);
-		}
-		size = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+	if (!stat.isBlockDevice()) return stat.size;
+	const bytes = new Uint8Array(8);
+	const result = ioctl(fd, BLKGETSIZE64, bytes);
+	if (result < 0) {
+		throw new HostError("ERR_DISK_OPEN", `Cannot read the size of disk ${path}: ${errnoNameOf(-result)}`);
 	}
+	return Number(new DataView(bytes.buffer).getBigUint64(0, true));
+}
+
+/** @throws ImageError ERR_DISK_SIZE */
+function wholeBlocks(path: string, size: number, blockBytes: number): number {
 	const whole = size - (size % blockBytes);
 	if (whole === 0) {
 		throw new ImageError(
 			"ERR_DISK_SIZE",
 			`Cannot use disk ${path}: its ${size} bytes hold no sector of ${blockBytes} bytes`,
-			{
-				hint: `Make an empty disk of 1 GiB: truncate -s 1G ${path}`,
-			},
+			{ hint: `Make an empty disk of 1 GiB: truncate -s 1G ${path}` },
 		);
 	}
 	if (whole !== size) log("warn", `disk ${path}: the last ${size - whole} bytes are no whole sector and are not used`);

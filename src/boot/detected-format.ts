@@ -39,11 +39,7 @@ const MAGICS: readonly [number, string, DetectedFormat][] = [
 	[0, "!<arch>\n", { found: "an ar archive or Debian package", hint: "Unpack the package and take its boot/vmlinuz" }],
 	[257, "ustar", { found: "a tar archive" }],
 	[0, "hsqs", { found: "a squashfs image", hint: "Give a file system as --disk, not as --kernel" }],
-	[
-		0,
-		"QFI\xfb",
-		{ found: "a qcow2 disk image", hint: "Convert it to a raw disk and give it as --disk, not as --kernel" },
-	],
+	[0, "QFI\xfb", { found: "a qcow2 disk image", hint: "Give it as --disk, not as --kernel" }],
 	[0, "#!", { found: "a script" }],
 	[0x1fe, "\x55\xaa", { found: "a boot sector or disk image" }],
 ];

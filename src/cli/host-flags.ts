@@ -2,6 +2,8 @@
  * The flags of `boot` and `snapshot restore` about the host's side of a machine: devices, consoles, what is printed.
  */
 import { type Command, Option } from "commander";
+import { formatOf } from "../backends/open-disk.ts";
+import { backingFiles } from "../backends/qcow2/open.ts";
 import { fileShare, outputShare, type Share } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
@@ -28,7 +30,10 @@ export interface HostFlags {
 export function addHostFlags(command: Command): Command {
 	return command
 		.addOption(
-			new Option("--disk <file[,ro][,id=X][,direct=on][,queues=N]>", "raw disk image or block device; may be repeated")
+			new Option(
+				"--disk <file[,ro][,id=X][,format=X][,...]>",
+				"disk image (raw, qcow2) or block device; may be repeated",
+			)
 				.argParser(append(parseDisk))
 				.default([], "none"),
 		)
@@ -71,7 +76,12 @@ export function hostConfig(flags: HostFlags): RestoreConfig {
 /** The files that these flags name. The lab needs them, too. Sockets are the lab's own: they cannot be shared. */
 export function hostShares({ disks = [], fs = [], console }: RestoreConfig): Share[] {
 	const shares: Share[] = [];
-	for (const disk of disks) if ("path" in disk) shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
+	for (const disk of disks) {
+		if (!("path" in disk)) continue;
+		shares.push(fileShare(disk.path, disk.readOnly === true ? "ro" : "rw"));
+		if ((disk.format ?? formatOf(disk.path)) !== "qcow2") continue;
+		for (const path of backingFiles(disk.path)) shares.push(fileShare(path, "ro"));
+	}
 	for (const one of fs) if ("path" in one) shares.push(fileShare(one.path, one.readOnly === true ? "ro" : "rw"));
 	if (console?.kind === "file") shares.push(outputShare(console.path));
 	return shares;

@@ -3,6 +3,7 @@
  * or throws a UsageError that quotes it.
  */
 
+import { DISK_FORMATS, type DiskFormat } from "../backends/open-disk.ts";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
@@ -63,6 +64,7 @@ export function parseDisk(text: string): DiskConfig {
 		if (key === "ro" && value === undefined) disk.readOnly = true;
 		else if (key === "rw" && value === undefined) disk.readOnly = false;
 		else if (key === "id" && value) disk.id = value;
+		else if (key === "format" && isDiskFormat(value)) disk.format = value;
 		else if (key === "direct" && (value === "on" || value === "off")) disk.direct = value === "on";
 		else if (key === "queues" && value && /^\d{1,4}$/.test(value)) disk.queues = Number(value);
 		else throw unknownField("ERR_OPTION_DISK", { what: "disk", text, field, known: DISK_FIELDS });
@@ -70,7 +72,11 @@ export function parseDisk(text: string): DiskConfig {
 	return disk;
 }
 
-const DISK_FIELDS = "ro, rw, id=NAME, direct=on|off, queues=N";
+const DISK_FIELDS = "ro, rw, id=NAME, format=raw|qcow2, direct=on|off, queues=N";
+
+function isDiskFormat(text: string | undefined): text is DiskFormat {
+	return DISK_FORMATS.some((format) => format === text);
+}
 
 /**
  * "user", "none", "tap=NAME", "bridge=NAME", each but none with ",mac=..", user with ",port=HOST:GUEST" and

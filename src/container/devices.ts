@@ -23,7 +23,12 @@ const serialOf = (index: number, owner = "") => (owner === "" ? `device${index}`
 
 /** The disks, in the order of the devices. */
 export function deviceDisks(devices: readonly ContainerDevice[], owner?: string): (FileDiskConfig & { id: string })[] {
-	return devices.map(({ source, readOnly = false }, i) => ({ path: source, readOnly, id: serialOf(i, owner) }));
+	return devices.map(({ source, readOnly = false }, i) => ({
+		path: source,
+		format: "raw",
+		readOnly,
+		id: serialOf(i, owner),
+	}));
 }
 
 /** The steps that make the nodes. Who opens the disks tells of one that is not there any more. */

@@ -189,8 +189,8 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		cpus,
 		memoryMiB,
 		disks: [
-			{ path: rootfs.path, fd: rootfs.fd, readOnly: true, id: ROOT_DISK },
-			...(writable === undefined ? [] : [{ path: writable, id: WRITABLE_DISK }]),
+			{ path: rootfs.path, fd: rootfs.fd, format: "raw", readOnly: true, id: ROOT_DISK },
+			...(writable === undefined ? [] : [{ path: writable, format: "raw" as const, id: WRITABLE_DISK }]),
 			...deviceDisks(devices),
 		],
 		nets: networks.map(({ device }) => device),

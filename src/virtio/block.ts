@@ -179,11 +179,16 @@ export class BlockDevice implements VirtioDevice {
 		this.#requests.forEach((request) => {
 			if (request.chain !== undefined) request.stale = true;
 		});
-		return this.quiesce();
+		return this.#idle();
 	}
 
-	/** Waits for all answers of the backend, also to requests from before a reset. */
+	/** Waits for all answers of the backend, also to requests from before a reset, and for its files to be complete. */
 	async quiesce(): Promise<void> {
+		await this.#idle();
+		await this.#backend.quiesce?.();
+	}
+
+	async #idle(): Promise<void> {
 		while (this.#inFlight > 0) {
 			await new Promise<void>((resolve) => {
 				const others = this.#onIdle;

@@ -48,6 +48,7 @@ test("parseCpus takes digits", () => {
 test("parseDisk takes a path, ro, rw, id and queues", () => {
 	expect(parseDisk("a.img")).toEqual({ path: "a.img", readOnly: false });
 	expect(parseDisk("a.img,ro,id=data")).toEqual({ path: "a.img", readOnly: true, id: "data" });
+	expect(parseDisk("a,format=qcow2")).toEqual({ path: "a", readOnly: false, format: "qcow2" });
 	expect(parseDisk("a.img,direct=on")).toEqual({ path: "a.img", readOnly: false, direct: true });
 	expect(parseDisk("a.img,queues=4")).toEqual({ path: "a.img", readOnly: false, queues: 4 });
 	expect(parseDisk("a.img,ro,rw")).toEqual({ path: "a.img", readOnly: false });
@@ -66,6 +67,7 @@ test("parseDisk takes a path, ro, rw, id and queues", () => {
 		"a,queues=x",
 		"a,direct",
 		"a,direct=yes",
+		"a,format=vmdk",
 	]);
 });
 

@@ -98,8 +98,10 @@ umount /mnt
 		},
 	);
 
-	test("made by the guest is clean on the host", async () => {
-		const disk = image("mkfs.img", 16 * MIB);
+	test("made by the guest is clean on the host, in an image over another one", async () => {
+		const base = image("base.img", 16 * MIB);
+		const disk = join(linux.directory, "mkfs.qcow2");
+		host("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", disk);
 		const script = `${DEBIAN}
 set -e
 in_debian mkfs.ext4 -q /dev/vda
@@ -108,8 +110,12 @@ mount -t ext4 /dev/vda /made
 cp /init /made
 umount /made`;
 		await linux.check({ kernel, disks: [disk, tools], script });
-		host("e2fsck", "-f", "-n", disk);
-		expect(String(host("debugfs", "-R", "cat /init", disk))).toBe(readFileSync("guests/test/init", "utf8"));
+		host("qemu-img", "check", disk);
+		const made = join(linux.directory, "mkfs.img");
+		host("qemu-img", "convert", "-O", "raw", disk, made);
+		host("e2fsck", "-f", "-n", made);
+		expect(String(host("debugfs", "-R", "cat /init", made))).toBe(readFileSync("guests/test/init", "utf8"));
+		expect(readFileSync(base).every((byte) => byte === 0)).toBe(true);
 	});
 });
 

@@ -2,18 +2,18 @@
  * The disks of a machine: virtio-blk devices on files of the host or on backends that the caller gives.
  */
 import type { BlockBackend } from "../../backends/contract.ts";
-import { FileDisk } from "../../backends/file-disk.ts";
+import { type DiskFormat, openDisk } from "../../backends/open-disk.ts";
 import { UsageError } from "../../base/errors.ts";
 import { BlockDevice, MAX_BLOCK_QUEUES } from "../../virtio/block.ts";
 import type { DeviceKind, DevicePlan, MachineShape, OpenOptions } from "../../virtio/device-kind.ts";
 
 /**
- * A virtio-blk disk (virtio 1.2 §5.2): a raw image file, a block device, or your own backend, which the machine then
+ * A virtio-blk disk (virtio 1.2 §5.2): an image file, a block device, or your own backend, which the machine then
  * owns.
  */
 export type DiskConfig = FileDiskConfig | OwnDiskConfig;
 
-/** A disk in a raw image file or a block device of the host. */
+/** A disk in an image file or a block device of the host. */
 export interface FileDiskConfig {
 	/** Path of the file. It is locked: one machine may write to it, or several may read. */
 	path: string;
@@ -22,6 +22,8 @@ export interface FileDiskConfig {
 	 * is created.
 	 */
 	fd?: number | undefined;
+	/** What is in the file: qcow2 when missing and the path ends in ".qcow2", else raw. */
+	format?: DiskFormat | undefined;
 	/** True: the guest cannot write to it. False when missing. */
 	readOnly?: boolean | undefined;
 	/** Name on this machine and answer to VIRTIO_BLK_T_GET_ID, 1 to 20 characters; "disk0" by position when missing. */
@@ -73,13 +75,13 @@ function diskPlan(disk: DiskConfig, index: number, { cpus }: MachineShape): Devi
 	}
 	return {
 		id,
-		open: (options) => openDisk(disk, options),
+		open: (options) => openBackend(disk, options),
 		create: (backend) => new BlockDevice(backend, { name: `virtio-blk${index}`, id, queues }),
 	};
 }
 
-function openDisk(disk: DiskConfig, { enter }: OpenOptions): BlockBackend {
+function openBackend(disk: DiskConfig, { enter }: OpenOptions): BlockBackend | Promise<BlockBackend> {
 	if ("backend" in disk) return disk.backend;
-	const { path, fd, readOnly = false, direct = false } = disk;
-	return FileDisk.open(path, { readOnly, direct, enter, ...(fd === undefined ? {} : { fd }) });
+	const { path, fd, format, readOnly = false, direct = false } = disk;
+	return openDisk(path, format, { readOnly, direct, enter, ...(fd === undefined ? {} : { fd }) });
 }
