@@ -13,12 +13,14 @@ import { Duplex } from "node:stream";
 import type { Enter } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
 import { Segments } from "../base/segments.ts";
-import { close, duplicate, endSending, errnoNameOf } from "../host/libc.ts";
+import { close, duplicate, endSending, errnoNameOf, setSendBuffer } from "../host/libc.ts";
 import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
 import { readSegments, writeSegments } from "../host/scatter.ts";
 import type { DirectStream } from "./contract.ts";
 
 const CHUNK_BYTES = 64 * 1024;
+/** The kernel doubles it, for what it needs itself. So all that a guest has credit for fits: 256 KiB. */
+const SEND_BYTES = 160 * 1024;
 const EAGAIN = -constants.errno.EAGAIN;
 const EINTR = -constants.errno.EINTR;
 
@@ -53,6 +55,7 @@ export class SocketStream extends Duplex implements DirectStream {
 		const own = duplicate(fd);
 		socket.destroy();
 		if (own < 0) throw failed("take over a socket", own);
+		setSendBuffer(own, SEND_BYTES);
 		return new SocketStream(own, options);
 	}
 

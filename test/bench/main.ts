@@ -20,6 +20,7 @@ import { benchOci } from "./oci.ts";
 import { benchPull } from "./pull.ts";
 import { type BenchRow, table } from "./row.ts";
 import { benchStreams } from "./streams.ts";
+import { benchVsockHost } from "./vsock-host.ts";
 
 async function exitsInLab(): Promise<BenchRow[]> {
 	/* Its own lab, which ends with the benchmark. The guests are built there, into guests/out. */
@@ -50,6 +51,7 @@ const diskWork: DiskWork = small
 	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], cpus: 1, rounds: 1 }
 	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], cpus: 2, rounds: 2 };
 const streamWork = small ? { milliseconds: 200, rounds: 1 } : { milliseconds: 8000, rounds: 2 };
+const pairWork = small ? { milliseconds: 100, rounds: 1 } : { milliseconds: 1000, rounds: 3 };
 const containerWork = small
 	? { rounds: 0, copyMiB: 4, counts: [1, 2] }
 	: { rounds: 1, copyMiB: 16, counts: [1, 5, 20] };
@@ -61,7 +63,10 @@ const PARTS: Readonly<Record<string, (wanted: readonly string[]) => Promise<Benc
 	"--fs": () => benchFs(fsWork),
 	/* One guest does both, if both are wanted. */
 	"--net": (wanted) => benchStreams(wanted.includes("--vsock") ? ["net", "vsock"] : ["net"], streamWork),
-	"--vsock": async (wanted) => (wanted.includes("--net") ? [] : await benchStreams(["vsock"], streamWork)),
+	"--vsock": async (wanted) => [
+		...(wanted.includes("--net") ? [] : await benchStreams(["vsock"], streamWork)),
+		...(await benchVsockHost(pairWork)),
+	],
 	"--containers": () => benchContainers(containerWork),
 	"--growth": () => benchGrowth(containerWork),
 	"--oci": () => benchOci({ rounds: small ? 0 : 2 }),

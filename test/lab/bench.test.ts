@@ -11,6 +11,7 @@ const NAMES = [
 	...[/^virtio-fs: tar -x/, /^virtio-fs: git status/, /^virtio-fs: random reads/, /^virtio-fs: reads of 1 MiB/],
 	...[/^virtio-net: guest to host/, /^virtio-net: host to guest/, /^virtio-net: 64 bytes and back/],
 	...[/^vsock: guest to host/, /^vsock: host to guest/, /^vsock: 64 bytes and back/],
+	...[/^vsock without a guest, to the host/, /^vsock without a guest, to the guest/],
 	...[/^run -d to running/, /^exec round trip/, /^cp into a container/, /^cp out of it/],
 	...[/^memory of a monitor, 2 containers/, /^ps, 2 containers/, /^run -d, container 2/],
 	...[/^podman run --rm true, cold/, /^podman run --rm true, warm/, /^podman exec true/],
