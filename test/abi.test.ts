@@ -23,6 +23,7 @@ import * as virtioConsole from "../src/virtio/console.ts";
 import * as fuseConstants from "../src/virtio/fs/constants.ts";
 import * as fuse from "../src/virtio/fs/structs.ts";
 import * as net from "../src/virtio/net.ts";
+import * as netHeader from "../src/virtio/net-header.ts";
 import * as ring from "../src/virtio/ring.ts";
 import * as vsock from "../src/virtio/vsock/packet.ts";
 
@@ -157,7 +158,8 @@ describe("other layouts", () => {
 	it.each([
 		["boot/elf", "<elf.h>", elf, 2],
 		["virtio/ring", "<linux/virtio_ring.h>", ring, 4],
-		["virtio/net", "<linux/virtio_net.h>", net, 2],
+		["virtio/net", "<linux/virtio_net.h>", net, 1],
+		["virtio/net-header", "<linux/virtio_net.h>", netHeader, 1],
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
 		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 3],
 		["virtio/console", "<linux/virtio_console.h>", virtioConsole, 1],
