@@ -198,8 +198,18 @@ function attachVirtioDevices(
 	const devices = config.devices.map((plan, i) => teardown.owns(plan.create(resources.backends[i], options)));
 	const slots = new DeviceSlots(wiring, hotPlug);
 	teardown.add(() => slots.close());
-	for (const [i, { id }] of config.devices.entries()) slots.place(id, devices[i]!);
+	for (const [i, slot] of placesOf(config)) slots.place(config.devices[i]!.id, devices[i]!, slot);
 	return slots;
+}
+
+/** Each device by its number, in order, with its slot: where a snapshot has it, else the next one. */
+function placesOf({ origin, devices }: CompleteConfig): (readonly [number: number, slot: number | undefined])[] {
+	const saved = origin.kind === "snapshot" ? origin.snapshot.manifest.machine.devices : [];
+	const places = devices.map(({ id }, i) => {
+		const at = saved.findIndex((device) => device.id === id);
+		return { i, at: at < 0 ? saved.length : at, slot: saved[at]?.slot };
+	});
+	return places.sort((a, b) => a.at - b.at).map(({ i, slot }) => [i, slot] as const);
 }
 
 /** Fills RAM with the kernel and all that it reads at its start. */

@@ -64,7 +64,7 @@ export interface MachineConfig extends DeviceFields {
 
 /**
  * The argument of Machine.restore, beside the snapshot: the host's side of the machine. It has the devices that the machine
- * had when the snapshot was taken, with the same ids and in the same order.
+ * had when the snapshot was taken, with the same ids. Each comes to its place by its id.
  */
 export type RestoreConfig = Omit<MachineConfig, "kernel" | "initrd" | "cmdline" | "cpus" | "memoryMiB">;
 

@@ -63,9 +63,9 @@ export class DeviceSlots {
 		return [...this.#placed.values()].map(({ attachment }) => attachment.slot);
 	}
 
-	/** Attaches a device that the guest finds at its start. The caller closes it. */
-	place(id: string, device: VirtioDevice): void {
-		this.#hotPlug.occupy(this.#attach(id, device, false).index);
+	/** Attaches a device that the guest finds at its start, to a certain slot if that is free. The caller closes it. */
+	place(id: string, device: VirtioDevice, slot?: number): void {
+		this.#hotPlug.occupy(this.#attach(id, device, false, slot).index);
 	}
 
 	/**
@@ -164,8 +164,8 @@ export class DeviceSlots {
 		throw new UsageError("ERR_DEVICE_ID", `Cannot find device ${JSON.stringify(id)}: the machine has ${known}`);
 	}
 
-	#attach(id: string, device: VirtioDevice, added: boolean): Placed {
-		const index = this.#freeSlot();
+	#attach(id: string, device: VirtioDevice, added: boolean, slot?: number): Placed {
+		const index = this.#freeSlot(slot);
 		const attachment = this.#attachTo(index, device);
 		const placed = { device, index, attachment, added, leaving: false };
 		this.#placed.set(id, placed);
@@ -191,9 +191,10 @@ export class DeviceSlots {
 	 * A slot without a device, one that never had any if possible: Linux keeps the platform device of an emptied slot and
 	 * does not probe it again by itself. @throws UsageError ERR_TOO_MANY_DEVICES
 	 */
-	#freeSlot(): number {
+	#freeSlot(wanted?: number): number {
 		const taken = new Set([...this.#placed.values()].map(({ index }) => index));
 		const free = Array.from({ length: VIRTIO_SLOTS }, (_, index) => index).filter((index) => !taken.has(index));
+		if (wanted !== undefined && free.includes(wanted)) return wanted;
 		const index = free.find((candidate) => !this.#words.has(candidate)) ?? free[0] ?? VIRTIO_SLOTS;
 		virtioSlot(index); /* is there */
 		return index;

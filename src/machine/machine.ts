@@ -88,7 +88,7 @@ export class Machine {
 	 * number of machines can be restored from one snapshot.
 	 *
 	 * @param path the snapshot's directory
-	 * @param config the host's side: the same devices as the machine had, by id and order
+	 * @param config the host's side: the same devices as the machine had, by id
 	 * @throws SnapshotError ERR_SNAPSHOT_MISSING, ERR_SNAPSHOT_FORMAT, ERR_SNAPSHOT_VERSION, ERR_SNAPSHOT_DAMAGED,
 	 *   ERR_SNAPSHOT_BASE, ERR_SNAPSHOT_HOST for a host that lacks what the guest uses, ERR_STATE_MISMATCH for other devices; and what `create`
 	 *   throws. Then nothing is left, and the objects in `config` are closed.

@@ -12,6 +12,8 @@ import { GENERATION_ID_ADDRESS } from "../../src/boot/addresses.ts";
 import type { MachineConfig, RestoreConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import { readManifest } from "../../src/snapshot/manifest.ts";
+import { BlockDevice } from "../../src/virtio/block.ts";
+import { RngDevice } from "../../src/virtio/rng.ts";
 import { ALPHABET, COUNT, COUNTER, POWER_OFF, TinyKernels } from "./tiny-kernel.ts";
 import { Transcript } from "./transcript.ts";
 
@@ -68,6 +70,22 @@ describe("a machine", () => {
 		const copy = place();
 		cpSync(path, copy, { recursive: true });
 		expect(await rest(copy)).toBe(after);
+	});
+
+	test("has its devices where they were, in whatever order they came and are given", async () => {
+		const disk = { id: "data", backend: new MemoryDisk(4096) };
+		await using machine = await Machine.create({ ...devices(), kernel: kernels.write("", COUNT), memoryMiB: 64 });
+		machine.addDevice("late", new RngDevice("late"));
+		await machine.removeDevice("vsock", { force: true });
+		machine.addDevice("data", new BlockDevice(disk.backend, { name: "data" }));
+		const [path, again] = [place(), place()];
+		await machine.snapshot(path);
+		const given = { ...devices(), disks: [disk, { id: "disk0", backend: new MemoryDisk(4096) }], vsock: undefined };
+		await using next = await Machine.restore(path, { ...given, devices: [new RngDevice("late")] });
+		await next.snapshot(again);
+		const found = (await readManifest(again)).machine.devices.map(({ id, slot }) => `${id} ${slot}`);
+		expect(found).toEqual(["disk0 0", "rng 2", "console 3", "late 4", "data 5"]);
+		expect(next.deviceAddress("late")).toBe(machine.deviceAddress("late"));
 	});
 
 	test("keeps its memory, and writes to it stay its own", async () => {
