@@ -80,7 +80,7 @@ export {
 	type ShutdownReason,
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
-export { mergeSnapshot, type SnapshotOptions, type WriteOptions } from "./snapshot/write.ts";
+export { mergeSnapshot, type SnapshotCompanion, type SnapshotOptions, type WriteOptions } from "./snapshot/write.ts";
 export { BalloonDevice } from "./virtio/balloon.ts";
 export type { BalloonConfig } from "./virtio/balloon-config.ts";
 export type { BalloonStatistics } from "./virtio/balloon-statistics.ts";

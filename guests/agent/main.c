@@ -105,6 +105,10 @@ void stream_frame(const struct frame_header *header, const uint8_t *payload) {
     case FRAME_CLOCK:
         reply(header->session, set_clock(payload, header->length), "set the clock");
         break;
+    case FRAME_HOLD:
+        sessions_held = !(header->flags & FLAG_RELEASE);
+        reply(header->session, 0, NULL);
+        break;
     case FRAME_POWEROFF:
         power_off(header->flags & FLAG_RESET);
         reply(header->session, EPERM, "power the machine off");
@@ -116,7 +120,8 @@ void stream_frame(const struct frame_header *header, const uint8_t *payload) {
 
 void stream_lost(void) {
     greeted = false;
-    if (!end_with_stream)
+    /* A copy of a machine that was saved has another host, which comes for its sessions. */
+    if (!end_with_stream || sessions_held)
         return;
     forget();
     ended = true;

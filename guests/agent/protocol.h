@@ -10,7 +10,7 @@
 
 /* The versions that this agent speaks. */
 #define PROTOCOL_MIN 2
-#define PROTOCOL_MAX 2
+#define PROTOCOL_MAX 3
 #define PAYLOAD_MAX 65536u
 #define VSOCK_AGENT_PORT 1024u
 
@@ -47,12 +47,14 @@ enum frame_type {
     FRAME_POWEROFF = 18,   /* host: flags 1: reset instead; FAILED if the agent may not */
     FRAME_CLOSE = 19,      /* host: hang up the session, then kill it; EXIT or FAILED, no further output */
     FRAME_REMOVE = 20,     /* host: container=ID; its processes are killed; answered by DONE or FAILED */
+    FRAME_HOLD = 21,       /* host: sessions send nothing until another one with flags 1; answered by DONE */
 };
 
 /* EXEC and SETUP: the list goes on in the next frame of this session. */
 #define FLAG_MORE 1
 #define FLAG_GROUP 1
 #define FLAG_RESET 1
+#define FLAG_RELEASE 1
 /* EXIT of a container's init: the kernel has killed a process of its group for want of memory. */
 #define FLAG_OUT_OF_MEMORY 1
 

@@ -55,6 +55,7 @@ struct session {
 };
 
 static struct session *sessions;
+bool sessions_held;
 
 static struct session *find(uint32_t id) {
     for (struct session *s = sessions; s != NULL; s = s->next)
@@ -148,7 +149,7 @@ static void take_stdin(struct session *s, const uint8_t *data, uint32_t length) 
 static bool pass_output(struct session *s, int index) {
     struct output *o = &s->output[index];
     size_t room = stream_data_room();
-    if (o->watch.fd < 0 || room == 0 || o->credit == 0)
+    if (sessions_held || o->watch.fd < 0 || room == 0 || o->credit == 0)
         return false;
     if (room > o->credit)
         room = o->credit;
@@ -407,7 +408,7 @@ void sessions_turn(void) {
         }
         if (s->forgotten)
             s->over = s->exited;
-        else if (stream_connected() && stream_control_room())
+        else if (!sessions_held && stream_connected() && stream_control_room())
             send_due(s);
         if (s->over) {
             *at = s->next;
@@ -416,7 +417,8 @@ void sessions_turn(void) {
         }
         for (int i = 0; i < 2; i++) {
             struct output *o = &s->output[i];
-            watch_set(&o->watch, s->started && o->credit > 0 && stream_data_room() > 0 ? EPOLLIN : 0);
+            bool passes = !sessions_held && s->started && o->credit > 0 && stream_data_room() > 0;
+            watch_set(&o->watch, passes ? EPOLLIN : 0);
         }
         watch_set(&s->in, s->pending != NULL ? EPOLLOUT : 0);
         at = &s->next;

@@ -21,6 +21,11 @@ void sessions_reaped(pid_t pid, int wait_status);
 void sessions_turn(void);
 /* When sessions_turn wants to be called again, in ms from now; -1: not by time. */
 int sessions_timeout(void);
+/*
+ * Sessions send nothing: what processes write waits in their pipes. A machine is saved in that state, so that
+ * no output is on its way to a host that a copy of the machine does not have.
+ */
+extern bool sessions_held;
 /* Kills and forgets every session, without an EXIT. */
 void sessions_forget(void);
 

@@ -84,7 +84,7 @@ static void parse(void) {
         struct frame_header header;
         memcpy(&header, in + at, HEADER);
         if (header.length > PAYLOAD_MAX || header.zero != 0 || header.type < FRAME_HELLO ||
-            header.type > FRAME_REMOVE) {
+            header.type > FRAME_HOLD) {
             if (kind != KIND_DEVICE) {
                 disconnect();
                 return;

@@ -14,6 +14,7 @@ import { TsvmmError } from "../base/errors.ts";
 import { connectionLost, FrameConnection } from "./connection.ts";
 import { Exchange, frameName, protocolError } from "./exchange.ts";
 import { type ExecSpec, execEntries } from "./exec-spec.ts";
+import { type HeldSession, whollyRead } from "./held-session.ts";
 import { encodeList, FLAG_MORE, FLAG_RESET, FRAME, type Frame, type Hello, KEEPALIVE_SESSION } from "./protocol.ts";
 import { Session } from "./session.ts";
 
@@ -122,6 +123,19 @@ export class AgentClient {
 	 */
 	remove(container: string): Promise<void> {
 		return this.#requestList(FRAME.REMOVE, [["container", container]], () => undefined);
+	}
+
+	/**
+	 * Goes on with the process of a session that another host has begun. What that has read of its output is not read again.
+	 *
+	 * @internal for a broker's first client, before the broker lets sessions go on
+	 */
+	takeOver({ id, exchange }: HeldSession, pid: number): Session {
+		const session = new Session(id, pid, (type, flags, data) => this.#send(id, type, flags, data));
+		session.goOn(exchange);
+		this.#requests.set(id, { exchange: Exchange.from(whollyRead(exchange)), pending: undefined, session });
+		if (this.#lost !== undefined) session.lost(this.#lost);
+		return session;
 	}
 
 	/** Round trip to the agent in ms. */

@@ -125,7 +125,7 @@ export class FrameConnection {
 		const pending = this.#hellos.splice(at, 1)[0]!;
 		const hello = decodeHelloAnswer(payload, pending.nonce)!;
 		if (hello.version < PROTOCOL_MIN || hello.version > PROTOCOL_MAX) {
-			const ours = PROTOCOL_MIN === PROTOCOL_MAX ? `${PROTOCOL_MIN}` : `${PROTOCOL_MIN} to ${PROTOCOL_MAX}`;
+			const ours = `${PROTOCOL_MIN} to ${PROTOCOL_MAX}`;
 			const message = `Cannot talk to the guest agent: it speaks version ${hello.version} of the protocol, we ${ours}`;
 			const error = new TsvmmError("ERR_AGENT_VERSION", message, {
 				hint: "End its machine if an older tsvmm started it (tsvmm lab down), or build the agent anew (npm run setup)",

@@ -4,7 +4,7 @@
  * connection.
  *
  *     EXEC  -> FAILED | STARTED -> { STDOUT STDERR until an empty one, CREDIT, STDIN_CLOSE once } -> EXIT
- *     SETUP, REMOVE, CLOCK -> DONE | FAILED      PING -> PONG      POWEROFF -> FAILED
+ *     SETUP, REMOVE, CLOCK, HOLD -> DONE | FAILED      PING -> PONG      POWEROFF -> FAILED
  */
 import { TsvmmError } from "../base/errors.ts";
 import {
@@ -14,6 +14,7 @@ import {
 	FAILED_TEXT_MAX,
 	FLAG_MORE,
 	FLAG_OUT_OF_MEMORY,
+	FLAG_RELEASE,
 	FLAG_RESET,
 	FRAME,
 	type Frame,
@@ -30,9 +31,18 @@ const REQUESTS: ReadonlySet<number> = new Set([
 	FRAME.PING,
 	FRAME.CLOCK,
 	FRAME.POWEROFF,
+	FRAME.HOLD,
 ]);
 /** Requests that are answered by DONE. */
-const DONE_FOR: ReadonlySet<number> = new Set([FRAME.SETUP, FRAME.REMOVE, FRAME.CLOCK]);
+const DONE_FOR: ReadonlySet<number> = new Set([FRAME.SETUP, FRAME.REMOVE, FRAME.CLOCK, FRAME.HOLD]);
+
+/** Which flags a request may have. */
+const REQUEST_FLAGS: Readonly<Record<number, number>> = {
+	[FRAME.EXEC]: FLAG_MORE,
+	[FRAME.SETUP]: FLAG_MORE,
+	[FRAME.POWEROFF]: FLAG_RESET,
+	[FRAME.HOLD]: FLAG_RELEASE,
+};
 
 /** Least and most bytes of payload of the host's frames. */
 const HOST_PAYLOAD: Readonly<Record<number, readonly [least: number, most: number]>> = {
@@ -57,12 +67,29 @@ export function frameName(type: number): string {
 	return Object.entries(FRAME).find(([, value]) => value === type)?.[0] ?? `type ${type}`;
 }
 
+/** Where a session is, as plain data. */
+export interface ExchangeState {
+	/** The request's type. */
+	readonly kind: number;
+	readonly isOpen: boolean;
+	readonly isStarted: boolean;
+	readonly isStdinGone: boolean;
+	readonly isStdinClosed: boolean;
+	/** Bytes of stdin without credit. */
+	readonly unread: number;
+	/** Bytes that the agent may still send; missing when that stream has ended. */
+	readonly stdout?: number;
+	readonly stderr?: number;
+}
+
 export class Exchange {
 	readonly #kind: number;
 	/** True when the request's list goes on in the next frame. */
 	#open = true;
 	#started = false;
+	/** Nobody reads stdin any more; the host has ended it. */
 	#stdinGone = false;
+	#stdinClosed = false;
 	/** Bytes of stdin that were sent and have no credit yet. */
 	#unread = 0;
 	/** Bytes that the agent may still send, by CREDIT's flag. Undefined once that stream has ended. */
@@ -73,9 +100,37 @@ export class Exchange {
 		return REQUESTS.has(type);
 	}
 
-	/** @param kind the request's type: EXEC, SETUP, REMOVE, PING, CLOCK or POWEROFF */
+	/** @param kind the request's type: EXEC, SETUP, REMOVE, PING, CLOCK, POWEROFF or HOLD */
 	constructor(kind: number) {
 		this.#kind = kind;
+	}
+
+	/** That of a session which another host has begun. */
+	static from(state: ExchangeState): Exchange {
+		const exchange = new Exchange(state.kind);
+		exchange.#open = state.isOpen;
+		exchange.#started = state.isStarted;
+		exchange.#stdinGone = state.isStdinGone;
+		exchange.#stdinClosed = state.isStdinClosed;
+		exchange.#unread = state.unread;
+		exchange.#room[CREDIT_STDOUT] = state.stdout;
+		exchange.#room[CREDIT_STDERR] = state.stderr;
+		return exchange;
+	}
+
+	/** For a host that goes on with the session. */
+	get state(): ExchangeState {
+		const [, stdout, stderr] = this.#room;
+		return {
+			kind: this.#kind,
+			isOpen: this.#open,
+			isStarted: this.#started,
+			isStdinGone: this.#stdinGone,
+			isStdinClosed: this.#stdinClosed,
+			unread: this.#unread,
+			...(stdout === undefined ? {} : { stdout }),
+			...(stderr === undefined ? {} : { stderr }),
+		};
 	}
 
 	/**
@@ -85,11 +140,11 @@ export class Exchange {
 	 */
 	sends({ type, flags, payload }: Seen): void {
 		if (REQUESTS.has(type)) {
-			const flag = type === FRAME.POWEROFF ? FLAG_RESET : type === FRAME.EXEC || type === FRAME.SETUP ? FLAG_MORE : 0;
+			const flag = REQUEST_FLAGS[type] ?? 0;
 			if (type !== this.#kind || !this.#open || (flags & ~flag) !== 0) throw unexpected(type, "in its session");
 			if (type === FRAME.PING && payload.length > PING_MAX) throw unexpected(type, `of ${payload.length} bytes`);
 			if (type === FRAME.CLOCK && payload.length !== 8) throw unexpected(type, `of ${payload.length} bytes`);
-			this.#open = flag === FLAG_MORE && (flags & FLAG_MORE) !== 0;
+			this.#open = (type === FRAME.EXEC || type === FRAME.SETUP) && (flags & FLAG_MORE) !== 0;
 			return;
 		}
 		const [least, most] = HOST_PAYLOAD[type] ?? [1, 0];
@@ -98,7 +153,8 @@ export class Exchange {
 		if (type === FRAME.STDIN) {
 			this.#unread += payload.length;
 			if (this.#unread > STDIN_WINDOW) throw unexpected(type, "beyond its window");
-		} else if (type === FRAME.CREDIT) this.#grant(flags, payload.readUInt32LE(0));
+		} else if (type === FRAME.STDIN_CLOSE) this.#stdinClosed = true;
+		else if (type === FRAME.CREDIT) this.#grant(flags, payload.readUInt32LE(0));
 	}
 
 	/**

@@ -6,7 +6,7 @@
 
 /** The versions that this side speaks. HELLO finds the newest one that the agent speaks, too. */
 export const PROTOCOL_MIN = 2;
-export const PROTOCOL_MAX = 2;
+export const PROTOCOL_MAX = 3;
 export const HEADER_BYTES = 12;
 export const PAYLOAD_MAX = 65536;
 /** The host's vsock port that the agent of a microVM connects to. */
@@ -44,6 +44,7 @@ export const FRAME = {
 	POWEROFF: 18,
 	CLOSE: 19,
 	REMOVE: 20,
+	HOLD: 21,
 } as const;
 
 /** EXEC, SETUP: the list goes on in the next frame. */
@@ -54,6 +55,10 @@ export const FLAG_GROUP = 1;
 export const FLAG_LEAVE = 1;
 /** POWEROFF: reset instead. */
 export const FLAG_RESET = 1;
+/** HOLD: sessions send again. */
+export const FLAG_RELEASE = 1;
+/** The first version of the protocol with HOLD. */
+export const HOLD_VERSION = 3;
 /** EXIT of a container's first process: the kernel has killed one in its control group for want of memory. */
 export const FLAG_OUT_OF_MEMORY = 1;
 /** CREDIT: whose window it is. */

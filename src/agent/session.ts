@@ -5,6 +5,7 @@
 import { Readable, Writable } from "node:stream";
 import { signalStatus } from "../base/signals.ts";
 import { connectionLost } from "./connection.ts";
+import type { ExchangeState } from "./exchange.ts";
 import {
 	CREDIT_STDERR,
 	CREDIT_STDOUT,
@@ -160,6 +161,11 @@ class Input extends Writable {
 		callback(error);
 	}
 
+	/** So many bytes are on their way already. */
+	taken(bytes: number): void {
+		this.#credit -= bytes;
+	}
+
 	granted(bytes: number): void {
 		this.#credit += bytes;
 		this.#pass();
@@ -267,6 +273,14 @@ export class Session {
 	 */
 	leave(): void {
 		this.#send(FRAME.CLOSE, FLAG_LEAVE);
+	}
+
+	/** @internal Another host has begun the session, and has read all output so far. */
+	goOn({ unread, isStdinGone, isStdinClosed, stdout, stderr }: ExchangeState): void {
+		this.#input.taken(unread);
+		if (isStdinGone || isStdinClosed) this.#input.gone();
+		if (stdout === undefined) this.#output.ended();
+		if (stderr === undefined) this.#error.ended();
 	}
 
 	/** @internal A frame of this session has arrived. Its Exchange has checked it. */

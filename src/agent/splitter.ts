@@ -28,7 +28,7 @@ export class FrameSplitter {
 			const header = this.#peek(HEADER_BYTES);
 			const length = header.readUInt32LE(0);
 			const type = header[4]!;
-			if (length > PAYLOAD_MAX || header.readUInt16LE(6) !== 0 || type < FRAME.HELLO || type > FRAME.REMOVE) {
+			if (length > PAYLOAD_MAX || header.readUInt16LE(6) !== 0 || type < FRAME.HELLO || type > FRAME.HOLD) {
 				throw protocolError(`${header.toString("hex", 0, HEADER_BYTES)} is not the header of a frame`);
 			}
 			if (this.#length < HEADER_BYTES + length) break;

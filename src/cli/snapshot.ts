@@ -1,17 +1,20 @@
 /*
- * `tsvmm snapshot`: machines as files (docs/snapshots.md). `create` asks a machine by its control socket; `restore` runs one
- * as `boot` does.
+ * `tsvmm snapshot`: machines and containers as files (docs/snapshots.md). `create` asks a machine by its control socket, which
+ * that of a container is as well; `restore` runs a machine as `boot` does, and starts a container as `run -d` does.
  */
+import { existsSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { explain, SnapshotError } from "../base/errors.ts";
+import { explain, SnapshotError, StateError } from "../base/errors.ts";
+import { reviveFrom } from "../container/life/revive.ts";
+import { ContainerStore } from "../container/life/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
 import { askMachine } from "../machine/control.ts";
 import { Machine } from "../machine/machine.ts";
 import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../snapshot/directory.ts";
-import type { Described } from "../snapshot/manifest.ts";
+import { type Described, readManifest } from "../snapshot/manifest.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
 import { each } from "./each.ts";
 import { runInForeground } from "./foreground-machine.ts";
@@ -25,14 +28,14 @@ import { age, size } from "./units.ts";
 
 const LISTING: Listing = {
 	headings: { Cpus: "CPUS" },
-	table: "{{.Name}}\t{{.Created}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Base}}",
+	table: "{{.Name}}\t{{.Created}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Container}}\t{{.Base}}",
 };
 /** How often a snapshot that is being taken is asked how far it is. */
 const PROGRESS_MS = 200;
 
 export function snapshotCommand(): Command {
 	return new Command("snapshot")
-		.description("machines as files, from which others go on")
+		.description("machines and containers as files, from which others go on")
 		.addCommand(createCommand())
 		.addCommand(restoreCommand())
 		.addCommand(listCommand())
@@ -48,23 +51,24 @@ interface CreateFlags {
 
 function createCommand(): Command {
 	return new Command("create")
-		.description("take a snapshot of a machine that was started with --control")
-		.argument("<control-path>", "its control socket")
+		.description("take a snapshot of a container, or of a machine that was started with --control")
+		.argument("<container>", "the container, or the path of the machine's control socket")
 		.argument("<path>", "the directory to make")
 		.option("--base <path>", "a snapshot; only what differs from it is written")
-		.option("--stop", "end the machine when the snapshot is written", false)
-		.action(async (control: string, path: string, flags: CreateFlags) => {
+		.option("--stop", "end it when the snapshot is written", false)
+		.action(async (of: string, path: string, flags: CreateFlags) => {
 			watchOutput();
-			process.exitCode = await create(resolve(control), resolve(path), flags);
+			process.exitCode = await create(of, resolve(path), flags);
 		});
 }
 
-async function create(control: string, path: string, { base, stop }: CreateFlags): Promise<number> {
+async function create(of: string, path: string, { base, stop }: CreateFlags): Promise<number> {
 	if (needsLab()) {
 		const chain = base === undefined ? [] : await readChain(base);
 		const shares = [fileShare(dirname(path), "rw"), ...chain.map((one) => fileShare(one.path, "ro"))];
 		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	}
+	const control = controlOf(of);
 	await untilInterrupted("take a snapshot", (signal) =>
 		withProgress("taking a snapshot", async ({ onProgress }) => {
 			const cancel = () => void askMachine(control, { do: "cancel", path }).catch(() => undefined);
@@ -88,11 +92,30 @@ async function create(control: string, path: string, { base, stop }: CreateFlags
 	return 0;
 }
 
+/** The socket of a container, or the one that was named. @throws HostError ERR_CONTAINER_NOT_FOUND, StateError */
+function controlOf(word: string): string {
+	if (word.includes("/") || existsSync(word)) return resolve(word);
+	const container = new ContainerStore().find(word);
+	const { status } = container.state();
+	if (status === "running" || status === "paused") return container.paths.control;
+	const message = `Cannot take a snapshot of container ${container.shortId}: it is ${status}`;
+	throw new StateError("ERR_CONTAINER_NOT_RUNNING", message, { hint: `Run tsvmm start ${container.shortId}` });
+}
+
 function restoreCommand(): Command {
 	const command = new Command("restore")
-		.description("let a machine go on from a snapshot; its devices must be those that it had; Ctrl-A x ends it")
-		.argument("<path>", "the snapshot");
-	return addHostFlags(command).action(async (path: string, flags: HostFlags) => {
+		.description(
+			"let a container, or a machine with the devices that it had, go on from a snapshot; Ctrl-A x ends a machine",
+		)
+		.argument("<path>", "the snapshot")
+		.option("--name <name>", "of the container");
+	return addHostFlags(command).action(async (path: string, flags: HostFlags & { name?: string }) => {
+		const { container } = await readManifest(path);
+		if (container !== undefined) {
+			watchOutput();
+			process.exitCode = await revive(path, flags.name);
+			return;
+		}
 		const config = hostConfig(flags);
 		const shares = async () => {
 			const chain = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
@@ -101,6 +124,16 @@ function restoreCommand(): Command {
 		const make = (complete: RestoreConfig) => Machine.restore(path, complete);
 		process.exitCode = await runInForeground({ config, make, flags, shares });
 	});
+}
+
+async function revive(path: string, name: string | undefined): Promise<number> {
+	if (needsLab()) {
+		const shares = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
+		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
+	}
+	const { id } = await untilInterrupted("restore the container", (signal) => reviveFrom(path, name, signal));
+	process.stdout.write(`${id}\n`);
+	return 0;
 }
 
 function listCommand(): Command {
@@ -125,7 +158,7 @@ async function listed(directory: string): Promise<Described[]> {
 }
 
 function rowOf({ path, manifest }: Described) {
-	const { created, machine, base, id } = manifest;
+	const { created, machine, base, id, container } = manifest;
 	return {
 		Name: basename(path),
 		Path: resolve(path),
@@ -134,7 +167,8 @@ function rowOf({ path, manifest }: Described) {
 		CreatedAt: created,
 		Cpus: machine.cpus,
 		Memory: `${machine.memoryMiB}MiB`,
-		Size: size(sizeOf(manifest)),
+		Size: size(sizeOf(path, manifest)),
+		Container: container?.name ?? "",
 		Base: base === undefined ? "" : basename(base.path),
 		Kernel: machine.kernel,
 	};
@@ -149,7 +183,12 @@ function inspectCommand(): Command {
 			watchOutput();
 			const describe = async (path: string) => {
 				const [{ manifest }, ...bases] = (await readChain(path)) as [Described, ...Described[]];
-				return { path: resolve(path), size: sizeOf(manifest), bases: bases.map((base) => base.path), ...manifest };
+				return {
+					path: resolve(path),
+					size: sizeOf(path, manifest),
+					bases: bases.map((base) => base.path),
+					...manifest,
+				};
 			};
 			process.exitCode = await inspectEach(paths, describe, format);
 		});

@@ -9,6 +9,7 @@
 import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import type { ExecSpec } from "../agent/exec-spec.ts";
+import type { HeldSession } from "../agent/held-session.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
 import type { ShutdownReason } from "../machine/shutdown-reason.ts";
 import { type BootTimes, type GuestMachine, RunningMachine, within } from "./running-machine.ts";
@@ -167,6 +168,18 @@ export class Container implements AsyncDisposable {
 		}
 	}
 
+	/**
+	 * Goes on with a process that runs in the machine already, which was saved with it.
+	 *
+	 * @param held its session, and its number in the guest
+	 * @internal
+	 */
+	static takeOver(machine: RunningMachine, plan: JoinPlan, held: { session: HeldSession; pid: number }): Container {
+		const session = machine.client.takeOver(held.session, held.pid);
+		const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
+		return new Container({ machine, session, plan, spec, startTimes: phases(machine.times) });
+	}
+
 	private constructor({ machine, session, plan, spec, startTimes }: Joined) {
 		this.#machine = machine;
 		this.#session = session;
@@ -179,6 +192,15 @@ export class Container implements AsyncDisposable {
 			() => plan.release(false),
 			() => plan.release(true),
 		);
+	}
+
+	/**
+	 * The session of its process at the agent, and the process's number in the guest.
+	 *
+	 * @internal
+	 */
+	get session(): Pick<Session, "id" | "pid"> {
+		return this.#session;
 	}
 
 	/** Input of the container's process. Bytes that nobody reads are dropped. */

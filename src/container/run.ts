@@ -8,7 +8,7 @@ import { UsageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
 import { signalNumber } from "../base/signals.ts";
 import type { GuestKernel } from "../kernel/store.ts";
-import { type MachineConfig, validateSize } from "../machine/config.ts";
+import { type MachineConfig, type RestoreConfig, validateSize } from "../machine/config.ts";
 import type { OwnFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
@@ -32,7 +32,7 @@ import {
 } from "./setup-steps.ts";
 import { type ContainerShare, fsConfigs, shareSteps } from "./shares.ts";
 import { CMDLINE, TEMPLATE_DEVICES } from "./template/make.ts";
-import { type RejectTemplate, type WarmMachine, warmMachine } from "./template/restore.ts";
+import { type RejectTemplate, SEED_BYTES, type WarmMachine, warmMachine } from "./template/restore.ts";
 import { sharedShape } from "./template/shape.ts";
 import { startMachine } from "./template/start.ts";
 import { mayBeWarm, type TemplateShape } from "./template/store.ts";
@@ -181,15 +181,24 @@ async function rootOf({ image: name, rootfs, signal }: ContainerOptions): Promis
 
 /** The machine of a container, as configuration. */
 export function machineConfig(options: ContainerMachine, initrd: string): MachineConfig {
-	const { kernel, rootfs, writable, cpus, memoryMiB, networks = [], shares = [], devices = [], cmdline } = options;
+	const { kernel, cpus, memoryMiB, cmdline } = options;
 	return {
+		...hostSide(options),
 		kernel: kernel.vmlinux,
 		initrd,
 		cmdline: ["quiet", ...(cmdline === undefined ? [] : [cmdline])].join(" "),
 		cpus,
 		memoryMiB,
+	};
+}
+
+/** What the machine of a container has of this host. */
+type HostSide = Pick<ContainerMachine, "rootfs" | "writable" | "networks" | "shares" | "devices" | "consoleFile">;
+
+function hostSide({ rootfs, writable, networks = [], shares = [], devices = [], consoleFile }: HostSide) {
+	return {
 		disks: [
-			{ path: rootfs.path, fd: rootfs.fd, format: "raw", readOnly: true, id: ROOT_DISK },
+			{ path: rootfs.path, fd: rootfs.fd, format: "raw" as const, readOnly: true, id: ROOT_DISK },
 			...(writable === undefined ? [] : [{ path: writable, format: "raw" as const, id: WRITABLE_DISK }]),
 			...deviceDisks(devices),
 		],
@@ -198,8 +207,8 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 		fs: fsConfigs(shares),
 		rng: true,
 		balloon: {},
-		console: { kind: "file", path: options.consoleFile ?? "/dev/null" },
-	};
+		console: { kind: "file", path: consoleFile ?? "/dev/null" },
+	} satisfies RestoreConfig;
 }
 
 /** With user-mode networking the guest's addresses are fixed. With a tap the user gives them. */
@@ -258,6 +267,33 @@ export async function createMachine(
 	const initrd = await initramfs({ kernel, fstypes, network: networks !== undefined, shares: shares.length > 0 });
 	const opened = await openMachine(machineConfig(options, initrd), console, signal);
 	return { ...common, ...opened, machineSteps: own, warning, lacksTemplate: shape };
+}
+
+/**
+ * Makes the machine of a container that was saved. Its processes are in it.
+ *
+ * @param path of the snapshot
+ * @throws SnapshotError; what opening a disk, a network or a directory says
+ */
+export async function restoreMachine(path: string, host: HostSide, signal?: AbortSignal): Promise<CreatedMachine> {
+	const begun = performance.now();
+	const console = new TailConsole(host.consoleFile);
+	const machine = await Machine.restore(path, {
+		...hostSide(host),
+		console: { kind: "own", console },
+		...(signal === undefined ? {} : { signal }),
+	});
+	const guest = { ...guestOf(machine, console), restoredMs: performance.now() - begun };
+	/* Another machine may have gone on from the same bytes. */
+	const seed: SetupStep = ["entropy", randomBytes(SEED_BYTES).toString("hex")];
+	return {
+		machine,
+		guest,
+		networks: (host.networks ?? []).map(addresses),
+		machineSteps: [seed],
+		steps: [],
+		keeps: true,
+	};
 }
 
 /** What is told of the kernel as it boots, or tells it something, needs a boot. */

@@ -24,6 +24,8 @@ export interface GuestMachine {
 	readonly restoredMs?: number | undefined;
 	/** When this process was taken from a pool, on performance's clock; missing when it was started for a container. */
 	readonly takenMs?: number | undefined;
+	/** Its agent has sessions that this host goes on with; false when missing. */
+	readonly hasSessions?: boolean | undefined;
 }
 
 /** How long the phases of a machine's start took, in ms. */
@@ -79,7 +81,11 @@ export class RunningMachine {
 			signal?.addEventListener("abort", abort, { once: true });
 			machine.start();
 			client = new AgentClient(await Promise.race([agentStream(machine), early]));
-			const hello = await orEarly(client.hello({ timeoutMs: BOOT_TIMEOUT_MS }), early, machine);
+			const hello = await orEarly(
+				client.hello({ timeoutMs: BOOT_TIMEOUT_MS, forget: machine.hasSessions !== true }),
+				early,
+				machine,
+			);
 			const greeted = performance.now();
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
 			if (steps.length > 0) await orEarly(client.setup(steps), early, machine);

@@ -6,11 +6,14 @@ import type { Socket } from "node:net";
 import { UnixListener } from "../backends/unix-listener.ts";
 import { HostError, SnapshotError, StateError } from "../base/errors.ts";
 import { answerRequest, ask, type Failure, failureOf, RemoteError } from "../host/request-socket.ts";
+import type { SnapshotOptions } from "../snapshot/write.ts";
 import type { Machine } from "./machine.ts";
 
+/** Answered when it is written. With `stop` the guest does not run on, and the machine ends. */
+export type SnapshotRequest = { do: "snapshot"; path: string; base?: string | undefined; stop: boolean };
+
 export type MachineRequest =
-	/** Answered when it is written. With `stop` the guest does not run on, and the machine ends. */
-	| { do: "snapshot"; path: string; base?: string | undefined; stop: boolean }
+	| SnapshotRequest
 	/** How far the snapshot at `path` is. */
 	| { do: "progress"; path: string }
 	/** Gives up the snapshot at `path`. */
@@ -33,7 +36,7 @@ interface Work {
 /** The side of the machine. Its owner closes it when the machine has ended. */
 export class MachineControl {
 	readonly #machine: Machine;
-	#work: Work | undefined;
+	readonly #snapshots = new SnapshotRequests((request, watch) => this.#snapshot(request, watch));
 	readonly #sockets = new Set<Socket>();
 	#listener: UnixListener | undefined;
 
@@ -43,7 +46,7 @@ export class MachineControl {
 		control.#listener = await UnixListener.open(path, (socket) => {
 			control.#sockets.add(socket);
 			socket.once("close", () => control.#sockets.delete(socket));
-			answerRequest(socket, (request) => control.#answer(request as MachineRequest));
+			answerRequest(socket, (request) => control.#snapshots.answer(request as MachineRequest));
 		});
 		return control;
 	}
@@ -59,7 +62,36 @@ export class MachineControl {
 		await closed;
 	}
 
-	async #answer(request: MachineRequest): Promise<MachineAnswer> {
+	async #snapshot({ path, base, stop }: SnapshotRequest, watch: SnapshotWatch): Promise<void> {
+		const machine = this.#machine;
+		const pauses = stop && machine.state === "running";
+		const hasEnded = () => machine.state === "ended";
+		try {
+			if (pauses) await machine.pause();
+			await machine.snapshot(path, { base, ...watch });
+			if (stop) void machine.stop();
+		} catch (error) {
+			if (pauses && !hasEnded()) machine.resume();
+			throw error;
+		}
+	}
+}
+
+/** What a snapshot tells while it is taken, and what ends it. */
+export type SnapshotWatch = Required<Pick<SnapshotOptions, "onProgress" | "signal">>;
+
+/** Requests about snapshots. One is taken at a time. */
+export class SnapshotRequests {
+	readonly #take: (request: SnapshotRequest, watch: SnapshotWatch) => Promise<void>;
+	#work: Work | undefined;
+
+	/** @param take takes one */
+	constructor(take: (request: SnapshotRequest, watch: SnapshotWatch) => Promise<void>) {
+		this.#take = take;
+	}
+
+	/** Never rejects. */
+	async answer(request: MachineRequest): Promise<MachineAnswer> {
 		try {
 			const work = this.#work?.path === request.path ? this.#work : undefined;
 			if (request.do === "snapshot") await this.#snapshot(request);
@@ -71,24 +103,16 @@ export class MachineControl {
 		}
 	}
 
-	async #snapshot({ path, base, stop }: MachineRequest & { do: "snapshot" }): Promise<void> {
+	async #snapshot(request: SnapshotRequest): Promise<void> {
 		if (this.#work !== undefined)
 			throw new StateError("ERR_MACHINE_STATE", "Cannot snapshot the machine: a snapshot is being taken");
-		const machine = this.#machine;
-		const work: Work = { path, progress: [0, 1], abort: new AbortController() };
+		const work: Work = { path: request.path, progress: [0, 1], abort: new AbortController() };
 		this.#work = work;
-		const pauses = stop && machine.state === "running";
-		const hasEnded = () => machine.state === "ended";
+		const onProgress = (done: number, total: number) => {
+			work.progress = [done, total];
+		};
 		try {
-			if (pauses) await machine.pause();
-			const onProgress = (done: number, total: number) => {
-				work.progress = [done, total];
-			};
-			await machine.snapshot(path, { base, onProgress, signal: work.abort.signal });
-			if (stop) void machine.stop();
-		} catch (error) {
-			if (pauses && !hasEnded()) machine.resume();
-			throw error;
+			await this.#take(request, { onProgress, signal: work.abort.signal });
 		} finally {
 			this.#work = undefined;
 		}

@@ -1,19 +1,23 @@
 /*
  * Snapshots as directories: which ones there are, on which ones they are based, and how they are removed.
  */
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { explain, SnapshotError } from "../base/errors.ts";
 import { PAGE_BYTES } from "../base/page-set.ts";
 import { type Described, type Manifest, readBase, readManifest } from "./manifest.ts";
 
+/** The files of a container, in a snapshot of its machine. */
+export const CONTAINER_FILES = ["container.json", "writable.img"];
+
 /** The files of a snapshot. What makes it one goes first. */
-const FILES = ["snapshot.json", "state", "memory", "pages"];
+const FILES = ["snapshot.json", "state", "memory", "pages", ...CONTAINER_FILES];
 
 /** Bytes of a snapshot on disk, without those that it is based on. */
-export function sizeOf({ memory, state, base }: Manifest): number {
-	return memory.usedBytes + state.bytes + (base === undefined ? 0 : memory.bytes / PAGE_BYTES / 8);
+export function sizeOf(path: string, { memory, state, base }: Manifest): number {
+	const disk = (statSync(join(path, "writable.img"), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+	return memory.usedBytes + state.bytes + disk + (base === undefined ? 0 : memory.bytes / PAGE_BYTES / 8);
 }
 
 /** The snapshots in a directory, oldest first. What cannot be read is none. */

@@ -34,6 +34,8 @@ const Manifest = z.object({
 		/** In the order in which the guest has found them. */
 		devices: z.array(z.object({ id: z.string(), slot: z.int(), name: z.string() })),
 	}),
+	/** The container that the machine was of; the files beside are its own (container/life/saved-container.ts). */
+	container: z.optional(z.object({ id: z.string(), name: z.string(), image: z.string() })),
 	/** Which snapshot has the pages that this one has not; missing when it has all. */
 	base: z.optional(
 		z.object({

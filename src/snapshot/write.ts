@@ -2,13 +2,16 @@
  * Writes snapshots: of a machine, with all of its memory or with what differs from another snapshot; and of a snapshot with
  * those that it is based on, as one that needs none.
  */
+import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, realpath, rm } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { errnoName, explain, SnapshotError } from "../base/errors.ts";
 import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
 import type { SavedState } from "../base/state.ts";
 import { publish, temporaryPath } from "../host/durable-file.ts";
+import { copySparse } from "../host/sparse-copy.ts";
 import { changedChunks } from "./difference.ts";
+import { CONTAINER_FILES } from "./directory.ts";
 import { type Layers, sealFrom, sha256 } from "./layers.ts";
 import type { Manifest, Seal } from "./manifest.ts";
 import { chunksOf, type MemoryPart, type OnChunk, writeMemory } from "./memory-file.ts";
@@ -47,11 +50,22 @@ export interface SnapshotOptions extends WriteOptions {
 	 * are not written. The base must stay where it is, as seen from the new snapshot.
 	 */
 	base?: string | undefined;
+	/** The container that the machine is of. */
+	with?: SnapshotCompanion | undefined;
+}
+
+/** A container, whose files are written to the snapshot of its machine while that stands still. */
+export interface SnapshotCompanion {
+	/** What `snapshot ls` and `inspect` tell of it. */
+	readonly container: { readonly id: string; readonly name: string; readonly image: string };
+	/** Writes its files to a directory, which gets the snapshot's name later. */
+	write(directory: string): Promise<void>;
 }
 
 /** The files of a snapshot that is being written. */
 interface Files {
-	readonly about: Pick<Manifest, "tsvmm" | "created" | "machine">;
+	readonly about: Pick<Manifest, "tsvmm" | "created" | "machine" | "container">;
+	readonly companion?: SnapshotCompanion | undefined;
 	readonly state: string;
 	readonly memory: AsyncIterable<MemoryPart>;
 	readonly memoryBytes: number;
@@ -74,16 +88,17 @@ export async function writeSnapshot(
 	path: string,
 	content: SnapshotContent,
 	base: SnapshotImage | undefined,
-	options: WriteOptions = {},
+	options: Pick<SnapshotOptions, "onProgress" | "signal" | "with"> = {},
 ): Promise<void> {
 	const { tsvmm, machine, memory, memoryBytes } = content;
-	const about = { tsvmm, created: new Date().toISOString(), machine };
+	const { with: companion } = options;
+	const about = { tsvmm, created: new Date().toISOString(), machine, container: companion?.container };
 	const check = () => {
 		options.signal?.throwIfAborted();
 		content.mustLive();
 	};
 	const onChunk = chunkCounter(memoryBytes, check, options);
-	const files = { about, state: stateText(content.state), memoryBytes, check };
+	const files = { about, companion, state: stateText(content.state), memoryBytes, check };
 	await writing(path, check, async () => {
 		if (base === undefined) return writeFiles(path, { ...files, memory: chunksOf(memory, onChunk) });
 		if (base.memory.bytes !== memoryBytes) {
@@ -116,11 +131,19 @@ export async function mergeSnapshot(path: string, to: string, options: WriteOpti
 		const { bytes: memoryBytes } = memory;
 		const check = () => options.signal?.throwIfAborted();
 		const chunks = memory.chunks(chunkCounter(memoryBytes, check, options));
+		const { container } = manifest;
+		const companion = container && { container, write: (directory: string) => copyContainer(path, directory) };
 		await writing(to, check, () =>
-			writeFiles(to, { about: manifest, state, memory: chunks, memoryBytes, id: manifest.id, check }),
+			writeFiles(to, { about: manifest, companion, state, memory: chunks, memoryBytes, id: manifest.id, check }),
 		);
 	} finally {
 		await image.close();
+	}
+}
+
+async function copyContainer(from: string, to: string): Promise<void> {
+	for (const file of CONTAINER_FILES) {
+		if (existsSync(join(from, file))) await copySparse(join(from, file), join(to, file));
 	}
 }
 
@@ -151,6 +174,7 @@ async function writeFiles(path: string, files: Files): Promise<void> {
 	try {
 		await mkdir(temporary);
 		const manifest = await writeAll(path, temporary, files);
+		await files.companion?.write(temporary);
 		const text = `${JSON.stringify(manifest, undefined, "\t")}\n`;
 		await withFile(join(temporary, "snapshot.json"), (file) => file.writeFile(text));
 		files.check();
@@ -164,7 +188,7 @@ async function writeFiles(path: string, files: Files): Promise<void> {
 /** All but snapshot.json. @returns what is to be in it */
 async function writeAll(path: string, temporary: string, files: Files): Promise<Manifest> {
 	const { about, state, memory, memoryBytes, base } = files;
-	const { tsvmm, created, machine } = about;
+	const { tsvmm, created, machine, container } = about;
 	await withFile(join(temporary, "state"), (file) => file.writeFile(state));
 	const sum = await withFile(join(temporary, "memory"), (file) => writeMemory(file, memoryBytes, memory));
 	const sums = [sha256(state), sum.sha256];
@@ -178,6 +202,7 @@ async function writeAll(path: string, temporary: string, files: Files): Promise<
 		tsvmm,
 		created,
 		machine,
+		...(container === undefined ? {} : { container }),
 		...(base === undefined
 			? {}
 			: { base: { path: await pathFrom(path, base.path), id: base.id, pagesSha256: sums[2]! } }),

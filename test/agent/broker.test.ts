@@ -234,10 +234,10 @@ describe("versions of the protocol", () => {
 	}
 
 	test.each([
-		[1, 9, 2],
+		[1, 9, 3],
 		[2, 2, 2],
-		[1, 0, 2] /* a host of before versions were ranges: it finds 2, which it does not know */,
-		[3, 4, 2],
+		[1, 0, 3] /* a host of before versions were ranges: it finds 3, which it does not know */,
+		[4, 5, 3],
 	])("the agent answers a host that speaks %d to %d with %d", async (min, max, version) => {
 		const agent = new NativeAgent();
 		const socket = await agent.connect();
@@ -248,14 +248,14 @@ describe("versions of the protocol", () => {
 			socket.write(encodeFrame(FRAME.POWEROFF, 0, 1));
 			socket.write(encodeFrame(FRAME.PING, 0, 2));
 			const [frames] = (await once(socket, "data")) as [Buffer];
-			const common = min <= 2 && max >= 2;
+			const common = min <= 3 && max >= 2;
 			expect(frames[4]).toBe(common ? FRAME.FAILED : FRAME.PONG); /* without a version only PING is answered */
 		} finally {
 			socket.destroy();
 			await agent.stop();
 		}
 	});
-	test.each([1, 3])("a host that meets an agent of version %d says so and hangs up", async (version) => {
+	test.each([1, 4])("a host that meets an agent of version %d says so and hangs up", async (version) => {
 		const [ours, theirs] = duplexPair();
 		theirs.once("data", (chunk: Buffer) => {
 			const { nonce } = decodeHello(chunk.subarray(12))!;

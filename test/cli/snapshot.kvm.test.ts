@@ -96,7 +96,7 @@ describe("tsvmm snapshot", () => {
 			"",
 		]);
 		expect((await snapshot("ls", cwd)).stdout).toMatch(
-			/^NAME +CREATED +CPUS +MEMORY +SIZE +BASE\none +(?:.* ago|just now) +1 +64MiB/,
+			/^NAME +CREATED +CPUS +MEMORY +SIZE +CONTAINER +BASE\none +(?:.* ago|just now) +1 +64MiB/,
 		);
 		const [about] = JSON.parse((await snapshot("inspect", "three")).stdout);
 		expect(about).toMatchObject({
@@ -133,7 +133,8 @@ describe("tsvmm snapshot", () => {
 			[["create", "vm.sock", "file"], "[ERR_SNAPSHOT_EXISTS]"],
 			[["create", "vm.sock", "none/there"], "[ERR_SNAPSHOT_WRITE]"],
 			[["create", "vm.sock", "there", "--base", "empty"], "[ERR_SNAPSHOT_MISSING]"],
-			[["create", "none.sock", "there"], "[ERR_MACHINE_MISSING]"],
+			[["create", "./none.sock", "there"], "[ERR_MACHINE_MISSING]"],
+			[["create", "nobody", "there"], "[ERR_CONTAINER_NOT_FOUND]"],
 			[["create", "file", "there", "--stop"], "[ERR_MACHINE_MISSING]"],
 			[["restore", "empty"], "[ERR_SNAPSHOT_MISSING]"],
 			[["ls", "none"], "[ERR_SNAPSHOT_MISSING]"],

@@ -42,3 +42,17 @@ test("run makes a template in the background, and later containers start from it
 		"left: 0",
 	]);
 });
+
+test("a container that was saved goes on as two others, which lose nothing of it, and it goes on itself", () => {
+	const script = join(packageRoot(), "test/lab/saved.sh");
+	const output = lab.must("lab", "exec", "-q", "--", "sh", script, process.execPath, packageRoot(), image);
+	expect(output.trim().split("\n")).toEqual([
+		"two: whole sh kept kept",
+		"three: whole sh kept kept",
+		"first numbers: 1",
+		"random numbers: 2",
+		"one: whole, more than before 1",
+		"stopped: 3",
+		"left: 0 0",
+	]);
+});

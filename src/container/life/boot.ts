@@ -6,7 +6,7 @@ import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
 import type { WaitingMachine } from "../pool/waiting-machine.ts";
-import { createMachine } from "../run.ts";
+import { createMachine, restoreMachine } from "../run.ts";
 import type { SetupStep, SystemOptions } from "../setup-steps.ts";
 import type { StartableMachine } from "../template/start.ts";
 import type { TemplateShape } from "../template/store.ts";
@@ -20,7 +20,7 @@ import { prepareWritableLayer } from "./writable-layer.ts";
 /** A machine that is ready to start. */
 export interface BootedContainer extends StartableMachine {
 	/** The same machine, as `pause` needs it. */
-	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine>;
+	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine & Pick<Machine, "snapshot">>;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
 	/** Of its agent, if that was greeted before. */
@@ -71,4 +71,29 @@ export async function bootContainer(
 		waiting,
 	);
 	return { ...booted, networks };
+}
+
+/**
+ * The machine of a container that is restored.
+ *
+ * @param path of the snapshot
+ * @throws ImageError ERR_IMAGE_NOT_FOUND; what restoreMachine throws
+ */
+export async function reviveContainer(
+	path: string,
+	{ config, paths }: Pick<StoredContainer, "config" | "paths">,
+	signal: AbortSignal,
+): Promise<BootedContainer> {
+	const store = new ImageStore();
+	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
+	const networks = await MachineNetworks.join(config, signal);
+	const { configs } = networks;
+	const shares = config.mounts.map(({ source, target, readOnly }) => ({ source, target, readOnly }));
+	const { consoleFile } = config;
+	const host = {
+		...{ rootfs, writable: paths.writable, shares },
+		...(configs === undefined ? {} : { networks: configs }),
+		...(consoleFile === undefined ? {} : { consoleFile }),
+	};
+	return { ...(await restoreMachine(path, host, signal)), networks };
 }

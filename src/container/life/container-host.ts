@@ -5,6 +5,7 @@
 
 import type { AgentBroker } from "../../agent/broker.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
+import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import type { StoredContainer } from "./store.ts";
@@ -21,6 +22,13 @@ export interface ProcessStart {
 	warn: (message: string) => void;
 }
 
+/** A snapshot to take. */
+export interface SnapshotRequest extends Pick<SnapshotOptions, "base" | "onProgress" | "signal"> {
+	readonly path: string;
+	/** It is paused, and stays so. */
+	readonly isPaused: boolean;
+}
+
 export interface ContainerHost {
 	/** Its networks, when they are its own, while it runs. */
 	readonly networks?: MachineNetworks | undefined;
@@ -32,6 +40,12 @@ export interface ContainerHost {
 	 * @throws what bootContainer and Container.start throw
 	 */
 	start(container: StoredContainer, start: ProcessStart): Promise<Container>;
+	/**
+	 * Writes a container that runs or is paused to a directory. It stands still meanwhile.
+	 *
+	 * @throws StateError ERR_SNAPSHOT_CONTAINER when it cannot be saved; what Machine.snapshot throws
+	 */
+	snapshot?(container: StoredContainer, request: SnapshotRequest): Promise<void>;
 	/** Stops all processes of a container that runs. */
 	pause(container: StoredContainer): Promise<void>;
 	/** Lets them go on. */

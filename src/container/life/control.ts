@@ -2,7 +2,8 @@
  * What commands ask of a container's supervisor, over its control socket (host/request-socket.ts).
  */
 
-import { ask, type Failure, RemoteError } from "../../host/request-socket.ts";
+import { ask, RemoteError } from "../../host/request-socket.ts";
+import type { MachineAnswer, MachineRequest } from "../../machine/control.ts";
 import type { ContainerExec } from "../container.ts";
 import type { Attachment } from "./config.ts";
 import type { ContainerPaths } from "./paths.ts";
@@ -11,6 +12,8 @@ import type { ContainerPaths } from "./paths.ts";
 export type DetachedExec = Pick<ContainerExec, "args" | "env" | "cwd" | "user" | "privileged"> & { tty: boolean };
 
 export type ControlRequest =
+	/** As of a machine of `boot`. */
+	| MachineRequest
 	| { do: "stop"; signal?: number; timeoutMs?: number }
 	| { do: "kill"; signal: number }
 	| { do: "wait" }
@@ -23,9 +26,7 @@ export type ControlRequest =
 	/** Starts another container in this machine; answered when it runs. */
 	| { do: "join"; id: string; awaitAttach: boolean };
 
-export interface ControlAnswer {
-	/** What could not be done. */
-	failure?: Failure;
+export interface ControlAnswer extends MachineAnswer {
 	/** Of the process, for stop and wait. */
 	exitCode?: number;
 }

@@ -9,6 +9,8 @@ import type { StoredContainer } from "./store.ts";
 export interface LaunchOptions {
 	/** The process waits for somebody to attach. */
 	awaitAttach?: boolean;
+	/** Absolute path of a snapshot that the container goes on from. */
+	revived?: string;
 }
 
 /** A supervisor on its way. */
@@ -18,17 +20,21 @@ export interface Launch {
 }
 
 /** Starts the supervisor of a container. */
-export function launchSupervisor(container: StoredContainer, { awaitAttach = false }: LaunchOptions = {}): Launch {
-	return { running: supervise(container, awaitAttach) };
+export function launchSupervisor(container: StoredContainer, options: LaunchOptions = {}): Launch {
+	return { running: supervise(container, options) };
 }
 
-async function supervise(container: StoredContainer, awaitAttach: boolean): Promise<void> {
-	if (machinesWait()) {
+async function supervise(container: StoredContainer, { awaitAttach = false, revived }: LaunchOptions): Promise<void> {
+	if (revived === undefined && machinesWait()) {
 		const { takeMachine } = await import("../pool/take.ts");
 		if (await takeMachine(container, awaitAttach)) return;
 	}
 	await launchDetached({
-		words: ["container", "supervise", container.id, ...(awaitAttach ? ["--await-attach"] : [])],
+		words: [
+			...["container", "supervise", container.id],
+			...(awaitAttach ? ["--await-attach"] : []),
+			...(revived === undefined ? [] : ["--revive", revived]),
+		],
 		log: join(container.paths.directory, "supervisor.log"),
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",

@@ -42,6 +42,10 @@ export class Members {
 		});
 	}
 
+	get isEmpty(): boolean {
+		return this.#running.size === 0;
+	}
+
 	/** Stops all, and takes no more. Resolves when they have ended. */
 	async close(options: { timeoutMs?: number } = {}): Promise<void> {
 		this.#closed = true;

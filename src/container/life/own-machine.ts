@@ -5,17 +5,20 @@
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentBroker } from "../../agent/broker.ts";
+import type { HeldSession } from "../../agent/held-session.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
-import { CONTAINER_NAME, Container } from "../container.ts";
+import { ignore, StateError } from "../../base/errors.ts";
+import { CONTAINER_NAME, Container, type JoinPlan } from "../container.ts";
 import type { GuestMachine, RunningMachine } from "../running-machine.ts";
 import { prepareTemplate } from "../template/background.ts";
 import { startMachine } from "../template/start.ts";
 import type { TemplateShape } from "../template/store.ts";
-import { type BootedContainer, bootContainer } from "./boot.ts";
-import type { ContainerHost, ProcessStart } from "./container-host.ts";
+import { type BootedContainer, bootContainer, reviveContainer } from "./boot.ts";
+import type { ContainerHost, ProcessStart, SnapshotRequest } from "./container-host.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import { MemberDevices, type MemberMachine, type PrepareMember } from "./member-devices.ts";
 import { Members } from "./members.ts";
+import { companionOf, mustBeSavable, readSavedContainer } from "./saved-container.ts";
 import { SharedMachine } from "./shared-machine.ts";
 import type { StoredContainer } from "./store.ts";
 
@@ -31,16 +34,23 @@ const PREPARE_MS = 2000;
 export class OwnMachine implements ContainerHost {
 	readonly #boot: BootContainer;
 	readonly #prepare: PrepareMember | undefined;
+	/** The snapshot that the first start goes on from. */
+	#revived: string | undefined;
+	#container: Container | undefined;
 	#machine: BootedContainer["machine"] | undefined;
 	#members: Members | undefined;
 	#broker: AgentBroker | undefined;
 	#networks: MachineNetworks | undefined;
 	#lacking: TemplateShape | undefined;
 
-	/** @param prepare makes the devices of containers that join; tests have none */
-	constructor(boot: BootContainer = bootContainer, prepare?: PrepareMember) {
+	/**
+	 * @param prepare makes the devices of containers that join; tests have none
+	 * @param revived the snapshot that the first start goes on from
+	 */
+	constructor(boot: BootContainer = bootContainer, prepare?: PrepareMember, revived?: string) {
 		this.#boot = boot;
 		this.#prepare = prepare;
+		this.#revived = revived;
 	}
 
 	get networks(): MachineNetworks | undefined {
@@ -53,9 +63,15 @@ export class OwnMachine implements ContainerHost {
 
 	async start(stored: StoredContainer, { process, awaited, signal, warn }: ProcessStart): Promise<Container> {
 		const { config, paths } = stored;
+		const path = this.#revived;
+		this.#revived = undefined;
+		const saved = path === undefined ? undefined : await readSavedContainer(path);
 		let broker: AgentBroker | undefined;
 		const { created, running } = await startMachine(
-			(cold) => this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal),
+			(cold) =>
+				path === undefined
+					? this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal)
+					: reviveContainer(path, stored, signal),
 			{
 				signal,
 				warn,
@@ -66,7 +82,7 @@ export class OwnMachine implements ContainerHost {
 						broker = made;
 						this.#broker = made;
 					};
-					return brokered(guest, onBroker, known);
+					return brokered(guest, onBroker, { known, held: saved?.sessions });
 				},
 			},
 		);
@@ -86,7 +102,7 @@ export class OwnMachine implements ContainerHost {
 		const keeps = plan.keeps === true && !isDiscarded;
 		if (!hasOwnKernel(config)) this.#lacking = plan.lacksTemplate;
 		void sleep(PREPARE_MS, undefined, { ref: false }).then(() => this.prepareTemplate());
-		return await Container.join(running, {
+		const joining: JoinPlan = {
 			name: CONTAINER_NAME,
 			steps: plan.steps,
 			init: config.process.init,
@@ -99,7 +115,40 @@ export class OwnMachine implements ContainerHost {
 				await members.close({ timeoutMs: 0 });
 				return reason;
 			},
-		});
+		};
+		if (saved === undefined) this.#container = await Container.join(running, joining);
+		else {
+			const session = saved.sessions.find(({ role }) => role === "main")!;
+			this.#container = Container.takeOver(running, joining, { session, pid: saved.pid });
+			broker?.release();
+		}
+		return this.#container;
+	}
+
+	async snapshot(stored: StoredContainer, { path, isPaused, ...options }: SnapshotRequest): Promise<void> {
+		mustBeSavable(stored);
+		const machine = this.#machine;
+		const broker = this.#broker;
+		const { id, pid } = this.#container!.session;
+		if (machine?.snapshot === undefined || broker === undefined || this.#members?.isEmpty === false) {
+			const message = `Cannot take a snapshot of container ${stored.shortId}: others have joined its machine`;
+			throw new StateError("ERR_SNAPSHOT_CONTAINER", message, { hint: "Stop those first" });
+		}
+		/* The agent has to answer. */
+		if (isPaused) machine.resume();
+		try {
+			const sessions = await broker.hold(id);
+			try {
+				const companion = await companionOf(stored, { pid, sessions });
+				await machine.pause();
+				await machine.snapshot(path, { ...options, with: companion });
+			} finally {
+				broker.release();
+			}
+		} finally {
+			/* A machine that has ended does neither. */
+			await (async () => (isPaused ? await machine.pause() : machine.resume()))().catch(ignore);
+		}
 	}
 
 	/** Starts to make the template that the last machine would have been made of, if it had to boot. */
@@ -140,15 +189,16 @@ function memberDevices(
 /**
  * A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it.
  *
- * @param known the agent has this broker already
+ * @param options.known the agent has this broker already
+ * @param options.held sessions of its agent that an earlier host has begun
  */
 export function brokered(
 	guest: GuestMachine,
 	onBroker: (broker: AgentBroker) => void,
-	known?: AgentBroker,
+	{ known, held = [] }: { known?: AgentBroker | undefined; held?: readonly HeldSession[] | undefined } = {},
 ): GuestMachine {
 	const share = (stream: Duplex) => {
-		const broker = known ?? new AgentBroker(stream);
+		const broker = known ?? new AgentBroker(stream, undefined, held);
 		onBroker(broker);
 		const [ours, brokers] = duplexPair();
 		broker.attach(brokers);
@@ -162,6 +212,7 @@ export function brokered(
 		consoleTail: () => guest.consoleTail(),
 		restoredMs: guest.restoredMs,
 		takenMs: guest.takenMs,
+		hasSessions: held.length > 0,
 	};
 }
 

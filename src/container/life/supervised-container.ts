@@ -14,6 +14,7 @@ import { log } from "../../base/log.ts";
 import { InterruptedError } from "../../base/signals.ts";
 import { Teardown } from "../../base/teardown.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
+import { type SnapshotRequest, SnapshotRequests, type SnapshotWatch } from "../../machine/control.ts";
 import type { Container } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { writingState } from "../state-failure.ts";
@@ -27,6 +28,7 @@ import { readLogLimits } from "./log-limits.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
+import { mustBeSavable } from "./saved-container.ts";
 import { type ContainerState, writeState } from "./state.ts";
 import type { StoredContainer } from "./store.ts";
 
@@ -65,6 +67,7 @@ export class SupervisedContainer implements AsyncDisposable {
 	#abort = new AbortController();
 	#attach: AttachServer | undefined;
 	#container: Container | undefined;
+	readonly #snapshots = new SnapshotRequests((request, watch) => this.#snapshot(request, watch));
 	#stopping = false;
 	/** Of the start that is under way, or the last one. */
 	#warning: string | undefined;
@@ -261,6 +264,10 @@ export class SupervisedContainer implements AsyncDisposable {
 				case "unpause":
 					await this.#unpause();
 					return {};
+				case "snapshot":
+				case "progress":
+				case "cancel":
+					return await this.#snapshots.answer(request);
 				case "exec":
 					await this.#execDetached(request);
 					return {};
@@ -326,6 +333,18 @@ export class SupervisedContainer implements AsyncDisposable {
 		await this.#host.unpause(this.#stored);
 		await this.#write({ status: "running" });
 		this.#stored.record("unpause");
+	}
+
+	/** With `stop` the container is killed as soon as it is saved. */
+	async #snapshot({ path, base, stop }: SnapshotRequest, watch: SnapshotWatch): Promise<void> {
+		const { status } = this.#state;
+		const isPaused = status === "paused";
+		if (this.#container === undefined || (status !== "running" && !isPaused)) throw this.#notRunning("snapshot");
+		const host = this.#host;
+		if (host.snapshot === undefined) mustBeSavable(this.#stored);
+		await host.snapshot?.(this.#stored, { path, base, isPaused, ...watch });
+		this.#stored.record("checkpoint", { path });
+		if (stop) await this.#kill(SIGKILL);
 	}
 
 	async #changeNetworks(attempt: string, change: (networks: MachineNetworks) => Promise<void>): Promise<void> {

@@ -19,6 +19,8 @@ export interface SuperviseOptions extends WatchOptions {
 	boot?: BootContainer;
 	/** Prepares that machine for containers that join it; as above. */
 	prepare?: PrepareMember;
+	/** A snapshot: the container goes on from it, and starts anew from then on. */
+	revived?: string | undefined;
 }
 
 /**
@@ -27,7 +29,7 @@ export interface SuperviseOptions extends WatchOptions {
  * @throws HostError ERR_CONTAINER_RUNNING when another process does
  */
 export async function superviseContainer(container: StoredContainer, options: SuperviseOptions): Promise<void> {
-	const host = new OwnMachine(options.boot, options.prepare);
+	const host = new OwnMachine(options.boot, options.prepare, options.revived);
 	await withContainerLock(container, async () => {
 		const join = (id: string, awaitAttach: boolean) => host.join(id, awaitAttach);
 		await using supervised = new SupervisedContainer(container, host, { ...options, join });

@@ -44,7 +44,7 @@ export interface WarmOptions {
 
 const KINDS = [diskKind, netKind, fsKind];
 /** Random bytes for the guest. */
-const SEED_BYTES = 64;
+export const SEED_BYTES = 64;
 
 /**
  * Makes a machine of the template of its shape. Resolves with undefined when there is none, or when it cannot be used; it

@@ -34,7 +34,11 @@ export async function start(
 			onReady: (error) => (error === undefined ? resolve() : reject(error)),
 			boot: async () => ({
 				guest: endsWhenRefused(new FakeMachine(tools)),
-				machine: { pause: async () => void calls.push("pause"), resume: () => void calls.push("resume") },
+				machine: {
+					pause: async () => void calls.push("pause"),
+					resume: () => void calls.push("resume"),
+					snapshot: async () => void calls.push("snapshot"),
+				},
 				steps: [],
 			}),
 		});
