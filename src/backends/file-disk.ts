@@ -1,6 +1,6 @@
 /*
  * A disk in a raw image file or a block device. Requests go to the host's asynchronous I/O (host/io-ring.ts), from and
- * to guest memory without a copy, with one system call per batch. If the host does only a part of a request, the rest
+ * to guest memory without a copy, with one system call per batch. Neighbours in a batch are one request (neighbours.ts). If the host does only a part of a request, the rest
  * is queued again. So a request succeeds as a whole or fails.
  */
 import { closeSync } from "node:fs";
@@ -14,6 +14,7 @@ import { GuestRam } from "../host/ram.ts";
 import { BOUNCE_BYTES, BounceBuffers } from "./bounce-buffers.ts";
 import type { BlockBackend, BlockResult } from "./contract.ts";
 import { type DiskFile, type DiskFileOptions, openDiskFile } from "./disk-file.ts";
+import { joinNeighbours, type Waiting } from "./neighbours.ts";
 
 /** The most segments of one preadv or pwritev (IOV_MAX). */
 const MAX_IOVECS = 1024;
@@ -33,6 +34,8 @@ class Pending {
 	segments: Segments | undefined;
 	/** The rest of them, after the host did a part; or a part of `bounce`. */
 	readonly rest = new Segments();
+	/** The requests that it is made of, when there are several. */
+	joined: readonly Waiting[] | undefined;
 	/** The buffer that this part of the request goes through. */
 	bounce: ByteSource | undefined;
 	readonly zeroes = new Segments();
@@ -59,6 +62,9 @@ export class FileDisk implements BlockBackend {
 	readonly #bounces = new BounceBuffers();
 	readonly #ring: IoRing;
 	readonly #pending: Pending[] = [];
+	readonly #isContainer: boolean;
+	/** Reads and writes since the last `submit`. */
+	#batch: Waiting[] = [];
 	#complete: (token: number, result: BlockResult) => void = () => undefined;
 	/** The file system does not support this. */
 	#noPunch = false;
@@ -72,6 +78,7 @@ export class FileDisk implements BlockBackend {
 		const { readOnly = false, forceThreads = false, enter = enterDirectly } = options;
 		this.path = path;
 		this.#fd = file.fd;
+		this.#isContainer = options.isContainer ?? false;
 		this.#addressAlign = file.addressAlign;
 		this.sizeBytes = file.sizeBytes;
 		this.blockBytes = file.blockBytes;
@@ -107,15 +114,11 @@ export class FileDisk implements BlockBackend {
 	}
 
 	read(token: number, offsetBytes: number, into: Segments): void {
-		const pending = this.#begin(token, "read", offsetBytes, into.totalBytes);
-		pending.segments = into;
-		this.#transfer(token, pending);
+		this.#batch.push({ token, operation: "read", offsetBytes, segments: into });
 	}
 
 	write(token: number, offsetBytes: number, from: Segments): void {
-		const pending = this.#begin(token, "write", offsetBytes, from.totalBytes);
-		pending.segments = from;
-		this.#transfer(token, pending);
+		this.#batch.push({ token, operation: "write", offsetBytes, segments: from });
 	}
 
 	flush(token: number): void {
@@ -136,6 +139,13 @@ export class FileDisk implements BlockBackend {
 	}
 
 	submit(): void {
+		const batch = this.#batch;
+		if (batch.length > 0) {
+			this.#batch = [];
+			/* A container's requests are from several mappings, which one request cannot have. */
+			if (batch.length === 1 || this.#isContainer) for (const one of batch) this.#startRun([one], one.segments);
+			else for (const { requests, segments } of joinNeighbours(batch)) this.#startRun(requests, segments);
+		}
 		this.#ring.submit();
 		if (this.#idle.length === 0) return;
 		for (const token of this.#idle.splice(0)) this.#complete(token, "ok");
@@ -150,6 +160,14 @@ export class FileDisk implements BlockBackend {
 		closeSync(this.#fd);
 	}
 
+	#startRun(requests: readonly Waiting[], segments: Segments): void {
+		const { token, operation, offsetBytes } = requests[0]!;
+		const pending = this.#begin(token, operation, offsetBytes, segments.totalBytes);
+		pending.segments = segments;
+		pending.joined = requests.length > 1 ? requests : undefined;
+		this.#transfer(token, pending);
+	}
+
 	#begin(token: number, operation: Operation, offsetBytes: number, lengthBytes: number): Pending {
 		this.#pending[token] ??= new Pending();
 		const pending = this.#pending[token];
@@ -158,6 +176,7 @@ export class FileDisk implements BlockBackend {
 		pending.lengthBytes = lengthBytes;
 		pending.doneBytes = 0;
 		pending.segments = undefined;
+		pending.joined = undefined;
 		return pending;
 	}
 
@@ -288,8 +307,17 @@ export class FileDisk implements BlockBackend {
 	}
 
 	#end(token: number, pending: Pending, result: BlockResult): void {
+		const { joined } = pending;
 		pending.segments = undefined;
-		this.#complete(token, result);
+		pending.joined = undefined;
+		if (joined === undefined) this.#complete(token, result);
+		else if (result === "ok") for (const request of joined) this.#complete(request.token, "ok");
+		else {
+			/* One by one, so that only those fail that the host cannot do. */
+			this.#again(() => {
+				for (const request of joined) this.#startRun([request], request.segments);
+			});
+		}
 	}
 
 	/** Continues a request outside any batch of the device. */

@@ -119,6 +119,33 @@ describe("FileDisk", () => {
 		expect(await answers.of(1)).toEqual(["ok"]);
 	});
 
+	test("answers neighbours of a batch one by one, and io only to those that the host cannot do", async () => {
+		const path = image(numbered(64));
+		const disk = open(path);
+		const answers = new Answers(disk);
+		const ram = memory(64 * 512);
+		truncateSync(path, 40 * 512);
+		for (let i = 0; i < 8; i++) disk.read(i, i * 4096, segmentsOf(ram, [(7 - i) * 4096, 4096]));
+		disk.submit();
+		expect(await answers.of(0, 1, 2, 3, 4, 5, 6, 7)).toEqual([...Array(5).fill("ok"), ...Array(3).fill("io")]);
+		const whole = numbered(64);
+		for (let i = 0; i < 5; i++)
+			expect(ram.bytes.slice((7 - i) * 4096, (8 - i) * 4096)).toEqual(whole.slice(i * 4096, (i + 1) * 4096));
+		/* Neighbours, but the second one is another operation. */
+		ram.bytes.fill(0xee);
+		disk.write(0, 0, segmentsOf(ram, [0, 512]));
+		disk.write(1, 512, segmentsOf(ram, [512, 512]));
+		disk.read(2, 1024, segmentsOf(ram, [1024, 512]));
+		disk.submit();
+		expect(await answers.of(0, 1, 2)).toEqual(["ok", "ok", "ok"]);
+		expect(
+			readFileSync(path)
+				.subarray(0, 1024)
+				.every((byte) => byte === 0xee),
+		).toBe(true);
+		expect(ram.bytes.slice(1024, 1536)).toEqual(whole.slice(1024, 1536));
+	});
+
 	test("answers io to a read into memory that is not there", async () => {
 		const disk = open(image(numbered(16)));
 		const answers = new Answers(disk);

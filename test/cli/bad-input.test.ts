@@ -126,7 +126,7 @@ const sizes: Row[] = [
 	),
 ];
 
-const DISK_FIELDS = "Choose from ro, rw, id=NAME";
+const DISK_FIELDS = "Choose from ro, rw, id=NAME, format=raw|qcow2, direct=on|off, queues=N";
 const devices: Row[] = [
 	["a missing disk", ["--disk", "d"], undefined, "ERR_DISK_OPEN", "Cannot open disk d: no such file or directory"],
 	["a directory as disk", ["--disk", "d"], directory("d"), "ERR_DISK_OPEN", "Cannot open disk d: it is a directory"],
