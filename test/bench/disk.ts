@@ -45,8 +45,6 @@ export interface DiskWork {
 	readonly seconds: number;
 	/** Ways of QEMU's I/O. */
 	readonly engines: readonly ("io_uring" | "threads")[];
-	/** Processors of the lab. QEMU's thread for the disk has one of its own when there are two. */
-	readonly cpus: number;
 	/** How often each monitor's guest does it. */
 	readonly rounds: number;
 }
@@ -91,7 +89,7 @@ function qemuDisk(how: string): string[] {
 export async function benchDisk(work: DiskWork): Promise<BenchRow[]> {
 	const kernel = await benchKernel();
 	const directory = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
-	const lab = await Lab.up({ name: "bench", cpus: work.cpus });
+	const lab = await Lab.up({ name: "bench" });
 	try {
 		const jobs = join(directory, "jobs");
 		writeFileSync(jobs, jobFile(work));
@@ -126,6 +124,6 @@ function rows(jobs: readonly Job[], ours: readonly number[], theirs: readonly nu
 }
 
 if (process.argv[1] === import.meta.filename) {
-	const work: DiskWork = { jobs: JOBS, seconds: 4, engines: ["io_uring", "threads"], cpus: 1, rounds: 1 };
+	const work: DiskWork = { jobs: JOBS, seconds: 4, engines: ["io_uring", "threads"], rounds: 1 };
 	console.log(table(await benchDisk(work)));
 }

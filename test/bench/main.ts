@@ -48,8 +48,8 @@ const fsWork = small
 	? { files: 50, reads: 50, streamMiB: 2, rounds: 1 }
 	: { files, reads: 1000, streamMiB: 32, rounds: 2 };
 const diskWork: DiskWork = small
-	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], cpus: 1, rounds: 1 }
-	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], cpus: 2, rounds: 2 };
+	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], rounds: 1 }
+	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], rounds: 2 };
 const streamWork = small ? { milliseconds: 200, rounds: 1 } : { milliseconds: 8000, rounds: 2 };
 const pairWork = small ? { milliseconds: 100, rounds: 1 } : { milliseconds: 1000, rounds: 3 };
 const containerWork = small
