@@ -50,6 +50,7 @@ export class BalloonDevice implements VirtioDevice {
 	#statsq: Virtqueue | undefined;
 	/** The driver's buffer for statistics, until newer ones are wanted. */
 	#statsChain: Chain | undefined;
+	#givenBackBytes = 0;
 	#waiting: ((statistics: BalloonStatistics | undefined) => void)[] = [];
 
 	/**
@@ -59,7 +60,10 @@ export class BalloonDevice implements VirtioDevice {
 	constructor(discard: DiscardPages, config: BalloonConfig = {}, name = "virtio-balloon0") {
 		const { targetMiB = 0, deflateOnOom = true, reporting = true } = config;
 		this.name = name;
-		this.#discard = discard;
+		this.#discard = (hva, bytes) => {
+			this.#givenBackBytes += bytes;
+			discard(hva, bytes);
+		};
 		this.#hasTarget = config.targetMiB !== undefined;
 		this.features =
 			VIRTIO_BALLOON_F_STATS_VQ |
@@ -77,6 +81,11 @@ export class BalloonDevice implements VirtioDevice {
 	/** MiB that the guest's driver says to have given. */
 	get actualMiB(): number {
 		return this.#view.getUint32(virtio_balloon_config.actual, true) / 256;
+	}
+
+	/** What the guest has given back so far, of its own and when asked; what it gives and takes again counts each time. */
+	get givenBackBytes(): number {
+		return this.#givenBackBytes;
 	}
 
 	/**

@@ -71,7 +71,7 @@ describe("BalloonDevice", () => {
 	});
 
 	test("gives back the pages whose numbers the driver sends, adjacent ones at once and in any order", async () => {
-		const { driver, discarded } = balloon();
+		const { device, driver, discarded } = balloon();
 		const used = await driver.queue(INFLATE).request([numbers(203, 100, 202, 101, 200), numbers(201, 250)]);
 		expect(used.written).toBe(0);
 		expect(discarded.sort()).toEqual([
@@ -79,6 +79,7 @@ describe("BalloonDevice", () => {
 			[200, 4],
 			[250, 1],
 		]);
+		expect(device.givenBackBytes).toBe(7 * PAGE);
 	});
 
 	test("leaves pages alone that are not in RAM, and goes on with the others", async () => {

@@ -7,6 +7,7 @@ import { Command } from "commander";
 import { HostError } from "../../base/errors.ts";
 import { withRunningAgent } from "../../container/life/agent-access.ts";
 import { agentName } from "../../container/life/config.ts";
+import { askSupervisor, type GuestMemoryUse } from "../../container/life/control.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
 import { type ContainerUsage, containerUsage } from "../../container/usage.ts";
 import { FORMAT_HELP, formatRows, type Listing, type Row } from "../format.ts";
@@ -22,6 +23,8 @@ interface StatsFlags {
 }
 
 const PERIOD_MS = 1000;
+/** Formats that ask the machine's balloon. */
+const GUEST_WORDS = /json|Guest|GivenBack/;
 /** Homes the cursor, and clears what is below it. */
 const CLEAR = "\x1b[H\x1b[J";
 
@@ -57,11 +60,12 @@ async function stats(names: string[], flags: StatsFlags): Promise<number> {
 		if (named.length > 0) return named;
 		return store.list().filter((container) => flags.all || container.state().status === "running");
 	};
+	const withMemory = flags.format !== undefined && GUEST_WORDS.test(flags.format);
 	let before = await sampleAll(chosen());
 	while (process.stdout.writable) {
 		await sleep(PERIOD_MS);
 		const containers = chosen();
-		const now = await sampleAll(containers);
+		const now = await sampleAll(containers, withMemory);
 		const rows = containers.map((container) =>
 			rowOf(container, now.get(container.id), before.get(container.id), flags.trunc),
 		);
@@ -76,11 +80,13 @@ async function stats(names: string[], flags: StatsFlags): Promise<number> {
 /** What a container has used until a time. */
 export interface Sample {
 	usage: ContainerUsage;
+	/** Of its machine, when that was asked for and the container has it alone. */
+	memory?: GuestMemoryUse | undefined;
 	timeMs: number;
 }
 
 /** Those that run; one that ends meanwhile is left out. */
-async function sampleAll(containers: readonly StoredContainer[]): Promise<Map<string, Sample>> {
+async function sampleAll(containers: readonly StoredContainer[], withMemory = false): Promise<Map<string, Sample>> {
 	const samples = new Map<string, Sample>();
 	await Promise.all(
 		containers.map(async (container) => {
@@ -88,7 +94,8 @@ async function sampleAll(containers: readonly StoredContainer[]): Promise<Map<st
 				const usage = await withRunningAgent(container, ({ client }) =>
 					containerUsage(client, agentName(container.config)),
 				);
-				samples.set(container.id, { usage, timeMs: performance.now() });
+				const answer = withMemory ? await askSupervisor(container.paths, { do: "memory" }) : undefined;
+				samples.set(container.id, { usage, memory: answer?.memory, timeMs: performance.now() });
 			} catch {
 				/* Its line has no numbers. */
 			}
@@ -107,9 +114,9 @@ export function rowOf(
 	const names = { ID: trunc ? id.slice(0, 12) : id, Container: id, Name: config.name };
 	if (now === undefined) {
 		const none = { MemUsage: "-- / --", NetIO: "-- / --", BlockIO: "-- / --" };
-		return { ...names, CPUPerc: "--", ...none, MemPerc: "--", PIDs: "--" };
+		return { ...names, CPUPerc: "--", ...none, MemPerc: "--", PIDs: "--", ...guestWords(undefined) };
 	}
-	const { usage, timeMs } = now;
+	const { usage, timeMs, memory } = now;
 	const limit = usage.memoryLimitBytes ?? config.memoryMiB * 2 ** 20;
 	const wallUs = (timeMs - (before?.timeMs ?? timeMs)) * 1000;
 	const cpuUs = usage.cpuUs - (before?.usage.cpuUs ?? usage.cpuUs);
@@ -122,6 +129,17 @@ export function rowOf(
 		NetIO: `${size(usage.receivedBytes)} / ${size(usage.sentBytes)}`,
 		BlockIO: `${size(usage.readBytes)} / ${size(usage.writtenBytes)}`,
 		PIDs: `${usage.pids}`,
+		...guestWords(memory),
+	};
+}
+
+/** What Docker has no words for. */
+function guestWords(memory: GuestMemoryUse | undefined): Row {
+	const shown = (bytes: number | undefined) => (bytes === undefined ? "--" : binarySize(bytes));
+	return {
+		GuestFree: shown(memory?.freeBytes),
+		GuestAvailable: shown(memory?.availableBytes),
+		GivenBack: shown(memory?.givenBackBytes),
 	};
 }
 

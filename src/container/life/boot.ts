@@ -20,7 +20,7 @@ import { prepareWritableLayer } from "./writable-layer.ts";
 /** A machine that is ready to start. */
 export interface BootedContainer extends StartableMachine {
 	/** The same machine, as `pause` needs it. */
-	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine & Pick<Machine, "snapshot">>;
+	machine: Pick<Machine, "pause" | "resume"> & Partial<MemberMachine & Pick<Machine, "snapshot" | "balloon">>;
 	/** What the agent does before the container's process can run. */
 	steps: readonly SetupStep[];
 	/** Of its agent, if that was greeted before. */

@@ -7,6 +7,7 @@ import type { AgentBroker } from "../../agent/broker.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
 import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
+import type { GuestMemoryUse } from "./control.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import type { StoredContainer } from "./store.ts";
 
@@ -46,6 +47,8 @@ export interface ContainerHost {
 	 * @throws StateError ERR_SNAPSHOT_CONTAINER when it cannot be saved; what Machine.snapshot throws
 	 */
 	snapshot?(container: StoredContainer, request: SnapshotRequest): Promise<void>;
+	/** How its machine's memory is used; undefined when there is none, or it has no balloon. */
+	memory?(): Promise<GuestMemoryUse | undefined>;
 	/** Stops all processes of a container that runs. */
 	pause(container: StoredContainer): Promise<void>;
 	/** Lets them go on. */

@@ -14,6 +14,8 @@ export type DetachedExec = Pick<ContainerExec, "args" | "env" | "cwd" | "user" |
 export type ControlRequest =
 	/** As of a machine of `boot`. */
 	| MachineRequest
+	/** What the guest's kernel and its balloon say about memory. */
+	| { do: "memory" }
 	| { do: "stop"; signal?: number; timeoutMs?: number }
 	| { do: "kill"; signal: number }
 	| { do: "wait" }
@@ -26,7 +28,18 @@ export type ControlRequest =
 	/** Starts another container in this machine; answered when it runs. */
 	| { do: "join"; id: string; awaitAttach: boolean };
 
+/** The memory of a guest as its balloon tells it. */
+export interface GuestMemoryUse {
+	/** Not used for anything, and what processes could get; missing when the guest has not answered, as while it is paused. */
+	freeBytes?: number | undefined;
+	availableBytes?: number | undefined;
+	/** To the host, so far. */
+	givenBackBytes: number;
+}
+
 export interface ControlAnswer extends MachineAnswer {
+	/** Missing where the container does not have the machine alone. */
+	memory?: GuestMemoryUse;
 	/** Of the process, for stop and wait. */
 	exitCode?: number;
 }

@@ -15,6 +15,7 @@ import { startMachine } from "../template/start.ts";
 import type { TemplateShape } from "../template/store.ts";
 import { type BootedContainer, bootContainer, reviveContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart, SnapshotRequest } from "./container-host.ts";
+import type { GuestMemoryUse } from "./control.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import { MemberDevices, type MemberMachine, type PrepareMember } from "./member-devices.ts";
 import { Members } from "./members.ts";
@@ -30,6 +31,8 @@ export type BootContainer = (
 
 /** A container that ends before is not kept waiting by the start of another process. */
 const PREPARE_MS = 2000;
+/** How long the guest may take to tell of its memory. */
+const STATISTICS_MS = 500;
 
 export class OwnMachine implements ContainerHost {
 	readonly #boot: BootContainer;
@@ -149,6 +152,13 @@ export class OwnMachine implements ContainerHost {
 			/* A machine that has ended does neither. */
 			await (async () => (isPaused ? await machine.pause() : machine.resume()))().catch(ignore);
 		}
+	}
+
+	async memory(): Promise<GuestMemoryUse | undefined> {
+		const balloon = this.#machine?.balloon;
+		if (balloon === undefined) return undefined;
+		const { freeBytes, availableBytes } = (await balloon.statistics(STATISTICS_MS)) ?? {};
+		return { freeBytes, availableBytes, givenBackBytes: balloon.givenBackBytes };
 	}
 
 	/** Starts to make the template that the last machine would have been made of, if it had to boot. */

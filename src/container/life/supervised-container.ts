@@ -264,6 +264,10 @@ export class SupervisedContainer implements AsyncDisposable {
 				case "unpause":
 					await this.#unpause();
 					return {};
+				case "memory": {
+					const memory = await this.#host.memory?.();
+					return memory === undefined ? {} : { memory };
+				}
 				case "snapshot":
 				case "progress":
 				case "cancel":

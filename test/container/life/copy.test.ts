@@ -229,7 +229,13 @@ test("stats has Docker's fields, from two samples", () => {
 		BlockIO: "2MB / 0B",
 		PIDs: "3",
 	});
-	expect(rowOf(container, undefined, undefined, true)).toMatchObject({ CPUPerc: "--", PIDs: "--" });
+	expect(rowOf(container, undefined, undefined, true)).toMatchObject({ CPUPerc: "--", PIDs: "--", GivenBack: "--" });
+	const memory = { freeBytes: 1 << 20, givenBackBytes: 3 << 20 };
+	expect(rowOf(container, { usage, memory, timeMs: 2000 }, before, true)).toMatchObject({
+		GuestFree: "1MiB",
+		GuestAvailable: "--",
+		GivenBack: "3MiB",
+	});
 });
 
 test("a container that does not run is reached by a machine that ends afterwards", async () => {

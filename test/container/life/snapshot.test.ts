@@ -14,6 +14,7 @@ import {
 	waitForContainer,
 } from "../../../src/container/life/commands.ts";
 import type { ContainerConfig } from "../../../src/container/life/config.ts";
+import { askSupervisor } from "../../../src/container/life/control.ts";
 import { readLog } from "../../../src/container/life/log-reader.ts";
 import { reviveFrom } from "../../../src/container/life/revive.ts";
 import { checkHost, mustBeSavable, readSavedContainer } from "../../../src/container/life/saved-container.ts";
@@ -60,6 +61,12 @@ test("a container whose snapshot fails goes on and loses nothing; one that is pa
 	expect(calls).toEqual(["resume", "pause", "resume", "pause"]);
 	expect(await waitForContainer(container)).toBe(6);
 	expect(await logOf(container)).toBe(Array.from({ length: 40 }, (_, i) => `${i + 1}\n`).join(""));
+});
+
+test("a container tells what its machine's balloon says about memory", async () => {
+	const { container } = await start(["sleep", "1000"], { process: { env } });
+	const memory = { freeBytes: 1 << 20, availableBytes: 2 << 20, givenBackBytes: 3 << 20 };
+	expect(await askSupervisor(container.paths, { do: "memory" })).toEqual({ memory });
 });
 
 test("a container that has ended has no snapshot taken", async () => {

@@ -4,10 +4,17 @@
 import type { ContainerConfig } from "../../../src/container/life/config.ts";
 import { ContainerStore } from "../../../src/container/life/store.ts";
 import { superviseContainer } from "../../../src/container/life/supervisor.ts";
+import type { BalloonDevice } from "../../../src/virtio/balloon.ts";
 import { endsWhenRefused, FakeMachine } from "../fake-machine.ts";
 import { containerConfig } from "./container-config.ts";
 
 export const env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+/** What is read of a balloon. */
+const BALLOON = {
+	statistics: async () => ({ freeBytes: 1 << 20, availableBytes: 2 << 20, cacheBytes: 5 }),
+	givenBackBytes: 3 << 20,
+} as Partial<BalloonDevice> as BalloonDevice;
+
 /** Starts a container in the background. */
 export async function start(
 	args: string[],
@@ -38,6 +45,7 @@ export async function start(
 					pause: async () => void calls.push("pause"),
 					resume: () => void calls.push("resume"),
 					snapshot: async () => void calls.push("snapshot"),
+					balloon: BALLOON,
 				},
 				steps: [],
 			}),
