@@ -17,8 +17,8 @@ const devices = [
 
 test("each device is a disk, whose node has the mode and owner of the host's file", () => {
 	expect(deviceDisks(devices)).toEqual([
-		{ path: data, readOnly: false, id: "device0" },
-		{ path: gone, readOnly: true, id: "device1" },
+		{ path: data, format: "raw", readOnly: false, id: "device0" },
+		{ path: gone, format: "raw", readOnly: true, id: "device1" },
 	]);
 	expect(diskSteps(devices)).toEqual([
 		["disk", "/dev/xvda\t640\t7:8\tdevice0"],
