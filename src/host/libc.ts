@@ -14,6 +14,7 @@ interface Libc {
 	fcntlNumber(fd: number, command: number, argument: number): number;
 	shutdown(fd: number, how: number): number;
 	socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
+	pipe2(fds: Int32Array, flags: number): number;
 	setsockopt(fd: number, level: number, name: number, value: Int32Array, sizeBytes: number): number;
 	socket(domain: number, type: number, protocol: number): number;
 	connect(fd: number, address: Uint8Array, sizeBytes: number): number;
@@ -44,6 +45,7 @@ function libc(): Libc {
 		fcntlNumber: lib.func("fcntl", "int", ["int", "int", "long"]),
 		shutdown: lib.func("int shutdown(int fd, int how)"),
 		socketpair: lib.func("int socketpair(int domain, int type, int protocol, void *fds)"),
+		pipe2: lib.func("int pipe2(void *fds, int flags)"),
 		setsockopt: lib.func("int setsockopt(int fd, int level, int name, void *value, uint32_t size)"),
 		socket: lib.func("int socket(int domain, int type, int protocol)"),
 		connect: lib.func("int connect(int fd, void *address, uint32_t size)"),
@@ -154,6 +156,13 @@ const SO_SNDBUFFORCE = 32;
 export function socketPair(): [number, number] | number {
 	const fds = new Int32Array(2);
 	const result = libc().socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, fds);
+	return result < 0 ? -libc().errno() : [fds[0]!, fds[1]!];
+}
+
+/** A pipe, close-on-exec. Returns the fds for reading and for writing, or a negative errno. */
+export function pipe(): [read: number, write: number] | number {
+	const fds = new Int32Array(2);
+	const result = libc().pipe2(fds, O_CLOEXEC);
 	return result < 0 ? -libc().errno() : [fds[0]!, fds[1]!];
 }
 

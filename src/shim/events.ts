@@ -27,7 +27,8 @@ const SERVICE = "containerd.services.events.ttrpc.v1.Events";
 
 export class EventPublisher {
 	readonly #address: string | undefined;
-	readonly #namespace: string;
+	/** containerd's, whose events these are. */
+	readonly namespace: string;
 	readonly #retriesMs: readonly number[];
 	#client: TtrpcClient | undefined;
 	#sent: Promise<void> = Promise.resolve();
@@ -38,14 +39,14 @@ export class EventPublisher {
 	 */
 	constructor(address: string | undefined, namespace: string, retriesMs: readonly number[] = RETRIES_MS) {
 		this.#address = address?.replace(/^unix:\/\//, "");
-		this.#namespace = namespace;
+		this.namespace = namespace;
 		this.#retriesMs = retriesMs;
 	}
 
 	publish(event: TaskEvent, message: Message): void {
 		const envelope = {
 			timestamp: timestamp(),
-			namespace: this.#namespace,
+			namespace: this.namespace,
 			topic: TOPICS[event],
 			event: { type_url: `containerd.events.${event}`, value: encode(event, message) },
 		};

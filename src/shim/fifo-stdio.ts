@@ -1,5 +1,5 @@
 /*
- * The streams of a task as containerd gives them: FIFOs by their paths. Output is opened for both directions, so that
+ * The streams of a task as containerd gives them: FIFOs by their paths, or a file or program that logs its output. Output is opened for both directions, so that
  * opening does not wait for a reader. Input has a writer of our own, so that it does not end before CloseIO says so; what
  * is in the FIFO then is still read.
  */
@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { ignore } from "../base/errors.ts";
 import { outputTo } from "../host/output.ts";
 import type { PayloadStdio } from "../oci/payload.ts";
+import { isLogProgram, type Logged, startLogProgram } from "./log-program.ts";
 
 export interface FifoPaths {
 	stdin: string;
@@ -31,8 +32,17 @@ export interface FifoStdio extends PayloadStdio {
 const { O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK } = constants;
 const SIZE = { columns: 80, rows: 24 };
 
-/** @param size of its terminal, if it has one. @throws what open(2) says; nothing is open then */
-export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths, size: TerminalSize = SIZE): FifoStdio {
+/**
+ * Opens a task's streams.
+ *
+ * @param size of its terminal, if it has one
+ * @throws what open(2) says, or why a program that logs cannot be started; nothing is open then
+ */
+export function fifoStdio(
+	{ stdin, stdout, stderr, terminal }: FifoPaths,
+	logged: Logged,
+	size: TerminalSize = SIZE,
+): FifoStdio {
 	const opened: { destroy(): void }[] = [];
 	const owns = <T extends { destroy(): void }>(stream: T): T => {
 		opened.push(stream);
@@ -50,8 +60,9 @@ export function fifoStdio({ stdin, stdout, stderr, terminal }: FifoPaths, size: 
 	try {
 		const input = owns(stdin === "" ? Readable.from([]) : inputOf(stdin));
 		if (stdin !== "") writer = openSync(stdin, O_WRONLY | O_NONBLOCK);
-		const output = owns(outputOf(stdout));
-		const errors = owns(outputOf(terminal ? "" : stderr));
+		const program = isLogProgram(stdout) ? startLogProgram(stdout, logged) : undefined;
+		const output = owns(program?.stdout ?? outputOf(stdout));
+		const errors = owns(program?.stderr ?? outputOf(terminal ? "" : stderr));
 		return {
 			stdio: { stdin: input, stdout: output, stderr: errors, onSignal: () => () => undefined },
 			size: terminal ? size : undefined,

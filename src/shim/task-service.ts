@@ -105,7 +105,7 @@ export class TaskService {
 		await mountRootfs(target, rootfs);
 		const io = { terminal, stdin, stdout, stderr };
 		try {
-			const task = new Task(new OciContainer(this.#root, id), readBundle(directory), io);
+			const task = new Task(new OciContainer(this.#root, id), readBundle(directory), io, this.#events.namespace);
 			const [first] = this.#tasks.values();
 			await task.create(await first?.machine());
 			this.#tasks.set(id, task);

@@ -20,6 +20,7 @@ import { startProcess } from "../oci/start-process.ts";
 import { type HostProcess, hasEnded, hostProcess, NO_PROCESS, type OciContainer } from "../oci/state.ts";
 import { hasSystemd } from "../oci/systemd.ts";
 import { type FifoPaths, type FifoStdio, fifoStdio, type TerminalSize } from "./fifo-stdio.ts";
+import type { Logged } from "./log-program.ts";
 import { Loopback } from "./loopback.ts";
 import { allow, type Status } from "./refusals.ts";
 
@@ -35,6 +36,7 @@ const LOST = 255;
 /** What tasks and further processes have in common. */
 abstract class TaskProcess {
 	readonly io: FifoPaths;
+	readonly logged: Logged;
 	/** Of its stand-in; 0 before that is there. */
 	pid = 0;
 	/** How it has ended; undefined while it has not. */
@@ -48,8 +50,10 @@ abstract class TaskProcess {
 	private isInputClosed = false;
 	private settle!: (ended: Ended) => void;
 
-	constructor(io: FifoPaths) {
+	/** @param logged whose output it is, for a program that logs it */
+	constructor(io: FifoPaths, logged: Logged) {
 		this.io = io;
+		this.logged = logged;
 		this.exit = new Promise((resolve) => {
 			this.settle = resolve;
 		});
@@ -89,7 +93,7 @@ abstract class TaskProcess {
 
 	/** Opens its streams. */
 	protected open(): FifoStdio {
-		this.stdio = fifoStdio(this.io, this.size);
+		this.stdio = fifoStdio(this.io, this.logged, this.size);
 		if (this.isInputClosed) this.stdio.closeInput();
 		return this.stdio;
 	}
@@ -118,9 +122,12 @@ export class Task extends TaskProcess {
 	#leaveCgroups: () => void = () => undefined;
 	readonly #standIns: HostProcess[] = [];
 
-	/** @param container whose directory is not there yet */
-	constructor(container: OciContainer, bundle: Bundle, io: FifoPaths) {
-		super(io);
+	/**
+	 * @param container whose directory is not there yet
+	 * @param namespace containerd's
+	 */
+	constructor(container: OciContainer, bundle: Bundle, io: FifoPaths, namespace: string) {
+		super(io, { id: container.id, namespace });
 		this.container = container;
 		this.bundle = bundle;
 	}
@@ -272,7 +279,7 @@ export class ExecTask extends TaskProcess {
 
 	/** @throws RpcError when the task can have none now */
 	constructor(task: Task, id: string, process: Process, io: FifoPaths) {
-		super(io);
+		super(io, { ...task.logged, id });
 		allow("exec", task.status);
 		this.#task = task;
 		this.id = id;

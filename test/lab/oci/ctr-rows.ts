@@ -78,7 +78,8 @@ const EVENTS: Row[] = [
 		line: `sleep 1; kill $(cat $DIR/events.pid); grep -o '/tasks/.*' $DIR/events | sed 's/"pid":[0-9]*/N/; s/"exited_at":"[^"]*"/T/; s/"rootfs".*/R/'`,
 	},
 	{
-		line: "ctr container rm t; ctr run -d IMAGE t sleep 1000; ctr task rm -f t; ctr container rm t; ctr container ls -q; ctr task ls -q",
+		/* nerdctl has the output logged so. */
+		line: `ctr container rm t; printf '#!/bin/sh\\ncat <&3 >"$2"\\n' >$DIR/logger; chmod +x $DIR/logger; ctr run -d --log-uri "binary://$DIR/logger?--file=$DIR/log" IMAGE t sh -c 'echo logged; sleep 1000'; until grep -s logged $DIR/log; do sleep 1; done; ctr task rm -f t; ctr container rm t; ctr container ls -q; ctr task ls -q`,
 	},
 ];
 
