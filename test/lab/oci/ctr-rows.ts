@@ -79,7 +79,7 @@ const EVENTS: Row[] = [
 	},
 	{
 		/* nerdctl has the output logged so. */
-		line: `ctr container rm t; printf '#!/bin/sh\\ncat <&3 >"$2"\\n' >$DIR/logger; chmod +x $DIR/logger; ctr run -d --log-uri "binary://$DIR/logger?--file=$DIR/log" IMAGE t sh -c 'echo logged; sleep 1000'; until grep -s logged $DIR/log; do sleep 1; done; ctr task rm -f t; ctr container rm t; ctr container ls -q; ctr task ls -q`,
+		line: `ctr container rm t; printf '#!/bin/sh\\nexec 5>&-\\ncat <&3 >"$2"\\n' >$DIR/logger; chmod +x $DIR/logger; ctr run -d --log-uri "binary://$DIR/logger?--file=$DIR/log" IMAGE t sh -c 'echo logged; sleep 1000'; until grep -s logged $DIR/log; do sleep 1; done; ctr task rm -f t; ctr container rm t; ctr container ls -q; ctr task ls -q`,
 	},
 ];
 
