@@ -8,21 +8,17 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileDisk } from "../../src/backends/file-disk.ts";
 import { EventFd } from "../../src/host/eventfd.ts";
 import { packageRoot } from "../../src/host/native.ts";
-import { virtioSlot } from "../../src/machine/memory-map.ts";
-import { VirtioAttachment } from "../../src/machine/virtio-attachment.ts";
-import { BlockDevice } from "../../src/virtio/block.ts";
 import { Virtqueue } from "../../src/virtio/queue.ts";
 import { BareGuest, buildBareGuests, writeOnly } from "../guest/bare-guest.ts";
+import { BLOCK_BYTES, blockReads } from "./block-reads.ts";
 import { measureQueue } from "./queue.ts";
 import { type BenchRow, rateRow, timeRow } from "./row.ts";
 
 const MMIO = 0xd000_0000;
 const EXITS = 1;
 const KICKS = 2;
-const BLOCK_BYTES = 4096;
 
 interface Reference {
 	run(vcpuFd: number, runBytes: number, eventFd: number, ram: number, mode: number, count: number): number;
@@ -110,33 +106,6 @@ async function inTypeScript(mode: number, count: number, posted = false): Promis
 	} finally {
 		guest.close();
 		kick.close();
-	}
-}
-
-/** Requests of 4 KiB per second that the driver of guests/bare/block.c reads with `depth` in flight. */
-async function blockReads(path: string, depth: number, count: number): Promise<number> {
-	const guest = new BareGuest("block", { irqchip: true });
-	const device = new BlockDevice(FileDisk.open(path));
-	const attachment = new VirtioAttachment(device, virtioSlot(0), guest);
-	try {
-		const parameters = [0, 0, depth, count];
-		const phases: number[] = [];
-		guest.runLoop.registerPosted(true, 0x3f8, 1);
-		guest.pio.add(0x514, 4, {
-			name: "clock",
-			read: () => parameters.shift() ?? 0,
-			write: () => {
-				phases.push(performance.now());
-			},
-		});
-		const end = await guest.run();
-		if (end.kind !== "finished" || end.status !== 0) throw new Error(`the guest ended with ${JSON.stringify(end)}`);
-		return count / ((phases[2]! - phases[1]!) / 1000);
-	} finally {
-		guest.runLoop.stop();
-		attachment.close();
-		await device.close();
-		guest.close();
 	}
 }
 

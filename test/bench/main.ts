@@ -1,7 +1,7 @@
 /*
  * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run.
  *
- *     --exits --boot --disk --fs --net --vsock --containers --growth --oci --pull   only these parts; all when none is named
+ *     --exits --scale --boot --disk --fs --net --vsock --containers --growth --oci --pull   only these parts; all when none is named
  *     --small                                            the work of the last ones in its smallest form
  *     --files=N                                          files of --fs; 500 when missing, which takes minutes in the lab
  *     --json
@@ -19,6 +19,7 @@ import { benchFs } from "./fs.ts";
 import { benchOci } from "./oci.ts";
 import { benchPull } from "./pull.ts";
 import { type BenchRow, table } from "./row.ts";
+import { benchScale, type ScaleWork } from "./scale.ts";
 import { benchStreams } from "./streams.ts";
 import { benchVsockHost } from "./vsock-host.ts";
 
@@ -50,6 +51,16 @@ const fsWork = small
 const diskWork: DiskWork = small
 	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], rounds: 1 }
 	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], rounds: 2 };
+const scaleWork: ScaleWork = small
+	? {
+			...{ memoryMiB: [64, 256], cpus: [1, 2], initrdMiB: [1, 8], machines: [1, 3] },
+			...{ disks: [1, 2], depths: [1, 4], requests: 256, rounds: 1 },
+		}
+	: {
+			...{ memoryMiB: [64, 256, 1024, 4096, 16_384], cpus: [1, 2, 4, 8, 16, 32], initrdMiB: [1, 8, 64, 256, 1024] },
+			...{ machines: [5, 10, 25, 50, 100], disks: [1, 2, 4] },
+			...{ depths: [1, 2, 4, 8, 16, 32, 64], requests: 4096, rounds: 4 },
+		};
 const streamWork = small ? { milliseconds: 200, rounds: 1 } : { milliseconds: 8000, rounds: 2 };
 const pairWork = small ? { milliseconds: 100, rounds: 1 } : { milliseconds: 1000, rounds: 3 };
 const containerWork = small
@@ -58,6 +69,7 @@ const containerWork = small
 
 const PARTS: Readonly<Record<string, (wanted: readonly string[]) => Promise<BenchRow[]>>> = {
 	"--exits": async () => (existsSync("/dev/kvm") ? await benchExits() : await exitsInLab()),
+	"--scale": () => benchScale(scaleWork),
 	"--boot": benchBoot,
 	"--disk": () => benchDisk(diskWork),
 	"--fs": () => benchFs(fsWork),

@@ -12,6 +12,8 @@ export interface BenchRow {
 	readonly against: string;
 	/** Above 1 is better than the reference. */
 	readonly ratio: number;
+	/** A point of a chart, whose series begins at `first`. */
+	readonly plot?: { readonly chart: string; readonly x: number; readonly first: number };
 }
 
 /** A row for a time, or for memory: the ratio is reference / ours. */

@@ -6,7 +6,15 @@ import { expect, test } from "vitest";
 import { packageRoot } from "../../src/host/native.ts";
 
 const NAMES = [
-	...[/^exit round trip/, /^kick to used/, /^virtio-blk 4 KiB .* 64 in flight/, /^boot to init/, /^pull/],
+	...[
+		/^start with 256 MiB of RAM/,
+		/^4 KiB reads, 4 in flight/,
+		/^exit round trip/,
+		/^kick to used/,
+		/^virtio-blk 4 KiB .* 64 in flight/,
+		/^boot to init/,
+		/^pull/,
+	],
 	...[/^virtio-blk: random reads of 4 KiB, depth 32/],
 	...[/^virtio-fs: tar -x/, /^virtio-fs: git status/, /^virtio-fs: random reads/, /^virtio-fs: reads of 1 MiB/],
 	...[/^virtio-net: guest to host/, /^virtio-net: host to guest/, /^virtio-net: 64 bytes and back/],

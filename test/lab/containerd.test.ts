@@ -50,7 +50,10 @@ function plain(text: string): string {
 test.each(ROWS.map((row, i) => [row.line, i] as const))("%s", (_line, i) => {
 	const [found, wanted] = [ours.rows[i]!, runc.rows[i]!];
 	const { stderr } = ROWS[i]!;
-	expect({ status: found.status, stdout: found.stdout }, found.stderr).toEqual({ status: wanted.status, stdout: wanted.stdout });
+	expect({ status: found.status, stdout: found.stdout }, found.stderr).toEqual({
+		status: wanted.status,
+		stdout: wanted.stdout,
+	});
 	if (stderr === undefined) expect(plain(found.stderr)).toBe(plain(wanted.stderr));
 	else for (const one of [found, wanted]) expect(one.stderr).toMatch(stderr);
 });
