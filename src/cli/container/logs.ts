@@ -3,10 +3,10 @@
  */
 import { once } from "node:events";
 import { Command } from "commander";
-import { HostError, UsageError } from "../../base/errors.ts";
+import { HostError, ignore, UsageError } from "../../base/errors.ts";
 import { readLog } from "../../container/life/log-reader.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
-import { watchOutput } from "../output.ts";
+import { watchOutput, withOutput } from "../output.ts";
 import { readTime } from "../time.ts";
 import { whereContainersAre } from "./where.ts";
 
@@ -39,11 +39,18 @@ export function logsCommand(): Command {
 				const outputs = { stdout: process.stdout, stderr: process.stderr };
 				for await (const { log, stream, time } of readLog(container.paths.log, { tail, sinceMs, untilMs, goesOn })) {
 					const output = outputs[stream];
-					if (!output.write(flags.timestamps ? `${time} ${log}` : log)) await once(output, "drain");
+					if (process.stdout.destroyed) break;
+					if (!output.write(flags.timestamps ? `${time} ${log}` : log)) await drained(output);
 				}
-				return 0;
+				return withOutput(0);
 			});
 		});
+}
+
+/** Resolves when more can be written, or nothing can any more. */
+async function drained(output: NodeJS.WriteStream): Promise<void> {
+	/* A failed write is watchOutput's. */
+	await once(output, "drain").catch(ignore);
 }
 
 function noLog({ shortId }: StoredContainer): HostError {
