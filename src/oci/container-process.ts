@@ -11,6 +11,7 @@ import { ignore } from "../base/errors.ts";
 import { Teardown } from "../base/teardown.ts";
 import { answerRequests, failureOf } from "../host/request-socket.ts";
 import type { Bundle } from "./bundle.ts";
+import { runInContainer } from "./container-hooks.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
 import { freeze, limit, signalAll } from "./group.ts";
 import { runHooks } from "./hooks.ts";
@@ -234,9 +235,10 @@ export class ContainerProcess {
 		if (this.#session !== undefined) throw new OciError("ERR_OCI_RUNNING", "cannot start an already running container");
 		try {
 			await this.#prepared;
-			await runHooks(this.#bundle.config, "startContainer", this.#record);
 			const { size } = this.#stdio!;
 			const { client } = this.#sandbox!;
+			const inContainer = runInContainer(client, this.#container.agentName);
+			await runHooks(this.#bundle.config, "startContainer", this.#record, inContainer);
 			const where = { container: this.#container, init: true, size };
 			this.#session = await startProcess(client, this.#bundle.process, where);
 		} catch (error) {

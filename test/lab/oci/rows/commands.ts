@@ -9,6 +9,14 @@ const STOPPED = "until runc state x | grep -q stopped; do sleep 0.2; done";
 const edited = (edit: string) =>
 	`mkdir $DIR/e; sed -e '${edit}' $BUNDLE/config.json >$DIR/e/config.json; runc run --bundle $DIR/e z; echo $?; rm -r $DIR/e`;
 
+/** Each adds a line to a file: what kind it is, and how its container is then. */
+const hook = (kind: string, file: string) =>
+	`"${kind}": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo ${kind} $(grep -o status[^,]*) >>${file}"] }]`;
+const HOOKS = [
+	...["prestart", "createRuntime", "createContainer"].map((kind) => hook(kind, "'$DIR'/hooks")),
+	...[hook("startContainer", "/dev/hooks"), hook("poststart", "'$DIR'/hooks"), hook("poststop", "'$DIR'/hooks")],
+].join(", ");
+
 export const COMMANDS: readonly Row[] = [
 	{
 		line: `runc create --bundle $BUNDLE --pid-file $DIR/pid x </dev/null >$DIR/out 2>&1; echo $?; cat $DIR/out; runc state x | grep -E '"(id|status|bundle|rootfs)"'; runc state x | grep -c "\\"pid\\": $(cat $DIR/pid)"`,
@@ -34,6 +42,14 @@ export const COMMANDS: readonly Row[] = [
 	{ line: "runc delete x; echo $?; runc delete x; echo $?; runc delete --force x; echo $?; runc state x; echo $?" },
 	{ line: `${CREATE}; runc kill x TERM; echo $?; ${STOPPED}; runc start x; echo $?; runc delete x; echo $?` },
 	{ line: `${CREATE}; runc delete x; echo $?; ${CREATE}; runc start x; runc delete -f x; echo $?; runc list -q` },
+	{
+		/* Hooks of all six kinds, with the state that each is given. runc tells poststart "created", against the specification. */
+		line: `rm -f $DIR/hooks; ${edited(`s|"linux": {|"hooks": { ${HOOKS} }, "linux": {|; s|"trap [^"]*"|"cat /dev/hooks"|`)}; sed 's/poststart.*/poststart/' $DIR/hooks; rm $DIR/hooks`,
+	},
+	{
+		line: edited('s|"linux": {|"hooks": { "startContainer": [{ "path": "/bin/false" }] }, "linux": {|'),
+		stderr: /error running hook #0: .*exit status 1, stdout: , stderr: /,
+	},
 	{ line: edited('s|"sh"|"nosuch"|') },
 	{ line: `${edited('s|"sh"|"/etc"|')}; ${edited('s|"sh"|"/no/such"|')}` },
 	{ line: `${edited('s|"cwd": "/"|"cwd": "rel"|')}; ${edited('s|"path": "/run[^"]*"|"path": "/no/root"|')}` },
