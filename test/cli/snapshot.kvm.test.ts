@@ -24,9 +24,11 @@ beforeAll(bundle, 60_000);
 afterAll(() => kernels.remove());
 
 let cwd: string;
+let cache: string;
 const children = new Set<ChildProcess>();
 beforeEach(() => {
 	cwd = mkdtempSync(join(tmpdir(), "tsvmm-snapshot-"));
+	cache = mkdtempSync(join(tmpdir(), "tsvmm-cache-"));
 });
 afterEach(async () => {
 	for (const child of children) {
@@ -35,7 +37,7 @@ afterEach(async () => {
 		await once(child, "exit");
 	}
 	children.clear();
-	rmSync(cwd, { recursive: true });
+	for (const directory of [cwd, cache]) rmSync(directory, { recursive: true });
 });
 
 interface Running {
@@ -45,7 +47,7 @@ interface Running {
 }
 
 function tsvmm(...args: string[]): Running {
-	const env = { ...process.env, TSVMM_HOST: "direct", TSVMM_CACHE: join(cwd, "..", "none") };
+	const env = { ...process.env, TSVMM_HOST: "direct", TSVMM_CACHE: cache };
 	const child = spawn(process.execPath, ["--", program, ...args], { cwd, env, stdio: ["pipe", "pipe", "pipe"] });
 	children.add(child);
 	let [stdout, stderr] = ["", ""];
