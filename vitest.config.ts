@@ -5,6 +5,7 @@
  */
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/longest-first.ts";
 
 const project = (name: string, include: string[], more: object = {}) => ({
 	extends: true as const,
@@ -28,6 +29,7 @@ export default defineConfig({
 		setupFiles: ["test/own-directories.ts"],
 		/* One process per test file: native handles, signals and environment variables stay where they belong. */
 		pool: "forks",
+		sequence: { sequencer: LongestFirst },
 		allowOnly: false,
 		passWithNoTests: false,
 		/* Every processor, which is not vitest's default; but a lab takes 3 GiB. */
