@@ -325,7 +325,8 @@ export class Machine {
 	}
 
 	/**
-	 * Replaces a device by another one of the same kind. Requests in flight are answered first. Then the new device gets
+	 * Replaces a device by another one of the same kind, which offers what the guest's driver uses: a disk of two vCPUs has two
+	 * queues, unless it was given another number. Requests in flight are answered first. Then the new device gets
 	 * the state of the old one, which is closed. The guest runs on, and is told what cannot move: vsock's streams are
 	 * reset, and a network's link goes down for 100 ms. The machine owns the new device.
 	 *

@@ -31,6 +31,9 @@ echo $wrong
 	.join(";")
 	.replaceAll("do;", "do ");
 
+/** The disk has a queue for each. */
+const CPUS = 2;
+
 const shell = new ShellConsole();
 const disk = new MemoryDisk(BYTES);
 
@@ -64,7 +67,7 @@ await using machine = await Machine.create({
 	initrd,
 	cmdline: "quiet",
 	memoryMiB: 128,
-	cpus: 2,
+	cpus: CPUS,
 	console: { kind: "own", console: shell },
 	disks: [{ path: script, readOnly: true, id: "script" }, { backend: new Path() }],
 	rng: true,
@@ -81,7 +84,7 @@ const work = shell.sh(WORK).finally(() => {
 });
 while (working) {
 	if (rounds % 3 === 0) await machine.pause();
-	await machine.replaceDevice("disk1", new BlockDevice(new Path()));
+	await machine.replaceDevice("disk1", new BlockDevice(new Path(), { queues: CPUS }));
 	await machine.replaceDevice("rng", new RngDevice());
 	await machine.replaceDevice("vsock", new VsockDevice(3, await UnixVsock.open()));
 	if (rounds % 3 === 0) machine.resume();
