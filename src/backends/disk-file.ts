@@ -2,7 +2,7 @@
  * A disk's file on the host: opened, locked and measured. Without the host's page cache (O_DIRECT), offsets, lengths and
  * addresses of requests have to be multiples of what its device takes, which is found out by reading.
  */
-import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
@@ -58,7 +58,11 @@ export function openDiskFile(path: string, options: DiskFileOptions): DiskFile {
 		lock(path, fd, readOnly);
 		const { blockBytes, addressAlign } = direct ? alignment(path, fd) : { blockBytes: SECTOR_BYTES, addressAlign: 1 };
 		const fileBytes = fileSize(path, fd);
-		const sizeBytes = isContainer ? fileBytes : wholeBlocks(path, fileBytes, blockBytes);
+		const sizeBytes = !isContainer
+			? wholeBlocks(path, fileBytes, blockBytes)
+			: direct && !readOnly
+				? grow(fd, fileBytes, blockBytes)
+				: fileBytes;
 		return { fd, sizeBytes, blockBytes, addressAlign, physicalBlockBytes: Math.max(blockBytes, physicalBlock(fd)) };
 	} catch (error) {
 		closeSync(fd);
@@ -156,6 +160,13 @@ function fileSize(path: string, fd: number): number {
 		throw new HostError("ERR_DISK_OPEN", `Cannot read the size of disk ${path}: ${errnoNameOf(-result)}`);
 	}
 	return Number(new DataView(bytes.buffer).getBigUint64(0, true));
+}
+
+/** The end of a container is read and written in whole blocks, too. */
+function grow(fd: number, size: number, blockBytes: number): number {
+	const whole = Math.ceil(size / blockBytes) * blockBytes;
+	if (whole !== size) ftruncateSync(fd, whole);
+	return whole;
 }
 
 /** @throws ImageError ERR_DISK_SIZE */

@@ -69,19 +69,22 @@ async function openImage(path: string, options: FileDiskOptions, depth: number):
 	}
 }
 
-/** Without the page cache, clusters and the file are whole blocks. @throws ImageError ERR_QCOW2_FEATURE */
+/** Without the page cache, clusters and the file are whole blocks; one that is written has grown to that. @throws ImageError ERR_QCOW2_FEATURE */
 function checkBlocks(
 	path: string,
 	{ clusterBytes }: Qcow2Header,
 	{ blockBytes, sizeBytes }: FileDisk,
 	direct = false,
 ): void {
-	if (!direct || (clusterBytes >= blockBytes && sizeBytes % blockBytes === 0)) return;
-	throw new ImageError(
-		"ERR_QCOW2_FEATURE",
-		`Cannot use qcow2 image ${path} without the page cache: its clusters or its length are no multiple of ${blockBytes}`,
-		{ hint: "Leave direct=on out" },
-	);
+	if (!direct) return;
+	for (const [what, bytes] of [
+		["clusters are", clusterBytes],
+		["file is", sizeBytes],
+	] as const) {
+		if (bytes % blockBytes === 0) continue;
+		const message = `Cannot use qcow2 image ${path} without the page cache: its ${what} ${bytes} bytes, no multiple of ${blockBytes}`;
+		throw new ImageError("ERR_QCOW2_FEATURE", message, { hint: "Leave direct=on out" });
+	}
 }
 
 async function openBacking(
@@ -101,8 +104,15 @@ async function openBacking(
 		...(forceThreads === undefined ? {} : { forceThreads }),
 		...(enter === undefined ? {} : { enter }),
 	};
-	if (format === "qcow2") return await openImage(full, options, depth + 1);
-	if (format === "raw") return FileDisk.open(full, options);
+	try {
+		if (format === "qcow2") return await openImage(full, options, depth + 1);
+		if (format === "raw") return FileDisk.open(full, options);
+	} catch (cause) {
+		if (!(cause instanceof HostError)) throw cause;
+		const { code, message, hint } = cause;
+		const why = `its backing file: ${message.replace(/^C/, "c")}`;
+		throw new HostError(code, `Cannot use qcow2 image ${path} because of ${why}`, { cause, hint });
+	}
 	if (format !== undefined) throw failure(`its backing file has format ${JSON.stringify(format)}`);
 	throw failure(
 		"it does not say which format its backing file has",

@@ -151,7 +151,11 @@ describe("openQcow2", () => {
 		};
 		await expect(open(over("base.vmdk", "vmdk"))).rejects.toThrowError(code("ERR_QCOW2_BACKING"));
 		await expect(open(over("nbd://host/disk", "raw"))).rejects.toThrowError(code("ERR_QCOW2_BACKING"));
-		await expect(open(over("missing.img", "raw"))).rejects.toThrowError(code("ERR_DISK_OPEN"));
+		const missing = over("missing.img", "raw");
+		await expect(open(missing)).rejects.toMatchObject({
+			code: "ERR_DISK_OPEN",
+			message: `Cannot use qcow2 image ${missing} because of its backing file: cannot open disk ${dirname(missing)}/missing.img: no such file or directory`,
+		});
 		const first = over("first.qcow2", "qcow2");
 		copyFileSync(first, `${dirname(first)}/first.qcow2`);
 		await expect(open(first, { readOnly: true })).rejects.toThrowError(code("ERR_QCOW2_BACKING"));

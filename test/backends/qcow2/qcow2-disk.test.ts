@@ -1,3 +1,4 @@
+import { appendFileSync } from "node:fs";
 import { describe, expect } from "vitest";
 import type { FileDiskOptions } from "../../../src/backends/file-disk.ts";
 import { setLogLevel } from "../../../src/base/log.ts";
@@ -23,6 +24,16 @@ const FORMS: { name: string; make: (content: Uint8Array) => string; options?: Fi
 	{
 		name: "Qcow2Disk without the page cache",
 		make: (content) => toDisk(image(content, "-o", "cluster_size=16k")),
+		options: { direct: true },
+	},
+	{
+		/* As `qemu-img create` leaves a file. */
+		name: "Qcow2Disk without the page cache, of a length that is no whole block",
+		make: (content) => {
+			const path = toDisk(image(content, "-o", "cluster_size=16k"));
+			appendFileSync(path, new Uint8Array(8));
+			return path;
+		},
 		options: { direct: true },
 	},
 ];
