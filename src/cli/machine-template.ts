@@ -3,16 +3,13 @@
  */
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
-import { containerKernel } from "../container/life/kernel.ts";
 import { makePrepared } from "../container/template/background.ts";
 import { makeTemplate } from "../container/template/make.ts";
-import { sharedShape } from "../container/template/shape.ts";
 import { listTemplates, removeTemplate, type Template } from "../container/template/store.ts";
-import { validateSize } from "../machine/config.ts";
 import { whereContainersAre } from "./container/where.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
 import { untilInterrupted } from "./interrupt.ts";
-import { parseCpus, parseMemory } from "./options.ts";
+import { addShapeFlags, type ShapeFlags, shapeOf } from "./shape-flags.ts";
 import { size } from "./units.ts";
 
 const LISTING: Listing = {
@@ -30,25 +27,17 @@ export function templateCommand(): Command {
 }
 
 function makeCommand(): Command {
-	return new Command("make")
-		.description("boot a machine and keep it")
-		.option("--cpus <n>", "vCPUs of the machine, 1 to 32", "1")
-		.option("--memory <size>", "RAM of the machine, as in 512M", "512M")
-		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
-		.action(async (flags: { cpus: string; memory: string; kernel?: string }) => {
-			const machine = { cpus: parseCpus(flags.cpus), memoryMiB: parseMemory(flags.memory) };
-			validateSize(machine.cpus, machine.memoryMiB);
-			const kernel = await containerKernel(flags.kernel);
-			/* Here, because the lab cannot write the initramfs. */
-			const shape = await sharedShape({ kernel, ...machine });
-			const make = () =>
-				untilInterrupted("make a template", async (signal) => {
-					if (process.stderr.isTTY) process.stderr.write("tsvmm: booting a machine, and keeping it\n");
-					await makeTemplate(shape, { signal });
-					return 0;
-				});
-			await whereContainersAre(make, { runs: true });
-		});
+	const command = new Command("make").description("boot a machine and keep it");
+	return addShapeFlags(command).action(async (flags: ShapeFlags) => {
+		const shape = await shapeOf(flags);
+		const make = () =>
+			untilInterrupted("make a template", async (signal) => {
+				if (process.stderr.isTTY) process.stderr.write("tsvmm: booting a machine, and keeping it\n");
+				await makeTemplate(shape, { signal });
+				return 0;
+			});
+		await whereContainersAre(make, { runs: true });
+	});
 }
 
 /** What src/container/template/background.ts starts, not for users. */

@@ -3,19 +3,17 @@
  */
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
-import { containerKernel } from "../container/life/kernel.ts";
 import { endPool, listPools, type Pool, startPool } from "../container/pool/commands.ts";
 import { PoolPaths } from "../container/pool/paths.ts";
 import { supervisePool } from "../container/pool/supervisor.ts";
 import { makeTemplate } from "../container/template/make.ts";
-import { parseShape, sharedShape } from "../container/template/shape.ts";
+import { parseShape } from "../container/template/shape.ts";
 import { readinessReporter } from "../host/detached-process.ts";
-import { validateSize } from "../machine/config.ts";
 import { whereContainersAre } from "./container/where.ts";
 import { each } from "./each.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
 import { untilInterrupted } from "./interrupt.ts";
-import { parseCpus, parseMemory } from "./options.ts";
+import { addShapeFlags, type ShapeFlags, shapeOf } from "./shape-flags.ts";
 
 const LISTING: Listing = {
 	headings: { Cpus: "CPUS" },
@@ -23,11 +21,8 @@ const LISTING: Listing = {
 };
 const MOST_MACHINES = 1000;
 
-interface UpFlags {
+interface UpFlags extends ShapeFlags {
 	number: string;
-	cpus: string;
-	memory: string;
-	kernel?: string;
 }
 
 export function poolCommand(): Command {
@@ -40,27 +35,20 @@ export function poolCommand(): Command {
 }
 
 function upCommand(): Command {
-	return new Command("up")
+	const command = new Command("up")
 		.description("hold so many machines ready, from now on")
-		.option("-n, --number <n>", "how many machines wait", "1")
-		.option("--cpus <n>", "vCPUs of a machine, 1 to 32", "1")
-		.option("--memory <size>", "RAM of a machine, as in 512M", "512M")
-		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
-		.action(async (flags: UpFlags) => {
-			const size = { cpus: parseCpus(flags.cpus), memoryMiB: parseMemory(flags.memory) };
-			validateSize(size.cpus, size.memoryMiB);
-			const machines = parseNumber(flags.number);
-			const kernel = await containerKernel(flags.kernel);
-			/* Here, because the lab cannot write the initramfs. */
-			const shape = await sharedShape({ kernel, ...size });
-			const up = () =>
-				untilInterrupted("start a pool", async (signal) => {
-					await makeTemplate(shape, { signal });
-					process.stdout.write(`${await startPool({ shape, machines })}\n`);
-					return 0;
-				});
-			await whereContainersAre(up, { runs: true });
-		});
+		.option("-n, --number <n>", "how many machines wait", "1");
+	return addShapeFlags(command).action(async (flags: UpFlags) => {
+		const machines = parseNumber(flags.number);
+		const shape = await shapeOf(flags);
+		const up = () =>
+			untilInterrupted("start a pool", async (signal) => {
+				await makeTemplate(shape, { signal });
+				process.stdout.write(`${await startPool({ shape, machines })}\n`);
+				return 0;
+			});
+		await whereContainersAre(up, { runs: true });
+	});
 }
 
 function parseNumber(text: string): number {
