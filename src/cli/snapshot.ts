@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { explain, SnapshotError, StateError } from "../base/errors.ts";
+import { explain, SnapshotError, StateError, UsageError } from "../base/errors.ts";
 import { reviveFrom } from "../container/life/revive.ts";
 import { ContainerStore } from "../container/life/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -115,6 +115,9 @@ function restoreCommand(): Command {
 			watchOutput();
 			process.exitCode = await revive(path, flags.name);
 			return;
+		}
+		if (flags.name !== undefined) {
+			throw new UsageError("ERR_USAGE", `Cannot name what goes on from ${path}: it is a machine, and no container`);
 		}
 		const config = hostConfig(flags);
 		const shares = async () => {

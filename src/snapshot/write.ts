@@ -3,7 +3,7 @@
  * those that it is based on, as one that needs none.
  */
 import { existsSync } from "node:fs";
-import { type FileHandle, mkdir, open, realpath, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, realpath, rm } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { errnoName, explain, SnapshotError } from "../base/errors.ts";
 import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
@@ -159,14 +159,31 @@ function chunkCounter(total: number, check: () => void, { onProgress }: WriteOpt
 async function writing(path: string, check: () => void, write: () => Promise<void>): Promise<void> {
 	try {
 		check();
+		/* Before minutes of work, and after them by the rename. */
+		if (await isTaken(path)) throw taken(path);
 		await write();
 	} catch (cause) {
 		check();
 		if (cause instanceof SnapshotError) throw cause;
-		const isThere = ["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(errnoName(cause) ?? "");
-		const code = isThere ? "ERR_SNAPSHOT_EXISTS" : "ERR_SNAPSHOT_WRITE";
-		throw new SnapshotError(code, `Cannot write the snapshot ${path}: ${explain(cause)}`, { cause });
+		if (["ENOTEMPTY", "EEXIST"].includes(errnoName(cause) ?? "")) throw taken(path, cause);
+		throw new SnapshotError("ERR_SNAPSHOT_WRITE", `Cannot write the snapshot ${path}: ${explain(cause)}`, { cause });
 	}
+}
+
+/** Whether there is something that is no empty directory. */
+async function isTaken(path: string): Promise<boolean> {
+	try {
+		return (await readdir(path)).length > 0;
+	} catch {
+		return existsSync(path);
+	}
+}
+
+function taken(path: string, cause?: unknown): SnapshotError {
+	return new SnapshotError("ERR_SNAPSHOT_EXISTS", `Cannot write the snapshot ${path}: something is there already`, {
+		hint: `Choose another path, or remove the snapshot that is there: tsvmm snapshot rm ${path}`,
+		cause,
+	});
 }
 
 async function writeFiles(path: string, files: Files): Promise<void> {

@@ -77,6 +77,7 @@ describe("tsvmm snapshot", () => {
 			restored.child.stdin!.end(byte);
 			expect(await restored.ended).toEqual({ status: 0, stdout: byte, stderr: "tsvmm: guest powered off\n" });
 		}
+		expect((await snapshot("restore", "first", "--name", "x")).stderr).toContain("no container [ERR_USAGE]");
 		expect(readdirSync(cwd)).toEqual(["first"]);
 		const other = await snapshot("restore", "first");
 		expect(other).toMatchObject({ status: 125, stdout: "" });
@@ -132,7 +133,7 @@ describe("tsvmm snapshot", () => {
 		expect(second).toMatchObject({ status: 125, stdout: "" });
 		expect(second.stderr).toContain("another process listens there [ERR_SOCKET_IN_USE]");
 		const wrong: [string[], string][] = [
-			[["create", "vm.sock", "file"], "[ERR_SNAPSHOT_EXISTS]"],
+			[["create", "vm.sock", "file"], "something is there already [ERR_SNAPSHOT_EXISTS]"],
 			[["create", "vm.sock", "none/there"], "[ERR_SNAPSHOT_WRITE]"],
 			[["create", "vm.sock", "there", "--base", "empty"], "[ERR_SNAPSHOT_MISSING]"],
 			[["create", "./none.sock", "there"], "[ERR_MACHINE_MISSING]"],
