@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Script } from "node:vm";
+import zlib from "node:zlib";
 import { root } from "./steps.mjs";
 
 /** Profiles as in src/bin.ts, with their bundles. */
@@ -64,8 +65,10 @@ function make({ profile, bundle, commands }) {
 		if (command === undefined) {
 			process.off("beforeExit", next);
 			process.exitCode = 0;
-			const name = Buffer.from(source.slice(-NAME_BYTES), "latin1");
-			writeFileSync(join(directory, `${profile}.cache`), Buffer.concat([name, script.createCachedData()]));
+			const code = script.createCachedData();
+			const header = Buffer.alloc(NAME_BYTES + 4, source.slice(-NAME_BYTES), "latin1");
+			header.writeUInt32LE(zlib.crc32?.(code) ?? 0, NAME_BYTES);
+			writeFileSync(join(directory, `${profile}.cache`), Buffer.concat([header, code]));
 			return;
 		}
 		process.argv.splice(2, Number.POSITIVE_INFINITY, ...command);

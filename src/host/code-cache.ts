@@ -5,8 +5,10 @@
  *     dist/PROFILE.cache                        the build's (scripts/code-cache.mjs); a package has none
  *     cacheDirectory()/code/KEY-PROFILE.cache   this user's, written after the first run of a command that did not fail
  *
- * A build need not have KVM, so the user's has functions that the build's has not. Either begins with the bundle's name,
- * the digits that the bundle ends with. V8 refuses code of another version of V8 or of other flags, and then compiles.
+ *     | the bundle's name, 64 digits that the bundle ends with | CRC-32 of the code | code |
+ *
+ * A build need not have KVM, so the user's has functions that the build's has not. V8 refuses code of another version of V8
+ * or of other flags, and then compiles; but it trusts what the code consists of, and aborts at a damaged byte. So that is checked here.
  */
 import {
 	closeSync,
@@ -26,10 +28,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { Script } from "node:vm";
+import * as zlib from "node:zlib";
 import { cacheDirectory, cachePath } from "./directories.ts";
 
 /** Length of a bundle's name. */
 const NAME_BYTES = 64;
+/** Of the name and the checksum. */
+const HEADER_BYTES = NAME_BYTES + 4;
 /** A process that runs so long has done what it does at its start. */
 const LONG_RUN_MS = 60_000;
 /** So many files are kept, those of this bundle and of those before it. */
@@ -55,9 +60,9 @@ export function compileBundle(directory: string, bundle: string, profile: string
 	return script.runInThisContext();
 }
 
-/** Undefined with flags of V8 that the user has chosen: its code would take the place of that without them. */
+/** Undefined with flags of V8 that the user has chosen: its code would take the place of that without them. Node 20.11 has no CRC. */
 function userCache(name: string, profile: string): string | undefined {
-	if (process.execArgv.length > 0 || process.env.NODE_OPTIONS) return undefined;
+	if (process.execArgv.length > 0 || process.env.NODE_OPTIONS || zlib.crc32 === undefined) return undefined;
 	return join(cachePath(), "code", `${name.slice(0, 16)}-${process.version}-${process.arch}-${profile}.cache`);
 }
 
@@ -68,7 +73,9 @@ function readCache(path: string, name: string, accepts = (_fd: number) => true):
 		try {
 			if (!accepts(fd)) return undefined;
 			const cache = readFileSync(fd);
-			return cache.toString("latin1", 0, NAME_BYTES) === name ? cache.subarray(NAME_BYTES) : undefined;
+			if (cache.toString("latin1", 0, NAME_BYTES) !== name) return undefined;
+			const code = cache.subarray(HEADER_BYTES);
+			return cache.readUInt32LE(NAME_BYTES) === zlib.crc32(code) ? code : undefined;
 		} finally {
 			closeSync(fd);
 		}
@@ -104,7 +111,7 @@ function writeCache(path: string, name: string, script: Script): void {
 		if (!existsSync(directory)) mkdirSync(directory, { mode: 0o700 });
 		const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
 		try {
-			writeSync(fd, Buffer.concat([Buffer.from(name, "latin1"), script.createCachedData()]));
+			writeSync(fd, withHeader(name, script.createCachedData()));
 			fsyncSync(fd);
 		} finally {
 			closeSync(fd);
@@ -114,6 +121,12 @@ function writeCache(path: string, name: string, script: Script): void {
 	} catch {
 		if (existsSync(partial)) unlinkSync(partial);
 	}
+}
+
+function withHeader(name: string, code: Buffer): Buffer {
+	const header = Buffer.alloc(HEADER_BYTES, name, "latin1");
+	header.writeUInt32LE(zlib.crc32(code), NAME_BYTES);
+	return Buffer.concat([header, code]);
 }
 
 function removeOldest(directory: string): void {

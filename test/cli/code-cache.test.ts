@@ -53,10 +53,14 @@ test("code that others can write, a symbolic link to code, and damaged code are 
 	writeFileSync(aside, good, { mode: 0o600 });
 	const damaged = Buffer.from(good);
 	damaged.fill(0x5a, 64, 96);
+	/* V8 would abort at that. */
+	const flipped = Buffer.from(good);
+	for (let at = 1000; at < flipped.length; at += 4096) flipped[at]! ^= 0xff;
 	const spoilt: (() => void)[] = [
 		() => chmodSync(path, 0o666),
 		() => symlinkSync(aside, path),
 		() => writeFileSync(path, damaged, { mode: 0o600 }),
+		() => writeFileSync(path, flipped, { mode: 0o600 }),
 		() => writeFileSync(path, good.subarray(0, 1000), { mode: 0o600 }),
 		() => writeFileSync(path, Buffer.concat([Buffer.alloc(64, "0"), good.subarray(64)]), { mode: 0o600 }),
 	];
