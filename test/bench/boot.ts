@@ -14,7 +14,6 @@ import { Lab } from "../../src/lab/lab.ts";
 import { benchKernel, inLab, qemuCommand, tsvmmCommand } from "./lab-host.ts";
 import { type BenchRow, timeRow } from "./row.ts";
 
-const PAIRS = 4;
 const MEMORY_MIB = 128;
 const TIMEOUT_MS = 120_000;
 /** In the lab: its own memory, as a host's page cache would be. */
@@ -69,8 +68,12 @@ async function bootOnce(lab: Lab, command: readonly string[], cwd: string): Prom
 const median = (boots: readonly Boot[], part: keyof Boot): number =>
 	boots.map((boot) => boot[part]).sort((a, b) => a - b)[boots.length >> 1]!;
 
-/** The rows of this file; needs the lab, which is brought up for it and taken down. About a minute. */
-export async function benchBoot(): Promise<BenchRow[]> {
+/**
+ * The rows of this file; needs the lab, which is brought up for it and taken down. A quarter of a minute for a pair.
+ *
+ * @param pairs so many boots of each
+ */
+export async function benchBoot({ pairs }: { pairs: number }): Promise<BenchRow[]> {
 	const kernel = await benchKernel();
 	const directory = mkdtempSync(join(tmpdir(), "tsvmm-bench-"));
 	writeFileSync(join(directory, "initrd"), initrd(directory));
@@ -80,7 +83,7 @@ export async function benchBoot(): Promise<BenchRow[]> {
 		const guest = { kernel: KERNEL, initrd: INITRD, cmdline: "quiet reboot=t", memoryMiB: MEMORY_MIB };
 		const ours: Boot[] = [];
 		const theirs: Boot[] = [];
-		for (let pair = 0; pair <= PAIRS; pair++) {
+		for (let pair = 0; pair <= pairs; pair++) {
 			const boot = await bootOnce(lab, tsvmmCommand(guest), directory);
 			const reference = await bootOnce(lab, qemuCommand(guest), directory);
 			if (pair === 0) continue; /* fills the lab's caches */
@@ -100,4 +103,4 @@ export async function benchBoot(): Promise<BenchRow[]> {
 	}
 }
 
-if (process.argv[1] === import.meta.filename) console.log(JSON.stringify(await benchBoot(), null, "\t"));
+if (process.argv[1] === import.meta.filename) console.log(JSON.stringify(await benchBoot({ pairs: 4 }), null, "\t"));

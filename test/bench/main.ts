@@ -70,7 +70,7 @@ const containerWork = small
 const PARTS: Readonly<Record<string, (wanted: readonly string[]) => Promise<BenchRow[]>>> = {
 	"--exits": async () => (existsSync("/dev/kvm") ? await benchExits() : await exitsInLab()),
 	"--scale": () => benchScale(scaleWork),
-	"--boot": benchBoot,
+	"--boot": () => benchBoot({ pairs: small ? 1 : 4 }),
 	"--disk": () => benchDisk(diskWork),
 	"--fs": () => benchFs(fsWork),
 	/* One guest does both, if both are wanted. */
