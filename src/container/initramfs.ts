@@ -13,6 +13,7 @@ import { CPIO_MAGIC, type CpioEntry, packCpio, S_IFDIR, S_IFREG } from "../boot/
 import { cacheDirectory } from "../host/directories.ts";
 import { writeDurably } from "../host/durable-file.ts";
 import { withFileLock } from "../host/file-lock.ts";
+import { knownDigests } from "../host/known-digests.ts";
 import { packageRoot } from "../host/native.ts";
 import { markUsed, removeLeftovers, removeUnused } from "../host/unused.ts";
 import { moduleLoadOrder } from "../kernel/modules.ts";
@@ -60,9 +61,9 @@ export async function initramfs(contents: InitramfsContents): Promise<string> {
 	];
 	const modules = kernel.modulesDirectory === undefined ? [] : await moduleLoadOrder(kernel.modulesDirectory, names);
 	const key = createHash("sha256").update(`${RECIPE}\0${kernel.name}\0${modules.map((m) => basename(m)).join("\0")}\0`);
-	for (const program of Object.values(programs)) key.update(await readFile(program));
-	const id = key.digest("hex").slice(0, 32);
 	const directory = join(cacheDirectory(), "initramfs");
+	for (const digest of await knownDigests(Object.values(programs), join(directory, "digests.json"))) key.update(digest);
+	const id = key.digest("hex").slice(0, 32);
 	const path = join(directory, `${id}.cpio`);
 	try {
 		if (!(await isWholeCpio(path))) {

@@ -121,7 +121,7 @@ test("initramfs removes what killed ones have left and what nobody has used for 
 	for (const name of [".x.cpio.1234", "old.cpio", "young.cpio"]) writeFileSync(`${cached}/${name}`, "");
 	utimesSync(`${cached}/old.cpio`, 1e9, 1e9);
 	const path = await initramfs({ kernel: { name: "k" }, fstypes: ["squashfs"], network: false });
-	expect(readdirSync(cached).sort()).toEqual([".lock", basename(path), "young.cpio"].sort());
+	expect(readdirSync(cached).sort()).toEqual([".lock", "digests.json", basename(path), "young.cpio"].sort());
 });
 
 test("initramfs that is used again is not an old one", async () => {
