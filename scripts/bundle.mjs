@@ -88,6 +88,14 @@ async function bundle(commit) {
 		const contents = 'export { Agent, ProxyAgent, request } from "undici";';
 		const outfile = join(directory, "undici.cjs");
 		await build({ ...COMMON, stdin: { contents, resolveDir: root }, outfile, minify: true, format: "cjs" });
+		/* Loads users' TypeScript; what takes the types out is as long as the HTTP library. */
+		await build({
+			...COMMON,
+			entryPoints: ["src/user-module.ts"],
+			outfile: join(directory, "user-module.cjs"),
+			minify: true,
+			format: "cjs",
+		});
 		writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
 		for (const file of PROGRAMS) chmodSync(join(directory, file), 0o755);
 		const env = { TSVMM_CACHE: join(directory, "cache") };

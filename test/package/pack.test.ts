@@ -33,6 +33,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 		"dist/tsvmm.1",
 		"dist/tsvmm.js",
 		"dist/undici.cjs",
+		"dist/user-module.cjs",
 		"guests/kernel/minimal.config",
 		"guests/lab/enter",
 		"guests/lab/init",
