@@ -28,6 +28,11 @@ struct io {
     struct io_submission *submissions;
     struct iovec *iovecs;
     struct io_completion *completions;
+    uint32_t when; /* IO_LATER, ... */
+    /* What ioSubmit has done itself, not yet reaped. */
+    struct io_completion *answered;
+    uint32_t answered_count;
+    bool refuses_nowait[2]; /* by IO_READV and IO_WRITEV: a file system does not know RWF_NOWAIT */
     struct request *requests;
     napi_ref buffers[3];
     /* io_uring */
@@ -48,19 +53,19 @@ uint32_t request_begin(struct io *io, const struct io_submission *s, struct ram 
 void request_end(struct io *io, uint32_t request);
 
 /*
- * An implementation. `submit` gives requests[first...] for submissions[0..count) to the host in order. It
- * returns how many the host took, or a negative errno when it took none. `reap` moves finished requests to
+ * An implementation. `submit` gives requests and submissions [first, end) to the host in order. It returns
+ * how many the host took, or a negative errno when it took none. `reap` moves finished requests to
  * `completions`. `cancel_reads` cancels unfinished reads if possible. They complete nevertheless, most with
  * an error.
  */
 bool uring_start(struct io *io);
-int uring_submit(struct io *io, const uint32_t *requests, uint32_t count);
+int uring_submit(struct io *io, const uint32_t *requests, uint32_t first, uint32_t end);
 uint32_t uring_reap(struct io *io);
 bool uring_has_completions(const struct io *io);
 void uring_cancel_reads(struct io *io);
 void uring_stop(struct io *io);
 
-int threads_submit(struct io *io, const uint32_t *requests, uint32_t count);
+int threads_submit(struct io *io, const uint32_t *requests, uint32_t first, uint32_t end);
 uint32_t threads_reap(struct io *io);
 void threads_cancel_reads(struct io *io);
 /* Cancels all jobs that no thread has begun. */

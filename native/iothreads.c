@@ -68,11 +68,11 @@ static bool queue(struct io *io, const struct io_submission *s, uint32_t request
     return true;
 }
 
-int threads_submit(struct io *io, const uint32_t *requests, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
+int threads_submit(struct io *io, const uint32_t *requests, uint32_t first, uint32_t end) {
+    for (uint32_t i = first; i < end; i++)
         if (!queue(io, &io->submissions[i], requests[i]))
-            return i > 0 ? (int)i : -ENOMEM;
-    return (int)count;
+            return i > first ? (int)(i - first) : -ENOMEM;
+    return (int)(end - first);
 }
 
 uint32_t threads_reap(struct io *io) {

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 7
+#define ABI_VERSION 8
 
 /* How the run loop answers accesses to an address without TypeScript. */
 #define REGISTER_POSTED_WRITE 0 /* writes are queued in the posted ring, the vCPU runs on */
@@ -50,6 +50,11 @@ struct posted_ring {
 #define IO_FDATASYNC 2
 #define IO_PUNCH_HOLE 3 /* offset, length: deallocate, reads give zeroes */
 #define IO_ZERO_RANGE 4 /* offset, length: zeroes, allocated */
+
+/* When the reads and writes of an I/O engine are done. */
+#define IO_LATER 0     /* by the host's asynchronous I/O */
+#define IO_IF_CACHED 1 /* in ioSubmit, those that do not wait for a disk (RWF_NOWAIT) */
+#define IO_AT_ONCE 2   /* in ioSubmit: the files are in memory */
 
 #define IO_IOVECS 8192
 

@@ -103,10 +103,10 @@ static int enter(struct io *io, uint32_t count) {
     return taken > 0 || count == 0 ? (int)taken : -error;
 }
 
-int uring_submit(struct io *io, const uint32_t *requests, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        fill(io, (*io->sq_tail + i) & *io->sq_mask, &io->submissions[i], requests[i]);
-    return enter(io, count);
+int uring_submit(struct io *io, const uint32_t *requests, uint32_t first, uint32_t end) {
+    for (uint32_t i = first; i < end; i++)
+        fill(io, (*io->sq_tail + i - first) & *io->sq_mask, &io->submissions[i], requests[i]);
+    return enter(io, end - first);
 }
 
 /*

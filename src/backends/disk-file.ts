@@ -2,12 +2,13 @@
  * A disk's file on the host: opened, locked and measured. Without the host's page cache (O_DIRECT), offsets, lengths and
  * addresses of requests have to be multiples of what its device takes, which is found out by reading.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statfsSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
 import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
 import { type ByteSource, Segments } from "../base/segments.ts";
 import { tryLock } from "../host/file-lock.ts";
+import type { When } from "../host/io-ring.ts";
 import { errnoNameOf, ioctl } from "../host/libc.ts";
 import { GuestRam } from "../host/ram.ts";
 import { readSegments } from "../host/scatter.ts";
@@ -18,6 +19,8 @@ const PAGE_BYTES = 4096;
 /** <linux/fs.h>: size of a block device in bytes, and of its physical blocks. */
 const BLKGETSIZE64 = 0x8008_1272;
 const BLKPBSZGET = 0x127b;
+/** <linux/magic.h>. */
+const TMPFS_MAGIC = 0x0102_1994;
 const MAX_PHYSICAL_BLOCK_BYTES = 65_536;
 
 /** How a disk's file is opened. */
@@ -43,6 +46,8 @@ export interface DiskFile {
 	readonly physicalBlockBytes: number;
 	/** Addresses are multiples of this; 1 with the page cache. */
 	readonly addressAlign: number;
+	/** When its reads and writes are done. */
+	readonly when: When;
 }
 
 /**
@@ -63,7 +68,9 @@ export function openDiskFile(path: string, options: DiskFileOptions): DiskFile {
 			: direct && !readOnly
 				? grow(fd, fileBytes, blockBytes)
 				: fileBytes;
-		return { fd, sizeBytes, blockBytes, addressAlign, physicalBlockBytes: Math.max(blockBytes, physicalBlock(fd)) };
+		const physicalBlockBytes = Math.max(blockBytes, physicalBlock(fd));
+		const when = direct ? "later" : isInMemory(fd) ? "at-once" : "if-cached";
+		return { fd, sizeBytes, blockBytes, addressAlign, physicalBlockBytes, when };
 	} catch (error) {
 		closeSync(fd);
 		throw error;
@@ -149,6 +156,11 @@ function physicalBlock(fd: number): number {
 	const known = fstatSync(fd).isBlockDevice() && ioctl(fd, BLKPBSZGET, bytes) === 0;
 	const size = known ? new DataView(bytes.buffer).getUint32(0, true) : PAGE_BYTES;
 	return Math.min(Math.max(size, PAGE_BYTES), MAX_PHYSICAL_BLOCK_BYTES);
+}
+
+/** A tmpfs does not know RWF_NOWAIT, and only waits for swap. */
+function isInMemory(fd: number): boolean {
+	return statfsSync(`/proc/self/fd/${fd}`).type === TMPFS_MAGIC;
 }
 
 function fileSize(path: string, fd: number): number {

@@ -84,8 +84,8 @@ export class FileDisk implements BlockBackend {
 		this.blockBytes = file.blockBytes;
 		this.physicalBlockBytes = file.physicalBlockBytes;
 		this.readOnly = readOnly;
-		const name = `disk ${path}`;
-		this.#ring = new IoRing((token, result) => this.#answered(token, result), { forceThreads, enter, name });
+		const ring = { forceThreads, enter, when: file.when, name: `disk ${path}` };
+		this.#ring = new IoRing((token, result) => this.#answered(token, result), ring);
 	}
 
 	/**

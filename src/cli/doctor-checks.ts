@@ -11,7 +11,7 @@ import { listPools } from "../container/pool/commands.ts";
 import { failedAttempts } from "../container/template/attempts.ts";
 import { listTemplates } from "../container/template/store.ts";
 import { cacheDirectory } from "../host/directories.ts";
-import { native, packageRoot, repairCommand } from "../host/native.ts";
+import { IO_LATER, native, packageRoot, repairCommand } from "../host/native.ts";
 import { findTool, packageOf } from "../host/tools.ts";
 import { listKernels } from "../kernel/store.ts";
 import { KVM_API_VERSION } from "../kvm/constants.ts";
@@ -98,7 +98,7 @@ export function checkKvm(path = "/dev/kvm"): Finding {
 export function checkIoUring(): Finding {
 	const name = "io_uring";
 	try {
-		const { io, engine } = native().ioCreate(8, false, () => undefined);
+		const { io, engine } = native().ioCreate(8, false, IO_LATER, () => undefined);
 		native().ioDestroy(io);
 		if (engine === "io_uring") return { name, status: "ok", found: "allowed" };
 		return { name, status: "note", found: "refused; libuv's threads do block I/O instead" };

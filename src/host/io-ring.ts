@@ -5,8 +5,8 @@
  *
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
  *
- * A request that the page cache can answer completes within `submit`, without a turn of the event loop. The others go
- * to worker threads of the kernel. On Linux 6.18 a request was seen to wait for ever because there was no worker. So
+ * A request that the page cache can answer completes within `submit`, without a turn of the event loop: with `when`
+ * "if-cached" by a system call of its own, else by io_uring. The others go to worker threads of the kernel. On Linux 6.18 a request was seen to wait for ever because there was no worker. So
  * when nothing has completed for a second, one more request makes the kernel look for a worker again.
  *
  * Requests that the host refuses for now (EAGAIN, EBUSY) keep their order, and a timer submits them again. With any
@@ -19,8 +19,11 @@ import type { Segments } from "../base/segments.ts";
 import { getU64, setU64 } from "../base/u64.ts";
 import {
 	type Handle,
+	IO_AT_ONCE,
 	IO_FDATASYNC,
+	IO_IF_CACHED,
 	IO_IOVECS,
+	IO_LATER,
 	IO_PUNCH_HOLE,
 	IO_READV,
 	IO_WRITEV,
@@ -40,11 +43,21 @@ const RETRY_MS = 1;
 const CLOSE_MS = 30_000;
 const { EAGAIN, EBUSY, EINTR } = constants.errno;
 
+const WHEN = { later: IO_LATER, "if-cached": IO_IF_CACHED, "at-once": IO_AT_ONCE };
+
+/** When reads and writes of a ring are done. */
+export type When = keyof typeof WHEN;
+
 export interface IoRingOptions {
 	/** The most requests in flight, 1 to 4096; 1024 when missing. Further requests wait in order. */
 	entries?: number;
 	/** Never io_uring (for tests). */
 	forceThreads?: boolean;
+	/**
+	 * When reads and writes are done: "later" by the host, "if-cached" also within `submit` when that does not wait for a
+	 * disk, "at-once" within `submit`, for files in memory. "later" when missing.
+	 */
+	when?: When;
 	/** The way into the machine that `onComplete` belongs to, on behalf of `name`. */
 	enter?: Enter;
 	name?: string;
@@ -105,7 +118,8 @@ export class IoRing {
 		this.#tell = () => onComplete(this.#token, this.#result);
 		this.#entries = options.entries ?? 1024;
 		this.#closeMs = options.closeMs ?? CLOSE_MS;
-		const made = native().ioCreate(this.#entries, options.forceThreads ?? false, () => this.#deliver());
+		const { forceThreads = false, when = "later" } = options;
+		const made = native().ioCreate(this.#entries, forceThreads, WHEN[when], () => this.#deliver());
 		this.#io = made.io;
 		this.engine = made.engine;
 		this.#submissions = new DataView(made.submissions);

@@ -20,7 +20,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 7;
+export const ABI_VERSION = 8;
 
 /** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -62,6 +62,11 @@ export const IO_WRITEV = 1;
 export const IO_FDATASYNC = 2;
 export const IO_PUNCH_HOLE = 3; /* offset, length: deallocates; reads give zeroes */
 export const IO_ZERO_RANGE = 4; /* offset, length: zeroes, stays allocated */
+
+/** When the reads and writes of an I/O engine are done. */
+export const IO_LATER = 0; /* by the host's asynchronous I/O */
+export const IO_IF_CACHED = 1; /* in ioSubmit, those that do not wait for a disk (RWF_NOWAIT) */
+export const IO_AT_ONCE = 2; /* in ioSubmit: the files are in memory */
 
 export const IO_IOVECS = 8192;
 
@@ -191,6 +196,7 @@ export interface Native {
 	ioCreate(
 		entries: number,
 		forceThreads: boolean,
+		when: number,
 		onComplete: () => void,
 	): {
 		io: Handle;

@@ -12,8 +12,17 @@
 #include <unistd.h>
 
 /* The same numbers as in faults.ts. */
-enum fault { REFUSE_ENTER, TAKE_AT_MOST, HOLD_PREADV, INTERRUPT_SYNC, INTERRUPT_FALLOCATE, FAULTS };
-static atomic_int faults[FAULTS], preadv_calls;
+enum fault {
+    REFUSE_ENTER,
+    TAKE_AT_MOST,
+    HOLD_PREADV,
+    INTERRUPT_SYNC,
+    INTERRUPT_FALLOCATE,
+    NOWAIT_READ,
+    NOWAIT_WRITE,
+    FAULTS
+};
+static atomic_int faults[FAULTS], preadv_calls, nowait_calls;
 
 void fault_set(int fault, int value) {
     atomic_store(&faults[fault], value);
@@ -25,6 +34,10 @@ int fault_get(int fault) {
 
 int fault_preadv_calls(void) {
     return atomic_load(&preadv_calls);
+}
+
+int fault_nowait_calls(void) {
+    return atomic_load(&nowait_calls);
 }
 
 static void *real(const char *name) {
@@ -65,6 +78,25 @@ ssize_t preadv64(int fd, const struct iovec *parts, int count, off_t offset) {
     while (atomic_load(&faults[HOLD_PREADV]))
         usleep(1000);
     return next(fd, parts, count, offset);
+}
+
+/* NOWAIT_...: the errno of those that must not wait; 0: they succeed on any file system. */
+static ssize_t vectored(const char *name, enum fault fault, int fd, const struct iovec *parts, int count,
+                        off_t offset, int flags) {
+    ssize_t (*next)(int, const struct iovec *, int, off_t, int) = real(name);
+    int error = atomic_load(&faults[fault]);
+    if ((flags & RWF_NOWAIT) == 0)
+        return next(fd, parts, count, offset, flags);
+    atomic_fetch_add(&nowait_calls, 1);
+    return error != 0 ? refused(error) : next(fd, parts, count, offset, flags & ~RWF_NOWAIT);
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+    return vectored("preadv64v2", NOWAIT_READ, fd, parts, count, offset, flags);
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+    return vectored("pwritev64v2", NOWAIT_WRITE, fd, parts, count, offset, flags);
 }
 
 /* One EINTR less to come; false when there is none. */

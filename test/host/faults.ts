@@ -19,7 +19,9 @@ const PRELUDE = `
 	const faults = createRequire(process.cwd() + "/")("koffi").load(process.env.FAULTS);
 	const [set, get] = [faults.func("void fault_set(int, int)"), faults.func("int fault_get(int)")];
 	const preadvCalls = faults.func("int fault_preadv_calls()");
+	const nowaitCalls = faults.func("int fault_nowait_calls()");
 	const NAMES = ["REFUSE_ENTER", "TAKE_AT_MOST", "HOLD_PREADV", "INTERRUPT_SYNC", "INTERRUPT_FALLOCATE"];
+	NAMES.push("NOWAIT_READ", "NOWAIT_WRITE");
 	const fault = (name, value) => set(NAMES.indexOf(name), value);
 	const left = (name) => get(NAMES.indexOf(name));
 	const path = process.env.DIRECTORY + "/disk";

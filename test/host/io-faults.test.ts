@@ -76,6 +76,68 @@ describe("IoRing", () => {
 		expect(printed).toEqual([{ 1: -14, 2: -14 }, [{ 1: -14, 2: -14, 3: 4096 }, 0, [0, 2, 2, 0]]]);
 	});
 
+	it("answers within submit, in order, up to the first request that would wait, and the rest later", () => {
+		const printed = runWithFaults(`
+			const ring = ringOf({ forceThreads: true, when: "if-cached" });
+			writeSync(fd, Buffer.alloc(4096, 7), 0, 4096, 0);
+			fault("NOWAIT_WRITE", 11); /* EAGAIN */
+			bytes.fill(9, 8192, 12288);
+			ring.readv(1, fd, 0, segments(0, 4096));
+			ring.readv(2, fd, 2048, segments(4096, 2048));
+			ring.writev(3, fd, 8192, segments(8192, 4096));
+			ring.readv(4, fd, 0, segments(12288, 4096));
+			ring.submit();
+			print([Object.keys(results), ring.inFlight, bytes[4095], bytes[6143]]);
+			await until(() => ring.inFlight === 0);
+			print([results, bytes[16383], readFileSync(path)[12287]]);
+			fault("NOWAIT_READ", 11);
+			ring.readv(5, fd, 8192, segments(0, 4096));
+			ring.submit();
+			print(5 in results);
+			await until(() => 5 in results);
+			print([results[5], bytes[0]]);
+			await ring.close();
+		`);
+		expect(printed).toEqual([[["1", "2"], 2, 7, 7], [{ 1: 4096, 2: 2048, 3: 4096, 4: 4096 }, 7, 9], false, [4096, 9]]);
+	});
+
+	it("asks a file system that does not know RWF_NOWAIT once", () => {
+		const printed = runWithFaults(`
+			const ring = ringOf({ when: "if-cached" });
+			fault("NOWAIT_READ", 95); /* EOPNOTSUPP */
+			for (const token of [1, 2, 3]) {
+				ring.readv(token, fd, 0, segments(0, 4096));
+				ring.submit();
+				await until(() => token in results);
+			}
+			print([results, nowaitCalls()]);
+			await ring.close();
+		`);
+		expect(printed).toEqual([[{ 1: 4096, 2: 4096, 3: 4096 }, 1]]);
+	});
+
+	it("keeps the order of what the host refuses after it has answered some", () => {
+		const printed = runWithFaults(`
+			const ring = ringOf({ when: "if-cached" });
+			fault("NOWAIT_WRITE", 11);
+			fault("REFUSE_ENTER", 11);
+			bytes.fill(1, 0, 512).fill(2, 512, 1024);
+			ring.readv(0, fd, 0, segments(4096, 512));
+			ring.writev(1, fd, 0, segments(0, 512));
+			ring.writev(2, fd, 512, segments(512, 512));
+			ring.submit();
+			print([results, ring.inFlight]);
+			fault("REFUSE_ENTER", 0);
+			await until(() => ring.inFlight === 0);
+			print([results, readFileSync(path)[0], readFileSync(path)[1023]]);
+			await ring.close();
+		`);
+		expect(printed).toEqual([
+			[{ 0: 512 }, 2],
+			[{ 0: 512, 1: 512, 2: 512 }, 1, 2],
+		]);
+	});
+
 	it("close by io_uring gives up a write that does not end, and keeps the memory that it may touch", async () => {
 		const { fd, remove } = fifo();
 		const ram = GuestRam.map([{ gpa: 0, sizeBytes: 1 << 20 }], { backing: "memfd" });

@@ -69,11 +69,14 @@ class Ring {
 }
 
 describe.each([
-	["io_uring", false],
-	["threads", true],
-] as const)("IoRing by %s", (engine, forceThreads) => {
+	["io_uring", "later", false],
+	["io_uring", "if-cached", false],
+	["threads", "later", true],
+	["threads", "if-cached", true],
+	["threads", "at-once", true],
+] as const)("IoRing by %s, %s", (engine, when, forceThreads) => {
 	function opened(entries = 64): Ring {
-		const ring = new Ring({ entries, forceThreads });
+		const ring = new Ring({ entries, forceThreads, when });
 		expect(ring.ring.engine).toBe(engine);
 		return ring;
 	}
@@ -184,7 +187,7 @@ describe.each([
 					ring.writev(0, fd, rounds * 512, segments([0, 512]));
 					ring.submit();
 				},
-				{ entries: 4, forceThreads },
+				{ entries: 4, forceThreads, when },
 			);
 			ring.writev(0, fd, 0, segments([0, 512]));
 			ring.submit();

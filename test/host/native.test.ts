@@ -30,7 +30,7 @@ const MAKERS = {
 	ram: { make: () => native().ramMap(4096, Float64Array.of(0, 4096), false, -1).ram, destroy: "ramUnmap" },
 	loop: { make: () => native().loopCreate(1, ignore).loop, destroy: "loopDestroy" },
 	poll: { make: () => native().pollCreate(native().eventfdCreate(), 1, true, ignore), destroy: "pollDestroy" },
-	io: { make: () => native().ioCreate(4, false, ignore).io, destroy: "ioDestroy" },
+	io: { make: () => native().ioCreate(4, false, 0, ignore).io, destroy: "ioDestroy" },
 } as const;
 const kindOf = (name: string) =>
 	name.startsWith("ram") ? "ram" : name.startsWith("io") ? "io" : name.startsWith("poll") ? "poll" : "loop";
@@ -65,9 +65,10 @@ describe("native", () => {
 		["ramMap", [4096, Float64Array.of(4096, 1), false, -1]],
 		["ramMap", [4096, Uint8Array.of(0, 16), true, -1]],
 		["ramMap", [4096, Float64Array.of(0, Number.NaN), false, -1]],
-		["ioCreate", [4, false, 42]],
-		["ioCreate", [0, false, ignore]],
-		["ioCreate", [1e9, false, ignore]],
+		["ioCreate", [4, false, 0, 42]],
+		["ioCreate", [0, false, 0, ignore]],
+		["ioCreate", [1e9, false, 0, ignore]],
+		["ioCreate", [4, false, 3, ignore]],
 	] as const)("%s of %j throws an errno and leaves nothing behind", (name, rest) => {
 		const make = native()[name] as (...rest: unknown[]) => unknown;
 		expect(() => make(...rest)).toThrow(expect.objectContaining({ code: expect.stringMatching(/^E[A-Z]+$/) }));

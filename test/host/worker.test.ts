@@ -44,8 +44,8 @@ test("a worker that is terminated gives back RAM and descriptors, and closes non
 		for (const { windows } of ram) new Uint8Array(windows[0]).fill(1);
 		const events = Array.from({ length: 8 }, () => native.eventfdCreate());
 		native.pollCreate(events[0], 1, true, () => {});
-		native.ioCreate(8, false, () => {});
-		native.ioCreate(8, true, () => {});
+		native.ioCreate(8, false, 0, () => {});
+		native.ioCreate(8, true, 0, () => {});
 		const dup = require("node:fs").openSync("/dev/null");
 		native.fdKeep(dup);
 		native.fdForget(dup);
