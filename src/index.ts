@@ -54,6 +54,15 @@ export {
 	TsvmmError,
 	UsageError,
 } from "./base/errors.ts";
+export {
+	FAULT_EFFECTS,
+	type FaultCount,
+	type FaultEffect,
+	type FaultOptions,
+	type FaultRule,
+	Faults,
+	type InjectedFault,
+} from "./base/faults.ts";
 export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { ObservedChain, Observer } from "./base/observer.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";

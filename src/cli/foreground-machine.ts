@@ -10,6 +10,7 @@ import { MachineControl } from "../machine/control.ts";
 import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import { EscapeKey } from "./escape-key.ts";
+import { describeFaults } from "./fault-flags.ts";
 import type { HostFlags } from "./host-flags.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
 import { shutdownStatus } from "./shutdown-status.ts";
@@ -37,6 +38,10 @@ export async function runInForeground<Config extends RestoreConfig>(planned: Pla
 	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
 	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
 	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeShutdown(end)}\n`);
+	const { faults } = planned.config;
+	if (faults !== undefined && !flags.quiet) {
+		for (const line of describeFaults(faults)) process.stderr.write(`tsvmm: ${line}\n`);
+	}
 	return shutdownStatus(end);
 }
 

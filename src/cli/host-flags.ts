@@ -9,9 +9,10 @@ import type { RestoreConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
+import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
 import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
 
-export interface HostFlags {
+export interface HostFlags extends FaultFlags {
 	disk: DiskConfig[];
 	net: NetConfig[];
 	fs: DirectoryFsConfig[];
@@ -54,13 +55,21 @@ export function addHostFlags(command: Command): Command {
 		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
 		.option("--control <path>", "unix socket for `tsvmm snapshot create`")
 		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
+		.addOption(
+			new Option("--fault <device:event:effect[:time][:percent]>", "let things go wrong; may be repeated")
+				.argParser(append(parseFault))
+				.default([], "none"),
+		)
+		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed))
 		.option("--json", "print how the machine ended as JSON on stderr", false)
 		.option("-q, --quiet", "no notes on stderr", false);
 }
 
 /** Turns the flags into a configuration. @throws UsageError */
 export function hostConfig(flags: HostFlags): RestoreConfig {
+	const faults = faultsOf(flags);
 	return {
+		...(faults === undefined ? {} : { faults }),
 		disks: flags.disk,
 		nets: flags.net,
 		fs: flags.fs,

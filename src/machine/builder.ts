@@ -11,6 +11,8 @@
  * descriptors; RAM is a resource and goes last.
  */
 import { Bus } from "../base/bus.ts";
+import type { Enter } from "../base/enter.ts";
+import type { Faults } from "../base/faults.ts";
 import { GuestMemory } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
@@ -27,6 +29,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { restoreVm } from "../kvm/vm-state.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import type { Closeable, DevicePlan } from "../virtio/device-kind.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
@@ -59,6 +62,8 @@ export interface Wiring {
 	readonly entry: Entry;
 	readonly teardown: Teardown;
 	readonly observers: Observers;
+	/** What goes wrong on purpose. */
+	readonly faults: Faults | undefined;
 	/** An observer wants every access: no register is answered by native code. */
 	readonly observed: boolean;
 }
@@ -148,7 +153,20 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 	teardown.add(() => vm.release());
 	const memory = new GuestMemory(ram.regions);
 	const observed = observers.observer?.access !== undefined;
-	return { vm, memory, pio, mmio, runLoop, vcpus, threads, entry, teardown, observers, observed };
+	return {
+		vm,
+		memory,
+		pio,
+		mmio,
+		runLoop,
+		vcpus,
+		threads,
+		entry,
+		teardown,
+		observers,
+		faults: config.faults,
+		observed,
+	};
 }
 
 async function createInterruptControllers(vm: Vm): Promise<void> {
@@ -195,11 +213,26 @@ function attachVirtioDevices(
 		consoleLine: (name: string) => consoles.line(name),
 		discard: (hva: number, bytes: number) => resources.ram.discard(hva, bytes),
 	};
-	const devices = config.devices.map((plan, i) => teardown.owns(plan.create(resources.backends[i], options)));
+	const devices = config.devices.map((plan, i) => {
+		const backend = withFaults(plan, resources.backends[i], config.faults, wiring.entry.enter);
+		return teardown.owns(plan.create(backend, options));
+	});
 	const slots = new DeviceSlots(wiring, hotPlug);
 	teardown.add(() => slots.close());
 	for (const [i, slot] of placesOf(config)) slots.place(config.devices[i]!.id, devices[i]!, slot);
 	return slots;
+}
+
+/** A device's backend, which goes wrong where rules say so. */
+function withFaults<Backend extends Closeable | undefined>(
+	{ id, faulty }: DevicePlan<Backend>,
+	backend: Backend,
+	faults: Faults | undefined,
+	enter: Enter,
+): Backend {
+	if (faulty === undefined) return backend;
+	const own = faults?.of(id, faulty.events, enter);
+	return own === undefined ? backend : faulty.wrap(backend, own);
 }
 
 /** Each device by its number, in order, with its slot: where a snapshot has it, else the next one. */

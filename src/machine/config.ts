@@ -5,6 +5,7 @@
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { UsageError } from "../base/errors.ts";
+import { type Faults, type FaultTarget, INTERRUPT_EVENTS } from "../base/faults.ts";
 import type { LogOptions } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
@@ -54,6 +55,8 @@ export interface MachineConfig extends DeviceFields {
 	 * code would answer, and each of them costs an exit.
 	 */
 	observer?: Observer | undefined;
+	/** What goes wrong on purpose; nothing when missing. */
+	faults?: Faults | undefined;
 	/**
 	 * The log of this machine: where it is written, and from which level on. Warnings and errors on stderr when missing.
 	 */
@@ -134,12 +137,18 @@ function complete(
 	origin: Origin,
 	{ cpus, memoryMiB }: { cpus: number; memoryMiB: number },
 ): CompleteConfig {
-	const { console = { kind: "none" }, trace = [], observer, log, signal } = config;
+	const { console = { kind: "none" }, trace = [], observer, faults, log, signal } = config;
 	validateSize(cpus, memoryMiB);
 	const devices = DEVICE_KINDS.flatMap((kind) => kind.plan(config, { cpus }));
 	validateIds(devices);
+	faults?.check(devices.map(faultTarget));
 	const machine = { origin, cpus, memoryMiB, console: { ...console }, trace: [...trace] };
-	return { ...machine, devices, observer, log, signal };
+	return { ...machine, devices, observer, faults, log, signal };
+}
+
+/** A device as rules of faults name it. */
+function faultTarget({ id, faulty }: DevicePlan): FaultTarget {
+	return { id, alias: faulty?.alias, events: { ...faulty?.events, ...INTERRUPT_EVENTS } };
 }
 
 /** @throws UsageError ERR_CONFIG_ID */

@@ -3,6 +3,7 @@
  * removed while the machine runs. The guest is told by ACPI (devices/hot-plug.ts).
  */
 import { StateError, UsageError } from "../base/errors.ts";
+import { INTERRUPT_EVENTS } from "../base/faults.ts";
 import type { HotPlug } from "../devices/hot-plug.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
 import { MmioPlaceholder } from "../virtio/mmio.ts";
@@ -129,7 +130,7 @@ export class DeviceSlots {
 		const state = placed.attachment.transport.save();
 		placed.attachment.detach();
 		const attach = (next: VirtioDevice, added: boolean) => {
-			const attachment = this.#attachTo(placed.index, next);
+			const attachment = this.#attachTo(placed.index, id, next);
 			this.#placed.set(id, { ...placed, device: next, attachment, added });
 			attachment.transport.restore(state);
 			attachment.transport.resume();
@@ -166,16 +167,18 @@ export class DeviceSlots {
 
 	#attach(id: string, device: VirtioDevice, added: boolean, slot?: number): Placed {
 		const index = this.#freeSlot(slot);
-		const attachment = this.#attachTo(index, device);
+		const attachment = this.#attachTo(index, id, device);
 		const placed = { device, index, attachment, added, leaving: false };
 		this.#placed.set(id, placed);
 		return placed;
 	}
 
-	#attachTo(index: number, device: VirtioDevice): VirtioAttachment {
+	#attachTo(index: number, id: string, device: VirtioDevice): VirtioAttachment {
 		const placeholder = this.#placeholders.get(index);
 		if (placeholder !== undefined) this.#wiring.mmio.remove(placeholder);
-		const point = { ...this.#wiring, enter: this.#wiring.entry.enter };
+		const { enter } = this.#wiring.entry;
+		const faults = this.#wiring.faults?.of(id, INTERRUPT_EVENTS, enter);
+		const point = { ...this.#wiring, enter, faults };
 		const attachment = new VirtioAttachment(device, virtioSlot(index), point, this.#words.get(index));
 		this.#words.set(index, attachment.word);
 		return attachment;

@@ -5,6 +5,7 @@
  */
 import type { Bus } from "../base/bus.ts";
 import { type Enter, enterDirectly } from "../base/enter.ts";
+import type { DeviceFaults } from "../base/faults.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import type { Observers } from "../base/observer.ts";
 import { EventFd } from "../host/eventfd.ts";
@@ -24,6 +25,8 @@ export interface AttachmentPoint {
 	readonly enter?: Enter;
 	/** The machine's observers. */
 	readonly observers?: Observers;
+	/** Interrupts that are lost or late on purpose. */
+	readonly faults?: DeviceFaults | undefined;
 	/** No register is answered by native code, so that observers see every access; false when missing. */
 	readonly observed?: boolean;
 }
@@ -41,9 +44,10 @@ export class VirtioAttachment {
 	constructor(device: VirtioDevice, slot: VirtioSlot, point: AttachmentPoint, word?: number) {
 		this.slot = slot;
 		this.#point = point;
-		const { memory, runLoop, enter, observers } = point;
+		const { memory, runLoop, enter, observers, faults } = point;
 		this.word = word ?? runLoop.allocateWord();
-		const line = { raise: () => this.#interrupt.signal() };
+		const signal = () => this.#interrupt.signal();
+		const line = { raise: faults === undefined ? signal : () => faults.pass("interrupt", signal) };
 		const interruptStatus = runLoop.shadow.subarray(this.word, this.word + 1);
 		this.transport = new MmioTransport(device, { memory, line, interruptStatus, enter, observers });
 		try {
@@ -85,6 +89,7 @@ export class VirtioAttachment {
 
 	/** Takes the device off the machine: no notification reaches it any more. Only after the vCPUs have stopped. */
 	close(): void {
+		this.#point.faults?.close();
 		for (const kick of this.#kicks) kick.close();
 		this.#interrupt.close();
 	}

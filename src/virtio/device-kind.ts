@@ -11,6 +11,7 @@
  */
 import type { ConsoleBackend } from "../backends/contract.ts";
 import type { Enter } from "../base/enter.ts";
+import type { DeviceFaults, FaultEvents } from "../base/faults.ts";
 import type { VirtioDevice } from "./device.ts";
 
 /** An object that the machine closes at its end. A second call does nothing. */
@@ -45,10 +46,22 @@ export interface DevicePlan<Backend extends Closeable | undefined = Closeable | 
 	readonly id: string;
 	/** Kernel parameters for it. */
 	readonly cmdline?: string;
+	/** How its backend goes wrong on purpose. Without it only its interrupts can. */
+	readonly faulty?: FaultyBackend<Backend>;
 	/** Opens the backend. Without this method the device has none. */
 	open?(options: OpenOptions): Backend | Promise<Backend>;
 	/** Makes the device, which closes its backend from then on. */
 	create(backend: Backend, options: CreateOptions): VirtioDevice;
+}
+
+/** How the backend of a device goes wrong on purpose (base/faults.ts). */
+export interface FaultyBackend<Backend> {
+	/** The device's short name in rules, such as "blk0". */
+	readonly alias: string;
+	/** What can go wrong. */
+	readonly events: FaultEvents;
+	/** Puts the faults in front of a backend. The result owns both. */
+	wrap(backend: Backend, faults: DeviceFaults): Backend;
 }
 
 /** What a backend is opened with. */

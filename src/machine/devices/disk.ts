@@ -2,6 +2,7 @@
  * The disks of a machine: virtio-blk devices on files of the host or on backends that the caller gives.
  */
 import type { BlockBackend } from "../../backends/contract.ts";
+import { DISK_FAULTS, FaultyDisk } from "../../backends/faulty-disk.ts";
 import { type DiskFormat, openDisk } from "../../backends/open-disk.ts";
 import { UsageError } from "../../base/errors.ts";
 import { BlockDevice, MAX_BLOCK_QUEUES } from "../../virtio/block.ts";
@@ -75,6 +76,11 @@ function diskPlan(disk: DiskConfig, index: number, { cpus }: MachineShape): Devi
 	}
 	return {
 		id,
+		faulty: {
+			alias: `blk${index}`,
+			events: DISK_FAULTS,
+			wrap: (backend, faults) => new FaultyDisk(backend, faults),
+		},
 		open: (options) => openBackend(disk, options),
 		create: (backend) => new BlockDevice(backend, { name: `virtio-blk${index}`, id, queues }),
 	};

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { NetBackend } from "../../backends/contract.ts";
+import { FaultyNet, NET_FAULTS } from "../../backends/faulty-net.ts";
 import { PasstBackend, userNetwork } from "../../backends/passt.ts";
 import type { PortForward } from "../../backends/passt-ports.ts";
 import { StreamNet } from "../../backends/stream-net.ts";
@@ -80,6 +81,7 @@ function netPlan(net: NetConfig, index: number): DevicePlan<NetBackend> {
 	const mac = macOf(net, id);
 	return {
 		id,
+		faulty: { alias: `net${index}`, events: NET_FAULTS, wrap: (backend, faults) => new FaultyNet(backend, faults) },
 		open: (options) => openNet(net, mac, options),
 		create: (backend) => new NetDevice(backend, mac, `virtio-net${index}`),
 	};
