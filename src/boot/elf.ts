@@ -60,13 +60,17 @@ const CMDLINE_BYTES = 2047;
 
 /** True when the file starts like a 64-bit x86 executable. */
 export function isElfKernel(head: Buffer): boolean {
+	return isElf64(head) && head.readUInt16LE(Elf64_Ehdr.e_type) === ET_EXEC;
+}
+
+/** True when the file starts like a 64-bit x86 ELF file of any type. */
+export function isElf64(head: Buffer): boolean {
 	return (
 		head.length >= Elf64_Ehdr.e_version &&
 		head.readUInt32LE(Elf64_Ehdr.e_ident_magic) === ELFMAG &&
 		head[Elf64_Ehdr.e_ident_class] === ELFCLASS64 &&
 		head[Elf64_Ehdr.e_ident_data] === ELFDATA2LSB &&
-		head.readUInt16LE(Elf64_Ehdr.e_machine) === EM_X86_64 &&
-		head.readUInt16LE(Elf64_Ehdr.e_type) === ET_EXEC
+		head.readUInt16LE(Elf64_Ehdr.e_machine) === EM_X86_64
 	);
 }
 

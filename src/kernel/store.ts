@@ -1,7 +1,7 @@
 /*
  * The guest kernels on this host. Each is a directory that is there whole or not at all (host/cache-directory.ts):
  *
- *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinuz, config, lib/modules/RELEASE/...
+ *     CACHE/kernels/NAME/kernel.json, vmlinux, vmlinux.debug, vmlinuz, config, lib/modules/RELEASE/...
  *
  * Distribution kernels come from Debian's packages (fetchKernel), our own from its source (build.ts).
  */
@@ -25,7 +25,7 @@ export interface GuestKernel {
 	version: string;
 	/** What `uname -r` says in the guest. */
 	release: string;
-	/** ELF file with a PVH entry. */
+	/** ELF file with a PVH entry. Symbols and line numbers of a built one are in the file vmlinux.debug beside it. */
 	vmlinux: string;
 	/** The bzImage it was taken from. */
 	vmlinuz?: string;

@@ -39,6 +39,7 @@ export const KVM_CAP = {
 	KVM_CAP_SPLIT_IRQCHIP: 121,
 	KVM_CAP_IMMEDIATE_EXIT: 136,
 	KVM_CAP_X86_DISABLE_EXITS: 143,
+	KVM_CAP_SET_GUEST_DEBUG2: 195,
 	KVM_CAP_EXIT_ON_EMULATION_FAILURE: 204,
 	KVM_CAP_XSAVE2: 208,
 } as const;
@@ -118,6 +119,10 @@ export const KVM_GUESTDBG_ENABLE = 1;
 export const KVM_GUESTDBG_SINGLESTEP = 2;
 export const KVM_GUESTDBG_USE_SW_BP = 0x10000;
 export const KVM_GUESTDBG_USE_HW_BP = 0x20000;
+export const KVM_GUESTDBG_INJECT_DB = 0x40000;
+export const KVM_GUESTDBG_INJECT_BP = 0x80000;
+/** Of KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13): no interrupt comes while a vCPU steps. */
+export const KVM_GUESTDBG_BLOCKIRQ = 0x100000;
 
 /** The group of a vCPU's attributes about its TSC, and the one that is there. */
 export const KVM_VCPU_TSC_CTRL = 0;

@@ -33,6 +33,7 @@ import type { Closeable, DevicePlan } from "../virtio/device-kind.ts";
 import { kernelCmdline } from "./cmdline.ts";
 import type { CompleteConfig } from "./config.ts";
 import { ConsoleMux } from "./console-mux.ts";
+import { DebugPort } from "./debug-port.ts";
 import { DeviceSlots } from "./device-slots.ts";
 import { restoreDevices } from "./device-states.ts";
 import type { Entry } from "./entry.ts";
@@ -64,6 +65,7 @@ export interface Wiring {
 	readonly observers: Observers;
 	/** What goes wrong on purpose. */
 	readonly faults: Faults | undefined;
+	readonly debug: DebugPort;
 	/** An observer wants every access: no register is answered by native code. */
 	readonly observed: boolean;
 }
@@ -143,8 +145,9 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 	const pio = new Bus("pio", observers);
 	const mmio = new Bus("mmio", observers);
 	const vcpus: Vcpu[] = [];
+	const debug = new DebugPort();
 	const end = (how: ShutdownReason) => entry.end(how);
-	const exits = new ExitHandler({ pio, mmio, end, ripOf: (index) => ripOf(vcpus[index]), observers });
+	const exits = new ExitHandler({ pio, mmio, end, ripOf: (index) => ripOf(vcpus[index]), observers, debug });
 	const runLoop = new RunLoop(config.cpus, runLoopEvents({ pio, mmio, entry, exits, threads: () => threads }));
 	const threads = new VcpuThreads(runLoop, vcpus, kvm.vcpuMmapSize);
 	/* After the VM: the run loop, which gives kvm_run back on a thread of its own, has the last reference to it. */
@@ -164,6 +167,7 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 		entry,
 		teardown,
 		observers,
+		debug,
 		faults: config.faults,
 		observed,
 	};

@@ -26,6 +26,7 @@ import {
 	type MachineConfig,
 	type RestoreConfig,
 } from "./config.ts";
+import type { DebugAccess } from "./debug-port.ts";
 import type { RemoveOptions } from "./device-slots.ts";
 import { quiesceDevices, resumeDevices } from "./device-states.ts";
 import { Entry } from "./entry.ts";
@@ -196,10 +197,14 @@ export class Machine {
 	 * @throws HostError ERR_VCPU_THREAD when the host refuses a thread that `start` had left to it
 	 */
 	resume(): void {
+		this.#resume();
+	}
+
+	#resume(only?: ReadonlySet<number>): void {
 		this.#mustLive("resume");
 		if (this.#saving) throw new StateError("ERR_MACHINE_STATE", "Cannot resume the machine: a snapshot is being taken");
 		this.#held = false;
-		this.#orEnd(() => this.#wired.threads.resume());
+		this.#orEnd(() => this.#wired.threads.resume(only));
 		if (this.#told) this.#emit("resumed");
 		this.#told = false;
 	}
@@ -233,15 +238,18 @@ export class Machine {
 	async #save(path: string, base: SnapshotImage | undefined, options: SnapshotOptions): Promise<void> {
 		const wired = this.#wired;
 		const isHalted = !this.#started && wired.image !== undefined;
+		let putBack: (() => void) | undefined;
 		try {
 			await wired.threads.pause();
 			if (!isHalted) await quiesceDevices(wired);
 			const mustLive = () => this.#mustLive("snapshot");
 			mustLive();
+			putBack = wired.debug.attached?.lift();
 			const { writeSnapshot } = await import("../snapshot/write.ts");
 			await writeSnapshot(path, contentOf(wired, mustLive), base, options);
 		} finally {
 			if (this.#entry.ended === undefined) {
+				putBack?.();
 				if (!isHalted) resumeDevices(wired);
 				if (!this.#held) this.#orEnd(() => wired.threads.resume());
 			}
@@ -257,6 +265,12 @@ export class Machine {
 	/** As `stop`, for `await using`. */
 	async [Symbol.asyncDispose](): Promise<void> {
 		await this.stop();
+	}
+
+	/** What a debugger (src/debug) needs. @internal */
+	get debug(): DebugAccess {
+		const { debug: port, vcpus, kvm } = this.#wired;
+		return { port, vcpus, kvm, resume: (only) => this.#resume(only) };
 	}
 
 	/** The memory balloon, when the machine has one. */

@@ -1,7 +1,7 @@
 /*
- * Handles a vCPU's exits, which come from the native run loop. Port and MMIO accesses go to their bus, everything else
- * ends the machine. kvm_run is read and written in place (KVM api.rst §5); the vCPU waits until `handle` returns, or
- * until the promise that it gives resolves.
+ * Handles a vCPU's exits, which come from the native run loop. Port and MMIO accesses go to their bus. Everything else
+ * ends the machine, unless a debugger has asked for it. kvm_run is read and written in place (KVM api.rst §5); the vCPU
+ * waits until `handle` returns, or until the promise that it gives resolves.
  */
 import type { Bus } from "../base/bus.ts";
 import { Observers } from "../base/observer.ts";
@@ -16,6 +16,7 @@ import {
 } from "../kvm/constants.ts";
 import { type FinalExit, finalExit } from "../kvm/final-exit.ts";
 import { kvm_run, kvm_run_io, kvm_run_mmio } from "../kvm/structs.ts";
+import type { DebugPort } from "./debug-port.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
 /** The parts that exits reach. */
@@ -28,6 +29,8 @@ export interface ExitOptions {
 	readonly ripOf?: (vcpu: number) => bigint | undefined;
 	/** Nobody when missing. */
 	readonly observers?: Observers;
+	/** For exits that a debugger has asked for. */
+	readonly debug?: DebugPort;
 }
 
 export class ExitHandler {
@@ -36,13 +39,15 @@ export class ExitHandler {
 	readonly #end: (end: ShutdownReason) => void;
 	readonly #ripOf: (vcpu: number) => bigint | undefined;
 	readonly #observers: Observers;
+	readonly #debug: DebugPort | undefined;
 
-	constructor({ pio, mmio, end, ripOf = () => undefined, observers = new Observers() }: ExitOptions) {
+	constructor({ pio, mmio, end, ripOf = () => undefined, observers = new Observers(), debug }: ExitOptions) {
 		this.#pio = pio;
 		this.#mmio = mmio;
 		this.#end = end;
 		this.#ripOf = ripOf;
 		this.#observers = observers;
+		this.#debug = debug;
 	}
 
 	/**
@@ -61,6 +66,7 @@ export class ExitHandler {
 			case KVM_EXIT_INTR:
 				return true; /* kicked; whether it runs on is the machine's decision */
 			default:
+				if (this.#debug?.exit(index, run) === true) return true;
 				this.#end(this.#reasonOf(index, finalExit(run)));
 				return false;
 		}

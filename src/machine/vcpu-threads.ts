@@ -26,6 +26,8 @@ export class VcpuThreads {
 	#launched = false;
 	/** vCPUs that wait since `pause`; undefined while they run. */
 	#parked: Set<number> | undefined;
+	/** vCPUs that `resume` has left where they were. */
+	#left: readonly number[] = [];
 	#pausing: { promise: Promise<void>; resolve: () => void } | undefined;
 	/** vCPUs in KVM_RUN, or whose exit was not handled yet. */
 	readonly #running = new Set<number>();
@@ -58,21 +60,27 @@ export class VcpuThreads {
 	/** Parks all vCPUs; resolves when the last is parked, or at `resume` or `release` if those come first. */
 	pause(): Promise<void> {
 		if (this.#pausing !== undefined) return this.#pausing.promise;
-		this.#parked = new Set();
-		this.#pausing = withResolvers();
+		const parked = new Set(this.#left);
+		this.#parked = parked;
+		this.#left = [];
+		const pausing = withResolvers();
+		this.#pausing = pausing;
 		this.#holdOrRelease();
-		if (!this.#launched) this.#pausing.resolve();
-		else for (let index = 0; index < this.vcpus.length; index++) this.#runLoop.kick(index);
-		return this.#pausing.promise;
+		if (!this.#launched || parked.size === this.vcpus.length) pausing.resolve();
+		else for (const index of this.vcpus.keys()) if (!parked.has(index)) this.#runLoop.kick(index);
+		return pausing.promise;
 	}
 
 	/**
 	 * Lets the vCPUs run on, and tells the guest's watchdogs that time has passed.
 	 *
+	 * @param only those of the parked ones that run; all when missing. The first time all run
 	 * @throws HostError ERR_VCPU_THREAD, IoctlError
 	 */
-	resume(): void {
-		const parked = this.#parked ?? new Set();
+	resume(only?: ReadonlySet<number>): void {
+		const waiting = [...(this.#parked ?? this.#left)];
+		const parked = waiting.filter((index) => only?.has(index) ?? true);
+		this.#left = waiting.filter((index) => !parked.includes(index));
 		for (const index of parked) this.#tellPaused(this.vcpus[index]!);
 		this.#parked = undefined;
 		this.release();
