@@ -1,0 +1,54 @@
+/*
+ * The order in which a reader meets the pages of the site.
+ */
+import type { DefaultTheme } from "vitepress";
+
+const page = (text: string, link: string) => ({ text, link });
+
+export const SIDEBAR: DefaultTheme.SidebarItem[] = [
+	{
+		text: "Begin",
+		items: [
+			page("What tsvmm is", "/README"),
+			page("The tour", "/docs/tour"),
+			page("Architecture", "/docs/architecture"),
+			page("The hot path", "/docs/hot-path"),
+			page("Glossary", "/docs/glossary"),
+		],
+	},
+	{
+		text: "Use",
+		items: [
+			page("Containers", "/docs/containers"),
+			page("Registries", "/docs/registries"),
+			page("Disks", "/docs/disks"),
+			page("Shared directories", "/docs/virtio-fs"),
+			page("Snapshots", "/docs/snapshots"),
+			page("podman and containerd", "/docs/oci"),
+			page("Kubernetes", "/docs/kubernetes"),
+			page("The lab", "/docs/lab"),
+		],
+	},
+	{
+		text: "Build",
+		items: [
+			page("Contributing", "/CONTRIBUTING"),
+			page("KVM's hello world", "/docs/exercises/kvm-hello"),
+			page("A disk of one's own", "/docs/exercises/own-disk"),
+			page("A device of one's own", "/docs/exercises/own-rng"),
+			page("The API", "/docs/api"),
+		],
+	},
+	{
+		text: "Look up",
+		items: [
+			page("Errors", "/docs/errors"),
+			page("Limitations", "/docs/limitations"),
+			page("Performance", "/docs/performance"),
+			page("The agent's protocol", "/docs/agent"),
+			page("Root file systems", "/docs/root-file-system"),
+			page("Security", "/SECURITY"),
+			page("Changes", "/CHANGELOG"),
+		],
+	},
+];
