@@ -33,6 +33,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 		text: "Build",
 		items: [
 			page("Contributing", "/CONTRIBUTING"),
+			page("Device experiments", "/docs/device-experiments"),
 			page("KVM's hello world", "/docs/exercises/kvm-hello"),
 			page("A disk of one's own", "/docs/exercises/own-disk"),
 			page("A device of one's own", "/docs/exercises/own-rng"),

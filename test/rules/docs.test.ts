@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
+import { SIDEBAR } from "../../docs/.vitepress/sidebar.ts";
+import { PAGES } from "../docs/pages.ts";
 import { defines, referencesIn } from "./definitions.ts";
 import { filesOf, root, textOf } from "./sources.ts";
 
@@ -77,4 +79,9 @@ test("links in the documentation lead to files that exist", () => {
 			.map((target) => `${path}: ${target}`),
 	);
 	expect(broken).toEqual([]);
+});
+
+test("docs/.vitepress/sidebar.ts lists every page", () => {
+	const listed = SIDEBAR.flatMap(({ items }) => items ?? []).map(({ link }) => `${link?.slice(1)}.md`);
+	expect(PAGES.filter((page) => page !== "docs/index.md" && !listed.includes(page))).toEqual([]);
 });
