@@ -58,6 +58,10 @@ void wake(struct loop *loop) {
     uv_async_send(&loop->async);
 }
 
+bool may_poll(const struct loop *loop) {
+    return loop->spare && atomic_load(&loops) == 1;
+}
+
 static bool waits(struct vcpu *vcpu) {
     struct loop *loop = vcpu->loop;
     return atomic_load(&loop->states[vcpu->index]) == VCPU_EXITED && !atomic_load(&loop->stop);
@@ -104,7 +108,7 @@ static void on_async(uv_async_t *async) {
     /* News that have come late let the next be waited for only half as long. */
     loop->window_ns = now - loop->answered_ns < POLL_NS ? POLL_NS : loop->window_ns / 2;
     deliver(loop);
-    if (loop->spare && loop->window_ns > 0 && atomic_load(&loops) == 1) {
+    if (loop->window_ns > 0 && may_poll(loop)) {
         atomic_store(&loop->polling, true);
         for (now = now_ns(); now < end_of_turn && poll_until(loop, now + loop->window_ns); now = now_ns())
             deliver(loop);

@@ -280,6 +280,13 @@ NATIVE(vcpuKick) {
     return NULL;
 }
 
+NATIVE(loopMayPoll) {
+    ARGUMENTS(1);
+    HANDLE(loop);
+    napi_value result;
+    return napi_get_boolean(env, may_poll(loop), &result) == napi_ok ? result : NULL;
+}
+
 NATIVE(loopStop) {
     ARGUMENTS(1);
     HANDLE(loop);

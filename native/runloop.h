@@ -51,6 +51,10 @@ struct loop {
 /* Wakes JavaScript, after the stores that it must see. */
 void wake(struct loop *loop);
 
+/* Whether JavaScript may look for work without sleeping, and nobody else wants the processor or the thread.
+ */
+bool may_poll(const struct loop *loop);
+
 /* On the vCPU's thread, in an exit that it has published: returns when JavaScript has answered, or at the
  * end. */
 void await_answer(struct vcpu *vcpu);

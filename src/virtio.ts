@@ -19,6 +19,7 @@ export type { CacheMode } from "./virtio/fs/cache-policy.ts";
 export { FsDevice, type FsDeviceOptions } from "./virtio/fs/device.ts";
 export { MmioTransport } from "./virtio/mmio.ts";
 export { NetDevice } from "./virtio/net.ts";
+export type { PollingThread } from "./virtio/poller.ts";
 export {
 	Chain,
 	type QueueEvents,

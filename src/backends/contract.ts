@@ -54,6 +54,11 @@ export interface BlockBackend {
 	/** Ends a batch: all queued requests go to the host now, in one system call if possible. */
 	submit(): void;
 	/**
+	 * Answers what is done by now, without waiting. A backend may do the same by itself at any time. Missing when it has
+	 * no quick way to tell.
+	 */
+	poll?(): void;
+	/**
 	 * Brings what it keeps in memory into the host's files, so that these can be copied. Called with nothing in flight. A
 	 * backend that keeps nothing needs none.
 	 */

@@ -151,6 +151,10 @@ export class FileDisk implements BlockBackend {
 		for (const token of this.#idle.splice(0)) this.#complete(token, "ok");
 	}
 
+	poll(): void {
+		this.#ring.poll();
+	}
+
 	async close(): Promise<void> {
 		if (!this.#open) return;
 		this.#open = false;

@@ -167,6 +167,11 @@ export class IoRing {
 		if (this.#inFlight > 0) this.#watch();
 	}
 
+	/** Reports what is done by now. Nobody needs to call it: the event loop does the same a little later. */
+	poll(): void {
+		if (this.#inFlight > 0) this.#deliver();
+	}
+
 	/**
 	 * Ends all reports. Requests that were not submitted are dropped, reads are cancelled, and submitted writes are done.
 	 * Resolves when nothing is in flight, or after `closeMs`. In the second case the memory that the rest may touch stays

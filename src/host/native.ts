@@ -20,7 +20,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 8;
+export const ABI_VERSION = 9;
 
 /** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -137,6 +137,8 @@ export interface Native {
 	vcpuResume(loop: Handle, index: number): void;
 	/** Makes a vCPU exit with KVM_EXIT_INTR soon. Before vcpuStart: as soon as it runs. */
 	vcpuKick(loop: Handle, index: number): void;
+	/** The host has a processor besides those of the vCPUs, and this process has no other loop. */
+	loopMayPoll(loop: Handle): boolean;
 	/** Stops all threads and waits for their end. onWake is not called after it. */
 	loopStop(loop: Handle): void;
 	loopDestroy(loop: Handle): void;

@@ -83,6 +83,21 @@ export class RunLoop {
 		return this.#runs[index];
 	}
 
+	/**
+	 * Whether JavaScript may look for work without sleeping: the host has a processor besides those of the vCPUs, and this
+	 * process has no other machine.
+	 */
+	mayPoll(): boolean {
+		return this.#open && native().loopMayPoll(this.#loop);
+	}
+
+	/** A vCPU waits in an exit that was not handled. */
+	isWanted(): boolean {
+		for (let index = 0; index < this.#runs.length; index++)
+			if (Atomics.load(this.#states, index) === VCPU_EXITED && !this.#held.has(index)) return true;
+		return false;
+	}
+
 	/** A fresh shadow word: its index in `shadow`. */
 	allocateWord(): number {
 		if (this.#words >= SHADOW_WORDS) throw new Error(`Cannot allocate more than ${SHADOW_WORDS} shadow words`);

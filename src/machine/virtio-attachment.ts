@@ -49,7 +49,7 @@ export class VirtioAttachment {
 		const signal = () => this.#interrupt.signal();
 		const line = { raise: faults === undefined ? signal : () => faults.pass("interrupt", signal) };
 		const interruptStatus = runLoop.shadow.subarray(this.word, this.word + 1);
-		this.transport = new MmioTransport(device, { memory, line, interruptStatus, enter, observers });
+		this.transport = new MmioTransport(device, { memory, line, interruptStatus, enter, observers, thread: runLoop });
 		try {
 			this.#connect(point, word === undefined);
 		} catch (error) {

@@ -169,6 +169,13 @@ export class BlockDevice implements VirtioDevice {
 		this.#publish();
 	}
 
+	collect(): void {
+		if (this.#inFlight === 0) return;
+		this.#staged = true;
+		this.#backend.poll?.();
+		this.#publish();
+	}
+
 	/** Complete once the backend has answered all requests. */
 	reset(): Promise<void> | undefined {
 		this.#queues = [];
@@ -176,9 +183,7 @@ export class BlockDevice implements VirtioDevice {
 		this.#configChanged = undefined;
 		if (this.#inFlight === 0) return undefined;
 		/* Of a queue that the driver did not enable there are none. */
-		this.#requests.forEach((request) => {
-			if (request.chain !== undefined) request.stale = true;
-		});
+		for (const request of this.#requests) if (request?.chain !== undefined) request.stale = true;
 		return this.#idle();
 	}
 

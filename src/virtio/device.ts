@@ -46,6 +46,11 @@ export interface VirtioDevice {
 	/** The driver has notified queue `index`: it has buffers. */
 	notify(index: number): void;
 	/**
+	 * Answers what the backend has done, if it can tell without waiting. A device that has this method and takes all chains
+	 * in `notify` is polled (poller.ts): its driver waits for each answer.
+	 */
+	collect?(): void;
+	/**
 	 * The driver wrote config bytes [offset, offset + data.length), inside the config space; once it has set DRIVER, or
 	 * at any time where `earlyConfig` is set.
 	 */

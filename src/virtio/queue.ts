@@ -150,6 +150,8 @@ export class Virtqueue {
 	#bytesLeft = BYTES_PER_TURN;
 	/** `more` was called in this turn. */
 	#moreAsked = false;
+	/** Between `watch` and `unwatch`. */
+	#watched = false;
 
 	/** Checks a layout. Returns why it cannot be a queue, or undefined when it can. */
 	static validateLayout(memory: GuestMemory, layout: QueueLayout): string | undefined {
@@ -229,10 +231,7 @@ export class Virtqueue {
 		this.#moreAsked = false;
 	}
 
-	/**
-	 * True when this turn has reached one of its limits. Then `pop` gives nothing, and the device is notified again in a
-	 * later turn. `pop` checks it. A device checks it before work that needs no new chain.
-	 */
+	/** This turn has reached a limit: `pop` gives nothing until a later one. Ask before work that needs no new chain. */
 	turnIsOver(): boolean {
 		if (this.#chainsLeft > 0 && this.#descriptorsLeft > 0 && this.#bytesLeft > 0) return false;
 		if (this.#events.more === undefined) {
@@ -244,6 +243,23 @@ export class Virtqueue {
 		return true;
 	}
 
+	/** From now on somebody looks at `hasMore`, and `pop` leaves the driver's notifications off. */
+	watch(): void {
+		this.#watched = true;
+	}
+
+	/** `pop` would give a chain. */
+	get hasMore(): boolean {
+		return !this.#stopped && !this.#moreAsked && this.#pending() !== 0;
+	}
+
+	/** Ends `watch`: the driver notifies again. True when there is a chain that it did not tell of. */
+	unwatch(): boolean {
+		this.#watched = false;
+		/* After the end of a turn the device is notified again anyway. */
+		return !this.#stopped && !this.#moreAsked && this.#listen() !== 0;
+	}
+
 	/** Counts work that took no chain, such as a frame that was dropped, as one chain of this turn. */
 	spend(): void {
 		this.#chainsLeft--;
@@ -251,14 +267,13 @@ export class Virtqueue {
 
 	/**
 	 * Takes the next chain, or undefined when the ring is empty. On an empty ring it enables the driver's notifications
-	 * and looks once more, so no caller can forget that.
+	 * and looks once more, so no caller can forget that; not while somebody watches the ring.
 	 */
 	pop(): Chain | undefined {
 		if (this.#stopped || this.turnIsOver()) return undefined;
 		let pending = this.#pending();
 		if (pending === 0) {
-			this.#wantNotify(true);
-			pending = this.#pending();
+			pending = this.#watched ? 0 : this.#listen();
 			if (pending === 0) return undefined;
 		}
 		if (pending > this.size) return this.#break(`avail.idx is ${pending} ahead of a queue of ${this.size}`);
@@ -284,10 +299,7 @@ export class Virtqueue {
 		return chain;
 	}
 
-	/**
-	 * Puts the chain that was popped last back, as if it had not been popped. A device that gives several back begins with
-	 * the last.
-	 */
+	/** Puts the chain that was popped last back, as if it had not been popped. Of several, the last comes first. */
 	unpop(chain: Chain): void {
 		if (this.#dead || !chain.inFlight || this.#chains[chain.head] !== chain) return;
 		chain.inFlight = false;
@@ -334,8 +346,7 @@ export class Virtqueue {
 
 	/** Reset: every later push of a chain popped before is ignored. */
 	kill(): void {
-		this.#dead = true;
-		this.#stopped = true;
+		this.#dead = this.#stopped = true;
 	}
 
 	#usedEvent(): number {
@@ -345,6 +356,11 @@ export class Virtqueue {
 	/** Chains made available and not yet popped; acquire, pairs with the driver's release store of avail.idx. */
 	#pending(): number {
 		return (Atomics.load(this.#avail.u16, (this.#availAt + virtq_avail.idx) >>> 1) - this.#nextAvail) & 0xffff;
+	}
+
+	#listen(): number {
+		this.#wantNotify(true);
+		return this.#pending();
 	}
 
 	/** Enables or disables QueueNotify. With EVENT_IDX an old avail_event disables it at no cost. */

@@ -13,6 +13,7 @@ import { logRateLimited } from "../base/log.ts";
 import { Observers } from "../base/observer.ts";
 import { type SavedState, type Stateful, StateReader } from "../base/state.ts";
 import type { Activation, VirtioDevice } from "./device.ts";
+import { Poller, type PollingThread } from "./poller.ts";
 import { type QueuePosition, Virtqueue } from "./queue.ts";
 import {
 	DEVICE_NEEDS_RESET,
@@ -56,6 +57,8 @@ export interface TransportOptions {
 	readonly enter?: Enter | undefined;
 	/** The observers of driver and device; none when missing. */
 	readonly observers?: Observers | undefined;
+	/** For devices that are polled; none is when missing. */
+	readonly thread?: PollingThread | undefined;
 }
 
 /** How long a vCPU waits for its reset: as long as a closed disk waits for its requests. */
@@ -80,6 +83,9 @@ export class Transport implements Stateful {
 	protected readonly features: bigint;
 	protected state: TransportState;
 	#queues: readonly (Virtqueue | undefined)[] = [];
+	readonly #thread: PollingThread | undefined;
+	/** Of the queues, if the device is polled. */
+	#pollers: readonly (Poller | undefined)[] = [];
 	#active = false;
 	/** Between `quiesce` or `restore` and `resume`. */
 	#quiesced = false;
@@ -104,6 +110,7 @@ export class Transport implements Stateful {
 		this.interruptStatus = interruptStatus;
 		this.#enter = enter;
 		this.#observers = observers;
+		this.#thread = device.collect === undefined ? undefined : options.thread;
 		this.features = device.features | TRANSPORT_FEATURES;
 		this.state = freshState(device.queueSizes.length);
 	}
@@ -118,8 +125,16 @@ export class Transport implements Stateful {
 		if ((this.state.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK || this.#quiesced) return;
 		const queue = this.#queues[index];
 		if (queue === undefined) return;
-		this.#observers.observer?.kick?.(this.name, index);
+		const { observer } = this.#observers;
+		observer?.kick?.(this.name, index);
 		queue.beginTurn();
+		const poller = this.#pollers[index];
+		/* An observer is to see each kick. */
+		if (poller === undefined || observer !== undefined) this.#serve(index);
+		else poller.kicked();
+	}
+
+	#serve(index: number): void {
 		/* A device may answer on several queues. The driver looks at all of them after one interrupt. */
 		this.#notifying = true;
 		this.device.notify(index);
@@ -331,6 +346,14 @@ export class Transport implements Stateful {
 			if (held) queue.hold();
 			return queue;
 		});
+		const thread = this.#thread;
+		const collect = () => this.device.collect?.();
+		this.#pollers =
+			thread === undefined
+				? []
+				: queues.map(
+						(queue, index) => queue && new Poller(thread, { queue, serve: () => this.#serve(index), collect }),
+					);
 		return {
 			queues,
 			features,

@@ -13,6 +13,7 @@ const CALLS = [
 	["vcpuStart", [0, 0, 4096]],
 	["vcpuResume", [0]],
 	["vcpuKick", [0]],
+	["loopMayPoll", []],
 	["loopStop", []],
 	["loopDestroy", []],
 	["pollSet", [1]],
