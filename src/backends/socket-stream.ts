@@ -13,7 +13,7 @@ import { Duplex } from "node:stream";
 import type { Enter } from "../base/enter.ts";
 import { HostError } from "../base/errors.ts";
 import { Segments } from "../base/segments.ts";
-import { close, duplicate, endSending, errnoNameOf, setSendBuffer } from "../host/libc.ts";
+import { addressOf, close, duplicate, endSending, errnoNameOf, setSendBuffer } from "../host/libc.ts";
 import { READABLE, type Watch, WRITABLE, watch } from "../host/reactor.ts";
 import { readSegments, writeSegments } from "../host/scatter.ts";
 import type { DirectStream } from "./contract.ts";
@@ -102,7 +102,8 @@ export class SocketStream extends Duplex implements DirectStream {
 
 	override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
 		this.#rest.clear();
-		this.#rest.add({ bytes: chunk, hva: 0 }, 0, chunk.length);
+		/* With an address it goes by writev, whose errors are no exceptions: here the socket is mostly full. */
+		this.#rest.add({ bytes: chunk, hva: Number(addressOf(chunk)) }, 0, chunk.length);
 		this.#written = done;
 		this.#send();
 	}

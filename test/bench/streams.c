@@ -9,12 +9,14 @@
  * OP_SOURCE: the other end sends blocks. OP_ECHO: each message comes back. The first byte of the last block
  * or message is LAST.
  */
+#define _GNU_SOURCE
 #include "guest.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -207,17 +209,35 @@ static int accepted(int listener, const struct sockaddr *address, socklen_t leng
     return fd;
 }
 
-/* Between two processes of the host. */
-static void over_pair(uint32_t milliseconds) {
+/* Stays on the nth of the processors that this process may use, if there are that many. */
+static void stay_on(int nth) {
+    cpu_set_t allowed, one;
+    CPU_ZERO(&one);
+    check(sched_getaffinity(0, sizeof allowed, &allowed) == 0, "sched_getaffinity");
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed) || nth-- > 0)
+            continue;
+        CPU_SET(cpu, &one);
+        check(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
+        return;
+    }
+}
+
+/* Between two processes of the host: where Linux puts them, or each on a processor of its own. */
+static void over_pair(const char *name, int apart, uint32_t milliseconds) {
     int fds[2];
     check(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0, "socketpair");
     if (fork() == 0) {
         close(fds[0]);
+        if (apart)
+            stay_on(1);
         serve(fds[1]);
         exit(0);
     }
     close(fds[1]);
-    measure("pair", fds[0], milliseconds);
+    if (apart)
+        stay_on(0);
+    measure(name, fds[0], milliseconds);
 }
 
 int main(int argc, char **argv) {
@@ -229,9 +249,10 @@ int main(int argc, char **argv) {
     struct sockaddr_in tcp = {AF_INET, htons((uint16_t)atoi(argv[2])), {INADDR_ANY}, {0}};
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     snprintf(local.sun_path, sizeof local.sun_path, "%s", argv[2]);
-    if (strcmp(argv[1], "pair") == 0)
-        over_pair((uint32_t)atoi(argv[2]));
-    else if (strcmp(argv[1], "tcp") == 0)
+    if (strcmp(argv[1], "pair") == 0) {
+        over_pair("pair", 0, (uint32_t)atoi(argv[2]));
+        over_pair("apart", 1, (uint32_t)atoi(argv[2]));
+    } else if (strcmp(argv[1], "tcp") == 0)
         serve(accepted(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&tcp, sizeof tcp));
     else if (strcmp(argv[1], "listen") == 0)
         serve(accepted(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&local, sizeof local));

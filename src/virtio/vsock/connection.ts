@@ -5,8 +5,9 @@
  *     guest --RW--> received() --> chunks --> stream.write ... callback: fwd_cnt grows, the guest gets credit back
  *     guest <--RW-- fill() <-- chunks <-- stream "data" ... paused while the guest has no credit
  *
- * With a DirectStream the bytes need no chunks: received() writes them to the host's socket, and readSeveral() reads
- * from it, both in guest RAM. Only bytes that the socket has no room for are copied.
+ * With a DirectStream the bytes need no chunks: received() joins the payloads of packets that follow each other,
+ * writeJoined() writes them to the host's socket, and readSeveral() reads from it, all in guest RAM. Only bytes that the
+ * socket has no room for are copied.
  *
  * Memory is bounded in both directions. Bytes of the guest take at most `bufAlloc` and room for two chunks, also when
  * its packets are small: only one write is in progress, and payloads that arrive meanwhile are joined. Bytes of the
@@ -38,6 +39,9 @@ const CHUNK_BYTES = 4096;
 /** Receive buffers that one read may fill, in bytes: what Linux gives for a packet, and the most. */
 const LEAST_WINDOW = 4096;
 const MOST_WINDOW = 64 * 1024;
+
+/** Pieces of guest RAM in one write, well below what writev takes. */
+const MOST_PIECES = 512;
 
 /** What a connection tells its device. */
 export interface ConnectionEvents {
@@ -78,7 +82,8 @@ export class Connection {
 	#directIn: DirectStream | undefined;
 	/** How many bytes the next read asks for: more while reads are full. */
 	#window = LEAST_WINDOW;
-	readonly #part = new Segments();
+	/** Payload of the guest that is still in its chains. */
+	readonly #joined = new Segments();
 	/** OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE and OP_CREDIT_REQUEST still to be sent, a bit for each. */
 	#pendingOps = 0;
 
@@ -160,13 +165,31 @@ export class Connection {
 		if (length === 0) return true;
 		this.#rxCnt = (this.#rxCnt + length) >>> 0;
 		if (!stream.writable) return true;
-		const sent = this.#writing > 0 ? 0 : (this.#directOut?.writeNow(from.slice(HEADER_BYTES, length, this.#part)) ?? 0);
-		if (sent < length) {
-			this.#gather(from, HEADER_BYTES + sent, length - sent);
+		if (this.#directOut !== undefined && this.#writing === 0) {
+			this.#joined.append(from, HEADER_BYTES, length);
+			if (this.#joined.count >= MOST_PIECES) this.writeJoined();
+		} else {
+			this.#gather(from, HEADER_BYTES, length);
 			if (this.#writing === 0) this.#write(stream);
 		}
-		if (sent > 0) this.#consumed(sent);
 		return true;
+	}
+
+	/**
+	 * Writes the payloads that `received` has joined. The device calls it before it looks at a packet of another kind or
+	 * connection, and before it gives their chains back.
+	 */
+	writeJoined(): void {
+		const joined = this.#joined;
+		const length = joined.totalBytes;
+		if (length === 0) return;
+		const sent = this.#directOut?.writeNow(joined) ?? 0;
+		if (sent < length && this.#stream?.writable) {
+			this.#gather(joined, sent, length - sent);
+			this.#write(this.#stream);
+		}
+		joined.clear();
+		if (sent > 0) this.#consumed(sent);
 	}
 
 	/** Puts a part of the payload behind what waits for the stream. */

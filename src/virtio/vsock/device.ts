@@ -21,7 +21,6 @@ import {
 	HEADER_BYTES,
 	PAYLOAD_BYTES,
 	Packet,
-	VIRTIO_VSOCK_EVENT_TRANSPORT_RESET,
 	VIRTIO_VSOCK_OP_CREDIT_REQUEST,
 	VIRTIO_VSOCK_OP_CREDIT_UPDATE,
 	VIRTIO_VSOCK_OP_REQUEST,
@@ -32,10 +31,10 @@ import {
 	VIRTIO_VSOCK_TYPE_STREAM,
 	VMADDR_CID_HOST,
 	virtio_vsock_config,
-	virtio_vsock_event,
 } from "./packet.ts";
 import { Schedule } from "./schedule.ts";
 import { ConnectionTable } from "./table.ts";
+import { TransportReset } from "./transport-reset.ts";
 
 export const VIRTIO_ID_VSOCK = 19;
 
@@ -44,9 +43,6 @@ export const VIRTIO_VSOCK_F_STREAM = 1n << 0n;
 const RX = 0;
 const TX = 1;
 const EVENTS = 2;
-
-const RESET_EVENT = new Uint8Array(virtio_vsock_event.sizeof);
-new DataView(RESET_EVENT.buffer).setUint32(virtio_vsock_event.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, true);
 
 /** The most connections, with those that still deliver the last bytes of a guest that has closed. */
 const MAX_CONNECTIONS = 1024;
@@ -60,8 +56,6 @@ const MANY = 64;
 /** Resets that may wait for receive buffers of the guest. With more of them its own packets have to wait. */
 const MAX_RESETS = 256;
 const CONNECT_TIMEOUT_MS = 30_000;
-/** How long a guest may take to read that its streams are gone. */
-const UNREAD_MS = 2000;
 
 /** A connection that the host asked for, until the guest answers. */
 interface Request {
@@ -89,10 +83,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#rx: Virtqueue | undefined;
 	#tx: Virtqueue | undefined;
 	#eventq: Virtqueue | undefined;
-	/** The guest has streams from before a restore and does not know yet that they are gone. */
-	#resetDue = false;
-	/** When it was told so, in ms, until it has read that. */
-	#resetToldMs: number | undefined;
+	readonly #transportReset = new TransportReset();
 	readonly #table = new ConnectionTable();
 	readonly #requests = new Map<Connection, Request>();
 	/** Streams whose guest has closed, until they have delivered what it sent. */
@@ -104,6 +95,8 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	readonly #out = new Packet();
 	readonly #payload = new Segments();
 	#receiving = false;
+	/** The connection that has payload to be written before another packet is looked at. */
+	#joining: Connection | undefined;
 	#txStalled = false;
 
 	/**
@@ -128,15 +121,14 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	notify(index: number): void {
 		if (index === RX) this.#fillRx();
 		else if (index === TX) this.#processTx();
-		else this.#announceReset();
+		else if (this.#eventq !== undefined) this.#transportReset.announce(this.#eventq);
 	}
 
 	reset(): void {
 		this.#rx = undefined;
 		this.#tx = undefined;
 		this.#eventq = undefined;
-		this.#resetDue = false;
-		this.#resetToldMs = undefined;
+		this.#transportReset.forget();
 		for (const connection of this.#table.all()) this.#remove(connection);
 		for (const stream of this.#lingering) stream.destroy();
 		this.#lingering.clear();
@@ -154,33 +146,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		new StateReader(this.name, state).version(1);
 		if (activation === undefined) return;
 		this.activate(activation);
-		this.#resetDue = true;
-	}
-
-	#announceReset(): void {
-		const queue = this.#eventq;
-		if (queue === undefined || !this.#resetDue) return;
-		while (this.#resetDue) {
-			const chain = queue.pop();
-			if (chain === undefined) break;
-			const fits = chain.writable.totalBytes >= virtio_vsock_event.sizeof;
-			if (fits) chain.writable.copyFrom(RESET_EVENT);
-			this.#resetDue = !fits;
-			if (fits) this.#resetToldMs = performance.now();
-			queue.push(chain, fits ? virtio_vsock_event.sizeof : 0);
-		}
-		queue.flush();
-	}
-
-	/**
-	 * The guest has not read yet that its streams are gone: when it does, it will end new ones, too. A driver that never
-	 * tells what it has read gets new streams after a while.
-	 */
-	#wouldReset(): boolean {
-		const toldMs = this.#resetToldMs;
-		if (toldMs === undefined) return false;
-		if (this.#eventq?.isSeen !== false || performance.now() - toldMs > UNREAD_MS) this.#resetToldMs = undefined;
-		return this.#resetToldMs !== undefined;
+		this.#transportReset.require();
 	}
 
 	async close(): Promise<void> {
@@ -230,6 +196,8 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			this.#packet(chain);
 			tx.push(chain, 0);
 		}
+		/* Chains are published only then, so the guest leaves their bytes alone. */
+		this.#writeJoined();
 		tx.flush();
 		this.#receiving = false;
 		this.#txStalled = this.#resets.length >= 2 * MAX_RESETS;
@@ -248,6 +216,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 			return;
 		}
 		const connection = this.#table.get(hostPort, guestPort);
+		if (op !== VIRTIO_VSOCK_OP_RW || connection !== this.#joining) this.#writeJoined();
 		const fits = len <= chain.readable.totalBytes - HEADER_BYTES;
 		if (packet.type !== VIRTIO_VSOCK_TYPE_STREAM || !fits) {
 			logRateLimited(this.name, "warn", `packet of type ${packet.type} with ${len} bytes of payload refused`);
@@ -265,6 +234,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	#deliver(connection: Connection, chain: Chain, op: number, len: number): boolean {
 		switch (op) {
 			case VIRTIO_VSOCK_OP_RW:
+				this.#joining = connection;
 				return connection.received(chain.readable, len);
 			case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
 				return true;
@@ -285,6 +255,12 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 		}
 	}
 
+	/** Writes the payload of packets that followed each other, by one system call. */
+	#writeJoined(): void {
+		this.#joining?.writeJoined();
+		this.#joining = undefined;
+	}
+
 	/** Ends the packet's connection and sends a reset, but never answers a reset with a reset. */
 	#refuse(connection: Connection | undefined, hostPort: number, guestPort: number, op: number): void {
 		if (connection !== undefined) this.#remove(connection);
@@ -293,7 +269,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 
 	/** The guest asks for a connection. */
 	#requested(hostPort: number, guestPort: number): void {
-		if (this.#wouldReset()) {
+		if (this.#transportReset.isUnread(this.#eventq)) {
 			this.#resets.push(hostPort, guestPort);
 			return;
 		}
@@ -416,6 +392,7 @@ export class VsockDevice implements VirtioDevice, VsockGuest {
 	/** Ends a connection. With `tell` the guest gets a reset. */
 	#remove(connection: Connection, tell = false): void {
 		if (connection.state === "closed") return;
+		if (connection === this.#joining) this.#writeJoined();
 		const { hostPort, guestPort } = connection;
 		this.#table.remove(connection);
 		this.#schedule.remove(connection);

@@ -7,8 +7,6 @@ import { struct } from "../../base/struct.ts";
 
 /** virtio 1.2 §5.10.4. */
 export const virtio_vsock_config = struct("virtio_vsock_config", { guest_cid: "u64" }, true);
-/** virtio 1.2 §5.10.6.7: what the device puts into the event queue. */
-export const virtio_vsock_event = struct("virtio_vsock_event", { id: "u32" }, true);
 
 export const virtio_vsock_hdr = struct(
 	"virtio_vsock_hdr",
@@ -44,9 +42,6 @@ export const VIRTIO_VSOCK_OP_CREDIT_REQUEST = 7;
 export const VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE = 1;
 export const VIRTIO_VSOCK_SHUTDOWN_F_SEND = 2;
 export const SHUTDOWN_BOTH = VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE | VIRTIO_VSOCK_SHUTDOWN_F_SEND;
-
-/** The event that all streams are gone. */
-export const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 
 /** Context IDs (virtio 1.2 §5.10.4): 2 is the host, guests start at 3. */
 export const VMADDR_CID_HOST = 2;
