@@ -44,6 +44,12 @@ async function boot(flags: BootFlags): Promise<number> {
 	return runInForeground({ config, make: Machine.create, flags, shares });
 }
 
+/** A kernel need not print stamps by itself. */
+function cmdlineOf({ cmdline, timings }: BootFlags): Pick<MachineConfig, "cmdline"> {
+	const words = [...(timings ? ["printk.time=1"] : []), ...(cmdline === undefined ? [] : [cmdline])];
+	return words.length === 0 ? {} : { cmdline: words.join(" ") };
+}
+
 /** Turns the flags into a configuration. @throws UsageError */
 function bootConfig(flags: BootFlags): MachineConfig {
 	if (flags.kernel === undefined || flags.kernel === "") {
@@ -54,7 +60,7 @@ function bootConfig(flags: BootFlags): MachineConfig {
 	return {
 		kernel: flags.kernel,
 		...(flags.initrd === undefined ? {} : { initrd: flags.initrd }),
-		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
+		...cmdlineOf(flags),
 		cpus: parseCpus(flags.cpus),
 		memoryMiB: parseMemory(flags.memory),
 		...hostConfig(flags),

@@ -9,11 +9,13 @@ import type { RestoreConfig } from "../machine/config.ts";
 import { MachineControl } from "../machine/control.ts";
 import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
+import type { BootTimings } from "./boot-timings.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { describeFaults } from "./fault-flags.ts";
 import type { HostFlags } from "./host-flags.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
 import { shutdownStatus } from "./shutdown-status.ts";
+import { describeTimings, type Timings } from "./timings.ts";
 
 /** A machine that is to run. */
 export interface Planned<Config extends RestoreConfig> {
@@ -33,11 +35,9 @@ export async function runInForeground<Config extends RestoreConfig>(planned: Pla
 		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: await shares() });
 	}
 	watchStderr();
-	const end = await runMachine(planned);
-	const failure = shutdownError(end);
-	if (flags.json) process.stderr.write(`${JSON.stringify(end)}\n`);
-	else if (failure !== undefined) process.stderr.write(`tsvmm: ${failure.message} [${failure.code}]\n`);
-	else if (!flags.quiet) process.stderr.write(`tsvmm: ${describeShutdown(end)}\n`);
+	const timings = flags.timings ? new (await import("./boot-timings.ts")).BootTimings() : undefined;
+	const end = await runMachine(planned, timings);
+	report(end, flags, timings?.timings);
 	const { faults } = planned.config;
 	if (faults !== undefined && !flags.quiet) {
 		for (const line of describeFaults(faults)) process.stderr.write(`tsvmm: ${line}\n`);
@@ -45,12 +45,20 @@ export async function runInForeground<Config extends RestoreConfig>(planned: Pla
 	return shutdownStatus(end);
 }
 
+function report(end: ShutdownReason, { json, quiet }: HostFlags, timings: Timings | undefined): void {
+	const say = (line: string) => process.stderr.write(`${line}\n`);
+	if (json) return void say(JSON.stringify({ ...end, timings }));
+	if (timings !== undefined) say(`tsvmm: ${describeTimings(timings)}`);
+	const failure = shutdownError(end);
+	if (failure !== undefined) say(`tsvmm: ${failure.message} [${failure.code}]`);
+	else if (!quiet) say(`tsvmm: ${describeShutdown(end)}`);
+}
+
 /** Runs a machine to its end. SIGINT, SIGTERM and SIGHUP stop it. The terminal is always restored. */
-async function runMachine<Config extends RestoreConfig>({
-	config,
-	make,
-	flags,
-}: Planned<Config>): Promise<ShutdownReason> {
+async function runMachine<Config extends RestoreConfig>(
+	{ config, make, flags }: Planned<Config>,
+	timings: BootTimings | undefined,
+): Promise<ShutdownReason> {
 	let machine: Machine | undefined;
 	const stop = () => void machine?.stop();
 	const onStdio = config.console?.kind === "stdio";
@@ -59,7 +67,8 @@ async function runMachine<Config extends RestoreConfig>({
 		outputFailed(error);
 		stop();
 	};
-	const console = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
+	const own = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
+	const console = timings === undefined ? own : timings.begin(own);
 	machine = await make({ ...config, console });
 	let control: MachineControl | undefined;
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -73,6 +82,7 @@ async function runMachine<Config extends RestoreConfig>({
 			rawTerminal(0);
 		}
 		machine.start();
+		timings?.started(machine);
 		return await machine.ended;
 	} finally {
 		if (interactive) restoreTerminal();

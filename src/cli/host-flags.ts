@@ -24,6 +24,7 @@ export interface HostFlags extends FaultFlags {
 	control?: string;
 	trace?: string;
 	quiet: boolean;
+	timings: boolean;
 	json: boolean;
 }
 
@@ -61,6 +62,7 @@ export function addHostFlags(command: Command): Command {
 				.default([], "none"),
 		)
 		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed))
+		.option("--timings", "say on stderr how long each phase of the start took, when the machine has ended", false)
 		.option("--json", "print how the machine ended as JSON on stderr", false)
 		.option("-q, --quiet", "no notes on stderr", false);
 }

@@ -11,6 +11,7 @@ import type { Readable, Writable } from "node:stream";
 import type { ExecSpec } from "../agent/exec-spec.ts";
 import type { HeldSession } from "../agent/held-session.ts";
 import type { ExitStatus, Session } from "../agent/session.ts";
+import { type Mark, Timeline } from "../base/timeline.ts";
 import type { ShutdownReason } from "../machine/shutdown-reason.ts";
 import { type BootTimes, type GuestMachine, RunningMachine, within } from "./running-machine.ts";
 import type { SetupStep } from "./setup-steps.ts";
@@ -74,6 +75,7 @@ interface Joined {
 	plan: JoinPlan;
 	spec: ExecSpec;
 	startTimes: StartTimes;
+	marks: readonly Mark[];
 }
 
 /** A process to run in a running container. A missing field is as in the container's own process. */
@@ -111,6 +113,12 @@ export class Container implements AsyncDisposable {
 	readonly ended: Promise<ShutdownReason>;
 	/** How long the phases of its start took. */
 	readonly startTimes: StartTimes;
+	/**
+	 * What the start of its process has reached when.
+	 *
+	 * @internal
+	 */
+	readonly marks: readonly Mark[];
 	readonly #machine: RunningMachine;
 	readonly #session: Session;
 	readonly #plan: JoinPlan;
@@ -150,6 +158,7 @@ export class Container implements AsyncDisposable {
 		const { client, times } = machine;
 		const starting = performance.now();
 		const { signal } = plan;
+		const timeline = new Timeline();
 		const aborted = new Promise<never>((_, reject) => {
 			signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
 		});
@@ -158,10 +167,12 @@ export class Container implements AsyncDisposable {
 		try {
 			signal?.throwIfAborted();
 			await settled(client.setup(plan.steps, plan.name));
+			timeline.mark("mounts");
 			const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
 			const session = await settled(client.exec(spec));
+			timeline.mark("payload");
 			const startTimes = plan.name === CONTAINER_NAME ? phases(times) : { host: 0, init: performance.now() - starting };
-			return new Container({ machine, session, plan, spec, startTimes });
+			return new Container({ machine, session, plan, spec, startTimes, marks: timeline.marks });
 		} catch (error) {
 			await plan.release(true);
 			throw error;
@@ -177,15 +188,16 @@ export class Container implements AsyncDisposable {
 	static takeOver(machine: RunningMachine, plan: JoinPlan, held: { session: HeldSession; pid: number }): Container {
 		const session = machine.client.takeOver(held.session, held.pid);
 		const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
-		return new Container({ machine, session, plan, spec, startTimes: phases(machine.times) });
+		return new Container({ machine, session, plan, spec, startTimes: phases(machine.times), marks: [] });
 	}
 
-	private constructor({ machine, session, plan, spec, startTimes }: Joined) {
+	private constructor({ machine, session, plan, spec, startTimes, marks }: Joined) {
 		this.#machine = machine;
 		this.#session = session;
 		this.#plan = plan;
 		this.#spec = spec;
 		this.startTimes = startTimes;
+		this.marks = marks;
 		this.exit = machine.orEarly(session.exit);
 		session.stdin.on("error", () => undefined);
 		this.ended = this.exit.then(

@@ -7,6 +7,7 @@ import { userNetwork } from "../backends/passt.ts";
 import { UsageError } from "../base/errors.ts";
 import { log } from "../base/log.ts";
 import { signalNumber } from "../base/signals.ts";
+import type { Timeline } from "../base/timeline.ts";
 import type { GuestKernel } from "../kernel/store.ts";
 import { type MachineConfig, type RestoreConfig, validateSize } from "../machine/config.ts";
 import type { OwnFsConfig } from "../machine/devices/fs.ts";
@@ -227,13 +228,23 @@ export interface CreatedMachine extends CreatedSharedMachine {
 	keeps: boolean;
 }
 
+/** What createMachine takes besides. */
+export interface CreateOptions {
+	/** Where the container's process starts. */
+	workdir: string;
+	/** Resolves when the file `writable` is there; what needs no disk is done meanwhile. */
+	prepared?: Promise<void> | undefined;
+	/** Gets what has been reached when. */
+	timeline?: Timeline | undefined;
+}
+
 /**
  * Makes it of its template, if there is one and nothing needs a boot.
  *
  * @param waiting a machine of a pool, which is taken if it fits, and ended if not
  */
 export async function createMachine(
-	options: ContainerMachine & { workdir: string },
+	{ prepared, timeline, ...options }: ContainerMachine & CreateOptions,
 	signal?: AbortSignal,
 	waiting?: WaitingMachine,
 ): Promise<CreatedMachine> {
@@ -254,17 +265,29 @@ export async function createMachine(
 	const own = machineSteps(system);
 	const console = new TailConsole(consoleFile);
 	const shape = mayHaveTemplate(options) ? await sharedShape(options) : undefined;
-	const taken = await waiting?.take(shape, () => machineConfig(options, shape!.initrd), signal);
-	if (taken !== undefined) return { ...common, ...taken, machineSteps: [...taken.steps, ...own], steps: common.steps };
+	timeline?.mark("shape");
+	const added = async () => {
+		await prepared;
+		return machineConfig(options, shape!.initrd);
+	};
+	const taken = await waiting?.take(shape, added, signal);
+	if (taken !== undefined) {
+		timeline?.mark("plug");
+		return { ...common, ...taken, machineSteps: [...taken.steps, ...own], steps: common.steps };
+	}
 	let warning: string | undefined;
 	const onRejected = (message: string) => {
 		warning = message;
 	};
-	const warm =
-		shape && (await warmMachine(shape, machineConfig(options, shape.initrd), { console, signal, onRejected }));
-	if (warm !== undefined) return { ...common, ...warmGuest(warm, console), machineSteps: [...warm.steps, ...own] };
+	const warm = shape && (await warmMachine(shape, added, { console, signal, onRejected }));
+	if (warm !== undefined) {
+		timeline?.mark("plug");
+		return { ...common, ...warmGuest(warm, console), machineSteps: [...warm.steps, ...own] };
+	}
 	const fstypes = [rootfs.fstype, ...(writable === undefined ? [] : ["ext4"])];
 	const initrd = await initramfs({ kernel, fstypes, network: networks !== undefined, shares: shares.length > 0 });
+	await prepared;
+	timeline?.mark("initramfs");
 	const opened = await openMachine(machineConfig(options, initrd), console, signal);
 	return { ...common, ...opened, machineSteps: own, warning, lacksTemplate: shape };
 }
@@ -333,7 +356,7 @@ export async function createSharedMachine(
 	const interfaces = interfaceSteps(guestNetworks);
 	const console = new TailConsole(undefined);
 	const nets = networks.map(({ device }) => device);
-	const warm = cold ? undefined : await warmMachine(shape, { nets, fs }, { console, signal });
+	const warm = cold ? undefined : await warmMachine(shape, async () => ({ nets, fs }), { console, signal });
 	if (warm !== undefined) {
 		return { ...warmGuest(warm, console), networks: guestNetworks, machineSteps: [...warm.steps, ...interfaces] };
 	}

@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { AgentClient } from "../agent/client.ts";
 import type { Hello } from "../agent/protocol.ts";
 import { GuestError, TsvmmError } from "../base/errors.ts";
+import { clockMs, type Mark, Timeline } from "../base/timeline.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { SetupStep } from "./setup-steps.ts";
 
@@ -42,6 +43,16 @@ export interface BootTimes {
 	greeted: number;
 }
 
+/** A machine whose agent has answered. */
+interface Greeted {
+	machine: GuestMachine;
+	client: AgentClient;
+	early: Promise<never>;
+	times: BootTimes;
+	kernelZeroMs: number | undefined;
+	marks: readonly Mark[];
+}
+
 const BOOT_TIMEOUT_MS = 120_000;
 /** The agent of a template asks for its host many times a second. */
 const RESTORE_TIMEOUT_MS = 60_000;
@@ -51,6 +62,10 @@ const POWER_OFF_TIMEOUT_MS = 300_000;
 export class RunningMachine {
 	readonly client: AgentClient;
 	readonly times: BootTimes;
+	/** When the clock of its kernel was zero, on `clockMs`; undefined when the machine did not boot. */
+	readonly kernelZeroMs: number | undefined;
+	/** What its start has reached when. */
+	readonly marks: readonly Mark[];
 	readonly #machine: GuestMachine;
 	/** Rejects when the machine has ended. */
 	readonly #early: Promise<never>;
@@ -79,7 +94,9 @@ export class RunningMachine {
 		try {
 			signal?.throwIfAborted();
 			signal?.addEventListener("abort", abort, { once: true });
+			const timeline = new Timeline();
 			machine.start();
+			timeline.mark("start");
 			client = new AgentClient(await Promise.race([agentStream(machine), early]));
 			const hello = await orEarly(
 				client.hello({ timeoutMs: BOOT_TIMEOUT_MS, forget: machine.hasSessions !== true }),
@@ -87,9 +104,15 @@ export class RunningMachine {
 				machine,
 			);
 			const greeted = performance.now();
+			const greetedMs = clockMs();
+			timeline.mark("agent", greetedMs);
 			void client.setClock().catch(() => undefined); /* kvmclock has set it already on most kernels */
+			const times = timesOf(machine, hello, host, greeted);
+			const kernelZeroMs = times.kernel === undefined ? undefined : greetedMs - hello.nowMs;
+			if (kernelZeroMs !== undefined) timeline.mark("kernel", kernelZeroMs + hello.startMs);
 			if (steps.length > 0) await orEarly(client.setup(steps), early, machine);
-			return new RunningMachine(machine, client, early, timesOf(machine, hello, host, greeted));
+			timeline.mark("setup");
+			return new RunningMachine({ machine, client, early, times, kernelZeroMs, marks: timeline.marks });
 		} catch (error) {
 			client?.close();
 			await machine.stop();
@@ -97,11 +120,13 @@ export class RunningMachine {
 		}
 	}
 
-	private constructor(machine: GuestMachine, client: AgentClient, early: Promise<never>, times: BootTimes) {
+	private constructor({ machine, client, early, times, kernelZeroMs, marks }: Greeted) {
 		this.#machine = machine;
 		this.client = client;
 		this.#early = early;
 		this.times = times;
+		this.kernelZeroMs = kernelZeroMs;
+		this.marks = marks;
 	}
 
 	/** Resolves when the machine has ended, for any reason. Never rejects. */

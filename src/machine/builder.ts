@@ -107,11 +107,13 @@ export async function build(
 	const wiring = createVm(parts, entry, teardown);
 	await createInterruptControllers(wiring.vm);
 	await attachRam(wiring.vm, parts);
+	entry.timeline.mark("vm");
 	const consoles = new ConsoleMux(resources.console, entry.enter);
 	const platform = attachPlatform(wiring, consoles.line("serial"));
 	/* The guest's last output is always written. */
 	teardown.add(() => platform.serial.flush());
 	const slots = attachVirtioDevices(wiring, platform.hotPlug, parts, consoles);
+	entry.timeline.mark("devices");
 	const { origin } = config;
 	const { kvm, ram } = resources;
 	const base = { ...wiring, platform, slots, ram, kvm, memoryMiB: config.memoryMiB };
@@ -127,12 +129,15 @@ export async function build(
 		restoreDevices(base, state.devices);
 		if (state.generation !== undefined) platform.generation.restore(state.generation);
 		consoles.start();
+		entry.timeline.mark("restore");
 		return { ...base, kernel, cmdline, image: origin.snapshot };
 	}
 	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots, origin.cmdline);
 	platform.generation.place(GENERATION_ID_ADDRESS);
+	entry.timeline.mark("load");
 	await createVcpus(wiring, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
 	consoles.start();
+	entry.timeline.mark("vcpus");
 	return { ...base, kernel: origin.kernel, cmdline, image: undefined };
 }
 

@@ -6,6 +6,7 @@
 import { inspect } from "node:util";
 import type { Enter } from "../base/enter.ts";
 import { Logger } from "../base/log.ts";
+import { Timeline } from "../base/timeline.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 
 export class Entry {
@@ -13,6 +14,8 @@ export class Entry {
 	readonly enter: Enter;
 	/** The log for messages of this machine's code. */
 	readonly logger: Logger;
+	/** What the making of this machine has reached when. */
+	readonly timeline = new Timeline();
 	/** Called when the guest's kernel is seen to panic, which it may survive for a while. */
 	onPanic: ((why: string | undefined) => void) | undefined;
 	#end: ShutdownReason | undefined;

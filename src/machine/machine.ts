@@ -14,6 +14,7 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
+import type { Mark } from "../base/timeline.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
 import type { SnapshotOptions } from "../snapshot/write.ts";
 import { BalloonDevice } from "../virtio/balloon.ts";
@@ -95,22 +96,23 @@ export class Machine {
 	 *   throws. Then nothing is left, and the objects in `config` are closed.
 	 */
 	static restore(path: string, config: RestoreConfig = {}): Promise<Machine> {
-		return Machine.#make(config, async (teardown) => {
+		return Machine.#make(config, async (teardown, entry) => {
 			const snapshot = await openSnapshot(path);
 			teardown.owns(snapshot);
+			entry.timeline.mark("snapshot");
 			return completeRestore(config, snapshot);
 		});
 	}
 
 	static async #make(
 		config: RestoreConfig,
-		plan: (teardown: Teardown) => CompleteConfig | Promise<CompleteConfig>,
+		plan: (teardown: Teardown, entry: Entry) => CompleteConfig | Promise<CompleteConfig>,
 	): Promise<Machine> {
 		const teardown = new Teardown();
 		const entry = new Entry(new Logger(config.log));
 		takeOver(config, teardown);
 		try {
-			const complete = await plan(teardown);
+			const complete = await plan(teardown, entry);
 			const resources = await acquire(complete, entry, teardown);
 			const wired = await build(complete, resources, entry, teardown);
 			config.signal?.throwIfAborted();
@@ -148,6 +150,15 @@ export class Machine {
 				});
 			});
 		});
+	}
+
+	/**
+	 * What its making has reached when.
+	 *
+	 * @internal
+	 */
+	get timeline(): readonly Mark[] {
+		return this.#entry.timeline.marks;
 	}
 
 	/** The state of the machine. */

@@ -43,7 +43,7 @@ export interface Resources {
  * @throws HostError for what the host lacks or refuses, ImageError for a kernel that is no file; the reason of `config.signal` when that is aborted
  */
 export async function acquire(config: CompleteConfig, entry: Entry, teardown: Teardown): Promise<Resources> {
-	const { enter, logger } = entry;
+	const { enter, logger, timeline } = entry;
 	const { signal } = config;
 	const owned = <T extends Closeable>(resource: T): T => {
 		teardown.owns(resource);
@@ -59,6 +59,7 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 		checkImage(origin.snapshot, ram);
 		ram.layOver(origin.snapshot.memory.overlay);
 	}
+	timeline.mark("memory");
 	const console = owned(logger.run(() => openConsole(config.console)));
 	const backends: (Closeable | undefined)[] = [];
 	for (const plan of config.devices) {
@@ -66,9 +67,11 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 		backends.push(backend === undefined ? undefined : owned(backend));
 	}
 	const boot = origin.kind === "kernel" ? openBootFiles(origin, owned) : undefined;
+	timeline.mark("files");
 	const kvm = owned(Kvm.open());
 	kvm.require(config.cpus);
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
+	timeline.mark("kvm");
 	return { kvm, ram, boot, console, backends };
 }
 

@@ -69,6 +69,30 @@ describe("tsvmm boot", () => {
 		const outcome = await boot([], { prepare });
 		expect(outcome).toMatchObject({ status, stdout: expect.stringMatching(/^hi\n/), stderr, left: [] });
 	});
+	test("boot --timings names the phases from its start to the first byte that is not the kernel's", async () => {
+		const log = "[    0.010000] Memory: 1K/2K available\n[    0.020000] Run /init as init process\n";
+		const prepare = kernel(`${log}hi\n`, POWER_OFF);
+		const begun = performance.now();
+		const { status, stdout, stderr } = await boot(["--timings", "--json"], { prepare });
+		const tookMs = performance.now() - begun;
+		expect({ status, stdout }).toEqual({ status: 0, stdout: `${log}hi\n` });
+		const { reason, timings } = JSON.parse(stderr);
+		expect(reason).toBe("power-off");
+		const names = timings.phases.map((phase: { name: string }) => phase.name);
+		const host = ["exec", "node", "bundle", "command", "memory", "files", "kvm", "vm", "devices", "load", "vcpus"];
+		expect(names.slice(0, 11)).toEqual(host);
+		const guest = ["start", "kernel entry", "kernel memory", "kernel init", "first byte"];
+		expect(names.slice(11).sort()).toEqual(guest.sort());
+		const sum = timings.phases.reduce((all: number, { ms }: { ms: number }) => all + ms, 0);
+		expect(sum).toBeCloseTo(timings.totalMs, 3);
+		/* The start is known to 10 ms, and so is the clock that it is compared with. */
+		expect(timings.totalMs).toBeLessThan(tookMs + 21);
+		expect(timings.totalMs).toBeGreaterThan(20);
+		const line = await boot(["--timings"], { prepare: kernel("hi\n", POWER_OFF) });
+		expect(line.stderr).toMatch(
+			/^tsvmm: exec [\d.]+ ms, node .*, first byte [\d.]+ ms, total [\d.]+ ms\ntsvmm: guest powered off\n$/,
+		);
+	});
 
 	test("boot --json tells the end as JSON on stderr, boot -q nothing", async () => {
 		const prepare = kernel("", POWER_OFF);

@@ -13,7 +13,7 @@ tsvmm() { "$node" "$home/dist/tsvmm.js" "$@"; }
 makers() { pgrep -fc 'template prepare [{]'; }
 there() { ls "$templates" 2>/dev/null | wc -l; }
 # What the guest's machine was: one that boots has a phase "kernel", one of a template has "restore".
-phase() { grep -o ' kernel\| restore' "$1" | tr -d ' '; }
+phase() { grep -o ' kernel\| restore' "$1" | sort -u | tr -d ' '; }
 # What the container prints: two random numbers, its name, how often it has run; the host's file once more.
 script='cat /proc/sys/kernel/random/uuid; head -c 32 /dev/urandom | sha256sum; hostname
 echo again >>/log; wc -l </log; cat /shared/in; echo "$(hostname)" >>/shared/out; exit 3'

@@ -86,7 +86,7 @@ export async function attachForeground(
 	container: StoredContainer,
 	launch: Promise<void> | undefined,
 	stdio: CommandStdio,
-	onStarted: () => void = () => undefined,
+	onStarted: (session: Session) => void = () => undefined,
 ): Promise<number> {
 	launch?.catch(() => undefined);
 	const gate = new SignalGate(stdio, container);
@@ -103,7 +103,7 @@ export async function attachForeground(
 				await Promise.race([launch, sleep(REPORT_MS, undefined, { ref: false })]);
 			throw error;
 		}
-		onStarted();
+		onStarted(session);
 		stdio.onDetach?.(() => session.leave());
 		gate.forward(session);
 		terminal?.raw();

@@ -3,7 +3,7 @@
  * exit status. What takes writing (root file system, kernel, initramfs) is prepared on this host; without KVM the same
  * command line then runs once more in the lab and finds it there.
  */
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { RootfsOptions } from "../../container/image/rootfs.ts";
 import { initramfs } from "../../container/initramfs.ts";
 import { removeContainer, startContainer } from "../../container/life/commands.ts";
@@ -24,12 +24,14 @@ import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFil
 import { attachForeground, commandStdio } from "./foreground.ts";
 import type { JoinRequest } from "./join-flags.ts";
 import { withHostPorts } from "./publish.ts";
+import type { RunTimings } from "./run-timings.ts";
 import { warn } from "./warn.ts";
 
 interface RunFlags extends ContainerFlags {
 	detach: boolean;
 	detachKeys?: string;
 	timings: boolean;
+	json: boolean;
 }
 
 /** The commands for main.ts. */
@@ -37,7 +39,8 @@ export function runCommand(): Command {
 	return addContainerFlags(new Command("run").description("run a command in a container of its own microVM"))
 		.option("-d, --detach", "leave it running, and print its ID", false)
 		.option(...DETACH_KEYS_FLAG)
-		.option("--timings", "say on stderr how long each phase took", false)
+		.option("--timings", "say on stderr how long each phase of the start took", false)
+		.addOption(new Option("--json", "say so in JSON").default(false).implies({ timings: true }))
 		.action(async (image: string, command: string[], flags: RunFlags) => {
 			process.exitCode = await run(image, command, flags);
 		});
@@ -46,7 +49,7 @@ export function runCommand(): Command {
 export function createCommand(): Command {
 	return addContainerFlags(new Command("create").description("make a container; `start` runs it")).action(
 		async (image: string, command: string[], flags: ContainerFlags) => {
-			const { request, inLab } = await prepare(image, command, flags, false);
+			const { request, inLab } = await prepare(image, command, { ...flags, detach: true });
 			process.exitCode = inLab ?? 0;
 			if (inLab === undefined) process.stdout.write(`${(await create(request, flags)).id}\n`);
 		},
@@ -54,31 +57,30 @@ export function createCommand(): Command {
 }
 
 async function run(image: string, command: string[], flags: RunFlags): Promise<number> {
-	const { request, inLab } = await prepare(image, command, flags, !flags.detach);
+	const timings = flags.timings ? new (await import("./run-timings.ts")).RunTimings() : undefined;
+	const { request, inLab } = await prepare(image, command, flags, timings);
 	if (inLab !== undefined) return inLab;
 	const container = await create(request, flags);
+	timings?.mark("create");
+	const options = { timings: timings !== undefined };
 	if (flags.detach) {
 		watchOutput();
-		const launch = await startContainer(container);
+		const launch = await startContainer(container, options);
 		await launch?.running;
+		timings?.started(container);
 		if (!flags.quiet) warn(container);
 		process.stdout.write(`${container.id}\n`);
+		timings?.report(flags);
 		return 0;
 	}
 	const stdio = commandStdio(flags);
-	let startedMs = 0;
-	let phases = "";
 	try {
-		const launch = await startContainer(container, { awaitAttach: true });
-		const status = await attachForeground(container, launch?.running, stdio, () => {
-			startedMs = performance.now();
+		const launch = await startContainer(container, { ...options, awaitAttach: true });
+		const status = await attachForeground(container, launch?.running, stdio, (session) => {
+			timings?.started(container, session);
 			if (!flags.quiet) warn(container);
-			phases = flags.timings ? describeTimes(container) : "";
 		});
-		if (flags.timings) {
-			const payload = Math.round(performance.now() - startedMs);
-			process.stderr.write(`tsvmm: ${phases}, payload ${payload} ms\n`);
-		}
+		timings?.report(flags);
 		return status;
 	} finally {
 		stdio.close();
@@ -89,19 +91,22 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 async function prepare(
 	image: string,
 	command: string[],
-	flags: ContainerFlags,
-	attached: boolean,
+	flags: ContainerFlags & { detach?: boolean },
+	timings?: RunTimings,
 ): Promise<{ request: ContainerRequest; inLab: number | undefined }> {
 	const note = (line: string) => {
 		if (!flags.quiet) process.stderr.write(`tsvmm: ${line}\n`);
 	};
 	if (flags.cidfile !== undefined) checkCidFile(flags.cidfile);
+	const attached = flags.detach !== true;
 	const request = await readContainer(image, command, flags, { attached, note });
 	await using rootfs = await buildRootfs(request, flags);
+	timings?.mark("root");
 	const kernel = await containerKernel(flags.kernel, { onStep: note });
 	const { network, cpus, memoryMiB, cold = false } = request.config;
 	await initramfs({ kernel, fstypes: [rootfs.fstype, "ext4"], network: network !== undefined });
 	if (mayBeWarm() && !cold) await sharedShape({ kernel, cpus, memoryMiB });
+	timings?.mark("prepare");
 	if (!needsLab()) return { request, inLab: undefined };
 	watchOutput();
 	/* Sources that are not there are made here: the lab is only given what is. */
@@ -166,11 +171,4 @@ function findMachine(store: ContainerStore, { kind, name }: JoinRequest): Joins 
 	if (kind === "pod") return { kind, id: findPod(name).id };
 	const { id, config } = store.find(name);
 	return config.joins ?? { kind, id };
-}
-
-/** "host 85 ms, kernel 640 ms, init 31 ms" */
-function describeTimes(container: StoredContainer): string {
-	return Object.entries(container.state().startTimes ?? {})
-		.map(([phase, ms = 0]) => `${phase} ${Math.round(ms)} ms`)
-		.join(", ");
 }

@@ -1,5 +1,5 @@
 /*
- * `tsvmm container supervise ID [--await-attach] [--revive PATH]`: the own entry of a supervisor (container/life/launch.ts
+ * `tsvmm container supervise ID [--await-attach] [--timings] [--revive PATH]`: the own entry of a supervisor (container/life/launch.ts
  * starts it). Its words are read by hand, because what starts a container waits for it.
  */
 import { ContainerStore } from "../../container/life/store.ts";
@@ -15,11 +15,12 @@ export async function superviseMain(argv: readonly string[]): Promise<number> {
 	const [id = "", ...flags] = argv.slice(2);
 	if (id === "--pool") return superviseOfPool(flags);
 	const awaitAttach = flags.includes("--await-attach");
+	const timings = flags.includes("--timings");
 	const revive = flags.indexOf("--revive");
 	const revived = revive < 0 ? undefined : flags[revive + 1];
 	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
 	try {
-		await superviseContainer(new ContainerStore().find(id), { awaitAttach, onReady, revived });
+		await superviseContainer(new ContainerStore().find(id), { awaitAttach, onReady, revived, timings });
 		return 0;
 	} catch (error) {
 		onReady(error);

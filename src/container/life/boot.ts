@@ -2,6 +2,8 @@
  * The machine of a stored container: its image, its writable layer and its kernel, as config.json names them.
  */
 import type { AgentBroker } from "../../agent/broker.ts";
+import { ignore } from "../../base/errors.ts";
+import { type Mark, Timeline } from "../../base/timeline.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
 import { ImageStore } from "../image/store.ts";
@@ -29,6 +31,8 @@ export interface BootedContainer extends StartableMachine {
 	networks?: MachineNetworks | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
+	/** What its making has reached when. */
+	marks?: readonly Mark[] | undefined;
 	/** The template that it would have been made of. */
 	lacksTemplate?: TemplateShape | undefined;
 }
@@ -38,39 +42,55 @@ export interface BootedContainer extends StartableMachine {
  * @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws
  */
 export async function bootContainer(
-	{ config, paths }: Pick<StoredContainer, "config" | "paths">,
+	container: Pick<StoredContainer, "config" | "paths">,
 	signal: AbortSignal,
 	waiting?: WaitingMachine,
 ): Promise<BootedContainer> {
+	const timeline = new Timeline();
+	const { config, paths } = container;
 	const store = new ImageStore();
-	await using rootfs = await openRootfs(store, store.find(config.image.digest), { signal });
-	await prepareWritableLayer(paths.writable, config.writableBytes);
-	const kernel = await containerKernel(config.kernel, { signal });
-	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile, cold = false } = config;
-	const networks = await MachineNetworks.join(config, signal);
-	const { configs } = networks;
-	const booted = await createMachine(
-		{
-			...(system as SystemOptions),
-			privileged: privileges.privileged,
-			workdir: config.process.cwd,
-			shares: mountShares(config.mounts),
-			devices: config.devices ?? [],
+	const image = store.find(config.image.digest);
+	/* A process of its own makes the file meanwhile. */
+	const prepared = prepareWritableLayer(paths.writable, config.writableBytes);
+	prepared.then(() => timeline.mark("disk"), ignore);
+	try {
+		await using rootfs = await openRootfs(store, image, { signal });
+		timeline.mark("image");
+		const kernel = await containerKernel(config.kernel, { signal });
+		const networks = await MachineNetworks.join(config, signal);
+		timeline.mark("network");
+		const { configs } = networks;
+		const machine = {
+			...machineOf(container),
 			rootfs,
 			kernel,
-			writable: paths.writable,
-			hostname,
-			cpus,
-			memoryMiB,
-			cold,
 			...(configs === undefined ? {} : { networks: configs }),
-			...(cmdline === undefined ? {} : { cmdline }),
-			...(consoleFile === undefined ? {} : { consoleFile }),
-		},
-		signal,
-		waiting,
-	);
-	return { ...booted, networks };
+		};
+		const booted = await createMachine({ ...machine, prepared, timeline }, signal, waiting);
+		return { ...booted, networks, marks: [...timeline.marks, ...booted.machine.timeline] };
+	} finally {
+		/* Nothing of it goes on when the start has failed. */
+		await prepared.catch(ignore);
+	}
+}
+
+/** What a container's configuration says of its machine. */
+function machineOf({ config, paths }: Pick<StoredContainer, "config" | "paths">) {
+	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile, cold = false } = config;
+	return {
+		...(system as SystemOptions),
+		privileged: privileges.privileged,
+		workdir: config.process.cwd,
+		shares: mountShares(config.mounts),
+		devices: config.devices ?? [],
+		writable: paths.writable,
+		hostname,
+		cpus,
+		memoryMiB,
+		cold,
+		...(cmdline === undefined ? {} : { cmdline }),
+		...(consoleFile === undefined ? {} : { consoleFile }),
+	};
 }
 
 /**

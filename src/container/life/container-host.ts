@@ -5,6 +5,7 @@
 
 import type { AgentBroker } from "../../agent/broker.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
+import type { Timeline } from "../../base/timeline.ts";
 import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
 import type { GuestMemoryUse } from "./control.ts";
@@ -21,6 +22,8 @@ export interface ProcessStart {
 	signal: AbortSignal;
 	/** Told, in one line, of what went wrong and does not matter to the container. */
 	warn: (message: string) => void;
+	/** Somebody wants to know how long each phase takes. */
+	timeline?: Timeline | undefined;
 }
 
 /** A snapshot to take. */

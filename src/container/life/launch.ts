@@ -9,6 +9,8 @@ import type { StoredContainer } from "./store.ts";
 export interface LaunchOptions {
 	/** The process waits for somebody to attach. */
 	awaitAttach?: boolean;
+	/** How long each phase takes is told in its state. */
+	timings?: boolean;
 	/** Absolute path of a snapshot that the container goes on from. */
 	revived?: string;
 }
@@ -24,15 +26,19 @@ export function launchSupervisor(container: StoredContainer, options: LaunchOpti
 	return { running: supervise(container, options) };
 }
 
-async function supervise(container: StoredContainer, { awaitAttach = false, revived }: LaunchOptions): Promise<void> {
+async function supervise(
+	container: StoredContainer,
+	{ awaitAttach = false, timings = false, revived }: LaunchOptions,
+): Promise<void> {
 	if (revived === undefined && machinesWait()) {
 		const { takeMachine } = await import("../pool/take.ts");
-		if (await takeMachine(container, awaitAttach)) return;
+		if (await takeMachine(container, { awaitAttach, timings })) return;
 	}
 	await launchDetached({
 		words: [
 			...["container", "supervise", container.id],
 			...(awaitAttach ? ["--await-attach"] : []),
+			...(timings ? ["--timings"] : []),
 			...(revived === undefined ? [] : ["--revive", revived]),
 		],
 		log: join(container.paths.directory, "supervisor.log"),

@@ -8,7 +8,9 @@ import { AgentBroker } from "../../agent/broker.ts";
 import type { HeldSession } from "../../agent/held-session.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
 import { ignore, StateError } from "../../base/errors.ts";
+import type { Timeline } from "../../base/timeline.ts";
 import { CONTAINER_NAME, Container, type JoinPlan } from "../container.ts";
+import { readKernelMarks } from "../kernel-marks.ts";
 import type { GuestMachine, RunningMachine } from "../running-machine.ts";
 import { prepareTemplate } from "../template/background.ts";
 import { startMachine } from "../template/start.ts";
@@ -64,7 +66,7 @@ export class OwnMachine implements ContainerHost {
 		return this.#broker;
 	}
 
-	async start(stored: StoredContainer, { process, awaited, signal, warn }: ProcessStart): Promise<Container> {
+	async start(stored: StoredContainer, { process, awaited, signal, warn, timeline }: ProcessStart): Promise<Container> {
 		const { config, paths } = stored;
 		const path = this.#revived;
 		this.#revived = undefined;
@@ -89,6 +91,7 @@ export class OwnMachine implements ContainerHost {
 				},
 			},
 		);
+		if (timeline !== undefined) await noteStart(timeline, created, running);
 		const { guest, machine, networks, ...plan } = created;
 		this.#machine = machine;
 		/* A machine without slots is a test's: nothing comes to it or goes. */
@@ -119,8 +122,10 @@ export class OwnMachine implements ContainerHost {
 				return reason;
 			},
 		};
-		if (saved === undefined) this.#container = await Container.join(running, joining);
-		else {
+		if (saved === undefined) {
+			this.#container = await Container.join(running, joining);
+			timeline?.add(this.#container.marks);
+		} else {
 			const session = saved.sessions.find(({ role }) => role === "main")!;
 			this.#container = Container.takeOver(running, joining, { session, pid: saved.pid });
 			broker?.release();
@@ -180,6 +185,11 @@ export class OwnMachine implements ContainerHost {
 	async unpause(): Promise<void> {
 		this.#machine?.resume();
 	}
+}
+
+async function noteStart(timeline: Timeline, { marks = [] }: BootedContainer, running: RunningMachine): Promise<void> {
+	timeline.add([...marks, ...running.marks]);
+	timeline.add(await readKernelMarks(running));
 }
 
 /** A kernel of the user's own may soon be another one. */

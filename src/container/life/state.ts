@@ -58,16 +58,8 @@ const ContainerState = z.object({
 	),
 	/** Whether its published ports lead to it, while it runs: not without a network that has a way out. */
 	publishes: z.optional(z.boolean()),
-	/** How long the phases of its last start took, in ms. */
-	startTimes: z.optional(
-		z.object({
-			host: z.number(),
-			kernel: z.optional(z.number()),
-			restore: z.optional(z.number()),
-			agent: z.optional(z.number()),
-			init: z.number(),
-		}),
-	),
+	/** What its last start has reached when, if somebody wants to know. */
+	marks: z.optional(z.array(z.object({ name: z.string(), atMs: z.number() }))),
 	/** What was wrong with the template of its machine at its last start. */
 	warning: z.optional(z.string()),
 });

@@ -13,6 +13,8 @@ import { explain, StateError, TsvmmError } from "../../base/errors.ts";
 import { log } from "../../base/log.ts";
 import { InterruptedError } from "../../base/signals.ts";
 import { Teardown } from "../../base/teardown.ts";
+import { Timeline } from "../../base/timeline.ts";
+import { processMarks } from "../../host/process-start.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
 import { type SnapshotRequest, SnapshotRequests, type SnapshotWatch } from "../../machine/control.ts";
 import type { Container } from "../container.ts";
@@ -37,6 +39,8 @@ export interface WatchOptions {
 	awaitAttach: boolean;
 	/** Called when the container runs, or with why it does not; the first call counts. */
 	onReady: (error?: unknown) => void;
+	/** The phases of its starts are told in its state; not when missing. */
+	timings?: boolean | undefined;
 	/** Starts another container in its machine. A container that has itself joined one has no such. */
 	join?: (id: string, awaitAttach: boolean) => Promise<void>;
 }
@@ -145,16 +149,18 @@ export class SupervisedContainer implements AsyncDisposable {
 		this.#warning = undefined;
 		try {
 			const { signal } = this.#abort;
-			const container = await this.#start(signal);
+			const timeline = this.#options.timings === true ? new Timeline() : undefined;
+			timeline?.add(processMarks("supervisor "));
+			timeline?.mark("supervisor");
+			const container = await this.#start(signal, timeline);
 			this.#container = container;
 			const { logDriver, logOptions = {} } = this.#config;
 			const { log: logPath } = this.#stored.paths;
 			const openLog = () => LogFile.open(logPath, readLogLimits(logOptions));
 			const log = logDriver === "none" ? undefined : await writingState(openLog);
 			try {
-				const { startTimes } = container;
 				const startedAt = new Date().toISOString();
-				const times = { startedAt, finishedAt: "", startTimes };
+				const times = { startedAt, finishedAt: "", marks: timeline && [...timeline.marks] };
 				await this.#write({ status: "running", ...times, warning: this.#warning, ...this.#networkState() });
 				started = true;
 				this.#stored.record("start");
@@ -196,7 +202,7 @@ export class SupervisedContainer implements AsyncDisposable {
 		if (this.#state.stoppedByUser) this.#stored.record("stop");
 	}
 
-	async #start(signal: AbortSignal): Promise<Container> {
+	async #start(signal: AbortSignal, timeline: Timeline | undefined): Promise<Container> {
 		const { args, env, cwd, user, tty, openStdin } = this.#config.process;
 		const streams = () => {
 			if (tty) return { tty: this.#attach?.terminalSize ?? { columns: 80, rows: 24 } };
@@ -206,6 +212,7 @@ export class SupervisedContainer implements AsyncDisposable {
 			process: () => ({ args, env, cwd, user, ...privilegeKeys(this.#config.privileges), ...streams() }),
 			awaited: this.#options.awaitAttach ? this.#attach!.firstClient : Promise.resolve(),
 			signal,
+			timeline,
 			warn: (message) => {
 				this.#warning = message;
 			},

@@ -19,6 +19,8 @@ export interface Order {
 	/** The container's. */
 	id: string;
 	awaitAttach: boolean;
+	/** How long each phase takes is told in its state. */
+	timings: boolean;
 	env: Readonly<Record<string, string | undefined>>;
 	umask: number;
 	/** As of `controlGroups`. */

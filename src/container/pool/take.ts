@@ -19,7 +19,10 @@ import { type Order, type Report, TAKEN } from "./protocol.ts";
  * @returns false when no machine fits; true when the container runs
  * @throws RemoteError why it does not; HostError ERR_CONTAINER_FAILED when the process ends
  */
-export async function takeMachine(container: StoredContainer, awaitAttach: boolean): Promise<boolean> {
+export async function takeMachine(
+	container: StoredContainer,
+	options: Pick<Order, "awaitAttach" | "timings">,
+): Promise<boolean> {
 	const { config } = container;
 	if (!mayTake(config) || !machinesWait()) return false;
 	const kernel = await containerKernel(config.kernel);
@@ -27,7 +30,7 @@ export async function takeMachine(container: StoredContainer, awaitAttach: boole
 	if (!existsSync(shape.kernel)) return false;
 	const order: Order = {
 		id: container.id,
-		awaitAttach,
+		...options,
 		env: process.env,
 		umask: process.umask(),
 		groups: controlGroups(),

@@ -89,7 +89,7 @@ export class WaitingMachine {
 	 */
 	async take(
 		shape: TemplateShape | undefined,
-		devices: () => AddedDevices,
+		devices: () => Promise<AddedDevices>,
 		signal: AbortSignal | undefined,
 	): Promise<TakenMachine | undefined> {
 		if (this.#isTaken) return undefined;
@@ -99,7 +99,7 @@ export class WaitingMachine {
 			return undefined;
 		}
 		const takenMs = performance.now();
-		const steps = await equip(this.#machine, devices(), shape, signal);
+		const steps = await equip(this.#machine, devices, shape, signal);
 		const restoredMs = performance.now() - takenMs;
 		return {
 			machine: this.#machine,

@@ -126,7 +126,7 @@ async function becomeSupervisor({ order, taker }: Taken, machine: WaitingMachine
 		taker.end(JSON.stringify(report));
 	};
 	try {
-		const { id, awaitAttach, env, umask } = order;
+		const { id, awaitAttach, timings, env, umask } = order;
 		for (const name of Object.keys(process.env)) if (!(name in env)) delete process.env[name];
 		Object.assign(process.env, env);
 		process.umask(umask);
@@ -134,6 +134,7 @@ async function becomeSupervisor({ order, taker }: Taken, machine: WaitingMachine
 		logTo(join(container.paths.directory, "supervisor.log"));
 		await superviseContainer(container, {
 			awaitAttach,
+			timings,
 			onReady,
 			boot: (stored, signal) => bootContainer(stored, signal, machine),
 		});

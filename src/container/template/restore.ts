@@ -50,11 +50,12 @@ export const SEED_BYTES = 64;
  * Makes a machine of the template of its shape. Resolves with undefined when there is none, or when it cannot be used; it
  * is removed then.
  *
+ * @param devices resolves when their files are there; asked for when the machine is made
  * @throws what opening a disk, a network or a directory says; the machine has ended then
  */
 export async function warmMachine(
 	shape: TemplateShape,
-	devices: AddedDevices,
+	devices: () => Promise<AddedDevices>,
 	{ console, signal, onRejected: tell = ignore }: WarmOptions,
 ): Promise<WarmMachine | undefined> {
 	const path = templatePath(shape);
@@ -83,22 +84,25 @@ export async function warmMachine(
 /**
  * Adds the devices of a container to a machine of a template, before or after it starts.
  *
+ * @param devices resolves when their files are there
  * @returns what its agent does first: the guest's random numbers are not those of other clones then
  * @throws what opening a disk, a network or a directory says; the machine has ended then
  */
 export async function equip(
 	machine: Machine,
-	devices: AddedDevices,
+	devices: () => Promise<AddedDevices>,
 	shape: Pick<TemplateShape, "cpus">,
 	signal: AbortSignal | undefined,
 ): Promise<SetupStep[]> {
+	let added: AddedDevices = {};
 	try {
-		const ids = await plug(machine, devices, shape, signal);
+		added = await devices();
+		const ids = await plug(machine, added, shape, signal);
 		const found = ids.map((id): SetupStep => ["bind", machine.deviceAddress(id).toString(16)]);
 		return [["entropy", randomBytes(SEED_BYTES).toString("hex")], ...found];
 	} catch (error) {
 		await machine.stop();
-		for (const kind of KINDS) for (const part of kind.given?.(devices) ?? []) await part.close();
+		for (const kind of KINDS) for (const part of kind.given?.(added) ?? []) await part.close();
 		throw error;
 	}
 }

@@ -24,7 +24,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const order = (id: string): Order => ({ id, awaitAttach: false, env: {}, umask: 0o22, groups: controlGroups() });
+const order = (id: string): Order => ({
+	...{ id, awaitAttach: false, timings: false },
+	...{ env: {}, umask: 0o22, groups: controlGroups() },
+});
 
 /** Resolves when it listens. */
 async function wait() {
