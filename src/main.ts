@@ -7,6 +7,7 @@ import { runProgram } from "./cli/program.ts";
 import { reportError } from "./cli/report.ts";
 import { configureCommand } from "./cli/usage.ts";
 import { describeVersion } from "./cli/version.ts";
+import { PACKAGE_MODULES } from "./package-modules.ts";
 
 /** Name, summary and where the command is. */
 const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] = [
@@ -120,6 +121,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["login", "log in to a registry", async () => (await import("./cli/login.ts")).loginCommand()],
 	["logout", "forget the credentials for a registry", async () => (await import("./cli/login.ts")).logoutCommand()],
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
+	[
+		"learn",
+		"ten labs: build a virtual machine monitor, step by step",
+		async () => (await import("./cli/learn.ts")).learnCommand(PACKAGE_MODULES),
+	],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
 	[
 		"doctor",

@@ -34,10 +34,18 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 		items: [
 			page("Contributing", "/CONTRIBUTING"),
 			page("Device experiments", "/docs/device-experiments"),
-			page("KVM's hello world", "/docs/exercises/kvm-hello"),
 			page("A disk of one's own", "/docs/exercises/own-disk"),
 			page("A device of one's own", "/docs/exercises/own-rng"),
 			page("The API", "/docs/api"),
+		],
+	},
+	{
+		text: "Learn",
+		items: [
+			page("Ten labs", "/docs/labs/README"),
+			page("1 Hello from /dev/kvm", "/docs/labs/01-hello/README"),
+			page("2 Exits and port I/O", "/docs/labs/02-ports/README"),
+			page("3 A serial port", "/docs/labs/03-serial/README"),
 		],
 	},
 	{

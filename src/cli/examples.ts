@@ -71,6 +71,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm kernel fetch": ["tsvmm kernel fetch", "tsvmm kernel fetch --flavour 6.12-cloud --latest"],
 	"tsvmm kernel build": ['tsvmm boot --kernel "$(tsvmm kernel build)" --initrd initrd.img'],
 	"tsvmm kernel ls": ["tsvmm kernel ls", "tsvmm kernel ls --json"],
+	"tsvmm learn": ["tsvmm learn", "tsvmm learn 1", "tsvmm learn check 1"],
+	"tsvmm learn check": ["tsvmm learn check 1", "tsvmm learn check 3 my-serial.ts", "tsvmm learn check 3 --json"],
 	"tsvmm lab": ["tsvmm lab up", "tsvmm lab exec -- ls -l /dev/kvm", "tsvmm lab down"],
 	"tsvmm lab up": ["tsvmm lab up", "tsvmm lab up --name big --memory 4G"],
 	"tsvmm lab exec": ["tsvmm lab exec -- ls -l /dev/kvm", "tsvmm lab exec -it -- sh"],

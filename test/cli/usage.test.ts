@@ -14,6 +14,7 @@ import { imageListCommand } from "../../src/cli/image-list.ts";
 import { historyCommand, removeImagesCommand, tagCommand } from "../../src/cli/image-names.ts";
 import { kernelCommand } from "../../src/cli/kernel.ts";
 import { labCommand } from "../../src/cli/lab.ts";
+import { learnCommand } from "../../src/cli/learn.ts";
 import { loginCommand, logoutCommand } from "../../src/cli/login.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
 import { poolCommand } from "../../src/cli/pool.ts";
@@ -100,6 +101,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
 		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand(), snapshotCommand()],
 		poolCommand(),
+		learnCommand({}),
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,
