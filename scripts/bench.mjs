@@ -2,7 +2,7 @@
  * `npm run bench`: how fast tsvmm is, as ratios to C, to QEMU and to plain tools, measured in the same run. What the
  * rows mean: docs/performance.md, and docs/hot-path.md for the first ones.
  *
- *     node scripts/bench.mjs [--exits] [--scale] [--boot] [--disk] [--fs] [--containers] [--net] [--vsock] [--growth] [--pull] [--small] [--json]
+ *     node scripts/bench.mjs [--exits] [--block] [--scale] [--boot] [--disk] [--fs] [--containers] [--net] [--vsock] [--growth] [--pull] [--small] [--json]
  */
 import { join } from "node:path";
 import { setup } from "./setup.mjs";

@@ -10,15 +10,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EventFd } from "../../src/host/eventfd.ts";
 import { packageRoot } from "../../src/host/native.ts";
+import { Poller } from "../../src/virtio/poller.ts";
 import { Virtqueue } from "../../src/virtio/queue.ts";
 import { BareGuest, buildBareGuests, writeOnly } from "../guest/bare-guest.ts";
 import { BLOCK_BYTES, blockReads } from "./block-reads.ts";
 import { measureQueue } from "./queue.ts";
 import { type BenchRow, rateRow, timeRow } from "./row.ts";
+import { best } from "./turns.ts";
 
 const MMIO = 0xd000_0000;
 const EXITS = 1;
 const KICKS = 2;
+/** Kicks while the device wants them. */
+const WANTED_KICKS = 3;
 
 interface Reference {
 	run(vcpuFd: number, runBytes: number, eventFd: number, ram: number, mode: number, count: number): number;
@@ -84,10 +88,12 @@ async function inTypeScript(mode: number, count: number, posted = false): Promis
 				const [desc, avail, used] = addresses as [number, number, number];
 				const layout = { size: 16, desc, avail, used, eventIdx: false, indirect: false };
 				const queue = new Virtqueue(guest.memory, layout, { interrupt: () => undefined, broken: () => undefined });
-				kick.watch(() => {
+				const serve = () => {
 					for (let chain = queue.pop(); chain; chain = queue.pop()) queue.push(chain, 0);
 					queue.flush();
-				});
+				};
+				const poller = new Poller(guest.runLoop, { queue, serve, collect: () => undefined });
+				kick.watch(mode === WANTED_KICKS ? () => poller.kicked() : serve);
 			}),
 		);
 		guest.mmio.add(
@@ -109,21 +115,6 @@ async function inTypeScript(mode: number, count: number, posted = false): Promis
 	}
 }
 
-/** Measures all in turns, so that a busy moment of the host hits none alone; the best of each. */
-async function best(
-	measures: (() => number | Promise<number>)[],
-	better: (a: number, b: number) => number,
-): Promise<number[]> {
-	const results: number[] = [];
-	for (let round = 0; round < 3; round++) {
-		for (const [i, measure] of measures.entries()) {
-			const result = await measure();
-			results[i] = round === 0 ? result : better(results[i]!, result);
-		}
-	}
-	return results;
-}
-
 /** All rows of this file; needs /dev/kvm and gcc. About 5 s. */
 export async function benchExits(): Promise<BenchRow[]> {
 	buildBareGuests();
@@ -140,8 +131,11 @@ export async function benchExits(): Promise<BenchRow[]> {
 			Math.min,
 		);
 		const [exitC = 0, exitTs = 0, exitPosted = 0] = exitTimes.map(microseconds(exits));
-		const kickTimes = await best([() => inC(reference, KICKS, kicks), () => inTypeScript(KICKS, kicks)], Math.min);
-		const [kickC = 0, kickTs = 0] = kickTimes.map(microseconds(kicks));
+		const kickTimes = await best(
+			[KICKS, WANTED_KICKS].flatMap((mode) => [() => inC(reference, mode, kicks), () => inTypeScript(mode, kicks)]),
+			Math.min,
+		);
+		const [kickC = 0, kickTs = 0, polledC = 0, polledTs = 0] = kickTimes.map(microseconds(kicks));
 
 		const batches = 20_000 / scale;
 		const chainC = (reference.queue(64, batches) / (64 * batches)) * 1e9;
@@ -164,7 +158,9 @@ export async function benchExits(): Promise<BenchRow[]> {
 		return [
 			timeRow("exit round trip", "us", exitTs, exitC, "the same loop in C"),
 			timeRow("posted write", "us", exitPosted, exitC, "an exit in the same loop in C"),
-			timeRow("kick to used", "us", kickTs, kickC, "a C thread on the eventfd"),
+			timeRow("kick to used, each by an exit", "us", kickTs, kickC, "a C thread on the eventfd"),
+			timeRow("kick to used", "us", polledTs, kickC, "a C thread on the eventfd"),
+			timeRow("kick to used, against polling", "us", polledTs, polledC, "a C thread that polls"),
 			timeRow("virtqueue: pop, push, flush a chain", "ns", chainTs, chainC, "the same rings in C"),
 			rateRow("virtio-blk 4 KiB reads, 1 in flight", depth1, pread, "pread on the host, no VM"),
 			rateRow("virtio-blk 4 KiB reads, 64 in flight", depth64, pread, "pread on the host, no VM"),

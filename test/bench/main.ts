@@ -1,16 +1,17 @@
 /*
  * npm run bench: prints every benchmark as a ratio to its reference, measured in the same run.
  *
- *     --exits --scale --boot --disk --fs --net --vsock --containers --growth --oci --pull   only these parts; all when none is named
+ *     --exits --block --scale --boot --disk --fs --net --vsock --containers --growth --oci --pull   only these parts; all when none is named
  *     --small                                            the work of the last ones in its smallest form
  *     --files=N                                          files of --fs; 500 when missing, which takes minutes in the lab
  *     --json
  *
- * Exits need /dev/kvm and are measured in the lab if this machine has none, as the others are always.
+ * Exits need /dev/kvm (as --block and --scale) and are measured in the lab if this machine has none, as the others are always.
  */
 import { existsSync } from "node:fs";
 import { packageRoot } from "../../src/host/native.ts";
 import { Lab } from "../../src/lab/lab.ts";
+import { benchBlock } from "./block.ts";
 import { benchBoot } from "./boot.ts";
 import { benchContainers, benchGrowth } from "./containers.ts";
 import { benchDisk, type DiskWork, JOBS } from "./disk.ts";
@@ -51,6 +52,9 @@ const fsWork = small
 const diskWork: DiskWork = small
 	? { jobs: JOBS.slice(2, 3), seconds: 1, engines: ["threads"], rounds: 1 }
 	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], rounds: 2 };
+const blockWork = small
+	? { requests: 128, manyRequests: 1024, rounds: 1 }
+	: { requests: 2048, manyRequests: 16_384, rounds: 3 };
 const scaleWork: ScaleWork = small
 	? {
 			...{ memoryMiB: [64, 256], cpus: [1, 2], initrdMiB: [1, 8], machines: [1, 3] },
@@ -69,6 +73,7 @@ const containerWork = small
 
 const PARTS: Readonly<Record<string, (wanted: readonly string[]) => Promise<BenchRow[]>>> = {
 	"--exits": async () => (existsSync("/dev/kvm") ? await benchExits() : await exitsInLab()),
+	"--block": () => benchBlock(blockWork),
 	"--scale": () => benchScale(scaleWork),
 	"--boot": () => benchBoot({ pairs: small ? 1 : 4 }),
 	"--disk": () => benchDisk(diskWork),

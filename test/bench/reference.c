@@ -22,6 +22,7 @@ struct desc {
 
 struct queue {
     int event_fd;
+    int polls; /* the ring, without kicks */
     volatile struct desc *desc;
     volatile uint16_t *avail; /* flags, idx, ring[16] */
     volatile uint16_t *used;  /* flags, idx, then pairs of 32 bits */
@@ -33,12 +34,24 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* The device: waits for a kick, takes every chain, publishes it. */
+/* Waits until there may be more than `taken` chains. */
+static int more(struct queue *queue, uint16_t taken) {
+    uint64_t kicks;
+    if (!queue->polls)
+        return read(queue->event_fd, &kicks, sizeof kicks) == sizeof kicks;
+    queue->used[0] = 1; /* no kicks */
+    while (taken == __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE)) {
+        pthread_testcancel();
+        __builtin_ia32_pause();
+    }
+    return 1;
+}
+
+/* The device: waits for chains, takes every one, publishes it. */
 static void *device(void *argument) {
     struct queue *queue = argument;
     uint16_t taken = 0;
-    uint64_t kicks;
-    while (read(queue->event_fd, &kicks, sizeof kicks) == sizeof kicks) {
+    while (more(queue, taken)) {
         for (; taken != __atomic_load_n(&queue->avail[1], __ATOMIC_ACQUIRE); taken++) {
             uint16_t head = queue->avail[2 + taken % 16];
             volatile uint32_t *entry = (volatile uint32_t *)(queue->used + 2) + 2 * (taken % 16);
@@ -77,7 +90,7 @@ double reference_run(int vcpu_fd, uint32_t run_bytes, int event_fd, double ram, 
         } else if (run->io.port == 0x518 && told < 3) {
             addresses[told++] = *data;
             if (told == 3) {
-                queue = (struct queue){event_fd, (void *)(memory + addresses[0]),
+                queue = (struct queue){event_fd, mode == 3, (void *)(memory + addresses[0]),
                                        (void *)(memory + addresses[1]), (void *)(memory + addresses[2])};
                 if (pthread_create(&thread, NULL, device, &queue) != 0)
                     break;
@@ -87,7 +100,7 @@ double reference_run(int vcpu_fd, uint32_t run_bytes, int event_fd, double ram, 
         }
     }
     if (told == 3) {
-        pthread_cancel(thread); /* read is a cancellation point */
+        pthread_cancel(thread); /* read is a cancellation point, too */
         pthread_join(thread, NULL);
     }
     munmap(run, run_bytes);

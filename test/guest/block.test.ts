@@ -77,3 +77,21 @@ describe.each([
 		expect(Buffer.compare(disk.bytes, written())).toBe(0);
 	});
 });
+
+describe("virtio-blk driven by two vCPUs", () => {
+	it.each([
+		["a queue for each", 2],
+		["one queue with a lock", 1],
+	] as const)("reads the right blocks by %s", async (_name, queues) => {
+		const blocks = Buffer.alloc(REQUESTS * BYTES);
+		for (let block = 0; block < REQUESTS; block++) blocks.writeUInt32LE(block, block * BYTES);
+		writeFileSync(path, blocks);
+		guest.close();
+		guest = new BareGuest("queues", { irqchip: true, vcpus: 2 });
+		const parameters = [queues, 8, REQUESTS / 2];
+		guest.pio.add(0x514, 4, { name: "parameters", read: () => parameters.shift() ?? 0, write: () => undefined });
+		const device = new BlockDevice(FileDisk.open(path, { readOnly: true }), { queues });
+		attachment = new VirtioAttachment(device, virtioSlot(0), guest);
+		expect(await guest.run()).toEqual({ kind: "finished", status: 0 });
+	});
+});

@@ -11,6 +11,7 @@ const NAMES = [
 		/^4 KiB reads, 4 in flight/,
 		/^exit round trip/,
 		/^kick to used/,
+		...[/^4 KiB reads, polled, 1 in flight/, /^4 KiB reads of 2 vCPUs/, /^4 KiB writes, qcow2, 64 in flight/],
 		/^virtio-blk 4 KiB .* 64 in flight/,
 		/^boot to init/,
 		/^pull/,
