@@ -3,13 +3,15 @@
  * lab. dist/tsvmm.js (src/bin.ts) runs dist/main.cjs (src/main.ts) or, for a container's supervisor,
  * dist/supervisor.cjs, with V8's code beside it, dist/*.cache. The native
  * helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library, which
- * is as long as all of tsvmm and which only registries need: dist/undici.cjs. Does nothing when no source and no commit
+ * is as long as all of tsvmm and which only registries need: dist/undici.cjs. The inspector's page is copied as it is, to
+ * dist/inspector. Does nothing when no source and no commit
  * has changed: version and commit go in as words for `tsvmm --version`.
  */
 import { createHash } from "node:crypto";
 import {
 	appendFileSync,
 	chmodSync,
+	copyFileSync,
 	mkdirSync,
 	readdirSync,
 	readFileSync,
@@ -17,7 +19,7 @@ import {
 	rmSync,
 	writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
 import { execute, main, must, root, StepError, say } from "./steps.mjs";
 
@@ -71,7 +73,17 @@ const FRONTS = [
 	["src/oci-bin.ts", "tsvmm-oci.js"],
 	["src/shim-bin.ts", "containerd-shim-tsvmm-v2.js"],
 ];
+const PAGE = filesBelow("src/inspector/page", /\.(html|css|js|svg)$/);
 const PROGRAMS = ["tsvmm.js", ...FRONTS.map(([, name]) => name)];
+
+/** Brings dist/inspector to what the sources have. */
+function copyPage() {
+	const to = join(dist, "inspector");
+	mkdirSync(to, { recursive: true });
+	const names = PAGE.map((path) => basename(path));
+	for (const name of readdirSync(to)) if (!names.includes(name)) rmSync(join(to, name));
+	for (const path of PAGE) copyFileSync(join(root, path), join(to, basename(path)));
+}
 
 async function bundle(commit) {
 	const { build } = await import("esbuild");
@@ -106,6 +118,7 @@ async function bundle(commit) {
 		const built = readdirSync(directory);
 		for (const file of [...built.filter((name) => !PROGRAMS.includes(name)), ...PROGRAMS])
 			renameSync(join(directory, file), join(dist, file));
+		copyPage();
 	} catch (error) {
 		throw new StepError(`Cannot bundle: ${error.message.split("\n")[0]}`);
 	} finally {
@@ -122,6 +135,7 @@ await main("bundle", async () => {
 		"package.json",
 		"package-lock.json",
 		...filesBelow("src", /\.ts$/),
+		...PAGE,
 	];
 	const files = { stamp: "dist/sources.sha256", output: "dist/tsvmm.js", sources };
 	await buildWhenChanged({ ...files, more: commit }, () => bundle(commit));

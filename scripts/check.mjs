@@ -30,6 +30,7 @@ export async function check() {
 		["Biome", bin("biome"), ["check", "--error-on-warnings", ...biomePaths()]],
 		["TypeScript", bin("tsc"), ["-p", "."]],
 		["TypeScript of the site", bin("tsc"), ["-p", "docs/.vitepress"]],
+		["the inspector's page", bin("tsc"), ["-p", "src/inspector/page"]],
 		["clang-format", "clang-format", ["--dry-run", "-Werror", ...cSources()]],
 		["docs/api.md", process.execPath, [join(root, "scripts/api.mjs"), "--check"]],
 		["rules", bin("vitest"), ["run", "--project", "rules"]],

@@ -42,6 +42,8 @@ export const PACKAGES = {
 		"containernetworking-plugins",
 		"systemd",
 		"dbus",
+		"chromium",
+		"fonts-dejavu-core",
 	],
 };
 

@@ -26,6 +26,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 			page("Snapshots", "/docs/snapshots"),
 			page("podman and containerd", "/docs/oci"),
 			page("Kubernetes", "/docs/kubernetes"),
+			page("The inspector", "/docs/inspector"),
 			page("The lab", "/docs/lab"),
 		],
 	},

@@ -64,6 +64,13 @@ export class Bus {
 		this.#ranges.push({ start, end, device });
 	}
 
+	/** The devices with their ranges, in the order of their addresses. */
+	get devices(): { readonly name: string; readonly start: number; readonly sizeBytes: number }[] {
+		return this.#ranges
+			.map(({ start, end, device }) => ({ name: device.name, start, sizeBytes: end - start }))
+			.sort((a, b) => a.start - b.start);
+	}
+
 	/** Removes a device. Accesses to its addresses then find none. */
 	remove(device: BusDevice): void {
 		const at = this.#ranges.findIndex((range) => range.device === device);

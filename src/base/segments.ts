@@ -68,6 +68,11 @@ export class Segments {
 		return this.#sources[i]!.bytes.subarray(start, start + this.lengths[i]!);
 	}
 
+	/** Where segment `i` begins: its source, and the offset in that. @internal */
+	place(i: number): { readonly source: ByteSource; readonly start: number } {
+		return { source: this.#sources[i]!, start: this.#starts[i]! };
+	}
+
 	/** Makes `into` the part [offset, offset + length) of this list, cut short at the end. Returns `into`. */
 	slice(offset: number, length: number, into: Segments): Segments {
 		into.clear();

@@ -3,6 +3,7 @@
  */
 import { StdioConsole } from "../backends/console.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
+import type { Inspector } from "../inspector/inspector.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import type { Share } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
@@ -13,6 +14,7 @@ import type { BootTimings } from "./boot-timings.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { describeFaults } from "./fault-flags.ts";
 import type { HostFlags } from "./host-flags.ts";
+import { inspectInLab, inspection } from "./inspect-flag.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
 import { shutdownStatus } from "./shutdown-status.ts";
 import { describeTimings, type Timings } from "./timings.ts";
@@ -32,7 +34,13 @@ export async function runInForeground<Config extends RestoreConfig>(planned: Pla
 	if (needsLab()) {
 		watchOutput();
 		const ports = flags.net.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
-		return reexecInLab(process.argv.slice(2), { quiet: flags.quiet, ports, shares: await shares() });
+		const inspector = await inspectInLab(flags.inspect);
+		ports.push(...inspector.ports);
+		return reexecInLab([...process.argv.slice(2), ...inspector.words], {
+			quiet: flags.quiet,
+			ports,
+			shares: await shares(),
+		});
 	}
 	watchStderr();
 	const timings = flags.timings ? new (await import("./boot-timings.ts")).BootTimings() : undefined;
@@ -68,15 +76,18 @@ async function runMachine<Config extends RestoreConfig>(
 		stop();
 	};
 	const own = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
-	const console = timings === undefined ? own : timings.begin(own);
-	machine = await make({ ...config, console });
+	const timed = timings === undefined ? own : timings.begin(own);
+	const inspected = flags.inspect === undefined ? undefined : await inspection(flags.inspect, timed);
+	machine = await make({ ...config, console: inspected?.console ?? timed });
 	let control: MachineControl | undefined;
+	let inspector: Inspector | undefined;
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 	for (const signal of signals) process.once(signal, stop);
 	const interactive = onStdio && process.stdin.isTTY === true;
 	let escapeKey: EscapeKey | undefined;
 	try {
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
+		inspector = await inspected?.open(machine);
 		if (interactive) {
 			escapeKey = new EscapeKey(stop);
 			rawTerminal(0);
@@ -86,7 +97,8 @@ async function runMachine<Config extends RestoreConfig>(
 		return await machine.ended;
 	} finally {
 		if (interactive) restoreTerminal();
-		await machine.stop();
+		const end = await machine.stop();
+		await inspector?.close(end);
 		await control?.close();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);

@@ -10,6 +10,7 @@ import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
+import { parseInspect } from "./inspect-flag.ts";
 import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
 
 export interface HostFlags extends FaultFlags {
@@ -22,6 +23,7 @@ export interface HostFlags extends FaultFlags {
 	balloon?: string | true;
 	console: string;
 	control?: string;
+	inspect?: number;
 	trace?: string;
 	quiet: boolean;
 	timings: boolean;
@@ -55,6 +57,11 @@ export function addHostFlags(command: Command): Command {
 		.option("--balloon [size]", "memory balloon: the guest gives free pages back, and as much more as SIZE says")
 		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
 		.option("--control <path>", "unix socket for `tsvmm snapshot create`")
+		.addOption(
+			new Option("--inspect [port]", "serve a page on 127.0.0.1 that shows the machine at work")
+				.argParser(parseInspect)
+				.preset("0"),
+		)
 		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
 		.addOption(
 			new Option("--fault <device:event:effect[:time][:percent]>", "let things go wrong; may be repeated")

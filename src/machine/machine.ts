@@ -35,6 +35,7 @@ import { MachineEmitter, type MachineEventName, type MachineEvents, type Machine
 import { contentOf } from "./machine-state.ts";
 import { acquire, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
+import { type MachineView, viewMachine } from "./view.ts";
 
 /** The state of a machine. */
 export type MachineState = "created" | "running" | "paused" | "ended";
@@ -362,6 +363,17 @@ export class Machine {
 	async replaceDevice(id: string, device: VirtioDevice): Promise<void> {
 		this.#mustLive("replace a device of");
 		await this.#wired.slots.replace(id, device);
+	}
+
+	/**
+	 * What the machine looks like now: devices, their registers and queues. It changes nothing.
+	 *
+	 * @throws StateError ERR_MACHINE_STATE when the machine has ended
+	 * @internal
+	 */
+	inspect(): MachineView {
+		this.#mustLive("inspect");
+		return viewMachine(this.#wired);
 	}
 
 	/**

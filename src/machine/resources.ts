@@ -110,7 +110,8 @@ export function checkReach(memoryMiB: number, addressBits: number): void {
 	});
 }
 
-function openConsole(config: ConsoleConfig): ConsoleBackend {
+/** The console that a configuration asks for. The caller closes it. @throws HostError ERR_CONSOLE_OPEN */
+export function openConsole(config: ConsoleConfig): ConsoleBackend {
 	if (config.kind === "stdio") return new StdioConsole();
 	if (config.kind === "file") return new FileConsole(config.path);
 	return config.kind === "own" ? config.console : new NullConsole();

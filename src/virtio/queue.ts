@@ -11,6 +11,7 @@ import type { GuestMemory, MemoryWindow } from "../base/guest-memory.ts";
 import { Observers } from "../base/observer.ts";
 import { Segments } from "../base/segments.ts";
 import { getU64 } from "../base/u64.ts";
+import type { QueueEvents, QueueLayout, QueueObservers, QueueOptions, QueuePosition } from "./queue-options.ts";
 import {
 	availBytes,
 	availEntry,
@@ -27,6 +28,7 @@ import {
 	virtq_used,
 	virtq_used_elem,
 } from "./ring.ts";
+import type { QueueIndices } from "./view.ts";
 
 /** Longest chain accepted, indirect descriptors included. Linux builds indirect chains beyond the queue size. */
 const MAX_CHAIN = 1024;
@@ -44,61 +46,7 @@ const DESCRIPTORS_PER_TURN = 4096;
 /** Readable and writable bytes together, used or not. */
 const BYTES_PER_TURN = 16 * 1024 * 1024;
 
-/** Where the driver put a queue and what was negotiated for it. */
-export interface QueueLayout {
-	/** Descriptors: a power of two, at most 1024. */
-	readonly size: number;
-	/** Guest-physical address of the descriptor table, 16-byte aligned (virtio 1.2 §2.7). */
-	readonly desc: number;
-	/** Guest-physical address of the available ring, 2-byte aligned. */
-	readonly avail: number;
-	/** Guest-physical address of the used ring, 4-byte aligned. */
-	readonly used: number;
-	/** VIRTIO_F_EVENT_IDX was negotiated. */
-	readonly eventIdx: boolean;
-	/** VIRTIO_F_INDIRECT_DESC was negotiated. */
-	readonly indirect: boolean;
-}
-
-/** The position of a queue: the indices of the next chain to pop and the next used entry to write, modulo 2^16. */
-export interface QueuePosition {
-	/** Of the available ring. */
-	readonly nextAvail: number;
-	/** Of the used ring. */
-	readonly nextUsed: number;
-}
-
-/** A queue's calls to its transport. */
-export interface QueueEvents {
-	/** The driver wants an interrupt for used buffers. */
-	interrupt(): void;
-	/** The driver broke the rules. The queue is dead until a reset. */
-	broken(why: string): void;
-	/**
-	 * The turn is over, and the queue may hold more chains. The listener calls `beginTurn` and notifies the device again
-	 * after other events were handled; the driver sends no notification for these chains. Without a listener a turn has
-	 * no limits.
-	 */
-	more?(): void;
-}
-
-/** The observers of a queue's chains, and the queue's name for them. */
-export interface QueueObservers {
-	/** The machine's. */
-	readonly observers: Observers;
-	/** The device's name. */
-	readonly device: string;
-	/** The queue's index in the device. */
-	readonly index: number;
-}
-
-/** Options of a queue. */
-export interface QueueOptions {
-	/** The position of a saved queue; the beginning when missing. */
-	readonly position?: QueuePosition | undefined;
-	/** Nobody when missing. */
-	readonly observers?: QueueObservers;
-}
+export type { QueueEvents, QueueLayout, QueueObservers, QueueOptions, QueuePosition } from "./queue-options.ts";
 
 const NOBODY: QueueObservers = { observers: new Observers(), device: "", index: 0 };
 
@@ -207,6 +155,14 @@ export class Virtqueue {
 	/** Chains popped and not yet pushed; none of a queue that is dead. */
 	get inFlight(): number {
 		return this.#dead ? 0 : this.#chains.filter((chain) => chain.inFlight).length;
+	}
+
+	/** Where the queue stands, and the chains in flight themselves. It changes nothing. @internal */
+	inspect(): QueueIndices & { readonly chains: readonly Chain[]; readonly broken: boolean } {
+		const chains = this.#dead ? [] : this.#chains.filter((chain) => chain.inFlight);
+		const indices = { nextAvail: this.#nextAvail, nextUsed: this.#nextUsed, usedIdx: this.#flushedUsed };
+		const availIdx = (this.#nextAvail + this.#pending()) & 0xffff;
+		return { ...indices, availIdx, inFlight: chains.length, chains, broken: this.#dead };
 	}
 
 	/** Holds the queue of a device that quiesces: `pop` gives nothing from now on, and `push` still works. */

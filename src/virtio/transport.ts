@@ -27,6 +27,7 @@ import {
 	VIRTIO_F_INDIRECT_DESC,
 	VIRTIO_F_VERSION_1,
 } from "./spec.ts";
+import type { InterruptLine, TransportOptions } from "./transport-options.ts";
 import {
 	faultOf,
 	freshState,
@@ -38,28 +39,9 @@ import {
 	TRANSITIONS,
 	type TransportState,
 } from "./transport-state.ts";
+import { type TransportView, viewTransport } from "./view.ts";
 
-/** An interrupt line; raise is an edge. */
-export interface InterruptLine {
-	/** An edge. */
-	raise(): void;
-}
-
-/** The connections of a transport. */
-export interface TransportOptions {
-	/** The guest's RAM. */
-	readonly memory: GuestMemory;
-	/** Interrupts the guest. */
-	readonly line: InterruptLine;
-	/** A word for this transport only. The native helper may share it. */
-	readonly interruptStatus: Int32Array;
-	/** The way into the machine that the device belongs to; direct when missing. */
-	readonly enter?: Enter | undefined;
-	/** The observers of driver and device; none when missing. */
-	readonly observers?: Observers | undefined;
-	/** For devices that are polled; none is when missing. */
-	readonly thread?: PollingThread | undefined;
-}
+export type { InterruptLine, TransportOptions } from "./transport-options.ts";
 
 /** How long a vCPU waits for its reset: as long as a closed disk waits for its requests. */
 const RESET_MS = 30_000;
@@ -118,6 +100,13 @@ export class Transport implements Stateful {
 	/** Device status (virtio 1.2 §2.1) as the driver reads it. */
 	get status(): number {
 		return this.state.status;
+	}
+
+	/** Its registers and queues as they are now. It changes nothing. @internal */
+	inspect(): TransportView {
+		const { device, state, features } = this;
+		const interruptStatus = Atomics.load(this.interruptStatus, 0);
+		return viewTransport({ device, state, features, interruptStatus, queues: this.#queues, memory: this.#memory });
 	}
 
 	/** The driver's QueueNotify for queue `index`: from an ioeventfd, or a plain write. Ignored unless active. */

@@ -21,7 +21,10 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 	const labs = top.filter((path) => path.startsWith("docs/labs/"));
 	expect(labs.filter((path) => !/^docs\/labs\/(\d\d-\w+\/)?(README\.md|start\.ts)$/.test(path))).toEqual([]);
 	expect(labs).toContain("docs/labs/01-hello/start.ts");
-	expect(top.filter((path) => !/^(native|docs)\//.test(path)).sort()).toEqual([
+	const page = top.filter((path) => path.startsWith("dist/inspector/"));
+	expect(page.filter((path) => !/\.(html|css|js|svg)$/.test(path))).toEqual([]);
+	expect(page).toEqual(expect.arrayContaining(["dist/inspector/index.html", "dist/inspector/main.js"]));
+	expect(top.filter((path) => !/^(native|docs|dist\/inspector)\//.test(path)).sort()).toEqual([
 		"CHANGELOG.md",
 		"LICENSE",
 		"README.md",

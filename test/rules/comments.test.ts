@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { filesOf, textOf } from "./sources.ts";
 
 const files = [
-	...filesOf("src", /\.ts$/),
-	...filesOf("test", /\.ts$/),
+	...filesOf("src", /\.(ts|js)$/),
+	...filesOf("test", /\.(ts|js)$/),
 	...filesOf("docs", /\.ts$/),
 	...filesOf("scripts", /\.mjs$/),
 	...filesOf("native", /\.[ch]$/),

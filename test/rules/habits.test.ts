@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { codeOf, filesOf, textOf } from "./sources.ts";
 
 const MAX_LINES = 450;
-const sources = filesOf("src", /\.ts$/);
+const sources = filesOf("src", /\.(ts|js)$/);
 const tests = filesOf("test", /\.ts$/).filter((path) => !path.startsWith("test/rules/"));
 const scripts = filesOf("scripts", /\.mjs$/);
 
@@ -47,6 +47,10 @@ test("names say what a thing is: no Manager, Helper, Util", () => {
 	expect(sources.filter((path) => /(manager|helper|util|common|misc)s?\.ts$/.test(path))).toEqual([]);
 });
 
-test("imports carry the .ts extension", () => {
-	expect(places(sources, /from "\.[^"]*(?<!\.ts)"/)).toEqual([]);
+/** These files are served to a browser as they are. */
+const PAGE = "src/inspector/page/";
+
+test("imports carry the .ts extension, and .js in the inspector's page", () => {
+	expect(places(sources, /from "\.[^"]*(?<!\.ts)"/).filter((place) => !place.startsWith(PAGE))).toEqual([]);
+	expect(places(sources, /from "\.[^"]*(?<!\.js)"/).filter((place) => place.startsWith(PAGE))).toEqual([]);
 });
