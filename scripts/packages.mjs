@@ -40,6 +40,7 @@ export const PACKAGES = {
 		"aardvark-dns",
 		"iptables",
 		"containernetworking-plugins",
+		"tshark",
 		"systemd",
 		"dbus",
 		"chromium",

@@ -64,7 +64,7 @@ export {
 	type InjectedFault,
 } from "./base/faults.ts";
 export type { LogLevel, LogOptions } from "./base/log.ts";
-export type { ObservedChain, Observer } from "./base/observer.ts";
+export type { MachineLife, ObservedChain, ObservedDevice, Observer } from "./base/observer.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
 export type { ContainerDevice } from "./container/devices.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
@@ -75,7 +75,7 @@ export type { ExtraHost, GuestNetwork, SystemOptions, TmpfsMount } from "./conta
 export type { ContainerShare } from "./container/shares.ts";
 export { pullImage, pushImage, type TransferOptions, type TransferredImage } from "./container/transfer.ts";
 export type { GuestKernel } from "./kernel/store.ts";
-export type { ConsoleConfig, MachineConfig, RestoreConfig, TraceKind } from "./machine/config.ts";
+export type { ConsoleConfig, MachineConfig, RestoreConfig } from "./machine/config.ts";
 export type { RemoveOptions } from "./machine/device-slots.ts";
 export type { DiskConfig, FileDiskConfig, OwnDiskConfig } from "./machine/devices/disk.ts";
 export type { DirectoryFsConfig, FsConfig, OwnFsConfig } from "./machine/devices/fs.ts";
@@ -90,6 +90,46 @@ export {
 	shutdownError,
 } from "./machine/shutdown-reason.ts";
 export { mergeSnapshot, type SnapshotCompanion, type SnapshotOptions, type WriteOptions } from "./snapshot/write.ts";
+export type {
+	AccessEvent,
+	AcknowledgeEvent,
+	AgentEvent,
+	BootEvent,
+	ChainEvent,
+	CompleteEvent,
+	ConsoleEvent,
+	ExitEvent,
+	InterruptEvent,
+	KickEvent,
+	LostEvent,
+	MachineEvent,
+	QueueEvent,
+	ResumeEvent,
+	StatusEvent,
+	TraceEvent,
+	TraceEventKind,
+	TracePacket,
+	TracePiece,
+	TraceSink,
+	TraceStamp,
+	UnpopEvent,
+	UsedEvent,
+	ViolationEvent,
+} from "./trace/event.ts";
+export type { TraceKind } from "./trace/filter.ts";
+export { eventObserver } from "./trace/recorder.ts";
+export type {
+	BlockTraceAnswer,
+	BlockTraceRequest,
+	BytesTrace,
+	FrameTrace,
+	FuseTraceAnswer,
+	FuseTraceRequest,
+	TraceRequest,
+	VsockTrace,
+} from "./trace/request.ts";
+export { type Traceable, TraceFile, type TraceFileConfig, traceTo } from "./trace/trace-file.ts";
+export type { TraceFormat } from "./trace/write/writer.ts";
 export { BalloonDevice } from "./virtio/balloon.ts";
 export type { BalloonConfig } from "./virtio/balloon-config.ts";
 export type { BalloonStatistics } from "./virtio/balloon-statistics.ts";

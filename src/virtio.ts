@@ -30,5 +30,6 @@ export {
 	Virtqueue,
 } from "./virtio/queue.ts";
 export { RngDevice } from "./virtio/rng.ts";
-export { type InterruptLine, Transport, type TransportOptions } from "./virtio/transport.ts";
+export { Transport } from "./virtio/transport.ts";
+export type { InterruptLine, TransportOptions } from "./virtio/transport-options.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";

@@ -24,6 +24,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 			page("Disks", "/docs/disks"),
 			page("Shared directories", "/docs/virtio-fs"),
 			page("Snapshots", "/docs/snapshots"),
+			page("Tracing", "/docs/tracing"),
 			page("podman and containerd", "/docs/oci"),
 			page("Kubernetes", "/docs/kubernetes"),
 			page("The inspector", "/docs/inspector"),

@@ -113,9 +113,8 @@ export class Bus {
 	/** Delivers a posted write: an unsigned value of 1, 2 or 4 bytes. */
 	writeValue(address: number, size: number, value: number): void | Promise<void> {
 		const range = this.#find(address, size);
-		const done = range?.device.write(address - range.start, size, value);
 		this.#observers.observer?.access?.(this.#name, range?.device.name ?? "nothing", true, address, size, value);
-		return done;
+		return range?.device.write(address - range.start, size, value);
 	}
 
 	#find(address: number, size: number): Range | undefined {

@@ -36,6 +36,8 @@ export class MemoryAccessError extends TsvmmError {
 
 /** A region with the views that the accessors use; `u16`/`i32` are for ring indices and flags, through Atomics. */
 export interface MemoryWindow extends MemoryRegion, ByteSource {
+	/** Guest-physical address of the first byte. */
+	readonly gpa: number;
 	/** Guest-physical address after the last byte. */
 	readonly end: number;
 	/** All bytes of the region. */

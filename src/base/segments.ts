@@ -10,6 +10,8 @@ export interface ByteSource {
 	readonly bytes: Uint8Array;
 	/** Host address of its first byte, or 0. */
 	readonly hva: number;
+	/** Guest-physical address of its first byte; missing when it is not the guest's. */
+	readonly gpa?: number;
 }
 
 /**

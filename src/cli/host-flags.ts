@@ -11,9 +11,10 @@ import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
 import { parseInspect } from "./inspect-flag.ts";
-import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseTrace, parseVsock } from "./options.ts";
+import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseVsock } from "./options.ts";
+import { addTraceFlags, type TraceFlags, traceConfig, traceShares } from "./trace-flags.ts";
 
-export interface HostFlags extends FaultFlags {
+export interface HostFlags extends FaultFlags, TraceFlags {
 	disk: DiskConfig[];
 	net: NetConfig[];
 	fs: DirectoryFsConfig[];
@@ -24,7 +25,6 @@ export interface HostFlags extends FaultFlags {
 	console: string;
 	control?: string;
 	inspect?: number;
-	trace?: string;
 	quiet: boolean;
 	timings: boolean;
 	json: boolean;
@@ -32,7 +32,7 @@ export interface HostFlags extends FaultFlags {
 
 /** Adds the flags to a command. */
 export function addHostFlags(command: Command): Command {
-	return command
+	command
 		.addOption(
 			new Option(
 				"--disk <file[,ro][,id=X][,format=X][,...]>",
@@ -62,13 +62,13 @@ export function addHostFlags(command: Command): Command {
 				.argParser(parseInspect)
 				.preset("0"),
 		)
-		.option("--trace <pio,mmio,exits,queues,interrupts|all>", "print what guest and devices do, on stderr")
 		.addOption(
 			new Option("--fault <device:event:effect[:time][:percent]>", "let things go wrong; may be repeated")
 				.argParser(append(parseFault))
 				.default([], "none"),
 		)
-		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed))
+		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed));
+	return addTraceFlags(command)
 		.option("--timings", "say on stderr how long each phase of the start took, when the machine has ended", false)
 		.option("--json", "print how the machine ended as JSON on stderr", false)
 		.option("-q, --quiet", "no notes on stderr", false);
@@ -87,12 +87,12 @@ export function hostConfig(flags: HostFlags): RestoreConfig {
 		virtioConsole: flags.virtioConsole,
 		...(flags.balloon === undefined ? {} : { balloon: parseBalloon(flags.balloon) }),
 		console: parseConsole(flags.console),
-		...(flags.trace === undefined ? {} : { trace: parseTrace(flags.trace) }),
+		...traceConfig(flags),
 	};
 }
 
 /** The files that these flags name. The lab needs them, too. Sockets are the lab's own: they cannot be shared. */
-export function hostShares({ disks = [], fs = [], console }: RestoreConfig): Share[] {
+export function hostShares({ disks = [], fs = [], console, traceFiles }: RestoreConfig): Share[] {
 	const shares: Share[] = [];
 	for (const disk of disks) {
 		if (!("path" in disk)) continue;
@@ -102,7 +102,7 @@ export function hostShares({ disks = [], fs = [], console }: RestoreConfig): Sha
 	}
 	for (const one of fs) if ("path" in one) shares.push(fileShare(one.path, one.readOnly === true ? "ro" : "rw"));
 	if (console?.kind === "file") shares.push(outputShare(console.path));
-	return shares;
+	return [...shares, ...traceShares(traceFiles === undefined ? {} : { traceFiles })];
 }
 
 function append<T>(parse: (text: string) => T | undefined): (text: string, before: T[]) => T[] {

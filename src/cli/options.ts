@@ -6,7 +6,7 @@
 import { DISK_FORMATS, type DiskFormat } from "../backends/open-disk.ts";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
-import { type ConsoleConfig, TRACE_KINDS, type TraceKind } from "../machine/config.ts";
+import type { ConsoleConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
@@ -187,20 +187,6 @@ export function parseConsole(text: string): ConsoleConfig {
 	if (text.startsWith("file=") && text.length > 5) return { kind: "file", path: text.slice(5) };
 	throw new UsageError("ERR_OPTION_CONSOLE", `Cannot read console "${text}"`, {
 		hint: "Write stdio, none or file=PATH",
-	});
-}
-
-/** "mmio", "pio,exits", "all" */
-export function parseTrace(text: string): TraceKind[] {
-	if (text === "all") return [...TRACE_KINDS];
-	return text.split(",").map((word) => {
-		const kind = TRACE_KINDS.find((k) => k === word);
-		if (kind === undefined) {
-			throw new UsageError("ERR_OPTION_TRACE", `Cannot trace "${word}"`, {
-				hint: `Choose from ${TRACE_KINDS.join(", ")} or all`,
-			});
-		}
-		return kind;
 	});
 }
 

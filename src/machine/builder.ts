@@ -43,7 +43,7 @@ import { attachPlatform, type Platform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
 import { runLoopEvents } from "./run-loop-events.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
-import { traceObserver } from "./trace.ts";
+import { printingObserver } from "./trace.ts";
 import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
@@ -146,14 +146,18 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 	const { kvm, ram } = resources;
 	const observers = new Observers();
 	if (config.observer !== undefined) observers.attach(config.observer);
-	if (config.trace.length > 0) observers.attach(traceObserver(config.trace, entry.logger));
+	if (config.trace.length > 0) observers.attach(printingObserver(config.trace, entry.logger));
+	for (const { observer } of resources.traces) observers.attach(observer);
 	const pio = new Bus("pio", observers);
 	const mmio = new Bus("mmio", observers);
 	const vcpus: Vcpu[] = [];
 	const debug = new DebugPort();
 	const end = (how: ShutdownReason) => entry.end(how);
 	const exits = new ExitHandler({ pio, mmio, end, ripOf: (index) => ripOf(vcpus[index]), observers, debug });
-	const runLoop = new RunLoop(config.cpus, runLoopEvents({ pio, mmio, entry, exits, threads: () => threads }));
+	const runLoop = new RunLoop(
+		config.cpus,
+		runLoopEvents({ pio, mmio, entry, exits, observers, threads: () => threads }),
+	);
 	const threads = new VcpuThreads(runLoop, vcpus, kvm.vcpuMmapSize);
 	/* After the VM: the run loop, which gives kvm_run back on a thread of its own, has the last reference to it. */
 	teardown.add(() => runLoop.close());

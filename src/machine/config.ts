@@ -9,6 +9,8 @@ import { type Faults, type FaultTarget, INTERRUPT_EVENTS } from "../base/faults.
 import type { LogOptions } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import { TraceFilter } from "../trace/filter.ts";
+import { checkTraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
 import type { DevicePlan } from "../virtio/device-kind.ts";
 import { DEVICE_KINDS, type DeviceFields } from "./device-table.ts";
 import { virtioSlot } from "./memory-map.ts";
@@ -22,15 +24,6 @@ export type ConsoleConfig =
 	| { kind: "file"; path: string }
 	| { kind: "none" }
 	| { kind: "own"; console: ConsoleBackend };
-
-/** What `trace` can print in the machine's log, one line each: see TraceKind. */
-export const TRACE_KINDS = ["pio", "mmio", "exits", "queues", "interrupts"] as const;
-
-/**
- * What `trace` prints: accesses to devices by port or by address, every vCPU exit, kicks and chains of virtqueues, or
- * interrupts and the requests that end in one.
- */
-export type TraceKind = (typeof TRACE_KINDS)[number];
 
 /**
  * The argument of Machine.create. The machine closes the backends, consoles and devices in it, also when create fails.
@@ -48,8 +41,13 @@ export interface MachineConfig extends DeviceFields {
 	memoryMiB?: number | undefined;
 	/** Where the serial console goes; nowhere when missing. */
 	console?: ConsoleConfig | undefined;
-	/** What to trace; nothing when missing. */
-	trace?: readonly TraceKind[] | undefined;
+	/**
+	 * Which events are printed in the machine's log, a line each: kinds such as "exits" and "queues" (TraceKind), devices such
+	 * as "blk0" and "net", or "all". None when missing.
+	 */
+	trace?: readonly string[] | undefined;
+	/** Files that events are written to; none when missing. */
+	traceFiles?: readonly TraceFileConfig[] | undefined;
 	/**
 	 * Observes this machine from its start; none when missing. An observer with `access` also sees accesses that native
 	 * code would answer, and each of them costs an exit.
@@ -87,7 +85,8 @@ export interface CompleteConfig extends Omit<RestoreConfig, keyof DeviceFields> 
 	readonly cpus: number;
 	readonly memoryMiB: number;
 	readonly console: ConsoleConfig;
-	readonly trace: readonly TraceKind[];
+	readonly trace: readonly string[];
+	readonly traceFiles: readonly TraceFileConfig[];
 	/** The virtio devices, in the order in which the guest finds them. */
 	readonly devices: readonly DevicePlan[];
 }
@@ -137,12 +136,14 @@ function complete(
 	origin: Origin,
 	{ cpus, memoryMiB }: { cpus: number; memoryMiB: number },
 ): CompleteConfig {
-	const { console = { kind: "none" }, trace = [], observer, faults, log, signal } = config;
+	const { console = { kind: "none" }, trace = [], traceFiles = [], observer, faults, log, signal } = config;
 	validateSize(cpus, memoryMiB);
+	new TraceFilter(trace);
+	for (const file of traceFiles) checkTraceFile(file);
 	const devices = DEVICE_KINDS.flatMap((kind) => kind.plan(config, { cpus }));
 	validateIds(devices);
 	faults?.check(devices.map(faultTarget));
-	const machine = { origin, cpus, memoryMiB, console: { ...console }, trace: [...trace] };
+	const machine = { origin, cpus, memoryMiB, console: { ...console }, trace: [...trace], traceFiles: [...traceFiles] };
 	return { ...machine, devices, observer, faults, log, signal };
 }
 

@@ -12,7 +12,7 @@ import type { Enter } from "../base/enter.ts";
 import { StateError, UsageError } from "../base/errors.ts";
 import type { GuestMemory } from "../base/guest-memory.ts";
 import { Logger } from "../base/log.ts";
-import type { Observer } from "../base/observer.ts";
+import type { MachineLife, Observer } from "../base/observer.ts";
 import { Teardown } from "../base/teardown.ts";
 import type { Mark } from "../base/timeline.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
@@ -32,6 +32,7 @@ import type { RemoveOptions } from "./device-slots.ts";
 import { quiesceDevices, resumeDevices } from "./device-states.ts";
 import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
+import { createdLife, lifeAt, tearDown } from "./life.ts";
 import { contentOf } from "./machine-state.ts";
 import { acquire, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
@@ -136,6 +137,7 @@ export class Machine {
 		this.enter = entry.enter;
 		this.#wired = wired;
 		this.#entry = entry;
+		this.#tell(createdLife(wired));
 		const stop = () => void this.stop();
 		signal?.addEventListener("abort", stop);
 		entry.onPanic = (why) => this.#emit("panic", why);
@@ -407,7 +409,13 @@ export class Machine {
 	}
 
 	#emit<E extends MachineEventName>(event: E, ...args: MachineEvents[E]): void {
+		this.#tell(lifeAt(event, args[0]));
 		this.#emitter.emit(event, (run) => this.#entry.guard(`listener of "${event}"`, run), ...args);
+	}
+
+	/** Tells the observers of a step in the machine's life. */
+	#tell(life: MachineLife): void {
+		this.#entry.guard("observer", () => this.#wired.observers.observer?.machine?.(life));
 	}
 
 	#mustLive(what: string): void {
@@ -424,17 +432,6 @@ export class Machine {
 			this.#entry.end({ reason: "start-failed", detail: (error as Error).message });
 			throw error;
 		}
-	}
-}
-
-/** Releases everything. Failures are added to the shutdown reason. */
-async function tearDown(teardown: Teardown, how: ShutdownReason): Promise<ShutdownReason> {
-	try {
-		await teardown.run();
-		return how;
-	} catch (error) {
-		const detail = `${how.detail ?? ""} (while ending: ${(error as Error).message})`.trim();
-		return { reason: how.reason, detail };
 	}
 }
 

@@ -62,6 +62,7 @@ export function attachPlatform(
 		lsrWord: runLoop.shadow.subarray(lsr, lsr + 1),
 		onOutput: (bytes) => {
 			panic.write(bytes);
+			observers.observer?.console?.("serial", bytes);
 			if (!console.write(bytes)) threads.setConsoleFull(true);
 		},
 		onDrain: () => console.setInputWanted?.(true),

@@ -13,11 +13,13 @@ import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import type { TraceFile } from "../trace/trace-file.ts";
 import type { Closeable } from "../virtio/device-kind.ts";
 import type { CompleteConfig, ConsoleConfig, Origin, RestoreConfig } from "./config.ts";
 import { DEVICE_KINDS } from "./device-table.ts";
 import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
+import { openTraceFiles } from "./trace.ts";
 
 /** The files that a machine boots. */
 export interface BootFiles {
@@ -34,6 +36,8 @@ export interface Resources {
 	readonly console: ConsoleBackend;
 	/** One per device; undefined for a device that has none. */
 	readonly backends: readonly (Closeable | undefined)[];
+	/** The files that events are written to. */
+	readonly traces: readonly TraceFile[];
 }
 
 /**
@@ -51,7 +55,9 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 		return resource;
 	};
 	signal?.throwIfAborted();
-	/* First in, last out: nothing that may still write there outlives it. */
+	/* First in, last out: they have the machine's end. */
+	const traces = await openTraceFiles(config.traceFiles, entry, teardown);
+	/* Nothing that may still write there outlives it. */
 	const { origin } = config;
 	const image = origin.kind === "snapshot" ? origin.snapshot.memory.lowestFd : undefined;
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram, { image }));
@@ -72,7 +78,7 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	kvm.require(config.cpus);
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
 	timeline.mark("kvm");
-	return { kvm, ram, boot, console, backends };
+	return { kvm, ram, boot, console, backends, traces };
 }
 
 /** Nothing was read of the mapping yet. @throws SnapshotError ERR_SNAPSHOT_FORMAT for a file of another size */

@@ -8,6 +8,7 @@
  */
 import type { Bus } from "../base/bus.ts";
 import { Logger } from "../base/log.ts";
+import type { Observers } from "../base/observer.ts";
 import type { RunLoopEvents } from "../host/run-loop.ts";
 import { kvm_run } from "../kvm/structs.ts";
 import type { Entry } from "./entry.ts";
@@ -20,20 +21,27 @@ export interface RunLoopParts {
 	readonly mmio: Bus;
 	readonly entry: Entry;
 	readonly exits: ExitHandler;
+	readonly observers: Observers;
 	/** The vCPU threads, which are made after the run loop. */
 	threads(): VcpuThreads;
 }
 
 /** Connects a run loop to the machine's parts. */
-export function runLoopEvents({ pio, mmio, entry, exits, threads }: RunLoopParts): RunLoopEvents {
+export function runLoopEvents({ pio, mmio, entry, exits, observers, threads }: RunLoopParts): RunLoopEvents {
 	/* Says whether the vCPU runs on now. */
 	const answer = (index: number, run: DataView): boolean => {
 		const handled = exits.handle(index, run);
 		if (handled instanceof Promise) {
-			void handled.then(() => entry.enter(`exit of vCPU ${index}`, () => threads().goesOn(index)));
+			const goOn = () => {
+				observers.observer?.resume?.(index);
+				threads().goesOn(index);
+			};
+			void handled.then(() => entry.enter(`exit of vCPU ${index}`, goOn));
 			return false;
 		}
-		return handled && !threads().parks(index, run.getUint32(kvm_run.exit_reason, true));
+		const runsOn = handled && !threads().parks(index, run.getUint32(kvm_run.exit_reason, true));
+		if (runsOn) observers.observer?.resume?.(index);
+		return runsOn;
 	};
 	return {
 		onExit: (index, run) => {

@@ -1,37 +1,39 @@
 /*
- * `--trace` prints the events between guest and machine, one per line, in the machine's log.
+ * The traces that a machine's configuration asks for: lines in its log (`trace`), and files (`traceFiles`). Files are opened
+ * as resources of the host, and closed last.
  */
-import type { Logger } from "../base/log.ts";
+import { type Logger, printable } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
-import type { TraceKind } from "./config.ts";
+import type { Teardown } from "../base/teardown.ts";
+import { eventObserver } from "../trace/recorder.ts";
+import { TraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
+import { traceLine } from "../trace/write/text.ts";
+import type { Entry } from "./entry.ts";
 
-/** An observer that prints the events of `kinds`. */
-export function traceObserver(kinds: readonly TraceKind[], logger: Logger): Observer {
-	const line = (text: string) => logger.line(`trace: ${text}`);
-	const observer: Observer = {};
-	if (kinds.includes("exits")) {
-		observer.exit = (vcpu, reason) => line(`exit vcpu=${vcpu} reason=${reason}`);
+/** An observer that prints events, one per line. */
+export function printingObserver(words: readonly string[], logger: Logger): Observer {
+	const event = (one: Parameters<typeof traceLine>[0]) => logger.line(`trace: ${printable(traceLine(one))}`);
+	return eventObserver({ event }, words);
+}
+
+/**
+ * Opens the files. `teardown` tells them of the machine's end and closes them, so it should know of them first.
+ *
+ * @throws HostError ERR_TRACE_FILE
+ */
+export async function openTraceFiles(
+	configs: readonly TraceFileConfig[],
+	entry: Entry,
+	teardown: Teardown,
+): Promise<TraceFile[]> {
+	const files: TraceFile[] = [];
+	for (const config of configs) {
+		const file = await TraceFile.open(config);
+		files.push(file);
+		teardown.add(() => {
+			if (entry.ended !== undefined) file.observer.machine?.({ state: "ended", ...entry.ended });
+			return file.close();
+		});
 	}
-	if (kinds.includes("pio") || kinds.includes("mmio")) {
-		observer.access = (bus, device, write, address, size, value) => {
-			if (!kinds.includes(bus)) return;
-			const hex = value.toString(16).padStart(2 * size, "0");
-			line(`${bus} ${write ? "write" : "read"} 0x${address.toString(16)} ${hex} ${device}`);
-		};
-	}
-	if (kinds.includes("mmio")) {
-		observer.status = (device, status, features) =>
-			line(`status ${device} 0x${status.toString(16)} driver features 0x${features.toString(16)}`);
-	}
-	if (kinds.includes("queues")) {
-		observer.kick = (device, queue) => line(`kick ${device}.${queue}`);
-		observer.pop = (device, queue, { head, readable, writable }) =>
-			line(`pop ${device}.${queue} head ${head} readable ${readable.totalBytes} writable ${writable.totalBytes}`);
-		observer.push = (device, queue, head, written) => line(`push ${device}.${queue} head ${head} written ${written}`);
-	}
-	if (kinds.includes("interrupts")) {
-		observer.interrupt = (device, cause) => line(`interrupt ${device}${cause === undefined ? "" : ` cause ${cause}`}`);
-		observer.complete = (device, token, result) => line(`complete ${device} request ${token} ${result}`);
-	}
-	return observer;
+	return files;
 }

@@ -262,6 +262,7 @@ export class Virtqueue {
 		this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
 		const slot = this.#nextAvail & (this.size - 1);
 		const head = this.#avail.view.getUint16(this.#availAt + availEntry(slot), true);
+		this.#observers.observer?.unpop?.(this.#names.device, this.#names.index, chain.head);
 		if (head !== chain.head) this.#break(`head ${chain.head} was overwritten before it was used`);
 	}
 

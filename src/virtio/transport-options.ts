@@ -6,6 +6,9 @@ import type { GuestMemory } from "../base/guest-memory.ts";
 import type { Observers } from "../base/observer.ts";
 import type { PollingThread } from "./poller.ts";
 
+/** How long a vCPU waits for its reset: as long as a closed disk waits for its requests. */
+export const RESET_MS = 30_000;
+
 /** An interrupt line; raise is an edge. */
 export interface InterruptLine {
 	/** An edge. */

@@ -184,6 +184,12 @@ function readQueue(queue: StateReader): QueueSetup {
 	};
 }
 
+/** Why a device does not look at a queue that it was notified of. */
+export function whyIdle(status: number): string {
+	if ((status & DEVICE_NEEDS_RESET) !== 0) return "the device needs a reset";
+	return (status & DRIVER_OK) === 0 ? "DRIVER_OK is not set" : "the queue is not ready";
+}
+
 /** Why the driver's values for a queue are invalid; undefined when they are valid. */
 export function faultOf(setup: QueueSetup, max: number, features: bigint, memory: GuestMemory): string | undefined {
 	if (setup.num > max) return `queue size ${setup.num} is above ${max}`;

@@ -27,7 +27,7 @@ import {
 	VIRTIO_F_INDIRECT_DESC,
 	VIRTIO_F_VERSION_1,
 } from "./spec.ts";
-import type { InterruptLine, TransportOptions } from "./transport-options.ts";
+import { type InterruptLine, RESET_MS, type TransportOptions } from "./transport-options.ts";
 import {
 	faultOf,
 	freshState,
@@ -38,13 +38,9 @@ import {
 	saveTransport,
 	TRANSITIONS,
 	type TransportState,
+	whyIdle,
 } from "./transport-state.ts";
 import { type TransportView, viewTransport } from "./view.ts";
-
-export type { InterruptLine, TransportOptions } from "./transport-options.ts";
-
-/** How long a vCPU waits for its reset: as long as a closed disk waits for its requests. */
-const RESET_MS = 30_000;
 
 const TRANSPORT_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 
@@ -111,11 +107,20 @@ export class Transport implements Stateful {
 
 	/** The driver's QueueNotify for queue `index`: from an ioeventfd, or a plain write. Ignored unless active. */
 	notify(index: number): void {
-		if ((this.state.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) !== DRIVER_OK || this.#quiesced) return;
-		const queue = this.#queues[index];
-		if (queue === undefined) return;
+		this.#look(index, true);
+	}
+
+	/** @param kicked by the driver; else the device looks without having been told to */
+	#look(index: number, kicked: boolean): void {
 		const { observer } = this.#observers;
-		observer?.kick?.(this.name, index);
+		const { status } = this.state;
+		const queue = (status & (DRIVER_OK | DEVICE_NEEDS_RESET)) === DRIVER_OK ? this.#queues[index] : undefined;
+		if (queue === undefined || this.#quiesced) {
+			if (!kicked || this.#quiesced) return;
+			observer?.violation?.(this.name, `ignored a notification of queue ${index}: ${whyIdle(status)}`, false);
+			return;
+		}
+		if (kicked) observer?.kick?.(this.name, index);
 		queue.beginTurn();
 		const poller = this.#pollers[index];
 		/* An observer is to see each kick. */
@@ -185,7 +190,7 @@ export class Transport implements Stateful {
 		this.#configStale = false;
 		/* The saved interrupt controllers may have missed an edge. An extra one does no harm. */
 		if (Atomics.load(this.interruptStatus, 0) !== 0) this.#line.raise();
-		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+		for (let index = 0; index < this.#queues.length; index++) this.#look(index, false);
 	}
 
 	/**
@@ -311,7 +316,7 @@ export class Transport implements Stateful {
 		this.#active = true;
 		this.device.activate(activation);
 		/* The driver may have added buffers before DRIVER_OK, with notifications that we ignored. */
-		for (let index = 0; index < this.#queues.length; index++) this.notify(index);
+		for (let index = 0; index < this.#queues.length; index++) this.#look(index, false);
 	}
 
 	/** The queues that the driver has set up, and the rest of the device's Activation. */
@@ -326,7 +331,7 @@ export class Transport implements Stateful {
 				interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
 				broken: (why: string) => this.#needsReset(why),
 				/* After other events had their turn. */
-				more: () => void setImmediate(() => this.#enter(this.name, () => this.notify(index))),
+				more: () => void setImmediate(() => this.#enter(this.name, () => this.#look(index, false))),
 			};
 			const queue = new Virtqueue(this.#memory, layoutOf(setup, features), events, {
 				position: positions[index],
@@ -389,6 +394,7 @@ export class Transport implements Stateful {
 
 	#needsReset(why: string): void {
 		logRateLimited(this.name, "warn", `the driver broke the rules, the device needs a reset: ${why}`);
+		this.#observers.observer?.violation?.(this.name, why, true);
 		if ((this.state.status & DEVICE_NEEDS_RESET) !== 0) return;
 		this.state.status |= DEVICE_NEEDS_RESET;
 		for (const queue of this.#queues) queue?.kill();
@@ -431,5 +437,6 @@ export class Transport implements Stateful {
 
 	protected ignored(what: string): void {
 		logRateLimited(this.name, "warn", `ignored ${what}`);
+		this.#observers.observer?.violation?.(this.name, `ignored ${what}`, false);
 	}
 }

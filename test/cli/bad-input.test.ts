@@ -290,7 +290,7 @@ const devices: Row[] = [
 		undefined,
 		"ERR_OPTION_TRACE",
 		'Cannot trace "dma"',
-		"Choose from pio, mmio, exits, queues, interrupts or all",
+		"Choose from pio, mmio, exits, queues, interrupts, status, console, boot, agent, devices such as blk0, net, serial, or all",
 	],
 ];
 

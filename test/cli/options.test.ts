@@ -8,9 +8,9 @@ import {
 	parseMemory,
 	parseNet,
 	parsePort,
-	parseTrace,
 	parseVsock,
 } from "../../src/cli/options.ts";
+import { parseTrace, traceConfig } from "../../src/cli/trace-flags.ts";
 
 /** Every refusal is a UsageError with the code of its option, and quotes what was written. */
 function refuses(parse: (text: string) => unknown, code: string, texts: readonly string[]): void {
@@ -138,7 +138,19 @@ test("parseConsole takes stdio, none and a file", () => {
 
 test("parseTrace takes a list, or all", () => {
 	expect(parseTrace("exits,pio")).toEqual(["exits", "pio"]);
-	expect(parseTrace("all")).toEqual(["pio", "mmio", "exits", "queues", "interrupts"]);
-	refuses(parseTrace, "ERR_OPTION_TRACE", ["", "PIO", "dma"]);
+	expect(parseTrace("all,blk0,device=my-device")).toEqual(["all", "blk0", "device=my-device"]);
+	refuses(parseTrace, "ERR_OPTION_TRACE", ["", "PIO", "dma", "blkx", "disk0"]);
 	expect(() => parseTrace("pio,")).toThrow('Cannot trace ""');
+});
+
+test("traceConfig prints events, or writes them to files whose names say the format", () => {
+	expect(traceConfig({ traceFile: [] })).toEqual({});
+	expect(traceConfig({ trace: "exits", traceFile: [] })).toEqual({ trace: ["exits"] });
+	expect(traceConfig({ traceFile: ["a.jsonl", "b.json"] })).toEqual({
+		traceFiles: [{ path: "a.jsonl" }, { path: "b.json" }],
+	});
+	expect(traceConfig({ trace: "net", traceFile: ["n.pcapng"] })).toEqual({
+		traceFiles: [{ path: "n.pcapng", events: ["net"] }],
+	});
+	refuses((text) => traceConfig({ traceFile: [text] }), "ERR_TRACE_FORMAT", ["", "trace", "trace.txt", "trace.pcap"]);
 });

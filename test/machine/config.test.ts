@@ -18,7 +18,15 @@ const idsOf = (config: Partial<MachineConfig>) => completeConfig({ kernel, ...co
 
 test("completeConfig fills in what is missing", () => {
 	const origin = { kind: "kernel", kernel };
-	const complete = { origin, cpus: 1, memoryMiB: 256, console: { kind: "none" }, trace: [], devices: [] };
+	const complete = {
+		origin,
+		cpus: 1,
+		memoryMiB: 256,
+		console: { kind: "none" },
+		trace: [],
+		traceFiles: [],
+		devices: [],
+	};
 	expect(completeConfig({ kernel })).toEqual(complete);
 });
 

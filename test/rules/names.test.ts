@@ -86,7 +86,7 @@ const KNOWN_LONG: Record<string, number> = {
 	"src/host/io-ring.ts#IoRing.#put": 8,
 	"src/host/libc.ts#Libc.setsockopt": 5,
 	"src/host/native.ts#Native.loopRegister": 6,
-	"src/machine/trace.ts#a function": 6,
+	"src/trace/recorder.ts#a function": 6,
 };
 
 /** "src/virtio/queue.ts#Virtqueue.constructor" for each function of a file, with how many parameters it has. */

@@ -1,0 +1,50 @@
+/*
+ * The flags that say what is traced, and where to: `--trace` names events, `--trace-file` a file for them. Without a file
+ * they are printed.
+ */
+import { type Command, Option } from "commander";
+import { outputShare, type Share } from "../lab/shares.ts";
+import { TraceFilter } from "../trace/filter.ts";
+import { checkTraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
+
+export interface TraceFlags {
+	trace?: string;
+	traceFile: string[];
+}
+
+/** The part of a machine's configuration that they are. */
+export interface TraceConfig {
+	trace?: readonly string[];
+	traceFiles?: readonly TraceFileConfig[];
+}
+
+export function addTraceFlags(command: Command): Command {
+	return command
+		.option("--trace <what>", "events such as exits,mmio,queues,blk0,boot, or all: on stderr, or in --trace-file")
+		.addOption(
+			new Option("--trace-file <file>", "write events to FILE.jsonl, .json (Perfetto) or .pcapng; may be repeated")
+				.argParser((path: string, before: string[]) => [...before, path])
+				.default([], "none"),
+		);
+}
+
+/** @throws UsageError ERR_OPTION_TRACE, ERR_TRACE_FORMAT */
+export function traceConfig({ trace, traceFile }: TraceFlags): TraceConfig {
+	const words = trace === undefined ? undefined : parseTrace(trace);
+	if (traceFile.length === 0) return words === undefined ? {} : { trace: words };
+	const traceFiles = traceFile.map((path) => (words === undefined ? { path } : { path, events: words }));
+	for (const file of traceFiles) checkTraceFile(file);
+	return { traceFiles };
+}
+
+/** The lab writes these files. */
+export function traceShares({ traceFiles = [] }: TraceConfig): Share[] {
+	return traceFiles.map(({ path }) => outputShare(path));
+}
+
+/** "mmio", "pio,exits", "all" @throws UsageError ERR_OPTION_TRACE */
+export function parseTrace(text: string): string[] {
+	const words = text.split(",");
+	new TraceFilter(words);
+	return words;
+}
