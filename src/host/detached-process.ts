@@ -5,7 +5,6 @@
 import { type StdioOptions, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import type { Readable, Stream } from "node:stream";
-import { text } from "node:stream/consumers";
 import { HostError, ignore } from "../base/errors.ts";
 import { ownProgram } from "./own-program.ts";
 import { type Failure, failureOf, RemoteError } from "./request-socket.ts";
@@ -14,6 +13,9 @@ import { type Failure, failureOf, RemoteError } from "./request-socket.ts";
 const REPORT_FD = 3;
 /** Descriptor of the new process for `channel`. */
 export const CHANNEL_FD = 4;
+
+/** What it may send before the report, which is JSON: white space does not matter there. */
+const BEGUN = "\n";
 
 /** What it reports once. */
 interface Report {
@@ -30,6 +32,8 @@ export interface DetachedProcess {
 	/** Of the error for one that dies: "Cannot start the container: its supervisor". */
 	attempt: string;
 	code: string;
+	/** Told when the process says that it has begun, some time before it is ready. */
+	onBegun?: (() => void) | undefined;
 }
 
 /**
@@ -38,7 +42,14 @@ export interface DetachedProcess {
  * @returns resolves with its process number when it is ready; rejects with RemoteError why it is not, or with HostError
  * `code`
  */
-export async function launchDetached({ words, log, channel, attempt, code }: DetachedProcess): Promise<number> {
+export async function launchDetached({
+	words,
+	log,
+	channel,
+	attempt,
+	code,
+	onBegun,
+}: DetachedProcess): Promise<number> {
 	const output = log === undefined ? undefined : openSync(log, "w", 0o600);
 	const streams: StdioOptions =
 		output === undefined ? ["inherit", "inherit", "inherit", "pipe"] : ["ignore", output, output, "pipe"];
@@ -52,7 +63,8 @@ export async function launchDetached({ words, log, channel, attempt, code }: Det
 		const pipe = child.stdio[REPORT_FD] as Readable;
 		child.once("error", () => pipe.destroy());
 		child.unref();
-		await reportOf(pipe, () => {
+		const report = await allOf(pipe, onBegun);
+		failIfSo(report, () => {
 			const tail = log === undefined ? "" : tailOf(log);
 			return new HostError(code, `${attempt} has ended${tail === "" ? "" : `\n${tail}`}`);
 		});
@@ -62,10 +74,24 @@ export async function launchDetached({ words, log, channel, attempt, code }: Det
 	}
 }
 
-async function reportOf(pipe: Readable, died: () => HostError): Promise<void> {
+/** @param onBegun called whenever something has come */
+async function allOf(pipe: Readable, onBegun: () => void = ignore): Promise<string> {
+	let all = "";
+	try {
+		for await (const chunk of pipe.setEncoding("utf8")) {
+			all += chunk as string;
+			onBegun();
+		}
+	} catch {
+		/* What is missing tells. */
+	}
+	return all;
+}
+
+function failIfSo(report: string, died: () => HostError): void {
 	let found: Report;
 	try {
-		found = JSON.parse(await text(pipe)) as Report;
+		found = JSON.parse(report) as Report;
 	} catch {
 		throw died();
 	}
@@ -77,6 +103,15 @@ function tailOf(path: string): string {
 		return readFileSync(path, "utf8").trim().split("\n").slice(-6).join("\n");
 	} catch {
 		return "";
+	}
+}
+
+/** In the process that was started, at most once and before it reports: it has begun. */
+export function reportBegun(): void {
+	try {
+		writeSync(REPORT_FD, BEGUN);
+	} catch {
+		/* As below. */
 	}
 }
 

@@ -25,8 +25,16 @@ echo "three: $(whole "$three") $(head -n3 three | xargs)"
 echo "first numbers: $(for id in "$two" "$three"; do log "$id" | head -n1; done | uniq | wc -l)"
 echo "random numbers: $(tail -qn1 two three | sort -u | wc -l)"
 echo "one: $(whole "$one"), more than before $(($(log "$one" | wc -l) > before))"
-tsvmm stop -t 20 one two three >/dev/null
+# Once more, based on the first one; the container ends with it, and goes on from what both are together.
+tsvmm snapshot create one later --base saved --stop
+echo "later: $(grep -o '"status": "[a-z]*"' "$TSVMM_STATE/containers/$one/state.json"), less memory $(($(stat -c %b later/memory) * 2 < $(stat -c %b saved/memory)))"
+tsvmm snapshot merge later both
+tsvmm snapshot rm later saved
+four=$(tsvmm snapshot restore both --name four)
+tsvmm exec four sh -c "$look" >four
+echo "four: $(whole "$four") $(head -n3 four | xargs), goes on $(($(log "$four" | head -n1) == $(log "$one" | tail -n1) + 1))"
+tsvmm stop -t 20 two three four >/dev/null
 echo "stopped: $(cat "$TSVMM_STATE"/containers/*/state.json | grep -o '"exitCode": 5' | wc -l)"
-tsvmm rm one two three >/dev/null
-tsvmm snapshot rm saved
-echo "left: $(ls "$TSVMM_STATE/containers" | wc -l) $(ls -d saved 2>/dev/null | wc -l)"
+tsvmm rm one two three four >/dev/null
+tsvmm snapshot rm both
+echo "left: $(ls "$TSVMM_STATE/containers" | wc -l) $(ls -d saved later both 2>/dev/null | wc -l)"

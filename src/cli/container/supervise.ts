@@ -5,7 +5,7 @@
 import { ContainerStore } from "../../container/life/store.ts";
 import { superviseContainer } from "../../container/life/supervisor.ts";
 import { parseShape } from "../../container/template/shape.ts";
-import { readinessReporter } from "../../host/detached-process.ts";
+import { readinessReporter, reportBegun } from "../../host/detached-process.ts";
 import { watchOutput } from "../output.ts";
 import { reportError } from "../report.ts";
 
@@ -20,7 +20,10 @@ export async function superviseMain(argv: readonly string[]): Promise<number> {
 	const revived = revive < 0 ? undefined : flags[revive + 1];
 	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
 	try {
-		await superviseContainer(new ContainerStore().find(id), { awaitAttach, onReady, revived, timings });
+		await superviseContainer(new ContainerStore().find(id), {
+			...{ awaitAttach, onReady, revived, timings },
+			onListening: reportBegun,
+		});
 		return 0;
 	} catch (error) {
 		onReady(error);

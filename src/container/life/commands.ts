@@ -6,7 +6,7 @@ import { constants } from "node:os";
 import { AgentClient } from "../../agent/client.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
 import type { Session } from "../../agent/session.ts";
-import { HostError, StateError } from "../../base/errors.ts";
+import { HostError, ignore, StateError } from "../../base/errors.ts";
 import { connectTo, RemoteError } from "../../host/request-socket.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { agentName } from "./config.ts";
@@ -19,6 +19,8 @@ import type { StoredContainer } from "./store.ts";
 
 const { SIGKILL } = constants.signals;
 const POLL_MS = 20;
+/** Of what tells by itself. */
+const RARE_POLL_MS = 500;
 /** How long a supervisor takes at most to open its sockets, and to go once it was killed. */
 const PATIENCE_MS = 30_000;
 /** The longest that a timer can wait. */
@@ -37,16 +39,15 @@ export async function startContainer(container: StoredContainer, options?: Launc
 		}
 		const launch =
 			container.config.joins === undefined ? launchSupervisor(container, options) : launchMember(container, options);
-		const outcome = launch.running.then(
-			() => true,
-			() => true,
-		);
 		/* Until it has the lock (or has failed), so that the next command sees it. */
-		let over = false;
-		void outcome.then(() => {
-			over = true;
+		let hasBegun = false;
+		const over = Promise.race([launch.running.catch(ignore), ...(launch.begun === undefined ? [] : [launch.begun])]);
+		void over.then(() => {
+			hasBegun = true;
 		});
-		while (!over && !container.isSupervised()) await pause();
+		/* Looking takes time that the supervisor needs. */
+		const pauseMs = launch.begun === undefined ? POLL_MS : RARE_POLL_MS;
+		while (!hasBegun && !container.isSupervised()) await Promise.race([over, pause(pauseMs)]);
 		return launch;
 	});
 }

@@ -19,20 +19,27 @@ export interface LaunchOptions {
 export interface Launch {
 	/** Resolves when the container runs. @throws RemoteError why it does not; HostError ERR_CONTAINER_FAILED */
 	readonly running: Promise<void>;
+	/** Resolves when the supervisor has the container and listens, if it says so. */
+	readonly begun?: Promise<void> | undefined;
 }
 
 /** Starts the supervisor of a container. */
 export function launchSupervisor(container: StoredContainer, options: LaunchOptions = {}): Launch {
-	return { running: supervise(container, options) };
+	let onBegun!: () => void;
+	const begun = new Promise<void>((resolve) => {
+		onBegun = resolve;
+	});
+	return { running: supervise(container, options, onBegun), begun };
 }
 
 async function supervise(
 	container: StoredContainer,
 	{ awaitAttach = false, timings = false, revived }: LaunchOptions,
+	onBegun: () => void,
 ): Promise<void> {
 	if (revived === undefined && machinesWait()) {
 		const { takeMachine } = await import("../pool/take.ts");
-		if (await takeMachine(container, { awaitAttach, timings })) return;
+		if (await takeMachine(container, { awaitAttach, timings }, onBegun)) return;
 	}
 	await launchDetached({
 		words: [
@@ -44,5 +51,6 @@ async function supervise(
 		log: join(container.paths.directory, "supervisor.log"),
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",
+		onBegun,
 	});
 }

@@ -39,6 +39,8 @@ export interface WatchOptions {
 	awaitAttach: boolean;
 	/** Called when the container runs, or with why it does not; the first call counts. */
 	onReady: (error?: unknown) => void;
+	/** Called when clients of the container can connect, before it runs. */
+	onListening?: (() => void) | undefined;
 	/** The phases of its starts are told in its state; not when missing. */
 	timings?: boolean | undefined;
 	/** Starts another container in its machine. A container that has itself joined one has no such. */
@@ -99,6 +101,7 @@ export class SupervisedContainer implements AsyncDisposable {
 		try {
 			await this.#write({ error: undefined });
 			await this.#listen();
+			this.#options.onListening?.();
 			for (;;) {
 				const startedMs = Date.now();
 				const end = await this.#runOnce();

@@ -1,7 +1,7 @@
 /*
  * What goes between those who take machines, a machine that waits, and its pool:
  *
- *     taker --Order--> machine: TAKEN as soon as it is the taker's, then a Report when its container runs, or why not
+ *     taker --Order--> machine: TAKEN as soon as it is the taker's, BEGUN when it listens, then a Report when its container runs, or why not
  *     machine --READY, TAKEN--> pool; the stream ends when the container runs, and the pool starts the next machine
  *     pool ls, down, up --PoolRequest--> pool: PoolAnswer
  *
@@ -13,6 +13,8 @@ import type { TemplateShape } from "../template/store.ts";
 /** Lines of a machine that waits. */
 export const READY = "ready\n";
 export const TAKEN = "taken\n";
+/** White space, before the report in JSON. */
+export const BEGUN = "\n";
 
 /** What a machine becomes. Its process takes over all of this from the taker, as if it had been started by it. */
 export interface Order {

@@ -11,17 +11,19 @@ import type { StoredContainer } from "../life/store.ts";
 import { sharedShape } from "../template/shape.ts";
 import { mayBeWarm } from "../template/store.ts";
 import { machinesWait, PoolPaths } from "./paths.ts";
-import { type Order, type Report, TAKEN } from "./protocol.ts";
+import { BEGUN, type Order, type Report, TAKEN } from "./protocol.ts";
 
 /**
  * Lets the process of a waiting machine supervise a container.
  *
+ * @param onBegun told when it has the container and listens
  * @returns false when no machine fits; true when the container runs
  * @throws RemoteError why it does not; HostError ERR_CONTAINER_FAILED when the process ends
  */
 export async function takeMachine(
 	container: StoredContainer,
 	options: Pick<Order, "awaitAttach" | "timings">,
+	onBegun: () => void,
 ): Promise<boolean> {
 	const { config } = container;
 	if (!mayTake(config) || !machinesWait()) return false;
@@ -35,7 +37,7 @@ export async function takeMachine(
 		umask: process.umask(),
 		groups: controlGroups(),
 	};
-	for (const path of PoolPaths.of(shape).sockets()) if (await give(path, order)) return true;
+	for (const path of PoolPaths.of(shape).sockets()) if (await give(path, order, onBegun)) return true;
 	return false;
 }
 
@@ -45,12 +47,14 @@ function mayTake({ cold = false, cmdline, consoleFile, joins }: StoredContainer[
 }
 
 /** @returns false when the machine is another's, or cannot be this one's */
-async function give(path: string, order: Order): Promise<boolean> {
+async function give(path: string, order: Order, onBegun: () => void): Promise<boolean> {
 	const socket = await connectTo(path);
 	if (socket === undefined) return false;
 	try {
 		socket.end(JSON.stringify(order));
-		const answer = await allOf(socket);
+		const answer = await allOf(socket, (text) => {
+			if (text.startsWith(TAKEN + BEGUN)) onBegun();
+		});
 		if (!answer.startsWith(TAKEN)) return false;
 		const report = answer.slice(TAKEN.length);
 		if (report === "") {
@@ -65,10 +69,13 @@ async function give(path: string, order: Order): Promise<boolean> {
 }
 
 /** What has come until the stream has ended, in whatever way. */
-async function allOf(socket: Socket): Promise<string> {
+async function allOf(socket: Socket, onMore: (text: string) => void): Promise<string> {
 	let all = "";
 	try {
-		for await (const chunk of socket.setEncoding("utf8")) all += chunk as string;
+		for await (const chunk of socket.setEncoding("utf8")) {
+			all += chunk as string;
+			onMore(all);
+		}
 	} catch {
 		/* What is missing tells. */
 	}

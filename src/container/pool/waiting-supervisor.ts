@@ -17,7 +17,7 @@ import { bootContainer } from "../life/boot.ts";
 import { ContainerStore } from "../life/store.ts";
 import { onSignals, superviseContainer } from "../life/supervisor.ts";
 import type { TemplateShape } from "../template/store.ts";
-import { type Order, READY, type Report, TAKEN } from "./protocol.ts";
+import { BEGUN, type Order, READY, type Report, TAKEN } from "./protocol.ts";
 import { WaitingMachine } from "./waiting-machine.ts";
 
 /** Descriptor of the stream to the pool. */
@@ -135,6 +135,7 @@ async function becomeSupervisor({ order, taker }: Taken, machine: WaitingMachine
 		await superviseContainer(container, {
 			awaitAttach,
 			timings,
+			onListening: () => void taker.write(BEGUN),
 			onReady,
 			boot: (stored, signal) => bootContainer(stored, signal, machine),
 		});

@@ -70,10 +70,15 @@ async function run(
 	const streams = { tty: io.terminal !== undefined, openStdin: io.stdin !== undefined, stdinOnce: true };
 	const container = await store.create(containerConfig({ args, env, ...streams, ...process }));
 	let ended: Promise<void> | undefined;
+	let onListening!: () => void;
+	const listening = new Promise<void>((resolve) => {
+		onListening = resolve;
+	});
 	const running = new Promise<void>((resolve, reject) => {
 		ended = superviseContainer(container, {
 			awaitAttach: true,
 			timings: true,
+			onListening,
 			onReady: (error) => (error === undefined ? resolve() : reject(error)),
 			boot: async () => ({
 				guest: endsWhenRefused(machine),
@@ -83,7 +88,8 @@ async function run(
 		});
 	});
 	try {
-		await expect.poll(() => container.isSupervised()).toBe(true);
+		await listening;
+		expect([container.isSupervised(), existsSync(container.paths.attach)]).toEqual([true, true]);
 		const status = await attachForeground(container, running, io);
 		return { status, container };
 	} finally {

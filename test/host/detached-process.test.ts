@@ -1,0 +1,51 @@
+/*
+ * This program once more, as a process of its own that reports.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { launchDetached } from "../../src/host/detached-process.ts";
+
+/** A program in the place of tsvmm: it does what its word says. */
+vi.mock("../../src/host/own-program.ts", () => ({
+	ownProgram: () => [
+		"-e",
+		`const { writeSync } = require("node:fs");
+		const say = (text) => writeSync(3, text);
+		({
+			ready: () => (say("\\n"), setTimeout(() => say("{}"), 100)),
+			fails: () => (say("\\n"), say('{"failure":{"code":"ERR_OF_IT","message":"Cannot do it"}}')),
+			dies: () => (say("\\n"), console.error("its last words")),
+			silent: () => {},
+		})[process.argv[1]]();`,
+		"--",
+	],
+}));
+
+let directory: string;
+beforeAll(() => {
+	directory = mkdtempSync(`${tmpdir()}/tsvmm-test-`);
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function launch(word: string, onBegun?: () => void): Promise<number> {
+	const log = `${directory}/${word}.log`;
+	return launchDetached({ words: [word], log, attempt: "Cannot start: the test", code: "ERR_TEST", onBegun });
+}
+
+test("launchDetached tells that a process has begun, and then that it is ready", async () => {
+	const events: string[] = [];
+	const ready = launch("ready", () => events.push("begun")).then(() => events.push("ready"));
+	await vi.waitFor(() => expect(events).toEqual(["begun"]), 10_000);
+	await ready;
+	expect(events.at(-1)).toBe("ready");
+});
+
+test.each([
+	["fails", { code: "ERR_OF_IT", message: "Cannot do it" }],
+	["dies", { code: "ERR_TEST", message: "Cannot start: the test has ended\nits last words" }],
+	["silent", { code: "ERR_TEST", message: "Cannot start: the test has ended" }],
+])("launchDetached tells of a process that %s", async (word, error) => {
+	await expect(launch(word)).rejects.toMatchObject(error);
+	expect(readFileSync(`${directory}/${word}.log`, "utf8")).toBe(word === "dies" ? "its last words\n" : "");
+});
