@@ -55,8 +55,12 @@ export class FrameStream {
 	#frames: Buffer[] = [];
 	#first = 0;
 	#receivedBytes = 0;
-	/** Bytes of a frame that is not complete yet. */
-	#rest: Buffer | undefined;
+	/** A frame that has come in part: room for all of it, and how many bytes are there. */
+	#partial: Buffer | undefined;
+	#partialBytes = 0;
+	/** A length that has come in part. */
+	readonly #prefix = Buffer.alloc(LENGTH_BYTES);
+	#prefixBytes = 0;
 	/** `take` has given undefined, or was not called yet. */
 	#starved = true;
 	#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
@@ -183,27 +187,56 @@ export class FrameStream {
 		this.#events?.writable();
 	}
 
+	/** Frames that are whole in a chunk stay where they are. Only one that comes in pieces is copied. */
 	#received(chunk: Buffer): void {
-		const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
 		let at = 0;
-		while (bytes.length - at >= LENGTH_BYTES) {
-			const length = bytes.readUInt32BE(at);
+		while (at < chunk.length) {
+			if (this.#partial !== undefined) {
+				at += this.#fill(this.#partial, chunk, at);
+				continue;
+			}
+			if (this.#prefixBytes > 0 || chunk.length - at < LENGTH_BYTES) {
+				const got = chunk.copy(this.#prefix, this.#prefixBytes, at);
+				at += got;
+				this.#prefixBytes += got;
+				if (this.#prefixBytes < LENGTH_BYTES) break;
+			}
+			const isSplit = this.#prefixBytes > 0;
+			const length = isSplit ? this.#prefix.readUInt32BE() : chunk.readUInt32BE(at);
+			if (!isSplit) at += LENGTH_BYTES;
+			this.#prefixBytes = 0;
 			if (length < MIN_FRAME_BYTES || length > MAX_FRAME_BYTES) {
 				log("error", `${this.#name} sent a frame of ${length} bytes`);
 				this.#socket.destroy();
 				return;
 			}
-			const end = at + LENGTH_BYTES + length;
-			if (end > bytes.length) break;
-			const frame = bytes.subarray(at + LENGTH_BYTES, end);
-			this.#saw?.(frame);
-			this.#frames.push(frame);
-			this.#receivedBytes += length;
-			at = end;
+			if (chunk.length - at < length) {
+				this.#partial = Buffer.allocUnsafe(length);
+				this.#partialBytes = 0;
+			} else {
+				this.#arrived(chunk.subarray(at, at + length));
+				at += length;
+			}
 		}
-		this.#rest = at === bytes.length ? undefined : bytes.subarray(at);
 		if (this.#receivedBytes >= RECEIVE_BYTES) this.#socket.pause();
 		if (this.#first < this.#frames.length) this.#wake();
+	}
+
+	/** Puts the next bytes of a chunk into a frame that has come in part. Returns how many. */
+	#fill(frame: Buffer, chunk: Buffer, at: number): number {
+		const got = chunk.copy(frame, this.#partialBytes, at);
+		this.#partialBytes += got;
+		if (this.#partialBytes === frame.length) {
+			this.#partial = undefined;
+			this.#arrived(frame);
+		}
+		return got;
+	}
+
+	#arrived(frame: Buffer): void {
+		this.#saw?.(frame);
+		this.#frames.push(frame);
+		this.#receivedBytes += frame.length;
 	}
 
 	#wake(): void {

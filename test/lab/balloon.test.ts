@@ -30,6 +30,18 @@ interface Seen {
 	};
 }
 
+interface Stats {
+	GuestFree: string;
+	GuestAvailable: string;
+	GivenBack: string;
+}
+
+/** "1.5GiB" in MiB; NaN of what is no size. */
+function mib(size: string): number {
+	const [, number, unit] = /^([0-9.]+)(B|KiB|MiB|GiB)$/.exec(size) ?? [];
+	return Number(number) * 1024 ** (["B", "KiB", "MiB", "GiB"].indexOf(unit ?? "") - 2);
+}
+
 test("the host's memory falls by what a guest gives, and rises when it takes it back", async () => {
 	const { asked, byItself } = (await program.run(linux, "minimal")) as unknown as Seen;
 	/* Of 200 MiB that were used and freed, all but a few stay with the guest until it is asked. */
@@ -45,11 +57,18 @@ test("the host's memory falls by what a guest gives, and rises when it takes it 
 	expect(asked.complaints).toBe("");
 });
 
-test("a container's memory comes back to the host when it is free", async () => {
+test("a container's memory comes back to the host when it is free, and stats follows it", async () => {
 	const script = join(packageRoot(), "test/lab/balloon.sh");
 	const image = await ensureDemoImage("busybox");
 	const seen = await linux.sh(`sh ${script} ${process.execPath} ${packageRoot()} ${image}`);
-	const [before, used, after] = seen.trim().split(" ").map(Number) as [number, number, number];
+	const [sizes = "", ...said] = seen.trim().split("\n");
+	const [before, used, after] = sizes.split(" ").map(Number) as [number, number, number];
 	expect(used - before).toBeGreaterThan(120);
 	expect(after).toBeLessThan(before + 60);
+	/* What the guest itself says: free memory goes and comes back, and what it has freed was given to the host. */
+	const [first, full, last] = said.map((line) => JSON.parse(line)) as [Stats, Stats, Stats];
+	expect(mib(first.GuestFree) - mib(full.GuestFree)).toBeGreaterThan(180);
+	expect(mib(last.GuestFree) - mib(full.GuestFree)).toBeGreaterThan(180);
+	expect(mib(first.GuestAvailable) - mib(full.GuestAvailable)).toBeGreaterThan(180);
+	expect(mib(last.GivenBack) - mib(full.GivenBack)).toBeGreaterThan(120);
 });
