@@ -163,7 +163,7 @@ describe("other layouts", () => {
 		["virtio/net", "<linux/virtio_net.h>", net, 1],
 		["virtio/net-header", "<linux/virtio_net.h>", netHeader, 1],
 		["virtio/block-request", "<linux/virtio_blk.h>", block, 3],
-		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 3],
+		["virtio/vsock/packet", "<linux/virtio_vsock.h>", vsock, 2],
 		["virtio/console", "<linux/virtio_console.h>", virtioConsole, 1],
 		["backends/ifreq", "<linux/if.h>", ifreq, 1],
 		["host/file-lock", "<fcntl.h>", fileLock, 1],
