@@ -27,6 +27,7 @@ export const PACKAGES = {
 		"fish",
 		"groff",
 		"openssl",
+		"gdb",
 		"docker-registry",
 		"skopeo",
 		"podman",

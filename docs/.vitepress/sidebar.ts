@@ -25,6 +25,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 			page("Shared directories", "/docs/virtio-fs"),
 			page("Snapshots", "/docs/snapshots"),
 			page("Tracing", "/docs/tracing"),
+			page("Debugging", "/docs/debugging"),
 			page("podman and containerd", "/docs/oci"),
 			page("Kubernetes", "/docs/kubernetes"),
 			page("The inspector", "/docs/inspector"),

@@ -2,6 +2,7 @@
  * Runs a machine in the foreground to its end: here, or in the lab. `boot` and `snapshot restore` do so.
  */
 import { StdioConsole } from "../backends/console.ts";
+import type { GdbServer } from "../debug/gdb/server.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { Inspector } from "../inspector/inspector.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -13,6 +14,7 @@ import { describeShutdown, type ShutdownReason, shutdownError } from "../machine
 import type { BootTimings } from "./boot-timings.ts";
 import { EscapeKey } from "./escape-key.ts";
 import { describeFaults } from "./fault-flags.ts";
+import { gdbPorts, openGdb } from "./gdb-flags.ts";
 import type { HostFlags } from "./host-flags.ts";
 import { inspectInLab, inspection } from "./inspect-flag.ts";
 import { outputFailed, watchOutput, watchStderr } from "./output.ts";
@@ -35,7 +37,7 @@ export async function runInForeground<Config extends RestoreConfig>(planned: Pla
 		watchOutput();
 		const ports = flags.net.flatMap((net) => (net.kind === "user" ? (net.ports ?? []) : []));
 		const inspector = await inspectInLab(flags.inspect);
-		ports.push(...inspector.ports);
+		ports.push(...inspector.ports, ...gdbPorts(flags));
 		return reexecInLab([...process.argv.slice(2), ...inspector.words], {
 			quiet: flags.quiet,
 			ports,
@@ -81,6 +83,7 @@ async function runMachine<Config extends RestoreConfig>(
 	machine = await make({ ...config, console: inspected?.console ?? timed });
 	let control: MachineControl | undefined;
 	let inspector: Inspector | undefined;
+	let gdb: GdbServer | undefined;
 	const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 	for (const signal of signals) process.once(signal, stop);
 	const interactive = onStdio && process.stdin.isTTY === true;
@@ -88,6 +91,7 @@ async function runMachine<Config extends RestoreConfig>(
 	try {
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
 		inspector = await inspected?.open(machine);
+		gdb = await openGdb(flags, machine);
 		if (interactive) {
 			escapeKey = new EscapeKey(stop);
 			rawTerminal(0);
@@ -100,6 +104,7 @@ async function runMachine<Config extends RestoreConfig>(
 		const end = await machine.stop();
 		await inspector?.close(end);
 		await control?.close();
+		await gdb?.close();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);
 	}

@@ -10,11 +10,12 @@ import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
+import { addGdbFlags, type GdbFlags, gdbAddress } from "./gdb-flags.ts";
 import { parseInspect } from "./inspect-flag.ts";
 import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseVsock } from "./options.ts";
 import { addTraceFlags, type TraceFlags, traceConfig, traceShares } from "./trace-flags.ts";
 
-export interface HostFlags extends FaultFlags, TraceFlags {
+export interface HostFlags extends FaultFlags, GdbFlags, TraceFlags {
 	disk: DiskConfig[];
 	net: NetConfig[];
 	fs: DirectoryFsConfig[];
@@ -32,7 +33,7 @@ export interface HostFlags extends FaultFlags, TraceFlags {
 
 /** Adds the flags to a command. */
 export function addHostFlags(command: Command): Command {
-	command
+	addGdbFlags(command)
 		.addOption(
 			new Option(
 				"--disk <file[,ro][,id=X][,format=X][,...]>",
@@ -77,6 +78,7 @@ export function addHostFlags(command: Command): Command {
 /** Turns the flags into a configuration. @throws UsageError */
 export function hostConfig(flags: HostFlags): RestoreConfig {
 	const faults = faultsOf(flags);
+	gdbAddress(flags);
 	return {
 		...(faults === undefined ? {} : { faults }),
 		disks: flags.disk,

@@ -188,8 +188,7 @@ export class MachineDebugger {
 	/** Writes memory by virtual address, also where the guest may not. @returns how many bytes, as `readVirtual` */
 	writeVirtual(vcpu: number, address: bigint, bytes: Uint8Array): number {
 		return this.#eachPage(vcpu, address, bytes.length, (gpa, at, count) => {
-			this.machine.memory.write(gpa, bytes.subarray(at, at + count));
-			this.breakpoints.written(gpa, count);
+			this.writePhysical(gpa, bytes.subarray(at, at + count));
 		});
 	}
 
@@ -204,6 +203,14 @@ export class MachineDebugger {
 		}
 		this.breakpoints.hide(gpa, bytes);
 		return bytes;
+	}
+
+	/** Writes RAM and leaves our breakpoints where they are. @returns how many bytes: all, or none when it is not all RAM */
+	writePhysical(gpa: number, bytes: Uint8Array): number {
+		if (!this.machine.memory.contains(gpa, bytes.length)) return 0;
+		this.machine.memory.write(gpa, bytes);
+		this.breakpoints.written(gpa, bytes.length);
+		return bytes.length;
 	}
 
 	/**
