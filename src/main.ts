@@ -51,6 +51,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"write a container's files as a tar archive",
 		async () => (await import("./cli/container/copy.ts")).exportCommand(),
 	],
+	[
+		"dump",
+		"a machine's memory and registers as a core file",
+		async () => (await import("./cli/dump.ts")).dumpCommand(),
+	],
 	["snapshot", "machines as files", async () => (await import("./cli/snapshot.ts")).snapshotCommand()],
 	[
 		"template",

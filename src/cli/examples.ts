@@ -21,6 +21,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm run --net user,host-loopback=on busybox wget -O - http://10.0.2.2:8080/",
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
 	],
+	"tsvmm dump": ["tsvmm dump vm.sock vm.core", "tsvmm dump --force vm.sock vm.core"],
 	"tsvmm snapshot": [
 		"tsvmm boot --kernel vmlinux --disk root.img --control vm.sock",
 		"tsvmm snapshot create vm.sock warm",

@@ -8,7 +8,7 @@ import type { Inspector } from "../inspector/inspector.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import type { Share } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
-import { MachineControl } from "../machine/control.ts";
+import { type DumpMachine, MachineControl } from "../machine/control.ts";
 import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { BootTimings } from "./boot-timings.ts";
@@ -64,6 +64,12 @@ function report(end: ShutdownReason, { json, quiet }: HostFlags, timings: Timing
 	else if (!quiet) say(`tsvmm: ${describeShutdown(end)}`);
 }
 
+/** Core dumps are loaded for the first one. */
+const dumpLater: DumpMachine = async (machine, path, options) => {
+	const { dumpMachine } = await import("../debug/core-dump.ts");
+	await dumpMachine(machine, path, options);
+};
+
 /** Runs a machine to its end. SIGINT, SIGTERM and SIGHUP stop it. The terminal is always restored. */
 async function runMachine<Config extends RestoreConfig>(
 	{ config, make, flags }: Planned<Config>,
@@ -91,6 +97,7 @@ async function runMachine<Config extends RestoreConfig>(
 	try {
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
 		inspector = await inspected?.open(machine);
+		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine, dumpLater);
 		gdb = await openGdb(flags, machine);
 		if (interactive) {
 			escapeKey = new EscapeKey(stop);

@@ -78,6 +78,7 @@ export function addHostFlags(command: Command): Command {
 /** Turns the flags into a configuration. @throws UsageError */
 export function hostConfig(flags: HostFlags): RestoreConfig {
 	const faults = faultsOf(flags);
+	/* Refuses what is wrong with it before the machine is made. */
 	gdbAddress(flags);
 	return {
 		...(faults === undefined ? {} : { faults }),

@@ -1,21 +1,15 @@
-/*
- * `tsvmm snapshot`: machines and containers as files (docs/snapshots.md). `create` asks a machine by its control socket, which
- * that of a container is as well; `restore` runs a machine as `boot` does, and starts a container as `run -d` does.
- */
-import { existsSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { explain, SnapshotError, StateError, UsageError } from "../base/errors.ts";
+import { explain, SnapshotError, UsageError } from "../base/errors.ts";
 import { reviveFrom } from "../container/life/revive.ts";
-import { ContainerStore } from "../container/life/store.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
-import { askMachine } from "../machine/control.ts";
 import { Machine } from "../machine/machine.ts";
 import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../snapshot/directory.ts";
 import { type Described, readManifest } from "../snapshot/manifest.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
+import { askForFile, controlOf } from "./ask-machine.ts";
 import { each } from "./each.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
@@ -30,8 +24,6 @@ const LISTING: Listing = {
 	headings: { Cpus: "CPUS" },
 	table: "{{.Name}}\t{{.Created}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Container}}\t{{.Base}}",
 };
-/** How often a snapshot that is being taken is asked how far it is. */
-const PROGRESS_MS = 200;
 
 export function snapshotCommand(): Command {
 	return new Command("snapshot")
@@ -68,38 +60,10 @@ async function create(of: string, path: string, { base, stop }: CreateFlags): Pr
 		const shares = [fileShare(dirname(path), "rw"), ...chain.map((one) => fileShare(one.path, "ro"))];
 		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	}
-	const control = controlOf(of);
-	await untilInterrupted("take a snapshot", (signal) =>
-		withProgress("taking a snapshot", async ({ onProgress }) => {
-			const cancel = () => void askMachine(control, { do: "cancel", path }).catch(() => undefined);
-			signal.addEventListener("abort", cancel, { once: true });
-			const look = async () => {
-				const { progress } = await askMachine(control, { do: "progress", path }).catch(() => ({ progress: undefined }));
-				if (progress !== undefined) onProgress?.(...progress);
-			};
-			const timer = onProgress === undefined ? undefined : setInterval(() => void look(), PROGRESS_MS);
-			try {
-				const from = base === undefined ? undefined : resolve(base);
-				await askMachine(control, { do: "snapshot", path, base: from, stop });
-			} catch (error) {
-				signal.throwIfAborted();
-				throw error;
-			} finally {
-				clearInterval(timer);
-			}
-		}),
-	);
+	const control = controlOf(of, "take a snapshot of");
+	const from = base === undefined ? undefined : resolve(base);
+	await askForFile("take a snapshot", control, { do: "snapshot", path, base: from, stop });
 	return 0;
-}
-
-/** The socket of a container, or the one that was named. @throws HostError ERR_CONTAINER_NOT_FOUND, StateError */
-function controlOf(word: string): string {
-	if (word.includes("/") || existsSync(word)) return resolve(word);
-	const container = new ContainerStore().find(word);
-	const { status } = container.state();
-	if (status === "running" || status === "paused") return container.paths.control;
-	const message = `Cannot take a snapshot of container ${container.shortId}: it is ${status}`;
-	throw new StateError("ERR_CONTAINER_NOT_RUNNING", message, { hint: `Run tsvmm start ${container.shortId}` });
 }
 
 function restoreCommand(): Command {

@@ -61,10 +61,9 @@ export class Breakpoints {
 		return registers;
 	}
 
-	/** Whether INT3 at this virtual address is ours. */
-	isSoftware(address: bigint): boolean {
-		for (const { addresses } of this.#software.values()) if (addresses.has(address)) return true;
-		return false;
+	/** Whether INT3 at this guest-physical address is ours. */
+	isSoftware(gpa: number | undefined): boolean {
+		return gpa !== undefined && this.#software.has(gpa);
 	}
 
 	/** The point that debug register `i` stops at. */

@@ -123,7 +123,7 @@ export class MachineDebugger {
 		const all = this.#access.vcpus;
 		this.#stepping.clear();
 		for (const [vcpu, action] of actions ?? []) if (action === "step") this.#stepping.add(vcpu);
-		for (const index of all.keys()) this.#prepare(index);
+		this.#prepareAll();
 		const some = actions !== undefined && actions.size < all.length ? new Set(actions.keys()) : undefined;
 		this.#access.resume(some);
 	}
@@ -224,25 +224,31 @@ export class MachineDebugger {
 		const { gpa } = this.walk(vcpu, address);
 		if (gpa !== undefined && this.machine.memory.contains(gpa, 1)) this.breakpoints.addSoftware(address, gpa);
 		else this.breakpoints.addHardware({ kind: "execute", address, bytes: 1 });
+		this.#prepareAll();
 	}
 
 	/** False: there is none. @throws StateError ERR_DEBUG_RUNNING */
 	removeBreakpoint(address: bigint): boolean {
 		this.#mustStop("remove a breakpoint");
-		const removed = this.breakpoints.removeSoftware(address);
-		return this.breakpoints.removeHardware({ kind: "execute", address, bytes: 1 }) || removed;
+		const soft = this.breakpoints.removeSoftware(address);
+		const hard = this.breakpoints.removeHardware({ kind: "execute", address, bytes: 1 });
+		this.#prepareAll();
+		return soft || hard;
 	}
 
 	/** Takes a debug register. @throws StateError ERR_DEBUG_RUNNING, ERR_DEBUG_BREAKPOINT; UsageError ERR_DEBUG_BREAKPOINT */
 	setHardware(point: HardwarePoint): void {
 		this.#mustStop("set a breakpoint");
 		this.breakpoints.addHardware(point);
+		this.#prepareAll();
 	}
 
 	/** False: there is none. @throws StateError ERR_DEBUG_RUNNING */
 	removeHardware(point: HardwarePoint): boolean {
 		this.#mustStop("remove a breakpoint");
-		return this.breakpoints.removeHardware(point);
+		const removed = this.breakpoints.removeHardware(point);
+		this.#prepareAll();
+		return removed;
 	}
 
 	/** Removes all breakpoints. Does nothing when the machine has ended. @throws StateError ERR_DEBUG_RUNNING */
@@ -251,6 +257,7 @@ export class MachineDebugger {
 		this.#mustStop("remove breakpoints");
 		this.breakpoints.clear();
 		this.#pending = [];
+		this.#prepareAll();
 	}
 
 	/** The machine's, see DebugPort. */
@@ -262,11 +269,13 @@ export class MachineDebugger {
 		const exception = run.getUint32(at + kvm_debug_exit_arch.exception, true);
 		const pc = run.getBigUint64(at + kvm_debug_exit_arch.pc, true);
 		if (exception === BP_VECTOR) {
-			if (this.breakpoints.isSoftware(pc)) {
+			const gpa = this.#gpaOf(index, pc);
+			if (this.breakpoints.isSoftware(gpa)) {
 				return this.#stopAt({ kind: "breakpoint", vcpu: index, address: pc, hardware: false });
 			}
 			/* One that was removed meanwhile is no instruction of the guest. */
-			if (this.#isInt3(index, pc)) this.#prepare(index, KVM_GUESTDBG_INJECT_BP);
+			const isGuests = gpa !== undefined && this.machine.memory.u8(gpa) === INT3;
+			if (isGuests) this.#prepare(index, KVM_GUESTDBG_INJECT_BP);
 			return "run";
 		}
 		const dr6 = run.getBigUint64(at + kvm_debug_exit_arch.dr6, true);
@@ -292,14 +301,15 @@ export class MachineDebugger {
 	/** A KVM that interprets the guest's kernel may not know INT3: it gives up at ours. */
 	#gaveUp(vcpu: number): "stop" | undefined {
 		const address = this.#access.vcpus[vcpu]!.getRegs().rip;
-		if (!this.breakpoints.isSoftware(address)) return undefined;
+		if (!this.breakpoints.isSoftware(this.#gpaOf(vcpu, address))) return undefined;
 		return this.#stopAt({ kind: "breakpoint", vcpu, address, hardware: false });
 	}
 
-	#isInt3(vcpu: number, address: bigint): boolean {
+	/** Where the code of a vCPU is in RAM, while it is out of the guest. */
+	#gpaOf(vcpu: number, address: bigint): number | undefined {
 		const { memory } = this.machine;
 		const { gpa } = walkPages(memory, this.#access.vcpus[vcpu]!.getSregs(), address);
-		return gpa !== undefined && memory.contains(gpa, 1) && memory.u8(gpa) === INT3;
+		return gpa !== undefined && memory.contains(gpa, 1) ? gpa : undefined;
 	}
 
 	#stopAt(stop: Stop): "stop" {
@@ -313,7 +323,15 @@ export class MachineDebugger {
 	#stopped(): void {
 		const [first = { kind: "pause" } as const, ...rest] = this.#pending;
 		this.#pending = rest;
+		/* The next resume may be that of others, who want no step. */
+		this.#stepping.clear();
+		this.#prepareAll();
 		for (const listener of [...this.#listeners]) listener(first);
+	}
+
+	/** Also when others resume the machine, its vCPUs stop where they have to. */
+	#prepareAll(): void {
+		for (const index of this.#access.vcpus.keys()) this.#prepare(index);
 	}
 
 	/** Tells KVM what vCPU `index`, which is out of the guest, is to stop at. */

@@ -1,10 +1,10 @@
 /*
- * A machine's control socket: by it other processes take snapshots of the machine. Requests and answers are JSON
+ * A machine's control socket: by it other processes take snapshots and core dumps of the machine. Requests and answers are JSON
  * (host/request-socket.ts).
  */
 import type { Socket } from "node:net";
 import { UnixListener } from "../backends/unix-listener.ts";
-import { HostError, SnapshotError, StateError } from "../base/errors.ts";
+import { HostError, SnapshotError, StateError, UsageError } from "../base/errors.ts";
 import { answerRequest, ask, type Failure, failureOf, RemoteError } from "../host/request-socket.ts";
 import type { SnapshotOptions } from "../snapshot/write.ts";
 import type { Machine } from "./machine.ts";
@@ -12,12 +12,23 @@ import type { Machine } from "./machine.ts";
 /** Answered when it is written. With `stop` the guest does not run on, and the machine ends. */
 export type SnapshotRequest = { do: "snapshot"; path: string; base?: string | undefined; stop: boolean };
 
+/** Answered when it is written. With `force` it replaces a file that is there. */
+export type DumpRequest = { do: "dump"; path: string; force: boolean };
+
 export type MachineRequest =
 	| SnapshotRequest
-	/** How far the snapshot at `path` is. */
+	| DumpRequest
+	/** How far the snapshot or dump at `path` is. */
 	| { do: "progress"; path: string }
-	/** Gives up the snapshot at `path`. */
+	/** Gives up the snapshot or dump at `path`. */
 	| { do: "cancel"; path: string };
+
+/** Writes a core file of a machine. It is of a layer above (src/debug). */
+export type DumpMachine = (
+	machine: Machine,
+	path: string,
+	options: SnapshotWatch & { force: boolean },
+) => Promise<void>;
 
 export interface MachineAnswer {
 	/** What could not be done. */
@@ -36,13 +47,13 @@ interface Work {
 /** The side of the machine. Its owner closes it when the machine has ended. */
 export class MachineControl {
 	readonly #machine: Machine;
-	readonly #snapshots = new SnapshotRequests((request, watch) => this.#snapshot(request, watch));
+	readonly #snapshots: SnapshotRequests;
 	readonly #sockets = new Set<Socket>();
 	#listener: UnixListener | undefined;
 
 	/** @throws HostError ERR_SOCKET_IN_USE, ERR_SOCKET */
-	static async open(path: string, machine: Machine): Promise<MachineControl> {
-		const control = new MachineControl(machine);
+	static async open(path: string, machine: Machine, dump?: DumpMachine): Promise<MachineControl> {
+		const control = new MachineControl(machine, dump);
 		control.#listener = await UnixListener.open(path, (socket) => {
 			control.#sockets.add(socket);
 			socket.once("close", () => control.#sockets.delete(socket));
@@ -51,8 +62,12 @@ export class MachineControl {
 		return control;
 	}
 
-	private constructor(machine: Machine) {
+	private constructor(machine: Machine, dump: DumpMachine | undefined) {
 		this.#machine = machine;
+		this.#snapshots = new SnapshotRequests(
+			(request, watch) => this.#snapshot(request, watch),
+			dump && (({ path, force }, watch) => dump(machine, path, { force, ...watch })),
+		);
 	}
 
 	/** What was answered is still sent. */
@@ -80,22 +95,34 @@ export class MachineControl {
 /** What a snapshot tells while it is taken, and what ends it. */
 export type SnapshotWatch = Required<Pick<SnapshotOptions, "onProgress" | "signal">>;
 
-/** Requests about snapshots. One is taken at a time. */
+/** Requests about snapshots and dumps. One is taken at a time. */
 export class SnapshotRequests {
 	readonly #take: (request: SnapshotRequest, watch: SnapshotWatch) => Promise<void>;
+	readonly #dump: ((request: DumpRequest, watch: SnapshotWatch) => Promise<void>) | undefined;
 	#work: Work | undefined;
 
-	/** @param take takes one */
-	constructor(take: (request: SnapshotRequest, watch: SnapshotWatch) => Promise<void>) {
+	/**
+	 * @param take takes a snapshot
+	 * @param dump writes a core file; undefined for machines of which there are none
+	 */
+	constructor(
+		take: (request: SnapshotRequest, watch: SnapshotWatch) => Promise<void>,
+		dump?: (request: DumpRequest, watch: SnapshotWatch) => Promise<void>,
+	) {
 		this.#take = take;
+		this.#dump = dump;
 	}
 
 	/** Never rejects. */
 	async answer(request: MachineRequest): Promise<MachineAnswer> {
 		try {
 			const work = this.#work?.path === request.path ? this.#work : undefined;
-			if (request.do === "snapshot") await this.#snapshot(request);
-			else if (request.do === "cancel") work?.abort.abort(givenUp(request.path));
+			if (request.do === "snapshot") await this.#watched(request, (watch) => this.#take(request, watch));
+			else if (request.do === "dump") {
+				const dump = this.#dump;
+				if (dump === undefined) throw new UsageError("ERR_USAGE", "Cannot dump the machine: it is a container's");
+				await this.#watched(request, (watch) => dump(request, watch));
+			} else if (request.do === "cancel") work?.abort.abort(givenUp(request.path));
 			else if (work !== undefined) return { progress: work.progress };
 			return {};
 		} catch (error) {
@@ -103,16 +130,16 @@ export class SnapshotRequests {
 		}
 	}
 
-	async #snapshot(request: SnapshotRequest): Promise<void> {
+	async #watched(request: SnapshotRequest | DumpRequest, take: (watch: SnapshotWatch) => Promise<void>): Promise<void> {
 		if (this.#work !== undefined)
-			throw new StateError("ERR_MACHINE_STATE", "Cannot snapshot the machine: a snapshot is being taken");
+			throw new StateError("ERR_MACHINE_STATE", `Cannot ${request.do} the machine: a snapshot is being taken`);
 		const work: Work = { path: request.path, progress: [0, 1], abort: new AbortController() };
 		this.#work = work;
 		const onProgress = (done: number, total: number) => {
 			work.progress = [done, total];
 		};
 		try {
-			await this.#take(request, { onProgress, signal: work.abort.signal });
+			await take({ onProgress, signal: work.abort.signal });
 		} finally {
 			this.#work = undefined;
 		}
@@ -120,7 +147,7 @@ export class SnapshotRequests {
 }
 
 function givenUp(path: string): SnapshotError {
-	return new SnapshotError("ERR_SNAPSHOT_WRITE", `Cannot write the snapshot ${path}: it was given up`);
+	return new SnapshotError("ERR_SNAPSHOT_WRITE", `Cannot write ${path}: it was given up`);
 }
 
 /**

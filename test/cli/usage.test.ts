@@ -8,6 +8,7 @@ import { bootCommand } from "../../src/cli/boot.ts";
 import { completionCommand } from "../../src/cli/completion.ts";
 import { runCommand } from "../../src/cli/container/run.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
+import { dumpCommand } from "../../src/cli/dump.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
 import { imageCommand } from "../../src/cli/image.ts";
 import { imageListCommand } from "../../src/cli/image-list.ts";
@@ -100,8 +101,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
 		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand(), snapshotCommand()],
-		poolCommand(),
-		learnCommand({}),
+		...[poolCommand(), learnCommand({}), dumpCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

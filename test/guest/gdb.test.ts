@@ -149,7 +149,7 @@ test("gdb interrupts a guest that runs, and hears of its end", async () => {
 
 test("gdb that is killed lets the guest run on without its breakpoints", async () => {
 	const machine = await waiting(COUNT);
-	const child = startGdb(`break *${ENDING}`, "continue");
+	const child = startGdb("set breakpoint always-inserted on", `break *${ENDING}`, "continue");
 	await expect.poll(() => machine.memory.u8(TinyKernels.ENDING)).toBe(0xcc);
 	await expect.poll(() => machine.state).toBe("paused");
 	const gone = once(child, "exit");

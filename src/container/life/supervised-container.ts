@@ -279,6 +279,7 @@ export class SupervisedContainer implements AsyncDisposable {
 					return memory === undefined ? {} : { memory };
 				}
 				case "snapshot":
+				case "dump":
 				case "progress":
 				case "cancel":
 					return await this.#snapshots.answer(request);

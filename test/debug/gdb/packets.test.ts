@@ -26,7 +26,7 @@ function readAll(...pieces: (string | Uint8Array)[]): (string | GdbInput["kind"]
 test("encodePacket adds the sum and escapes, and PacketReader takes both away", () => {
 	expect(encodePacket("OK").toString()).toBe("$OK#9a");
 	expect(encodePacket("").toString()).toBe("$#00");
-	expect(encodePacket("}#$*").toString("latin1")).toBe("$}]}\x03}\x04}\n#87");
+	expect(encodePacket("}#$*").toString("latin1")).toBe("$}]}\x03}\x04}\n#62");
 	const all = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
 	expect(readAll(encodePacket(all))).toEqual([all.toString("latin1")]);
 });

@@ -1,0 +1,106 @@
+/*
+ * Debian's gdb on a Linux guest, with the symbols of our minimal kernel: from before the first instruction through its boot to
+ * its end, and on a core dump of it. gdb runs on this machine, and the port of the guest's machine is published from the lab.
+ */
+import { execFile } from "node:child_process";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Symbols } from "../../src/debug/symbols.ts";
+import { publishPorts } from "../../src/lab/published-ports.ts";
+import { Linux, testKernel } from "./linux.ts";
+
+let linux: Linux;
+beforeAll(async () => {
+	linux = await Linux.up();
+});
+afterAll(async () => {
+	await linux?.down();
+});
+
+/** A port of this machine that nobody has. */
+async function freePort(): Promise<number> {
+	const server = createServer();
+	await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+	const { port } = server.address() as { port: number };
+	await new Promise((resolve) => server.close(resolve));
+	return port;
+}
+
+async function gdb(file: string, ...commands: string[]): Promise<string> {
+	const words = ["set pagination off", "set tcp connect-timeout 60", "set remotetimeout 60", ...commands];
+	const args = ["--nx", "--quiet", "--batch", file, ...words.flatMap((command) => ["-ex", command])];
+	const { stdout, stderr } = await promisify(execFile)("gdb", args, { maxBuffer: 16 << 20 });
+	return stdout + stderr;
+}
+
+test("gdb follows Linux from its first instruction to its end, and reads its core dump", async () => {
+	const { vmlinux } = await testKernel("minimal");
+	const symbols = `${vmlinux}.debug`;
+	const port = await freePort();
+	const guest = await linux.spawn({
+		kernel: "minimal",
+		cpus: 2,
+		script: "echo ready; read word; echo $word; poweroff -f",
+		args: ["--gdb", `${port}`, "--gdb-wait", "--control", "/run/gdb.control"],
+	});
+	const unpublish = await publishPorts(
+		linux.lab,
+		[{ hostAddress: "127.0.0.1", hostPort: port, guestPort: port, protocol: "tcp" }],
+		[],
+	);
+	try {
+		await expect.poll(async () => await linux.sh("ls /run/gdb.control || true")).toContain("gdb.control");
+		/* Before it has page tables, the kernel is where it was loaded. */
+		const start = (await Symbols.read(vmlinux)).find("start_kernel")! - 0xffff_ffff_8000_0000n;
+		const attached = await gdb(
+			symbols,
+			`target remote 127.0.0.1:${port}`,
+			"print/x $cr0 & 0x80000000",
+			`break *0x${start.toString(16)}`,
+			"continue",
+			"delete",
+			"backtrace",
+			"print/x $cr0 & 0x80000000",
+			"info symbol $pc",
+			"stepi",
+			"info symbol $pc",
+			"monitor walk ffffffff81000000",
+			"break kernel_init",
+			"continue",
+			"backtrace 1",
+			"info threads",
+			"print (char *)saved_command_line",
+			"delete",
+			"detach",
+		);
+		expect(attached).toMatch(/\$1 = 0x0\n[\s\S]*start_kernel \(\)[\s\S]*\$2 = 0x80000000\n/);
+		expect(attached).toMatch(/#0 .*start_kernel[\s\S]*#1 .*x86_64_start_reservations[\s\S]*#2 .*x86_64_start_kernel/);
+		expect(attached).toMatch(/start_kernel in section .*\nstart_kernel \+ \d+ in section/);
+		expect(attached).toMatch(/paging: 4-level\nPML4 \[511\][\s\S]*gpa 000001000000/);
+		expect(attached).toMatch(/Breakpoint 2, .*kernel_init/);
+		expect(attached).toMatch(/1\s+Thread 1 .*\n.*2\s+Thread 2/);
+		expect(attached).toMatch(/\$3 = 0x[0-9a-f]+ "[^"]*quiet/);
+		await guest.shows("ready");
+
+		await linux.sh(`${process.execPath} ${join(process.cwd(), "dist/tsvmm.js")} dump /run/gdb.control core`);
+		const dumped = await gdb(
+			symbols,
+			`core-file ${join(linux.directory, "core")}`,
+			"info threads",
+			"thread apply all bt 3",
+			"print (char *)saved_command_line",
+			"x/s linux_banner",
+		);
+		expect(dumped).toMatch(/1\s+LWP 1 .*\n.*2\s+LWP 2 /);
+		expect(dumped).toMatch(/#0 .*(default_idle|native_safe_halt|pv_native_safe_halt|arch_local_irq)/);
+		expect(dumped).toMatch(/quiet/);
+		expect(dumped).toContain("Linux version 6.1");
+		guest.type("goodbye\n");
+		const { status, output } = await guest.ended();
+		expect({ status, output }).toMatchObject({ status: 0, output: expect.stringContaining("goodbye") });
+	} finally {
+		unpublish();
+	}
+});
