@@ -95,10 +95,10 @@ async function runMachine<Config extends RestoreConfig>(
 	const interactive = onStdio && process.stdin.isTTY === true;
 	let escapeKey: EscapeKey | undefined;
 	try {
+		gdb = await openGdb(flags, machine);
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
 		inspector = await inspected?.open(machine);
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine, dumpLater);
-		gdb = await openGdb(flags, machine);
 		if (interactive) {
 			escapeKey = new EscapeKey(stop);
 			rawTerminal(0);

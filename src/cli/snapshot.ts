@@ -1,3 +1,7 @@
+/*
+ * `tsvmm snapshot`: machines and containers as files (docs/snapshots.md). `create` asks a machine by its control socket, which
+ * that of a container is as well; `restore` runs a machine as `boot` does, and starts a container as `run -d` does.
+ */
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { explain, SnapshotError, UsageError } from "../base/errors.ts";

@@ -66,6 +66,12 @@ export class Breakpoints {
 		return gpa !== undefined && this.#software.has(gpa);
 	}
 
+	/** Whether one was asked for at this virtual address. The same INT3 may be met at another. */
+	isAskedFor(address: bigint): boolean {
+		for (const { addresses } of this.#software.values()) if (addresses.has(address)) return true;
+		return false;
+	}
+
 	/** The point that debug register `i` stops at. */
 	hardware(i: number): HardwarePoint | undefined {
 		return this.#hardware[i];

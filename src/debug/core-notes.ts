@@ -1,7 +1,7 @@
 /*
- * The notes of a core file: for each vCPU its registers as gdb reads them of a thread (NT_PRSTATUS, NT_FPREGSET; layouts of
- * <sys/procfs.h>), and once more with its segments and control registers under the name "QEMU", where tools that analyse dumps
- * of virtual machines look for them.
+ * The notes of a core file. Each vCPU has its registers as gdb reads them of a thread (NT_PRSTATUS, NT_FPREGSET; layouts of
+ * <sys/procfs.h>). It has them once more, with segments and control registers, under the name "QEMU". Tools that analyse
+ * dumps of virtual machines look for them there.
  */
 import { array, struct } from "../base/struct.ts";
 import type { KvmRegs, KvmSegment, KvmSregs } from "../kvm/struct-view.ts";

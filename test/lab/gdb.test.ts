@@ -76,7 +76,7 @@ test("gdb follows Linux from its first instruction to its end, and reads its cor
 			"detach",
 		);
 		expect(attached).toMatch(/\$1 = 0x0\n[\s\S]*start_kernel \(\)[\s\S]*\$2 = 0x80000000\n/);
-		expect(attached).toMatch(/#0 .*start_kernel[\s\S]*#1 .*x86_64_start_reservations[\s\S]*#2 .*x86_64_start_kernel/);
+		expect(attached).toMatch(/#0 {2}start_kernel \(\) at init\/main\.c:\d+\n#1 .* in secondary_startup_64/);
 		expect(attached).toMatch(/start_kernel in section .*\nstart_kernel \+ \d+ in section/);
 		expect(attached).toMatch(/paging: 4-level\nPML4 \[511\][\s\S]*gpa 000001000000/);
 		expect(attached).toMatch(/Breakpoint 2, .*kernel_init/);
@@ -91,10 +91,10 @@ test("gdb follows Linux from its first instruction to its end, and reads its cor
 			"info threads",
 			"thread apply all bt 3",
 			"print (char *)saved_command_line",
-			"x/s linux_banner",
+			"x/s &linux_banner",
 		);
 		expect(dumped).toMatch(/1\s+LWP 1 .*\n.*2\s+LWP 2 /);
-		expect(dumped).toMatch(/#0 .*(default_idle|native_safe_halt|pv_native_safe_halt|arch_local_irq)/);
+		expect(dumped).toMatch(/#0 .*(idle|halt)/);
 		expect(dumped).toMatch(/quiet/);
 		expect(dumped).toContain("Linux version 6.1");
 		guest.type("goodbye\n");

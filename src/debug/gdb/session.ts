@@ -271,7 +271,9 @@ export class GdbSession {
 		const head = `T${signal}thread:${thread(this.#vcpu)};`;
 		switch (stop.kind) {
 			case "breakpoint":
-				return `${head}${stop.hardware ? "hwbreak" : "swbreak"}:;`;
+				if (stop.hardware) return `${head}hwbreak:;`;
+				/* At an address that GDB does not know of it would run on. */
+				return this.#debug.breakpoints.isAskedFor(stop.address) ? `${head}swbreak:;` : head;
 			case "watchpoint":
 				return `${head}${stop.access === "write" ? "watch" : "awatch"}:${stop.address.toString(16)};`;
 			default:
