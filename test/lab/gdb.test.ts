@@ -51,7 +51,9 @@ test("gdb follows Linux from its first instruction to its end, and reads its cor
 		[],
 	);
 	try {
-		await expect.poll(async () => await linux.sh("ls /run/gdb.control || true")).toContain("gdb.control");
+		/* It is there after the port. */
+		const isUp = async () => await linux.sh("ls /run/gdb.control || true");
+		await expect.poll(isUp, { timeout: 120_000, interval: 500 }).toContain("gdb.control");
 		/* Before it has page tables, the kernel is where it was loaded. */
 		const start = (await Symbols.read(vmlinux)).find("start_kernel")! - 0xffff_ffff_8000_0000n;
 		const attached = await gdb(
