@@ -12,8 +12,8 @@ export const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 
 const EVENT = new Uint8Array(virtio_vsock_event.sizeof);
 new DataView(EVENT.buffer).setUint32(virtio_vsock_event.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, true);
-/** How long a guest may take to read it. */
-const UNREAD_MS = 2000;
+/** How long a guest may take to read it, also on a host that is busy. */
+const UNREAD_MS = 20_000;
 
 export class TransportReset {
 	/** The guest has old streams and does not know yet that they are gone. */
