@@ -5,6 +5,8 @@
  */
 import type { ObservedChain, Observer } from "../base/observer.ts";
 import { KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO } from "../kvm/constants.ts";
+import { decoderOf, typeOfName } from "../trace/decode/table.ts";
+import { describeRequest } from "../trace/write/text.ts";
 import { BoundedLog } from "./bounded-log.ts";
 
 /** How often each thing has happened since the machine was made. */
@@ -39,8 +41,10 @@ export interface LogEntry {
 	readonly written?: number;
 	/** From taken to given back. */
 	readonly micros?: number;
-	/** The first bytes of what the device could read. */
-	readonly bytes?: Uint8Array;
+	/** What it asks for: "VIRTIO_BLK_T_IN sector 8 4096 bytes"; missing where that is not known. */
+	readonly request?: string;
+	/** The answer: "VIRTIO_BLK_S_OK". */
+	readonly answer?: string;
 	/** A new device status. */
 	readonly status?: number;
 }
@@ -57,7 +61,6 @@ export interface QueueCounts {
 
 const MOST_ENTRIES = 512;
 const MOST_ENTRIES_PER_PERIOD = 40;
-const FIRST_BYTES = 16;
 
 export class Activity implements Observer {
 	readonly counts: Counts = {
@@ -79,7 +82,7 @@ export class Activity implements Observer {
 	readonly #startMs = performance.now();
 	#room = MOST_ENTRIES_PER_PERIOD;
 	/** Requests in flight that the log will have, by "device#queue#head". */
-	readonly #open = new Map<string, { entry: LogEntry; since: number }>();
+	readonly #open = new Map<string, { entry: LogEntry; chain: ObservedChain; since: number }>();
 
 	/** Milliseconds since the machine was made. */
 	get ms(): number {
@@ -127,11 +130,17 @@ export class Activity implements Observer {
 			return;
 		}
 		this.#room--;
-		const bytes = new Uint8Array(Math.min(FIRST_BYTES, readable.totalBytes));
-		readable.copyTo(bytes);
+		const chain = { head, readable, writable };
+		const request = decoderOf(typeOfName(device))?.request?.({ queue, chain, written: 0 });
 		const sizes = { readable: readable.totalBytes, writable: writable.totalBytes };
-		const entry = { ms: this.ms, device, queue, head, ...sizes, bytes };
-		this.#open.set(`${device}#${queue}#${head}`, { entry, since: performance.now() });
+		const entry = { ms: this.ms, device, queue, head, ...sizes, ...(request && { request: describeRequest(request) }) };
+		this.#open.set(`${device}#${queue}#${head}`, { entry, chain, since: performance.now() });
+	}
+
+	unpop(device: string, queue: number, head: number): void {
+		const counts = this.#queue(device, queue);
+		counts.inFlight = Math.max(0, counts.inFlight - 1);
+		this.#open.delete(`${device}#${queue}#${head}`);
 	}
 
 	push(device: string, queue: number, head: number, written: number): void {
@@ -142,7 +151,9 @@ export class Activity implements Observer {
 		const open = this.#open.get(key);
 		if (open === undefined) return;
 		this.#open.delete(key);
-		this.log.add({ ...open.entry, written, micros: Math.round((performance.now() - open.since) * 1000) });
+		const answered = decoderOf(typeOfName(device))?.answer?.({ queue, chain: open.chain, written });
+		const answer = answered === undefined ? {} : { answer: describeRequest(answered) };
+		this.log.add({ ...open.entry, ...answer, written, micros: Math.round((performance.now() - open.since) * 1000) });
 	}
 
 	interrupt(): void {

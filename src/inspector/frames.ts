@@ -1,6 +1,6 @@
 /*
  * The streams of frames to the pages that are open. A frame is a line of JSON and tells the machine's state at one
- * moment. Between two frames nothing is kept for a page but its positions in the log and in the console. A page that
+ * moment. Between two frames nothing is kept for a page but its positions in logs and in the console. A page that
  * reads slowly gets fewer frames, so it can neither slow the guest down nor fill memory.
  */
 import type { ServerResponse } from "node:http";
@@ -10,6 +10,7 @@ import { toJson } from "./server.ts";
 export interface Positions {
 	log: number;
 	console: number;
+	events: number;
 }
 
 /** Makes a page's next frame, and moves its positions. */

@@ -11,6 +11,8 @@ import type { ServerResponse } from "node:http";
 import { MachineDebugger, type Stop } from "../debug/debugger.ts";
 import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason } from "../machine/shutdown-reason.ts";
+import type { TraceEvent } from "../trace/event.ts";
+import { eventObserver } from "../trace/recorder.ts";
 import { Activity, type Counts } from "./activity.ts";
 import { BoundedLog } from "./bounded-log.ts";
 import type { ConsoleTap } from "./console-tap.ts";
@@ -28,6 +30,8 @@ interface Sample extends Counts {
 const SAMPLE_MS = 500;
 /** Two minutes of them. */
 const MOST_SAMPLES = 240;
+/** A guest may print as many lines of drivers as it likes. */
+const MOST_EVENTS = 256;
 /** A page shows no more of memory at once. */
 const MOST_MEMORY_BYTES = 4096;
 
@@ -38,7 +42,9 @@ export class Inspector {
 	readonly #samples = new BoundedLog<Sample>(MOST_SAMPLES);
 	readonly #sampler: NodeJS.Timeout;
 	readonly #frames: Frames;
-	readonly #stopObserving: () => void;
+	/** Phases of the boot, and what drivers did wrong. */
+	readonly #timeline = new BoundedLog<TraceEvent>(MOST_EVENTS);
+	readonly #stopObserving: readonly (() => void)[];
 	readonly #debugger: MachineDebugger;
 	readonly #vcpus: VcpuViews;
 	/** How often the machine has stopped, and why it did last. */
@@ -70,7 +76,8 @@ export class Inspector {
 			(positions) => this.#frame(positions),
 			() => this.#activity.beginPeriod(),
 		);
-		this.#stopObserving = machine.observe(this.#activity);
+		const boot = eventObserver({ event: (event) => this.#timeline.add(event) }, ["boot"]);
+		this.#stopObserving = [machine.observe(this.#activity), machine.observe(boot)];
 		this.#sampler = setInterval(() => this.#samples.add(this.#sample()), SAMPLE_MS).unref();
 		this.#debugger = MachineDebugger.of(machine);
 		this.#vcpus = new VcpuViews(this.#debugger, machine.inspect().kernel);
@@ -89,7 +96,7 @@ export class Inspector {
 	/** Tells the pages how the machine has ended, and closes the server. */
 	async close(end?: ShutdownReason): Promise<void> {
 		clearInterval(this.#sampler);
-		this.#stopObserving();
+		for (const stop of this.#stopObserving) stop();
 		const console = this.#console.since(0).toString("base64");
 		this.#frames.end({ ended: end === undefined ? "closed" : describeShutdown(end), console });
 		await this.#server?.close();
@@ -113,7 +120,11 @@ export class Inspector {
 	}
 
 	#stream(response: ServerResponse, query: URLSearchParams): void {
-		const positions = { log: numberOf(query, "log"), console: numberOf(query, "console") };
+		const positions = {
+			log: numberOf(query, "log"),
+			console: numberOf(query, "console"),
+			events: numberOf(query, "events"),
+		};
 		const { cpus, memoryMiB, kernel, cmdline, ram } = this.#machine.inspect();
 		const samples = this.#samples.since(0).entries;
 		this.#frames.add(response, positions, { machine: { cpus, memoryMiB, kernel, cmdline, ram }, samples });
@@ -125,6 +136,8 @@ export class Inspector {
 		const { counts, queues, accesses, left, log } = this.#activity;
 		const { entries } = log.since(positions.log);
 		const printed = this.#console.since(positions.console);
+		const { entries: events } = this.#timeline.since(positions.events);
+		positions.events = this.#timeline.end;
 		positions.log = log.end;
 		positions.console = this.#console.end;
 		return {
@@ -137,6 +150,7 @@ export class Inspector {
 			accesses: Object.fromEntries(accesses),
 			virtio,
 			platform,
+			events,
 			log: entries,
 			left,
 			console: printed.toString("base64"),

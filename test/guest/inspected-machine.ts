@@ -16,6 +16,8 @@ import { Transcript } from "./transcript.ts";
 const PARAMETERS = 0x2f0000;
 const REQUESTS = 256;
 const BYTES = 4096;
+const IN_FLIGHT = 8;
+const LATENCY_MS = 10;
 
 export class InspectedMachine {
 	readonly machine: Machine;
@@ -23,21 +25,21 @@ export class InspectedMachine {
 	readonly console: Transcript;
 	readonly #directory: string;
 
-	/** @param depth requests in flight @param latencyMs of the disk */
-	static async create({ depth = 8, latencyMs = 10 } = {}): Promise<InspectedMachine> {
+	/** @param kernel another guest, which needs no disk */
+	static async create(kernel?: string): Promise<InspectedMachine> {
 		const directory = mkdtempSync(join(tmpdir(), "tsvmm-inspector-"));
 		const console = new Transcript();
 		const tap = new ConsoleTap(console);
 		const machine = await Machine.create({
-			kernel: bareKernel("verify", directory),
+			kernel: kernel ?? bareKernel("verify", directory),
 			memoryMiB: 64,
 			console: { kind: "own", console: tap },
-			disks: [{ backend: new LateDisk(REQUESTS * BYTES, latencyMs) }],
+			disks: [{ backend: new LateDisk(REQUESTS * BYTES, LATENCY_MS) }],
 			rng: true,
 			balloon: {},
 		});
 		const { memory } = machine;
-		for (const [i, value] of [1, 1, depth, REQUESTS, 0].entries()) memory.setU32(PARAMETERS + 4 * i, value);
+		for (const [i, value] of [1, 1, IN_FLIGHT, REQUESTS, 0].entries()) memory.setU32(PARAMETERS + 4 * i, value);
 		return new InspectedMachine(machine, await Inspector.open(machine, tap, 0), console, directory);
 	}
 

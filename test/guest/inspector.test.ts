@@ -15,13 +15,18 @@ import { packageRoot } from "../../src/host/native.ts";
 import { complaintsOf, launchBrowser } from "../inspector/browser.ts";
 import { buildBareGuests } from "./bare-guest.ts";
 import { InspectedMachine } from "./inspected-machine.ts";
+import { COUNTER, POLL, TinyKernels } from "./tiny-kernel.ts";
 
 let browser: Browser;
 beforeAll(async () => {
 	buildBareGuests();
 	browser = await launchBrowser();
 });
-afterAll(() => browser?.close());
+const kernels = new TinyKernels();
+afterAll(async () => {
+	kernels.remove();
+	await browser?.close();
+});
 
 let inspected: InspectedMachine;
 let page: Page;
@@ -61,7 +66,9 @@ test("the page shows the devices, moves the rings, counts exits, and prints the 
 	await expect.poll(() => text(".ring .big")).toMatch(/^[1-8]$/);
 	await expect.poll(() => page.locator(".buffer").count()).toBeGreaterThan(0);
 	await expect.poll(() => page.locator("#requests tbody tr").count()).toBeGreaterThan(5);
-	expect(await text("#requests tbody")).toMatch(/virtio-blk0/);
+	expect(await text("#requests tbody")).toMatch(/virtio-blk0 queue 0(IN|OUT) sector \d+ 4096 bytes → OK/);
+	const phases = await page.locator(".timeline strong").allTextContents();
+	expect(phases).toEqual(expect.arrayContaining(["started", "entry", "device found", "driver ready"]));
 	await expect.poll(() => text("#console pre")).toMatch(/^\.+$/);
 	await expect.poll(() => text(".legend .chains + dd")).toMatch(/[1-9]/);
 	expect(complaints).toEqual([]);
@@ -101,7 +108,7 @@ test("the page shows guest memory, that of a buffer by a click", async () => {
 	expect(await page.locator("#memory .alarm").isVisible()).toBe(false);
 });
 
-test("the page shows the instructions and registers of a stopped vCPU, and steps", async () => {
+test("the page shows the instructions and registers of a stopped vCPU, and walks its page tables", async () => {
 	await running();
 	await expect.poll(() => text("#vcpu .note")).toContain("It runs");
 	await page.keyboard.press("F8");
@@ -111,13 +118,6 @@ test("the page shows the instructions and registers of a stopped vCPU, and steps
 	const shown = () => `0x${debug.regs(0).rip.toString(16).padStart(16, "0")}`;
 	await expect.poll(rip).toBe(shown());
 	expect(await text("#vcpu .note")).toMatch(/^64-bit code, ring [03], 4-level paging$/);
-	for (let step = 0; step < 3; step++) {
-		const before = await rip();
-		await page.getByRole("button", { name: /^Step/ }).click();
-		await expect.poll(rip).not.toBe(before);
-		await expect.poll(rip).toBe(shown());
-	}
-	expect(await text("#state")).toBe("paused: a step");
 	expect(await text(".code [aria-current] .address")).toBe(debug.regs(0).rip.toString(16));
 	expect(await text(".code [aria-current] code")).toMatch(/^[a-z]+/);
 	/* The stack by its virtual address: 4 levels of tables, of which the last maps 2 MiB. */
@@ -135,6 +135,38 @@ test("the page shows the instructions and registers of a stopped vCPU, and steps
 	await page.keyboard.press("F9");
 	await expect.poll(() => text("#state")).toBe("running");
 	expect(complaints).toEqual([]);
+});
+
+test("the page steps a vCPU, and lets it run on", async () => {
+	/* In ring 0: this machine's KVM may give the trap of a step in ring 3 to the guest. */
+	const polling = await InspectedMachine.create(kernels.write("", POLL));
+	try {
+		await page.goto(polling.inspector.url);
+		polling.machine.start();
+		await expect.poll(() => text("#state")).toBe("running");
+		await page.keyboard.press("F8");
+		const debug = MachineDebugger.of(polling.machine);
+		await expect.poll(() => text(".code [aria-current] .address")).toBe(debug.regs(0).rip.toString(16));
+		expect(await text("#vcpu .note")).toBe("32-bit code, ring 0, no paging");
+		const seen = new Set<string>();
+		for (let step = 0; step < 6; step++) {
+			const before = await text(".code [aria-current] .address");
+			await page.getByRole("button", { name: /^Step/ }).click();
+			await expect.poll(() => text(".code [aria-current] .address")).not.toBe(before);
+			seen.add((await text(".code [aria-current] code"))!);
+		}
+		/* The loop of this guest. */
+		expect([...seen].map((line) => line.split(" ")[0]).sort()).toEqual(["in", "inc", "jmp"]);
+		expect(await text("#state")).toBe("paused: a step");
+		expect(await page.locator(".registers [data-changed]").count()).toBeGreaterThan(0);
+		const turns = polling.machine.memory.u32(COUNTER);
+		await page.keyboard.press("F9");
+		await expect.poll(() => text("#state")).toBe("running");
+		await expect.poll(() => polling.machine.memory.u32(COUNTER)).toBeGreaterThan(turns + 10);
+		expect(complaints).toEqual([]);
+	} finally {
+		await polling.close();
+	}
 });
 
 test("the page tells how the machine has ended, and keeps what it shows", async () => {
@@ -181,15 +213,15 @@ test("the page is readable for all, in light and dark colours, wide and narrow",
 	await expect.poll(() => page.locator("#requests tbody tr").count()).toBeGreaterThan(5);
 	expect(await background()).toBe("rgb(244, 246, 248)");
 	expect(await problems()).toEqual([]);
-	await picture("light", true);
+	await picture("light");
 	await stopped();
 	expect(await problems()).toEqual([]);
-	await picture("stopped", true);
+	await picture("stopped", "#vcpu", "#memory");
 	await page.emulateMedia({ colorScheme: "dark" });
 	expect(await background()).toBe("rgb(15, 20, 25)");
 	expect(await problems(["color-contrast"])).toEqual([]);
 	await page.keyboard.press("F9");
-	await picture("dark", false);
+	await picture("dark");
 	await page.setViewportSize({ width: 480, height: 900 });
 	expect(await problems()).toEqual([]);
 	expect(await page.evaluate("document.documentElement.scrollWidth - innerWidth")).toBeLessThanOrEqual(0);
@@ -200,24 +232,26 @@ async function stopped(): Promise<void> {
 	await page.keyboard.press("F8");
 	await expect.poll(() => text("#state")).toBe("paused");
 	await expect.poll(() => text("#vcpu .bar")).toContain("paging");
-	for (let step = 0; step < 2; step++) {
-		const before = await text(".registers dd");
-		await page.keyboard.press("F10");
-		await expect.poll(() => text(".registers dd")).not.toBe(before);
-		await expect.poll(() => text("#state")).toBe("paused: a step");
-	}
 	await page.locator(".registers .link").nth(1).click();
 	await expect.poll(() => page.locator(".walk strong").count()).toBe(4);
 }
 
 /** Takes a picture for the documentation, when it was asked for. */
-async function picture(name: string, fullPage: boolean): Promise<void> {
+async function picture(name: string, from = "header", to = "#console"): Promise<void> {
 	if (!process.env.TSVMM_SCREENSHOTS) return;
+	/* A list under the pointer would stand still. */
+	await page.mouse.move(0, 0);
 	await page.setViewportSize({ width: 1280, height: 860 });
 	/* The charts have something to show, and the rings are drawn in the middle of requests. */
-	await page.waitForTimeout(5000);
-	await expect.poll(() => page.locator(".buffer").count(), { interval: 50 }).toBeGreaterThan(8);
-	await page.screenshot({ path: join(packageRoot(), `docs/inspector/${name}.png`), fullPage });
+	await page.waitForTimeout(from === "header" ? 5000 : 0);
+	if (inspected.machine.state === "running") {
+		await expect.poll(() => page.locator(".buffer").count(), { interval: 50 }).toBeGreaterThan(8);
+	}
+	await page.evaluate("scrollTo(0, 0)");
+	const [first, last] = await Promise.all([page.locator(from).boundingBox(), page.locator(to).boundingBox()]);
+	const y = Math.max(0, first!.y - 60);
+	const clip = { x: 0, y, width: 1280, height: last!.y + last!.height + 20 - y };
+	await page.screenshot({ path: join(packageRoot(), `docs/inspector/${name}.png`), fullPage: true, clip });
 }
 
 test("a page of another origin reaches nothing, even with the token", async () => {

@@ -91,7 +91,7 @@ test("Activity counts requests and logs them with their times, until its period 
 	const [entry] = activity.log.since(0).entries;
 	expect(entry).toMatchObject({ device: name, queue: 0, readable: 16, writable: 513, written: 513 });
 	expect(entry!.micros).toBeGreaterThanOrEqual(0);
-	expect(Buffer.from(entry!.bytes!).readBigUInt64LE(8)).toBe(7n);
+	expect(entry).toMatchObject({ request: "VIRTIO_BLK_T_IN sector 7 512 bytes", answer: "VIRTIO_BLK_S_OK" });
 	expect(activity.counts).toMatchObject({ kicks: 1, chains: 1, interrupts: 1 });
 	for (let i = 0; i < 100; i++) {
 		const done = ask(i);
@@ -147,7 +147,7 @@ function framesTo(response: FakeResponse) {
 		() => ({ frame: ++count }),
 		() => undefined,
 	);
-	frames.add(response as unknown as ServerResponse, { log: 0, console: 0 }, { first: true });
+	frames.add(response as unknown as ServerResponse, { log: 0, console: 0, events: 0 }, { first: true });
 	return frames;
 }
 
@@ -172,7 +172,7 @@ test("Frames has room for eight pages: the ninth ends the oldest", () => {
 		() => undefined,
 	);
 	const pages = Array.from({ length: 9 }, () => new FakeResponse());
-	for (const page of pages) frames.add(page as unknown as ServerResponse, { log: 0, console: 0 }, {});
+	for (const page of pages) frames.add(page as unknown as ServerResponse, { log: 0, console: 0, events: 0 }, {});
 	expect(pages.map(({ writableEnded }) => writableEnded)).toEqual([true, ...Array(8).fill(false)]);
 	frames.end({});
 });

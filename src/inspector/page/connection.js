@@ -63,7 +63,8 @@ export async function post(name, body = {}) {
  * @param {Listener} listener
  */
 export function follow(listener) {
-	let positions = { log: 0, console: 0 };
+	/** @type {Record<string, number>} */
+	let positions = {};
 	let ended = false;
 	/** @type {AbortController | undefined} */
 	let reading;
@@ -72,7 +73,7 @@ export function follow(listener) {
 		const abort = new AbortController();
 		reading = abort;
 		try {
-			const query = new URLSearchParams({ log: String(positions.log), console: String(positions.console) });
+			const query = new URLSearchParams(Object.entries(positions).map(([name, at]) => [name, String(at)]));
 			const response = await fetch(`/api/stream?${query}`, { headers, signal: abort.signal });
 			if (!response.ok) throw new Error((await response.json()).error);
 			for await (const text of linesOf(response)) {

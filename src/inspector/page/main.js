@@ -10,6 +10,7 @@ import { addSamples, startExits } from "./exits.js";
 import { size } from "./format.js";
 import { showMemory, startMemory } from "./memory.js";
 import { addRequests, startRequests } from "./requests.js";
+import { addEvents, startTimeline } from "./timeline.js";
 import { chosenVcpu, showVcpu, startVcpu } from "./vcpu.js";
 
 const pause = /** @type {HTMLButtonElement} */ (byId("pause"));
@@ -87,11 +88,13 @@ function take(line) {
 	addSamples([{ ms: line.ms, ...line.counts }]);
 	showDevices(line, ratesOf(line, before));
 	addRequests(line.log, line.left);
+	addEvents(line.events, line.ms);
 	addOutput(line.console);
 	before = line;
 }
 
 startExits();
+startTimeline();
 startDevices(showMemory);
 startRequests();
 startConsole(complain);

@@ -56,7 +56,7 @@ function addDevice(name) {
 
 /** @param {any} entry */
 function rowOf(entry) {
-	const { ms, device, queue, head, readable, writable, written, micros, status, bytes } = entry;
+	const { ms, device, queue, head, readable, writable, written, micros, status, request, answer } = entry;
 	const row = h("tr", { "data-device": device });
 	const cell = (/** @type {(Node | string)[]} */ ...children) => row.append(h("td", {}, ...children));
 	cell(seconds(ms));
@@ -67,11 +67,14 @@ function rowOf(entry) {
 		return row;
 	}
 	cell(`${device} `, h("span", { class: "note" }, `queue ${queue}`));
+	/* Words of the specification without their common beginning. */
+	const short = (/** @type {string} */ words) => words.replace(/\bVIRTIO_[A-Z]+_(?:[A-Z]_)?/g, "");
 	const parts = [];
 	if (readable > 0) parts.push(`${size(readable)} to the device`);
 	if (writable > 0) parts.push(`${size(written)} of ${size(writable)} back`);
-	const first = readable > 0 ? [h("code", { title: "the first bytes" }, bytes)] : [];
-	cell(`head ${head}: ${parts.join(", ")} `, ...first);
+	const words = [request, answer].filter((word) => word !== undefined).map(short);
+	const title = words.length > 0 ? [h("strong", { title: [request, answer].join(", ") }, words.join(" → ")), " "] : [];
+	cell(...title, h("span", { class: "note" }, `head ${head}: ${parts.join(", ")}`));
 	cell(duration(micros));
 	return row;
 }

@@ -39,6 +39,7 @@ export function startVcpu(cpus) {
 		shown = "";
 		void look();
 	});
+	code.append(h("li", {}, "No stop yet."));
 	const left = h("div", {}, where, code);
 	const right = h("div", {}, registers, facts);
 	byId("vcpu").append(h("div", { class: "bar" }, label, select, note), h("div", { class: "vcpu" }, left, right));
