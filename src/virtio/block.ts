@@ -170,7 +170,8 @@ export class BlockDevice implements VirtioDevice {
 	}
 
 	collect(): void {
-		if (this.#inFlight === 0) return;
+		/* After a replacement more than the answers would be due. */
+		if (this.#inFlight === 0 || this.#next !== undefined) return;
 		this.#staged = true;
 		this.#backend.poll?.();
 		this.#publish();

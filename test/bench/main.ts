@@ -54,7 +54,7 @@ const diskWork: DiskWork = small
 	: { jobs: JOBS, seconds: 5, engines: ["io_uring", "threads"], rounds: 2 };
 const blockWork = small
 	? { requests: 128, manyRequests: 1024, rounds: 1 }
-	: { requests: 2048, manyRequests: 16_384, rounds: 3 };
+	: { requests: 1024, manyRequests: 4096, rounds: 3 };
 const scaleWork: ScaleWork = small
 	? {
 			...{ memoryMiB: [64, 256], cpus: [1, 2], initrdMiB: [1, 8], machines: [1, 3] },

@@ -55,6 +55,35 @@ test("BlockDevice.replaceBackend lets the old backend answer what it has, and ke
 	expect(status(await queue.request(readChain(1, 512)))).toBe(OK);
 });
 
+test("BlockDevice.replaceBackend serves what is new also where the old backend is polled meanwhile", async () => {
+	const { disk, device, queue } = started();
+	const polled = Object.assign(disk, { poll: () => disk.answer() });
+	queue.add(writeChain(0, pattern(1)));
+	queue.kick();
+	const replaced = device.replaceBackend(new MemoryDisk(8 * 512));
+	queue.add(readChain(1, 512));
+	queue.kick();
+	device.collect();
+	if (polled.held.length > 0) disk.answer();
+	await replaced;
+	await turn();
+	expect(queue.collect().map(status)).toEqual([OK, OK]);
+	queue.add(writeChain(0, pattern(1)));
+	queue.kick();
+	expect(queue.collect().map(status)).toEqual([OK]);
+});
+
+test("BlockDevice.collect answers what its backend has done", () => {
+	const { disk, device, queue } = started();
+	Object.assign(disk, { poll: () => disk.answer() });
+	device.collect();
+	queue.add(writeChain(0, pattern(1)));
+	queue.kick();
+	expect(queue.collect()).toEqual([]);
+	device.collect();
+	expect(queue.collect().map(status)).toEqual([OK]);
+});
+
 test("BlockDevice.replaceBackend waits for requests that a reset has overtaken", async () => {
 	const { disk, device, driver, queue } = started();
 	queue.add(writeChain(0, pattern(1)));
