@@ -170,8 +170,7 @@ export class BlockDevice implements VirtioDevice {
 	}
 
 	collect(): void {
-		/* After a replacement more than the answers would be due. */
-		if (this.#inFlight === 0 || this.#next !== undefined) return;
+		if (this.#inFlight === 0 || this.#next !== undefined) return; /* the next disk has more to do than to answer */
 		this.#staged = true;
 		this.#backend.poll?.();
 		this.#publish();

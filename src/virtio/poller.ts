@@ -5,17 +5,22 @@
  *
  *     kick -> serve -> look ... a new chain -> serve -> look ... nothing -> notifications on, back to the event loop
  *
- * Each kick that comes late halves the time, so a queue in little use costs a look at the clock. Nobody polls on a host
- * that has no processor besides those of the vCPUs, nor in a process with several machines (host/run-loop.ts).
+ * Polling in vain is followed by a pause, each one twice as long as the last, so a queue in little use costs a look at
+ * the clock. Nobody polls on a host that has no processor besides those of the vCPUs, nor in a process with several
+ * machines (host/run-loop.ts). Time that is lost between two looks went to somebody else: then the processor is wanted,
+ * and a thread that sleeps gets it sooner than one that polls.
  */
 import type { Virtqueue } from "./queue.ts";
 
 /** Kicks that are closer together than this are polled for. */
 const POLL_MS = 0.1;
-/** Not worth a look. */
-const LEAST_MS = 0.005;
 /** No longer in one turn of the event loop, which has other work. */
 const TURN_MS = 0.2;
+/** Time that is lost between two looks at the clock. */
+const LOST_MS = 0.5;
+/** The first pause and the longest. */
+const LEAST_PAUSE_MS = 2;
+const MOST_PAUSE_MS = 1000;
 /** Looks at the ring between two looks at everything else. */
 const LOOKS = 32;
 
@@ -41,7 +46,9 @@ export class Poller {
 	readonly #thread: PollingThread;
 	readonly #polled: Polled;
 	readonly #now: () => number;
-	#windowMs = 0;
+	/** The last pause; 0 after polling that was worth it. */
+	#pauseMs = 0;
+	#pausedUntilMs = Number.NEGATIVE_INFINITY;
 	/** When the last notification was done with. */
 	#doneMs = Number.NEGATIVE_INFINITY;
 
@@ -55,8 +62,8 @@ export class Poller {
 	/** The driver has kicked: serves the queue, once or, when requests come close together, again and again. */
 	kicked(): void {
 		const begin = this.#now();
-		this.#windowMs = begin - this.#doneMs < POLL_MS ? POLL_MS : this.#windowMs / 2;
-		if (this.#windowMs < LEAST_MS || !this.#thread.mayPoll()) this.#polled.serve();
+		const isClose = begin - this.#doneMs < POLL_MS && begin >= this.#pausedUntilMs;
+		if (!isClose || !this.#thread.mayPoll()) this.#polled.serve();
 		else this.#poll(begin + TURN_MS);
 		this.#doneMs = this.#now();
 	}
@@ -65,15 +72,28 @@ export class Poller {
 		const { queue } = this.#polled;
 		queue.watch();
 		this.#polled.serve();
-		for (let now = this.#now(), end = now + this.#windowMs; now < end && now < endOfTurn; now = this.#now()) {
-			if (this.#thread.isWanted()) break;
-			if (!this.#look(queue)) this.#polled.collect();
-			else {
+		let now = this.#now();
+		let end = now + POLL_MS;
+		while (now < end && now < endOfTurn && !this.#thread.isWanted()) {
+			const looked = now;
+			if (this.#look(queue)) {
 				this.#polled.serve();
-				end = this.#now() + this.#windowMs;
+				now = this.#now();
+				end = now + POLL_MS;
+				this.#pauseMs = 0;
+			} else {
+				this.#polled.collect();
+				now = this.#now();
+				if (now - looked > LOST_MS) this.#pauseMs = MOST_PAUSE_MS;
 			}
 		}
+		if (now >= end) this.#pause(now);
 		if (queue.unwatch()) this.#polled.serve();
+	}
+
+	#pause(now: number): void {
+		this.#pauseMs = Math.min(Math.max(2 * this.#pauseMs, LEAST_PAUSE_MS), MOST_PAUSE_MS);
+		this.#pausedUntilMs = now + this.#pauseMs;
 	}
 
 	#look(queue: Virtqueue): boolean {

@@ -91,20 +91,27 @@ describe.each([
 		expect(scene.answered).toBe(5);
 	});
 
-	it("does not poll for kicks that come apart, and gives up by halves", () => {
+	it("does not poll for kicks that come apart, nor soon after it has polled in vain", () => {
 		const scene = new Scene(eventIdx);
-		scene.kick(5);
-		scene.kick(0.01);
+		for (let i = 0; i < 5; i++) scene.kick(5);
 		expect(scene.collected).toBe(0);
 		const polled: number[] = [];
-		for (let i = 0; i < 8; i++) {
-			scene.collected = 0;
-			scene.kick(5);
-			polled.push(scene.collected);
+		for (let i = 0; i < 400; i++) {
+			const before = scene.collected;
+			scene.kick(0.05);
+			if (scene.collected > before) polled.push(scene.now);
 		}
-		expect(polled[0]).toBeGreaterThanOrEqual(9);
-		for (let i = 1; i < 5; i++) expect(polled[i]).toBeLessThan(polled[i - 1]!);
-		expect(polled.slice(5)).toEqual([0, 0, 0]);
+		const pauses = polled.slice(1).map((at, i) => Math.round(at - polled[i]!));
+		expect(pauses.slice(0, 3)).toEqual([2, 4, 8]);
+		scene.now += 1000;
+		scene.kick(0.01);
+		/* Polling that is worth it is not followed by one. */
+		scene.looks = Array.from({ length: 1000 }, () => () => void scene.offer());
+		for (let i = 0; i < 3; i++) {
+			const before = scene.answered;
+			scene.kick(0.01);
+			expect(scene.answered - before).toBeGreaterThan(10);
+		}
 	});
 
 	it("goes back to the event loop when a vCPU waits, and at the end of a turn", () => {
@@ -139,6 +146,23 @@ describe.each([
 		];
 		scene.kick(0);
 		expect(scene.answered).toBe(3);
+	});
+
+	it("stops for a second where somebody else wants the processor", () => {
+		const scene = new Scene(eventIdx);
+		scene.kick(0);
+		const lost = () => {
+			scene.now += 3;
+		};
+		scene.looks = [() => undefined, lost];
+		scene.kick(0);
+		expect(scene.collected).toBe(2);
+		for (let i = 0; i < 10; i++) scene.kick(0.05);
+		expect([scene.answered, scene.collected]).toEqual([12, 2]);
+		scene.now += 1000;
+		scene.kick(0);
+		scene.kick(0);
+		expect(scene.collected).toBeGreaterThan(2);
 	});
 
 	it("never polls where it may not", () => {
