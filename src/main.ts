@@ -11,7 +11,11 @@ import { PACKAGE_MODULES } from "./package-modules.ts";
 
 /** Name, summary and where the command is. */
 const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] = [
-	["boot", "boot a Linux kernel in a microVM", async () => (await import("./cli/boot.ts")).bootCommand()],
+	[
+		"boot",
+		"boot a Linux kernel in a microVM",
+		async () => (await import("./cli/boot.ts")).bootCommand(PACKAGE_MODULES),
+	],
 	["run", "run a container in a microVM", async () => (await import("./cli/container/run.ts")).runCommand()],
 	[
 		"create",
@@ -56,7 +60,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"a machine's memory and registers as a core file",
 		async () => (await import("./cli/dump.ts")).dumpCommand(),
 	],
-	["snapshot", "machines as files", async () => (await import("./cli/snapshot.ts")).snapshotCommand()],
+	["snapshot", "machines as files", async () => (await import("./cli/snapshot.ts")).snapshotCommand(PACKAGE_MODULES)],
 	[
 		"template",
 		"machines that have booted, for containers that start at once",

@@ -3,9 +3,11 @@
  */
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
+import type { PackageModules } from "../host/user-module.ts";
 import { fileShare } from "../lab/shares.ts";
 import { completeConfig, type MachineConfig } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
+import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { addHostFlags, type HostFlags, hostConfig, hostShares } from "./host-flags.ts";
 import { parseCpus, parseMemory } from "./options.ts";
@@ -18,8 +20,8 @@ interface BootFlags extends HostFlags {
 	memory: string;
 }
 
-/** The command for main.ts. */
-export function bootCommand(): Command {
+/** The command for main.ts. @param modules what the user's devices may import */
+export function bootCommand(modules: PackageModules = {}): Command {
 	const command = new Command("boot")
 		.description("boot a Linux kernel (ELF vmlinux or bzImage) in a microVM; Ctrl-A x ends it")
 		.option("--kernel <file>", "kernel image (required)")
@@ -28,20 +30,27 @@ export function bootCommand(): Command {
 		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
 		.option("--memory <size>", "RAM, as in 512M or 2G", "512M");
 	return addHostFlags(command).action(async (flags: BootFlags) => {
-		process.exitCode = await boot(flags);
+		process.exitCode = await boot(flags, modules);
 	});
 }
 
-async function boot(flags: BootFlags): Promise<number> {
-	const config = bootConfig(flags);
-	/* What is wrong with it is said at once, before a lab starts. */
-	completeConfig(config);
-	const { kernel, initrd } = config;
-	const shares = async () => {
-		const images = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
-		return [...images, ...hostShares(config)];
-	};
-	return runInForeground({ config, make: Machine.create, flags, shares });
+async function boot(flags: BootFlags, modules: PackageModules): Promise<number> {
+	const booted = bootConfig(flags);
+	const live = await openDeviceFiles(flags, modules);
+	try {
+		const config = { ...booted, devices: live.devices };
+		/* What is wrong with it is said at once, before a lab starts. */
+		completeConfig(config);
+		const { kernel, initrd } = config;
+		const shares = async () => {
+			const images = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
+			return [...images, ...hostShares(config), ...deviceShares(live)];
+		};
+		const make = (complete: MachineConfig) => followed(Machine.create(complete), live);
+		return await runInForeground({ config, make, flags, shares });
+	} finally {
+		await live.close();
+	}
 }
 
 /** A kernel need not print stamps by itself. */

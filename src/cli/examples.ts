@@ -12,6 +12,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm boot --kernel vmlinux --initrd initrd.img --fs tag=home,path=/home/me,ro",
 		"tsvmm boot --kernel vmlinux --initrd initrd.img --inspect",
 		"tsvmm boot --kernel vmlinux --disk root.img --gdb 1234 --gdb-wait",
+		"tsvmm boot --kernel vmlinux --initrd initrd.img --device ./my-device.ts",
 		"tsvmm boot --kernel vmlinux --disk root.img --fault blk0:read:io-error:1% --fault-seed 7",
 	],
 	"tsvmm run": [

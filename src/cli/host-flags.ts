@@ -9,6 +9,8 @@ import type { RestoreConfig } from "../machine/config.ts";
 import type { DiskConfig } from "../machine/devices/disk.ts";
 import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
+import type { DeviceFileConfig } from "../workbench/device-file.ts";
+import { parseDeviceFile } from "./device-files.ts";
 import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
 import { addGdbFlags, type GdbFlags, gdbAddress } from "./gdb-flags.ts";
 import { parseInspect } from "./inspect-flag.ts";
@@ -19,6 +21,7 @@ export interface HostFlags extends FaultFlags, GdbFlags, TraceFlags {
 	disk: DiskConfig[];
 	net: NetConfig[];
 	fs: DirectoryFsConfig[];
+	device: DeviceFileConfig[];
 	vsock?: string;
 	rng: boolean;
 	virtioConsole: boolean;
@@ -50,6 +53,11 @@ export function addHostFlags(command: Command): Command {
 		.addOption(
 			new Option("--fs <tag=NAME,path=DIR[,ro][,cache=X]>", "directory to mount by virtio-fs; may be repeated")
 				.argParser(append(parseFs))
+				.default([], "none"),
+		)
+		.addOption(
+			new Option("--device <file[,id=X][,...]>", "a virtio device of your own, in TypeScript; may be repeated")
+				.argParser(append(parseDeviceFile))
 				.default([], "none"),
 		)
 		.option("--vsock <cid=N,uds=PATH>", "vsock device with its unix socket")

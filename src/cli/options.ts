@@ -191,14 +191,15 @@ export function parseConsole(text: string): ConsoleConfig {
 }
 
 /** Splits at single commas. Two commas in a row mean one. */
-function splitFields(text: string): string[] {
+export function splitFields(text: string): string[] {
 	return text
 		.replaceAll(",,", "\0")
 		.split(",")
 		.map((field) => field.replaceAll("\0", ","));
 }
 
-function keyValue(field: string): [string, string | undefined] {
+/** "id=x" -> ["id", "x"]. */
+export function keyValue(field: string): [string, string | undefined] {
 	const at = field.indexOf("=");
 	return at < 0 ? [field, undefined] : [field.slice(0, at), field.slice(at + 1)];
 }

@@ -6,6 +6,7 @@ import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { explain, SnapshotError, UsageError } from "../base/errors.ts";
 import { reviveFrom } from "../container/life/revive.ts";
+import type { PackageModules } from "../host/user-module.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import { fileShare } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
@@ -14,6 +15,7 @@ import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../sn
 import { type Described, readManifest } from "../snapshot/manifest.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
 import { askForFile, controlOf } from "./ask-machine.ts";
+import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
 import { each } from "./each.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { FORMAT_HELP, formatRows, type Listing } from "./format.ts";
@@ -29,11 +31,12 @@ const LISTING: Listing = {
 	table: "{{.Name}}\t{{.Created}}\t{{.Cpus}}\t{{.Memory}}\t{{.Size}}\t{{.Container}}\t{{.Base}}",
 };
 
-export function snapshotCommand(): Command {
+/** The command for main.ts. @param modules what the user's devices may import */
+export function snapshotCommand(modules: PackageModules = {}): Command {
 	return new Command("snapshot")
 		.description("machines and containers as files, from which others go on")
 		.addCommand(createCommand())
-		.addCommand(restoreCommand())
+		.addCommand(restoreCommand(modules))
 		.addCommand(listCommand())
 		.addCommand(inspectCommand())
 		.addCommand(mergeCommand())
@@ -70,7 +73,7 @@ async function create(of: string, path: string, { base, stop }: CreateFlags): Pr
 	return 0;
 }
 
-function restoreCommand(): Command {
+function restoreCommand(modules: PackageModules): Command {
 	const command = new Command("restore")
 		.description(
 			"let a container, or a machine with the devices that it had, go on from a snapshot; Ctrl-A x ends a machine",
@@ -87,14 +90,24 @@ function restoreCommand(): Command {
 		if (flags.name !== undefined) {
 			throw new UsageError("ERR_USAGE", `Cannot name what goes on from ${path}: it is a machine, and no container`);
 		}
-		const config = hostConfig(flags);
+		process.exitCode = await restoreMachine(path, flags, modules);
+	});
+}
+
+async function restoreMachine(path: string, flags: HostFlags, modules: PackageModules): Promise<number> {
+	const restored = hostConfig(flags);
+	const live = await openDeviceFiles(flags, modules);
+	try {
+		const config = { ...restored, devices: live.devices };
 		const shares = async () => {
 			const chain = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
-			return [...chain, ...hostShares(config)];
+			return [...chain, ...hostShares(config), ...deviceShares(live)];
 		};
-		const make = (complete: RestoreConfig) => Machine.restore(path, complete);
-		process.exitCode = await runInForeground({ config, make, flags, shares });
-	});
+		const make = (complete: RestoreConfig) => followed(Machine.restore(path, complete), live);
+		return await runInForeground({ config, make, flags, shares });
+	} finally {
+		await live.close();
+	}
 }
 
 async function revive(path: string, name: string | undefined): Promise<number> {

@@ -266,6 +266,19 @@ export class Virtqueue {
 		if (head !== chain.head) this.#break(`head ${chain.head} was overwritten before it was used`);
 	}
 
+	/**
+	 * Puts back the chains in flight that were popped last, up to the first that is not in flight, for a device that takes
+	 * over from another one.
+	 */
+	unpopAll(): void {
+		for (;;) {
+			const slot = (this.#nextAvail - 1) & (this.size - 1);
+			const chain = this.#chains[this.#avail.view.getUint16(this.#availAt + availEntry(slot), true)];
+			if (this.#dead || chain?.inFlight !== true) return;
+			this.unpop(chain);
+		}
+	}
+
 	/** Returns a chain to the driver; `written` is the number of bytes written to its writable part. Needs a `flush`. */
 	push(chain: Chain, written: number): void {
 		if (this.#dead || !chain.inFlight || this.#chains[chain.head] !== chain) return;

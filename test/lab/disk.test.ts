@@ -211,6 +211,38 @@ echo changed $?
 });
 
 describe("a disk that fails under the running guest", () => {
+	test("on purpose: the guest has I/O errors, and reads from a device in a file, which changes meanwhile", async () => {
+		const disk = image("faults.img", 4 * MIB);
+		const device = join(linux.directory, "rng.ts");
+		const example = readFileSync("docs/examples/pattern-rng.ts", "utf8");
+		writeFileSync(device, example);
+		const script = `
+dmesg -n 1
+for at in $(seq 0 39); do
+	dd if=/dev/vda of=/dev/null bs=4096 skip=$at count=1 iflag=direct 2>/dev/null && echo -n . || echo -n x
+done
+echo; head -c 30 /dev/hwrng
+echo ready; read -r line
+head -c 4096 /dev/hwrng | tail -n 3`;
+		const faults = ["--fault", "blk0:read:io-error:30%", "--fault-seed", "7"];
+		const args = [...faults, "--device", device];
+		const guest = await linux.spawn({ kernel, disks: [disk], script, args });
+		await guest.shows("ready\n");
+		writeFileSync(device, example.replace("I am not random", "changed"));
+		await guest.hears("was loaded again");
+		guest.type("\n");
+		const { output, status, stderr } = await guest.ended();
+		expect(status).toBe(0);
+		const [reads, ...rest] = output.split("\n");
+		expect(reads).toMatch(/^[.x]{40}$/);
+		/* Linux reads partition tables besides. */
+		const failed = [...reads!].filter((read) => read === "x").length;
+		expect(failed).toBeGreaterThan(3);
+		expect(Number(/io-error:30% hit (\d+) of/.exec(stderr)?.[1])).toBeGreaterThanOrEqual(failed);
+		expect(rest[0]).toBe("I am not random");
+		expect(rest.slice(-3)).toContain("changed");
+	});
+
 	test("truncated: the guest has I/O errors for what is gone, and goes on", async () => {
 		const disk = image("shrinks.img", Buffer.alloc(4 * MIB, 0x5a));
 		const script = `

@@ -93,6 +93,21 @@ export class RunningLinux {
 		return this.#stdout.replaceAll("\r\n", "\n");
 	}
 
+	/** Waits until tsvmm has written `text` on standard error. */
+	async hears(text: string): Promise<void> {
+		const { stderr } = this.session;
+		const heard = new Promise<void>((resolve) => {
+			const look = () => {
+				if (!this.#stderr.includes(text)) return;
+				stderr.off("data", look);
+				resolve();
+			};
+			stderr.on("data", look);
+			look();
+		});
+		await within(heard, this.#timeoutMs, () => this.session.signal(9, true));
+	}
+
 	/** Types text on the console. */
 	type(text: string): void {
 		this.session.stdin.write(text);

@@ -301,6 +301,41 @@ describe("Virtqueue.unpop", () => {
 	});
 });
 
+describe("Virtqueue.unpopAll", () => {
+	const popped = (count: number) => {
+		const q = bare({});
+		for (let i = 0; i < count; i++) q.descriptor(i, 0x8000, 16);
+		q.offer(...Array.from({ length: count }, (_, i) => count - 1 - i));
+		return { q, chains: Array.from({ length: count }, () => q.queue.pop()!) };
+	};
+
+	test("Virtqueue.unpopAll gives all chains back, for another device to pop them in their order", () => {
+		const { q } = popped(4);
+		q.queue.unpopAll();
+		expect([q.queue.inFlight, q.queue.position.nextAvail]).toEqual([0, 0]);
+		expect([0, 1, 2, 3].map(() => q.queue.pop()?.head)).toEqual([3, 2, 1, 0]);
+	});
+
+	test("Virtqueue.unpopAll stops at a chain that came back, and leaves what is older in flight", () => {
+		const { q, chains } = popped(4);
+		q.queue.push(chains[1]!, 0);
+		q.queue.unpopAll();
+		expect([q.queue.inFlight, q.queue.position.nextAvail]).toEqual([1, 2]);
+		expect(q.events).toEqual([]);
+	});
+
+	test("Virtqueue.unpopAll ends when the driver has overwritten the ring, and on an empty or dead queue", () => {
+		const { q } = popped(3);
+		for (let i = 0; i < 3; i++) q.memory.setU16(q.layout.avail + 4 + 2 * i, i === 1 ? 0xffff : 1);
+		q.queue.unpopAll();
+		expect(q.queue.inFlight).toBe(2);
+		q.queue.kill();
+		q.queue.unpopAll();
+		bare({}).queue.unpopAll();
+		expect(q.events).toEqual([]);
+	});
+});
+
 test("Virtqueue.hold keeps pop from giving chains while push works on; a dead queue stays dead after release", () => {
 	const q = bare({});
 	for (let i = 0; i < 3; i++) q.descriptor(i, 0x8000, 16);
