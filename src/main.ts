@@ -135,6 +135,16 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 		"ten labs: build a virtual machine monitor, step by step",
 		async () => (await import("./cli/learn.ts")).learnCommand(PACKAGE_MODULES),
 	],
+	[
+		"device",
+		"virtio devices of your own, in TypeScript files",
+		async () => (await import("./cli/device.ts")).deviceCommand(),
+	],
+	[
+		"replay",
+		"play what a guest did with a device against a device in a file",
+		async () => (await import("./cli/replay.ts")).replayCommand(PACKAGE_MODULES),
+	],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
 	[
 		"doctor",

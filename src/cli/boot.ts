@@ -4,9 +4,10 @@
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
 import type { PackageModules } from "../host/user-module.ts";
-import { fileShare } from "../lab/shares.ts";
+import { fileShare, outputShare } from "../lab/shares.ts";
 import { completeConfig, type MachineConfig } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
+import { Recorder } from "../workbench/recording.ts";
 import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { addHostFlags, type HostFlags, hostConfig, hostShares } from "./host-flags.ts";
@@ -18,6 +19,7 @@ interface BootFlags extends HostFlags {
 	cmdline?: string;
 	cpus: string;
 	memory: string;
+	record?: string;
 }
 
 /** The command for main.ts. @param modules what the user's devices may import */
@@ -28,7 +30,8 @@ export function bootCommand(modules: PackageModules = {}): Command {
 		.option("--initrd <file>", "initial RAM disk")
 		.option("--cmdline <text>", "kernel parameters, after the machine's own")
 		.option("--cpus <n>", "vCPUs, 1 to 32", "1")
-		.option("--memory <size>", "RAM, as in 512M or 2G", "512M");
+		.option("--memory <size>", "RAM, as in 512M or 2G", "512M")
+		.option("--record <file>", "write what the guest does with its virtio devices, for `tsvmm replay`");
 	return addHostFlags(command).action(async (flags: BootFlags) => {
 		process.exitCode = await boot(flags, modules);
 	});
@@ -37,6 +40,7 @@ export function bootCommand(modules: PackageModules = {}): Command {
 async function boot(flags: BootFlags, modules: PackageModules): Promise<number> {
 	const booted = bootConfig(flags);
 	const live = await openDeviceFiles(flags, modules);
+	let recorder: Recorder | undefined;
 	try {
 		const config = { ...booted, devices: live.devices };
 		/* What is wrong with it is said at once, before a lab starts. */
@@ -44,11 +48,16 @@ async function boot(flags: BootFlags, modules: PackageModules): Promise<number> 
 		const { kernel, initrd } = config;
 		const shares = async () => {
 			const images = [kernel, ...(initrd === undefined ? [] : [initrd])].map((path) => fileShare(path, "ro"));
-			return [...images, ...hostShares(config), ...deviceShares(live)];
+			const recording = flags.record === undefined ? [] : [outputShare(flags.record)];
+			return [...images, ...hostShares(config), ...deviceShares(live), ...recording];
 		};
-		const make = (complete: MachineConfig) => followed(Machine.create(complete), live);
+		const make = (complete: MachineConfig) => {
+			recorder = flags.record === undefined ? undefined : new Recorder(flags.record);
+			return followed(Machine.create({ ...complete, observer: recorder?.observer }), live);
+		};
 		return await runInForeground({ config, make, flags, shares });
 	} finally {
+		recorder?.close();
 		await live.close();
 	}
 }

@@ -15,6 +15,12 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm boot --kernel vmlinux --initrd initrd.img --device ./my-device.ts",
 		"tsvmm boot --kernel vmlinux --disk root.img --fault blk0:read:io-error:1% --fault-seed 7",
 	],
+	"tsvmm device": ["tsvmm device new my-device"],
+	"tsvmm device new": ["tsvmm device new my-device", "tsvmm device new my-device --dir devices"],
+	"tsvmm replay": [
+		"tsvmm boot --kernel vmlinux --initrd initrd.img --rng --record boot.jsonl",
+		"tsvmm replay boot.jsonl --device ./my-device.ts --as rng",
+	],
 	"tsvmm run": [
 		"tsvmm run busybox uname -a",
 		"tsvmm run -it busybox sh",

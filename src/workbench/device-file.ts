@@ -73,7 +73,7 @@ export class DeviceFile {
 		const fault = faultOf(device);
 		if (fault === undefined) return device as VirtioDevice;
 		throw new UsageError("ERR_DEVICE_CONTRACT", `Cannot use ${config.path} as a device: ${fault}`, {
-			hint: "Read docs/device-experiments.md, which has the contract",
+			hint: "Make one that works: tsvmm device new NAME",
 		});
 	}
 }

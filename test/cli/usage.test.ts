@@ -7,6 +7,7 @@ import { beforeAll, describe, expect, test, vi } from "vitest";
 import { bootCommand } from "../../src/cli/boot.ts";
 import { completionCommand } from "../../src/cli/completion.ts";
 import { runCommand } from "../../src/cli/container/run.ts";
+import { deviceCommand } from "../../src/cli/device.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { dumpCommand } from "../../src/cli/dump.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
@@ -20,6 +21,7 @@ import { loginCommand, logoutCommand } from "../../src/cli/login.ts";
 import { manualCommand } from "../../src/cli/manual.ts";
 import { poolCommand } from "../../src/cli/pool.ts";
 import { pullCommand, pushCommand } from "../../src/cli/pull.ts";
+import { replayCommand } from "../../src/cli/replay.ts";
 import { loadCommand, saveCommand } from "../../src/cli/save.ts";
 import { snapshotCommand } from "../../src/cli/snapshot.ts";
 import { bundle, tsvmm } from "./tsvmm.ts";
@@ -97,6 +99,7 @@ describe.concurrent("tsvmm", () => {
 test("EXAMPLES has every command that a user can see, and no other", () => {
 	const none = () => Promise.reject(new Error("not asked for"));
 	const tops = [
+		...[deviceCommand(), replayCommand()],
 		...[bootCommand(), runCommand(), imageCommand(), kernelCommand(), labCommand(), doctorCommand()],
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
