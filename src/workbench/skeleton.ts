@@ -20,7 +20,7 @@ export function writeSkeleton(name: string, directory: string): string {
 	}
 	const path = join(directory, `${name}.ts`);
 	try {
-		if (!existsSync(directory)) mkdirSync(directory, { recursive: true });
+		if (!existsSync(directory)) mkdirSync(directory);
 		writeFileSync(path, skeleton(name), { flag: "wx" });
 	} catch (cause) {
 		if (errnoName(cause) === "EEXIST") {

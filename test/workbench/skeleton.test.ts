@@ -40,5 +40,5 @@ test.each(["", "A", "../x", "a b", "-a", "a-", "1a", "a".repeat(41)])("%j is no 
 });
 
 test("a directory that cannot be made is told", () => {
-	expect(() => writeSkeleton("x", "/proc/none")).toThrow(expect.objectContaining({ code: "ERR_DEVICE_WRITE" }));
+	expect(() => writeSkeleton("x", "/proc/none/deep")).toThrow(expect.objectContaining({ code: "ERR_DEVICE_WRITE" }));
 });
