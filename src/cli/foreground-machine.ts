@@ -96,7 +96,6 @@ async function runMachine<Config extends RestoreConfig>(
 	let escapeKey: EscapeKey | undefined;
 	try {
 		gdb = await openGdb(flags, machine);
-		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine);
 		inspector = await inspected?.open(machine);
 		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine, dumpLater);
 		if (interactive) {
