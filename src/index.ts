@@ -65,6 +65,13 @@ export {
 } from "./base/faults.ts";
 export type { LogLevel, LogOptions } from "./base/log.ts";
 export type { MachineLife, ObservedChain, ObservedDevice, Observer } from "./base/observer.ts";
+export type {
+	StoppedDevice,
+	StoppedPin,
+	StoppedQueue,
+	StoppedState,
+	StoppedVcpu,
+} from "./base/stopped-state.ts";
 export { Container, type ContainerExec, type StartTimes } from "./container/container.ts";
 export type { ContainerDevice } from "./container/devices.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
@@ -105,6 +112,7 @@ export type {
 	MachineEvent,
 	QueueEvent,
 	ResumeEvent,
+	StateEvent,
 	StatusEvent,
 	TraceEvent,
 	TraceEventKind,

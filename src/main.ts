@@ -147,6 +147,11 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	],
 	["lab", "a KVM host for machines that have none", async () => (await import("./cli/lab.ts")).labCommand()],
 	[
+		"explain",
+		"tell what a traced machine did, and why it failed",
+		async () => (await import("./cli/explain.ts")).explainCommand(),
+	],
+	[
 		"doctor",
 		"what this host can do, and what is missing",
 		async () => (await import("./cli/doctor.ts")).doctorCommand(),

@@ -8,6 +8,7 @@
  * with `access` was given when the machine was built (docs/architecture.md).
  */
 import type { Segments } from "./segments.ts";
+import type { StoppedState } from "./stopped-state.ts";
 
 /** A descriptor chain, valid until `push` or `unpop` of it has returned. */
 export interface ObservedChain {
@@ -96,6 +97,8 @@ export interface Observer {
 	violation?(device: string, what: string, needsReset: boolean): void;
 	/** The guest has written to its console by `device`. The bytes are valid during the call only. */
 	console?(device: string, bytes: Uint8Array): void;
+	/** All vCPUs stand still: at the machine's end before anything is released, or for a moment. */
+	stopped?(state: StoppedState): void;
 	/** A step in the machine's life. The end is told when everything is released. */
 	machine?(life: MachineLife): void;
 }
@@ -113,6 +116,7 @@ const EVENTS = Object.keys({
 	complete: true,
 	violation: true,
 	console: true,
+	stopped: true,
 	machine: true,
 } satisfies Record<keyof Observer, true>) as (keyof Observer)[];
 

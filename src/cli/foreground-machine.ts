@@ -86,7 +86,10 @@ async function runMachine<Config extends RestoreConfig>(
 	const own = onStdio ? ({ kind: "own", console: new StdioConsole({ onError }) } as const) : config.console;
 	const timed = timings === undefined ? own : timings.begin(own);
 	const inspected = flags.inspect === undefined ? undefined : await inspection(flags.inspect, timed);
-	machine = await make({ ...config, console: inspected?.console ?? timed });
+	const explained = flags.explain === undefined ? undefined : await explanation(flags.explain);
+	const observer = explained === undefined ? {} : { observer: explained.observer };
+	machine = await make({ ...config, ...observer, console: inspected?.console ?? timed });
+	explained?.attach(machine);
 	let control: MachineControl | undefined;
 	let inspector: Inspector | undefined;
 	let gdb: GdbServer | undefined;
@@ -108,10 +111,17 @@ async function runMachine<Config extends RestoreConfig>(
 	} finally {
 		if (interactive) restoreTerminal();
 		const end = await machine.stop();
+		await explained?.ended();
 		await inspector?.close(end);
 		await control?.close();
 		await gdb?.close();
 		escapeKey?.close();
 		for (const signal of signals) process.off(signal, stop);
 	}
+}
+
+/** Loaded only when it is wanted. */
+async function explanation(seconds: number) {
+	const { ExplainedMachine } = await import("./explained-machine.ts");
+	return new ExplainedMachine(seconds);
 }

@@ -15,7 +15,7 @@ import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-f
 import { addGdbFlags, type GdbFlags, gdbAddress } from "./gdb-flags.ts";
 import { parseInspect } from "./inspect-flag.ts";
 import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseVsock } from "./options.ts";
-import { addTraceFlags, type TraceFlags, traceConfig, traceShares } from "./trace-flags.ts";
+import { addTraceFlags, parseSeconds, type TraceFlags, traceConfig, traceShares } from "./trace-flags.ts";
 
 export interface HostFlags extends FaultFlags, GdbFlags, TraceFlags {
 	disk: DiskConfig[];
@@ -31,6 +31,8 @@ export interface HostFlags extends FaultFlags, GdbFlags, TraceFlags {
 	inspect?: number;
 	quiet: boolean;
 	timings: boolean;
+	/** After how many seconds, too; NaN for the end alone. */
+	explain?: number;
 	json: boolean;
 }
 
@@ -78,6 +80,11 @@ export function addHostFlags(command: Command): Command {
 		)
 		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed));
 	return addTraceFlags(command)
+		.addOption(
+			new Option("--explain [seconds]", "tell at the end, and after SECONDS, what the guest did and what is wrong")
+				.argParser(parseSeconds)
+				.preset(""),
+		)
 		.option("--timings", "say on stderr how long each phase of the start took, when the machine has ended", false)
 		.option("--json", "print how the machine ended as JSON on stderr", false)
 		.option("-q, --quiet", "no notes on stderr", false);

@@ -3,6 +3,7 @@
  * they are printed.
  */
 import { type Command, Option } from "commander";
+import { UsageError } from "../base/errors.ts";
 import { outputShare, type Share } from "../lab/shares.ts";
 import { TraceFilter } from "../trace/filter.ts";
 import { checkTraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
@@ -47,4 +48,16 @@ export function parseTrace(text: string): string[] {
 	const words = text.split(",");
 	new TraceFilter(words);
 	return words;
+}
+
+const MAX_SECONDS = 1_000_000;
+
+/** The SECONDS of `--explain`; NaN without any. @throws UsageError ERR_OPTION_EXPLAIN */
+export function parseSeconds(text: string): number {
+	const seconds = Number(text);
+	if (text === "") return Number.NaN;
+	if (seconds > 0 && seconds <= MAX_SECONDS) return seconds;
+	throw new UsageError("ERR_OPTION_EXPLAIN", `Cannot wait "${text}" seconds to explain the machine`, {
+		hint: "Give --explain a number of seconds, as in --explain 10",
+	});
 }

@@ -209,6 +209,16 @@ export const kvm_irqchip = struct("kvm_irqchip", {
 	chip: union(array("u8", 512), "u64"),
 });
 
+/** The I/O APIC in kvm_irqchip; an entry of the redirection table is a union of one u64 and its fields. */
+export const kvm_ioapic_state = struct("kvm_ioapic_state", {
+	base_address: "u64",
+	ioregsel: "u32",
+	id: "u32",
+	irr: "u32",
+	pad: "u32",
+	redirtbl: array("u64", 24),
+});
+
 /** KVM_CREATE_PIT2. */
 export const kvm_pit_config = struct("kvm_pit_config", { flags: "u32", pad: array("u32", 15) });
 

@@ -43,6 +43,7 @@ import { attachPlatform, type Platform } from "./platform.ts";
 import type { Resources } from "./resources.ts";
 import { runLoopEvents } from "./run-loop-events.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
+import { tellStopped } from "./stopped.ts";
 import { printingObserver } from "./trace.ts";
 import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
@@ -121,7 +122,7 @@ export async function build(
 		const { kernel, cmdline } = origin.snapshot.manifest.machine;
 		const state = readMachine(kvm, config.cpus, origin.snapshot);
 		const { path } = origin.snapshot;
-		await createVcpus(wiring, () =>
+		await createVcpus(base, () =>
 			restoredVcpus(kvm, wiring.vm, state.vcpus, (vcpu, host) => checkFeatures(path, vcpu, host)),
 		);
 		restoreVm(wiring.vm, state.vm);
@@ -135,7 +136,7 @@ export async function build(
 	const { kernel, cmdline } = await loadKernel(wiring.memory, parts, slots, origin.cmdline);
 	platform.generation.place(GENERATION_ID_ADDRESS);
 	entry.timeline.mark("load");
-	await createVcpus(wiring, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
+	await createVcpus(base, () => bootVcpus(kvm, wiring.vm, config.cpus, kernel));
 	consoles.start();
 	entry.timeline.mark("vcpus");
 	return { ...base, kernel: origin.kernel, cmdline, image: undefined };
@@ -284,13 +285,15 @@ async function loadKernel(
 
 /** The vCPUs. From then on the end begins with their threads. */
 async function createVcpus(
-	{ runLoop, vcpus, threads, teardown }: Wiring,
+	parts: Wiring & { readonly slots: DeviceSlots },
 	create: () => Promise<Vcpu[]>,
 ): Promise<void> {
+	const { runLoop, vcpus, threads, teardown } = parts;
 	vcpus.push(...(await create()));
 	teardown.add(() => {
 		for (const vcpu of vcpus) vcpu.close();
 	});
+	teardown.add(() => tellStopped(parts));
 	/* Last in, first out: the vCPU threads always end before anything that they use. */
 	teardown.add(() => runLoop.stop());
 	teardown.add(() => threads.leaveGuest());

@@ -36,6 +36,7 @@ import { createdLife, lifeAt, tearDown } from "./life.ts";
 import { contentOf } from "./machine-state.ts";
 import { acquire, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
+import { tellForAMoment } from "./stopped.ts";
 import { type MachineView, viewMachine } from "./view.ts";
 
 /** The state of a machine. */
@@ -376,6 +377,12 @@ export class Machine {
 	inspect(): MachineView {
 		this.#mustLive("inspect");
 		return viewMachine(this.#wired);
+	}
+
+	/** Tells observers how the machine stands, for which the vCPUs stop for a moment. @internal */
+	async tellState(): Promise<void> {
+		this.#mustLive("look at");
+		await tellForAMoment(this.#wired, this.#held);
 	}
 
 	/**

@@ -4,6 +4,7 @@
  * happened, and `kind`, which says what else it has. Names are those of the specifications.
  */
 import type { MachineLife } from "../base/observer.ts";
+import type { StoppedState } from "../base/stopped-state.ts";
 import type { TraceRequest } from "./request.ts";
 
 /** What every event has. */
@@ -224,6 +225,12 @@ export interface AgentEvent extends TraceStamp {
 	readonly flags: number;
 }
 
+/** The machine stands still: where each vCPU is, which interrupts wait, what is left in the queues. */
+export interface StateEvent extends TraceStamp, StoppedState {
+	/** Which event it is. */
+	readonly kind: "state";
+}
+
 /** Events were not recorded, because they came faster than they could be written. */
 export interface LostEvent extends TraceStamp {
 	/** Which event it is. */
@@ -250,6 +257,7 @@ export type TraceEvent =
 	| ConsoleEvent
 	| BootEvent
 	| AgentEvent
+	| StateEvent
 	| LostEvent;
 
 /** The name of a kind of event. */

@@ -34,7 +34,7 @@ export type TraceKind = keyof typeof KINDS;
 /** All of them. */
 export const TRACE_KINDS = Object.keys(KINDS) as readonly TraceKind[];
 
-const ALWAYS: ReadonlySet<TraceEventKind> = new Set(["machine", "violation", "lost"]);
+const ALWAYS: ReadonlySet<TraceEventKind> = new Set(["machine", "state", "violation", "lost"]);
 const TYPES = DEVICE_TYPES.map(([, type]) => type);
 const PLATFORM = ["serial", "i8042", "rtc", "acpi", "pci", "pvpanic", "hot-plug", "nothing"];
 /** For a device of one's own, whose name may be anything. */

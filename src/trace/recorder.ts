@@ -100,6 +100,7 @@ class Recorder {
 		if (may("violation")) {
 			observer.violation = (device, what, needsReset) => this.#emit({ kind: "violation", device, what, needsReset });
 		}
+		if (may("state")) observer.stopped = (state) => this.#emit({ kind: "state", ...state });
 		if (may("exit", "resume", "boot")) {
 			observer.exit = (vcpu, reason) => this.#exit(vcpu, reason);
 			observer.resume = (vcpu) => this.#resume(vcpu);

@@ -11,6 +11,7 @@ import { deviceCommand } from "../../src/cli/device.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
 import { dumpCommand } from "../../src/cli/dump.ts";
 import { EXAMPLES } from "../../src/cli/examples.ts";
+import { explainCommand } from "../../src/cli/explain.ts";
 import { imageCommand } from "../../src/cli/image.ts";
 import { imageListCommand } from "../../src/cli/image-list.ts";
 import { historyCommand, removeImagesCommand, tagCommand } from "../../src/cli/image-names.ts";
@@ -104,7 +105,7 @@ test("EXAMPLES has every command that a user can see, and no other", () => {
 		...[completionCommand(none), manualCommand(none), pullCommand(), pushCommand()],
 		...[imageListCommand("images"), tagCommand(), removeImagesCommand("rmi"), historyCommand()],
 		...[saveCommand(), loadCommand(), loginCommand(), logoutCommand(), snapshotCommand()],
-		...[poolCommand(), learnCommand({}), dumpCommand()],
+		...[poolCommand(), learnCommand({}), dumpCommand(), explainCommand()],
 	];
 	const paths = (command: Command, path: string): string[] => [
 		path,

@@ -89,6 +89,7 @@ export class ChromeWriter implements TraceWriter {
 				return [...this.#track(CONSOLE_TRACK, "console"), this.#instant(event, CONSOLE_TRACK, event.text.trim())];
 			case "machine":
 			case "lost":
+			case "state":
 			case "agent":
 				return [...this.#track(MACHINE_TRACK, "machine"), this.#instant(event, MACHINE_TRACK, describeEvent(event))];
 			default: {

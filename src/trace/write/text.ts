@@ -62,6 +62,10 @@ export function describeEvent(event: TraceEvent): string {
 			const { toGuest, frame, session, bytes } = event;
 			return `agent ${toGuest ? "host -> guest" : "guest -> host"} ${frame} session ${session} ${bytes} bytes`;
 		}
+		case "state": {
+			const vcpus = event.vcpus.map(({ vcpu, rip, mp }) => `vCPU ${vcpu} ${mp} at ${rip}`);
+			return `state ${vcpus.join(", ")}`;
+		}
 		case "lost":
 			return `lost ${event.events} events`;
 	}
