@@ -7,7 +7,9 @@
 export type { MemoryRegion } from "./base/guest-memory.ts";
 export { type PageRun, PageSet } from "./base/page-set.ts";
 export type { Layout, Member, Row, Sized, Struct } from "./base/struct.ts";
+export { EventFd } from "./host/eventfd.ts";
 export { GuestRam, type RamBacking, type RamOptions, type RamPart, type RamRange } from "./host/ram.ts";
+export type { Watch } from "./host/reactor.ts";
 export { RunLoop, type RunLoopEvents } from "./host/run-loop.ts";
 export * from "./kvm/constants.ts";
 export * from "./kvm/struct-view.ts";

@@ -45,10 +45,16 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 	{
 		text: "Learn",
 		items: [
-			page("Ten labs", "/docs/labs/README"),
+			page("Nine labs", "/docs/labs/README"),
 			page("1 Hello from /dev/kvm", "/docs/labs/01-hello/README"),
 			page("2 Exits and port I/O", "/docs/labs/02-ports/README"),
 			page("3 A serial port", "/docs/labs/03-serial/README"),
+			page("4 Long mode and page tables", "/docs/labs/04-long-mode/README"),
+			page("5 Load a Linux kernel", "/docs/labs/05-kernel/README"),
+			page("6 A virtqueue", "/docs/labs/06-virtqueue/README"),
+			page("7 A block device", "/docs/labs/07-disk/README"),
+			page("8 Interrupts and ioeventfd", "/docs/labs/08-interrupts/README"),
+			page("9 Vsock and an agent", "/docs/labs/09-agent/README"),
 		],
 	},
 	{

@@ -1,5 +1,5 @@
 /*
- * `tsvmm learn`: ten labs in which a student builds a virtual machine monitor. Without a word it lists them, with a number
+ * `tsvmm learn`: nine labs in which a student builds a virtual machine monitor. Without a word it lists them, with a number
  * it begins one, and `check` says what is right and what is missing. The checks are in src/learn.
  */
 import { constants, copyFileSync, existsSync } from "node:fs";
@@ -20,7 +20,7 @@ import { printJson } from "./output.ts";
 /** The command for main.ts. @param modules what students' programs import */
 export function learnCommand(modules: PackageModules): Command {
 	const command = new Command("learn")
-		.description("ten labs: build a virtual machine monitor, step by step")
+		.description("nine labs: build a virtual machine monitor, step by step")
 		.argument("[number]", "the lab to begin; without it the labs are listed")
 		.option("--json", "print as JSON")
 		.action(async (number: string | undefined, { json = false }: { json?: boolean }) => {

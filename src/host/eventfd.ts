@@ -5,7 +5,9 @@ import type { Enter } from "../base/enter.ts";
 import { native } from "./native.ts";
 import { type Watch, watchEventFd } from "./reactor.ts";
 
+/** A counter behind a file descriptor. Its owner closes it. */
 export class EventFd {
+	/** The file descriptor. */
 	readonly fd: number;
 	#watch: Watch | undefined;
 	#open = true;
@@ -31,6 +33,7 @@ export class EventFd {
 		return this.#watch;
 	}
 
+	/** Closes it, and ends the watch. A second call does nothing. */
 	close(): void {
 		if (!this.#open) return;
 		this.#open = false;

@@ -12,6 +12,7 @@ export const WRITABLE = 2;
 export interface Watch {
 	/** Changes the events to wait for (READABLE | WRITABLE, or 0 for none). */
 	set(events: number): void;
+	/** Ends it. */
 	close(): void;
 }
 

@@ -10,6 +10,8 @@ import { CheckEnded, type Finding, Report } from "./report.ts";
 /** From the process of an attempt to its parent. */
 export type AttemptMessage =
 	| { readonly kind: "finding"; readonly finding: Finding }
+	/** What the program is asked for next. */
+	| { readonly kind: "doing"; readonly what: string }
 	/** The JavaScript thread is not blocked. */
 	| { readonly kind: "alive" }
 	| { readonly kind: "done" };
@@ -19,7 +21,10 @@ const HEARTBEAT_MS = 500;
 /** Checks `path`; resolves when all was said. */
 export async function runAttempt(lab: Lab, path: string, modules: PackageModules): Promise<void> {
 	const send = (message: AttemptMessage) => process.send?.(message);
-	const report = new Report((finding) => void send({ kind: "finding", finding }));
+	const report = new Report(
+		(finding) => void send({ kind: "finding", finding }),
+		(what) => void send({ kind: "doing", what }),
+	);
 	const heartbeat = setInterval(() => send({ kind: "alive" }), HEARTBEAT_MS).unref();
 	process.channel?.unref();
 	try {

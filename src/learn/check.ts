@@ -35,8 +35,13 @@ export async function check(lab: Lab, path: string, onFinding?: (finding: Findin
 			if (output.length < MOST_OUTPUT) output += text;
 		});
 	}
-	const end = await ended(child, add);
-	if (end !== "done") add({ verdict: "wrong", text: unfinished(end, findings, output), hint: UNFINISHED_HINTS[end] });
+	let last = "";
+	const end = await ended(child, (message) => {
+		if (message.kind === "finding") add(message.finding);
+		if (message.kind === "finding") last = message.finding.text;
+		if (message.kind === "doing") last = message.what;
+	});
+	if (end !== "done") add({ verdict: "wrong", text: unfinished(end, last, output), hint: UNFINISHED_HINTS[end] });
 	const solved = findings.length > 0 && findings.every(({ verdict }) => verdict !== "wrong");
 	return { solved, findings, output };
 }
@@ -48,16 +53,15 @@ const UNFINISHED_HINTS = {
 	gone: "Read what it printed: something in it ended the whole process",
 };
 
-function unfinished(end: "silent" | "gone", findings: readonly Finding[], output: string): string {
-	const last = findings.at(-1)?.text;
-	const after = last === undefined ? "" : ` The last that was seen: ${last}.`;
+function unfinished(end: "silent" | "gone", last: string, output: string): string {
+	const after = last === "" ? "" : ` The last that was seen: ${last}.`;
 	if (end === "silent") return `The program keeps its thread busy for ${patienceSeconds()} seconds.${after}`;
 	const reason = /^\s*(\w*Error: .*)$/m.exec(output)?.[1];
 	return `The program's process has ended in the middle of the check${reason === undefined ? "" : ` (${reason})`}.${after}`;
 }
 
 /** Kills the child at its last word, or when it says nothing for long. Resolves when it is gone. */
-function ended(child: ChildProcess, add: (finding: Finding) => void): Promise<End> {
+function ended(child: ChildProcess, onMessage: (message: AttemptMessage) => void): Promise<End> {
 	return new Promise((resolve, reject) => {
 		let end: End = "gone";
 		const kill = (why: End) => {
@@ -68,7 +72,7 @@ function ended(child: ChildProcess, add: (finding: Finding) => void): Promise<En
 		/* A busy machine may take long to start a process. */
 		let timer = setTimeout(kill, silence + START_MS, "silent");
 		child.on("message", (message: AttemptMessage) => {
-			if (message.kind === "finding") add(message.finding);
+			onMessage(message);
 			if (message.kind === "done") end = "done";
 			clearTimeout(timer);
 			/* What it printed is on its way. What it has left open does not matter any more. */

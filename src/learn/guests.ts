@@ -59,3 +59,68 @@ export const serialDriver = (text: string): Uint8Array =>
 		],
 		text,
 	);
+
+/**
+ * A 64-bit guest: writes to port 0x510 the upper half of a 64-bit number, that of its own address, and what it reads at
+ * virtual 0x200000; then it halts.
+ */
+// biome-ignore format: one instruction per line
+export const LONG_MODE_GUEST = Uint8Array.from([
+	0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, /* mov rax, 0x1122334455667788 */
+	0x48, 0xc1, 0xe8, 0x20,                                     /* shr rax, 32 */
+	0x66, 0xba, 0x10, 0x05,                                     /* mov dx, 0x510 */
+	0xef,                                                       /* out dx, eax */
+	0x48, 0x8d, 0x05, 0x00, 0x00, 0x00, 0x00,                   /* lea rax, [rip] */
+	0x48, 0xc1, 0xe8, 0x20,                                     /* shr rax, 32 */
+	0xef,                                                       /* out dx, eax */
+	0x8b, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00,                   /* mov eax, [0x200000] */
+	0xef,                                                       /* out dx, eax */
+	0xf4,                                                       /* hlt */
+]);
+
+/** A 64-bit kernel: prints on port 0x3f8 the command line that the boot parameters at RSI name, and halts. */
+// biome-ignore format: one instruction per line
+export const CMDLINE_KERNEL = Uint8Array.from([
+	0x8b, 0x86, 0x28, 0x02, 0x00, 0x00, /* mov eax, [rsi + 0x228] */
+	0x89, 0xc3,                         /* mov ebx, eax */
+	0x66, 0xba, 0xf8, 0x03,             /* mov dx, 0x3f8 */
+	0x8a, 0x03,                         /* next: mov al, [rbx] */
+	0x84, 0xc0,                         /* test al, al */
+	0x74, 0x06,                         /* jz end */
+	0xee,                               /* out dx, al */
+	0x48, 0xff, 0xc3,                   /* inc rbx */
+	0xeb, 0xf4,                         /* jmp next */
+	0xf4,                               /* end: hlt */
+]);
+
+const COUNTER = 0x6000;
+
+/**
+ * Writes 2 bytes to `port` and sleeps until an interrupt of the 8259's `line` wakes it, `times` times. Then it writes to
+ * port 0x3f8 how many interrupts its handler has counted.
+ */
+export function doorbellGuest(port: number, line: number, times: number): Uint8Array {
+	const vector = 4 * (0x20 + line);
+	const outImmediate = (address: number, value: number) => [...movAl(value), 0xe6, address];
+	const code = (handler: number) => [
+		...[0xbc, 0x00, 0x70] /* mov sp, 0x7000 */,
+		...[0xc7, 0x06, ...low(vector), ...low(handler)] /* mov word [vector], handler */,
+		...[0xc7, 0x06, ...low(vector + 2), 0, 0] /* its segment is 0 */,
+		/* The first 8259: vectors from 0x20, and only `line` is not masked. */
+		...outImmediate(0x20, 0x11),
+		...outImmediate(0x21, 0x20),
+		...outImmediate(0x21, 0x04),
+		...outImmediate(0x21, 0x01),
+		...outImmediate(0x21, 0xff & ~(1 << line)),
+		...[0xb9, ...low(times)] /* mov cx, times */,
+		/* cli, so that the interrupt comes when it sleeps, not before. */
+		...[0xfa, ...movDx(port), ...movAx(0), ...OUT_AX, 0xfb, 0xf4, 0xe2, 0xf4] /* next: out, sti, hlt, loop next */,
+		...[0xa0, ...low(COUNTER), ...movDx(0x3f8), ...OUT_AL, 0xfa, ...HLT],
+	];
+	const { length } = code(0);
+	return Uint8Array.from([
+		...code(CODE_ADDRESS + length),
+		...[0xfe, 0x06, ...low(COUNTER)] /* handler: inc byte [COUNTER] */,
+		...[0x50, ...outImmediate(0x20, 0x20), 0x58, 0xcf] /* push ax; end of interrupt; pop ax; iret */,
+	]);
+}

@@ -18,10 +18,13 @@ export class CheckEnded extends Error {}
 /** Collects findings and passes each on at once, so that a program that hangs later has shown what it could. */
 export class Report {
 	readonly findings: Finding[] = [];
+	/** Tells what the program is asked for next. If it never comes back from that, this is what is known. */
+	readonly doing: (what: string) => void;
 	readonly #pass: (finding: Finding) => void;
 
-	constructor(pass: (finding: Finding) => void) {
+	constructor(pass: (finding: Finding) => void, doing: (what: string) => void = () => undefined) {
 		this.#pass = pass;
+		this.doing = doing;
 	}
 
 	right(text: string): void {

@@ -19,7 +19,7 @@ test("the package holds what runs, the helper's source and nothing else", () => 
 	expect(native.filter((path) => !/\.[ch]$/.test(path))).toEqual([]);
 	expect(native).toContain("native/runloop.c");
 	const labs = top.filter((path) => path.startsWith("docs/labs/"));
-	expect(labs.filter((path) => !/^docs\/labs\/(\d\d-\w+\/)?(README\.md|start\.ts)$/.test(path))).toEqual([]);
+	expect(labs.filter((path) => !/^docs\/labs\/(\d\d-[\w-]+\/)?(README\.md|start\.ts)$/.test(path))).toEqual([]);
 	expect(labs).toContain("docs/labs/01-hello/start.ts");
 	const page = top.filter((path) => path.startsWith("dist/inspector/"));
 	expect(page.filter((path) => !/\.(html|css|js|svg)$/.test(path))).toEqual([]);

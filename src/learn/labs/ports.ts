@@ -3,10 +3,10 @@
  * something else.
  */
 import type { Attempt } from "../attempt.ts";
+import type { Ports } from "../bare-machine.ts";
 import { describeExit } from "../exit-names.ts";
 import * as guests from "../guests.ts";
 import type { Lab } from "../lab.ts";
-import type { Ports } from "../real-mode.ts";
 import { count, hex, quote } from "../report.ts";
 
 type Run = (code: Uint8Array, ports: Ports) => Promise<unknown>;

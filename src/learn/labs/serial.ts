@@ -4,9 +4,9 @@
  */
 import { existsSync } from "node:fs";
 import type { Attempt } from "../attempt.ts";
+import { runRealMode } from "../bare-machine.ts";
 import { serialDriver } from "../guests.ts";
 import type { Lab } from "../lab.ts";
-import { runRealMode } from "../real-mode.ts";
 import { count, hex, quote, type Report } from "../report.ts";
 
 /** What the program exports. */
