@@ -146,6 +146,7 @@ test("the page steps a vCPU, and lets it run on", async () => {
 		await expect.poll(() => text("#state")).toBe("running");
 		await page.keyboard.press("F8");
 		const debug = MachineDebugger.of(polling.machine);
+		await expect.poll(() => debug.isStopped).toBe(true);
 		await expect.poll(() => text(".code [aria-current] .address")).toBe(debug.regs(0).rip.toString(16));
 		expect(await text("#vcpu .note")).toBe("32-bit code, ring 0, no paging");
 		const seen = new Set<string>();
