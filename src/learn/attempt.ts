@@ -100,7 +100,7 @@ export class Attempt {
 	describe(error: unknown): string {
 		const line = new RegExp(`${literally(basename(this.#path))}:(\\d+)`).exec((error as Error)?.stack ?? "")?.[1];
 		const message = explain(error).replace(`${this.#path}:`, "line ");
-		return line === undefined ? message : `in line ${line}: ${message}`;
+		return line === undefined || message.startsWith("line ") ? message : `in line ${line}: ${message}`;
 	}
 
 	#failed(error: unknown): void {

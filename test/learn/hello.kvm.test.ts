@@ -3,6 +3,16 @@ import { labSuite } from "./attempts.ts";
 
 labSuite(1, [
 	{
+		what: "a bracket that is missing",
+		edits: [["const kvm = Kvm.open();", "const kvm = Kvm.open(;"]],
+		finding: /^The program throws line 25:/,
+	},
+	{
+		what: "a name that does not exist",
+		edits: [["const kvm = Kvm.open();", "const kvm = KVM.open();"]],
+		finding: "The program throws in line 25: KVM is not defined",
+	},
+	{
 		what: "a machine without RAM",
 		edits: [
 			["vm.setUserMemoryRegion({ slot: 0, gpa: CODE_ADDRESS, hva: region.hva, sizeBytes: region.sizeBytes });", ""],
