@@ -1,6 +1,6 @@
 /*
  * The vCPU and the hot path against C: an exit's round trip to TypeScript, a write that the posted ring takes, a kick
- * answered on a virtqueue, the virtqueue alone, and virtio-blk requests. Guests: guests/bare/bench.c and block.c; the
+ * answered on a virtqueue, both with and without a trace, the virtqueue alone, and virtio-blk requests. Guests: guests/bare/bench.c and block.c; the
  * same VM for both sides.
  */
 import { execFileSync } from "node:child_process";
@@ -8,12 +8,15 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Observers } from "../../src/base/observer.ts";
 import { EventFd } from "../../src/host/eventfd.ts";
 import { packageRoot } from "../../src/host/native.ts";
+import { eventObserver } from "../../src/trace/recorder.ts";
 import { Poller } from "../../src/virtio/poller.ts";
 import { Virtqueue } from "../../src/virtio/queue.ts";
 import { BareGuest, buildBareGuests, writeOnly } from "../guest/bare-guest.ts";
 import { BLOCK_BYTES, blockReads } from "./block-reads.ts";
+import { CHECKS, checkNs } from "./observers.ts";
 import { measureQueue } from "./queue.ts";
 import { type BenchRow, rateRow, timeRow } from "./row.ts";
 import { best } from "./turns.ts";
@@ -63,8 +66,8 @@ function inC(reference: Reference, mode: number, count: number): number {
 }
 
 /** Seconds that it takes in TypeScript; `posted`: the writes do not stop the vCPU. */
-async function inTypeScript(mode: number, count: number, posted = false): Promise<number> {
-	const guest = new BareGuest("bench");
+async function inTypeScript(mode: number, count: number, posted = false, observers = new Observers()): Promise<number> {
+	const guest = new BareGuest("bench", { observers });
 	const kick = new EventFd();
 	try {
 		const parameters = [mode, count];
@@ -87,7 +90,10 @@ async function inTypeScript(mode: number, count: number, posted = false): Promis
 				if (addresses.length < 3) return;
 				const [desc, avail, used] = addresses as [number, number, number];
 				const layout = { size: 16, desc, avail, used, eventIdx: false, indirect: false };
-				const queue = new Virtqueue(guest.memory, layout, { interrupt: () => undefined, broken: () => undefined });
+				const events = { interrupt: () => undefined, broken: () => undefined };
+				const queue = new Virtqueue(guest.memory, layout, events, {
+					observers: { observers, device: "bench", index: 0 },
+				});
 				const serve = () => {
 					for (let chain = queue.pop(); chain; chain = queue.pop()) queue.push(chain, 0);
 					queue.flush();
@@ -137,6 +143,19 @@ export async function benchExits(): Promise<BenchRow[]> {
 		);
 		const [kickC = 0, kickTs = 0, polledC = 0, polledTs = 0] = kickTimes.map(microseconds(kicks));
 
+		const traced = () => {
+			const observers = new Observers();
+			observers.attach(eventObserver({ event: () => undefined }));
+			return observers;
+		};
+		const tracedTimes = await best(
+			[() => inTypeScript(EXITS, exits, false, traced()), () => inTypeScript(WANTED_KICKS, kicks, false, traced())],
+			Math.min,
+		);
+		const tracedExit = microseconds(exits)(tracedTimes[0] ?? 0);
+		const tracedKick = microseconds(kicks)(tracedTimes[1] ?? 0);
+		const checksUs = (CHECKS * checkNs()) / 1000;
+
 		const batches = 20_000 / scale;
 		const chainC = (reference.queue(64, batches) / (64 * batches)) * 1e9;
 		const chainTs = measureQueue().chainNs[64] ?? Number.NaN;
@@ -161,6 +180,10 @@ export async function benchExits(): Promise<BenchRow[]> {
 			timeRow("kick to used, each by an exit", "us", kickTs, kickC, "a C thread on the eventfd"),
 			timeRow("kick to used", "us", polledTs, kickC, "a C thread on the eventfd"),
 			timeRow("kick to used, against polling", "us", polledTs, polledC, "a C thread that polls"),
+			timeRow("exit round trip, no trace", "us", exitTs, exitTs - checksUs, "less what asking for a trace takes"),
+			timeRow("kick to used, no trace", "us", polledTs, polledTs - checksUs, "less what asking for a trace takes"),
+			timeRow("exit round trip, all traced", "us", tracedExit, exitTs, "the same without a trace"),
+			timeRow("kick to used, all traced", "us", tracedKick, polledTs, "the same without a trace"),
 			timeRow("virtqueue: pop, push, flush a chain", "ns", chainTs, chainC, "the same rings in C"),
 			rateRow("virtio-blk 4 KiB reads, 1 in flight", depth1, pread, "pread on the host, no VM"),
 			rateRow("virtio-blk 4 KiB reads, 64 in flight", depth64, pread, "pread on the host, no VM"),

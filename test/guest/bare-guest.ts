@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Bus, type BusDevice } from "../../src/base/bus.ts";
 import { GuestMemory } from "../../src/base/guest-memory.ts";
+import { Observers } from "../../src/base/observer.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { GuestRam } from "../../src/host/ram.ts";
 import { RunLoop } from "../../src/host/run-loop.ts";
@@ -35,6 +36,8 @@ export interface BareOptions {
 	vcpus?: number;
 	/** In-kernel interrupt controllers; then HLT waits instead of ending. */
 	irqchip?: boolean;
+	/** Of its exits and accesses; nobody when missing. */
+	observers?: Observers;
 }
 
 /** Builds the guests once per test process (make does nothing when they are up to date). */
@@ -43,8 +46,8 @@ export function buildBareGuests(): void {
 }
 
 export class BareGuest {
-	readonly pio = new Bus();
-	readonly mmio = new Bus();
+	readonly pio: Bus;
+	readonly mmio: Bus;
 	readonly vm: Vm;
 	readonly vcpus: Vcpu[] = [];
 	readonly runLoop: RunLoop;
@@ -58,7 +61,9 @@ export class BareGuest {
 	#end: ((end: BareEnd) => void) | undefined;
 
 	/** @param name file name in guests/bare, without ".c" */
-	constructor(name: string, { vcpus = 1, irqchip = false }: BareOptions = {}) {
+	constructor(name: string, { vcpus = 1, irqchip = false, observers = new Observers() }: BareOptions = {}) {
+		this.pio = new Bus("pio", observers);
+		this.mmio = new Bus("mmio", observers);
 		const image = readFileSync(join(packageRoot(), `guests/out/bare/${name}.bin`));
 		this.#kvm = Kvm.open();
 		this.vm = this.#kvm.createVm();
@@ -75,6 +80,7 @@ export class BareGuest {
 		const exits = new ExitHandler({
 			pio: this.pio,
 			mmio: this.mmio,
+			observers,
 			end: (end) => {
 				const { reason, detail } = end as { reason: string; detail?: string };
 				this.#finish({ kind: "failed", reason: detail === undefined ? reason : `${reason}: ${detail}` });
