@@ -222,6 +222,7 @@ export class MachineDebugger {
 	 */
 	setBreakpoint(vcpu: number, address: bigint): void {
 		const { gpa } = this.walk(vcpu, address);
+		mustHaveBreakpoints();
 		if (gpa !== undefined && this.machine.memory.contains(gpa, 1)) this.breakpoints.addSoftware(address, gpa);
 		else this.breakpoints.addHardware({ kind: "execute", address, bytes: 1 });
 		this.#prepareAll();
@@ -239,6 +240,7 @@ export class MachineDebugger {
 	/** Takes a debug register. @throws StateError ERR_DEBUG_RUNNING, ERR_DEBUG_BREAKPOINT; UsageError ERR_DEBUG_BREAKPOINT */
 	setHardware(point: HardwarePoint): void {
 		this.#mustStop("set a breakpoint");
+		mustHaveBreakpoints();
 		this.breakpoints.addHardware(point);
 		this.#prepareAll();
 	}
@@ -382,4 +384,12 @@ export class MachineDebugger {
 			hint: ended ? undefined : "Stop it first",
 		});
 	}
+}
+
+/** QEMU's emulation of SVM, on which the lab's KVM runs, tells KVM neither of INT3 nor of debug registers. */
+function mustHaveBreakpoints(): void {
+	if (process.env.TSVMM_LAB !== "1") return;
+	throw new StateError("ERR_DEBUG_BREAKPOINT", "Cannot set a breakpoint: the lab's emulated processor stops at none", {
+		hint: "Use a host with KVM, or interrupt the guest and step",
+	});
 }
