@@ -140,7 +140,7 @@ export class Observers {
 }
 
 /** One observer that calls all others. It has the methods that any of them has. */
-function fanOut(all: readonly Observer[]): Observer | undefined {
+export function fanOut(all: readonly Observer[]): Observer | undefined {
 	if (all.length < 2) return all[0];
 	const combined: Partial<Record<keyof Observer, (...args: unknown[]) => void>> = {};
 	for (const event of EVENTS) {

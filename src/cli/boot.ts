@@ -3,6 +3,7 @@
  */
 import { Command } from "commander";
 import { UsageError } from "../base/errors.ts";
+import { fanOut } from "../base/observer.ts";
 import type { PackageModules } from "../host/user-module.ts";
 import { fileShare, outputShare } from "../lab/shares.ts";
 import { completeConfig, type MachineConfig } from "../machine/config.ts";
@@ -53,7 +54,8 @@ async function boot(flags: BootFlags, modules: PackageModules): Promise<number> 
 		};
 		const make = (complete: MachineConfig) => {
 			recorder = flags.record === undefined ? undefined : new Recorder(flags.record);
-			return followed(Machine.create({ ...complete, observer: recorder?.observer }), live);
+			const observers = [complete.observer, recorder?.observer].filter((one) => one !== undefined);
+			return followed(Machine.create({ ...complete, observer: fanOut(observers) }), live);
 		};
 		return await runInForeground({ config, make, flags, shares });
 	} finally {

@@ -4,6 +4,7 @@
 import { printable } from "../base/log.ts";
 import type { DeviceSummary, Explanation } from "./explanation.ts";
 
+const LINE_CHARACTERS = 200;
 const MOST_EXITS = 8;
 const MOST_PHASES = 40;
 const SLOWEST = 3;
@@ -22,7 +23,7 @@ export function report(explanation: Explanation): string {
 			explanation.places.map(({ place, reads, writes }) => `${place}: ${reads} reads, ${writes} writes`),
 		),
 		section("At the end", state(explanation)),
-		section("The console's last lines", explanation.output),
+		section("The console's last lines", explanation.output.map(shortened)),
 	];
 	return parts.filter((part) => part !== "").join("\n");
 }
@@ -147,4 +148,9 @@ function seconds(nanoseconds: number): string {
 
 function micros(nanoseconds: number): string {
 	return `${(nanoseconds / 1000).toFixed(0)} us`;
+}
+
+/** Some guests print for ever and end no line. */
+function shortened(line: string): string {
+	return line.length > LINE_CHARACTERS ? `${line.slice(0, LINE_CHARACTERS)}...` : line;
 }
