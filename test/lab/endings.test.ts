@@ -86,6 +86,34 @@ describe("a guest", () => {
 	});
 });
 
+describe("--explain of a guest", () => {
+	test.each([
+		["has another root than it was given", "wrong-root", { script: "", cmdline: "rdinit=/none root=/dev/vdz" }],
+		["has an init that exits", "init-ended", { script: "", cmdline: "rdinit=/bin/busybox" }],
+		["has too little memory", "no-memory", { script: "tail /dev/zero; true" }],
+		["crashes", "panic", { script: "echo c >/proc/sysrq-trigger", kernel: "6.1-cloud" as const }],
+	])("that %s names the cause: %s", async (_, cause, options) => {
+		const { stderr } = await linux.boot({ kernel, args: ["--explain"], ...options });
+		expect(stderr).toContain(` [${cause}]\n`);
+		/* Where it stood, by a name of the kernel's. */
+		expect(stderr).toMatch(/vCPU 0 .* at 0x[0-9a-f]+/);
+	});
+
+	test("that is well finds nothing, and has its phases", async () => {
+		const { stderr, status } = await linux.boot({
+			kernel,
+			args: ["--explain"],
+			script: "poweroff -f",
+			cmdline: "loglevel=7",
+		});
+		expect(stderr).toContain("nothing is wrong that the events show");
+		for (const phase of ["entry", "kernel", "command line", "memory", "driver ready", "init"]) {
+			expect(stderr).toMatch(new RegExp(`^ +\\d+\\.\\d+ s {2}${phase}`, "m"));
+		}
+		expect(status).toBe(0);
+	});
+});
+
 describe("the user", () => {
 	test.each([
 		["SIGTERM", SIGTERM],
