@@ -35,7 +35,9 @@ function section(title: string, lines: readonly string[]): string {
 
 function headline({ machine, lastT, end, events, lost }: Explanation): string {
 	const what =
-		machine === undefined ? "a machine" : `${machine.kernel}, ${machine.cpus} vCPUs, ${machine.memoryMiB} MiB`;
+		machine === undefined
+			? "a machine"
+			: `${machine.kernel}, ${machine.cpus} vCPU${machine.cpus === 1 ? "" : "s"}, ${machine.memoryMiB} MiB`;
 	const ending =
 		end === undefined ? "still running" : `${end.reason}${end.detail === undefined ? "" : `: ${end.detail}`}`;
 	const missing = lost > 0 ? `, and ${lost} are missing` : "";

@@ -24,7 +24,7 @@ const boot = (code: readonly number[], ...flags: string[]) =>
 
 test("boot --explain says at the end why a guest has failed", async () => {
 	const { stderr, status } = await boot([...outb(0x3f8, 0x41), ...TRIPLE_FAULT], "--explain");
-	expect(stderr).toMatch(/^k, 1 vCPUs, 64 MiB; .* triple-fault/m);
+	expect(stderr).toMatch(/^k, 1 vCPU, 64 MiB; .* triple-fault/m);
 	expect(stderr).toMatch(/^ {2}1\. .*\[triple-fault\]$/m);
 	expect(stderr).toContain("The console's last lines\n  A\n");
 	expect(status).not.toBe(0);

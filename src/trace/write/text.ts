@@ -98,7 +98,7 @@ export function describeRequest(request: TraceRequest): string {
 function describeLife(event: Extract<TraceEvent, { kind: "machine" }>): string {
 	if (event.state === "created") {
 		const devices = event.devices.map(({ name }) => name).join(" ") || "none";
-		return `machine created: ${event.cpus} vCPUs, ${event.memoryMiB} MiB, kernel ${event.kernel}, devices ${devices}`;
+		return `machine created: ${event.cpus} vCPU${event.cpus === 1 ? "" : "s"}, ${event.memoryMiB} MiB, kernel ${event.kernel}, devices ${devices}`;
 	}
 	const reason = event.state === "ended" ? `: ${event.reason}` : "";
 	const detail = "detail" in event && event.detail !== undefined ? `: ${event.detail}` : "";
