@@ -33,5 +33,5 @@ const kvm = Kvm.open();
 /* 4. Run it: a RunLoop of one vCPU. Wait for the exit, and look at its reason. */
 
 /* 5. Print the five bytes at TEXT_ADDRESS as text. Then close everything. */
-console.log(`TODO: run ${CODE.length} bytes at ${CODE_ADDRESS}, and print the text at ${TEXT_ADDRESS}`);
+console.log(`Yours to write: run ${CODE.length} bytes at ${CODE_ADDRESS}, and print the text at ${TEXT_ADDRESS}`);
 kvm.close();

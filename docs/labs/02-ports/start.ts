@@ -78,5 +78,5 @@ function portAccess(run: DataView, ports: Ports): void {
 		kvm_run.io; /* where struct kvm_run has the exit's port, size, direction, count and data_offset (kvm_run_io) */
 	/* 2. A write: ports.out. */
 	/* 3. A read: ports.in. */
-	console.log("TODO: an access of a port", run.getUint8(io), Object.keys(ports));
+	console.log("Yours to write: an access of a port", run.getUint8(io), Object.keys(ports));
 }

@@ -13,7 +13,7 @@ import { kvm_regs, structView, type Vcpu } from "tsvmm/kvm";
 export function enterLongMode(ram: Uint8Array, vcpu: Vcpu, entry: bigint): void {
 	/* 1. Page tables, from 0x1000. An entry has 64 bits: memory.setBigUint64(table + 8 * index, value, true). */
 	const memory = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
-	console.log(`TODO: tables in ${memory.byteLength} bytes`);
+	console.log(`Yours to write: tables in ${memory.byteLength} bytes`);
 
 	/* 2. Control registers: CR3, CR4.PAE, EFER.LME and LMA, CR0.PE and PG. */
 	const sregs = vcpu.getSregs();

@@ -20,6 +20,6 @@ export function loadKernel(file: Uint8Array, ram: Uint8Array, cmdline: string): 
 	/* 2. The boot parameters: a page of zeroes, and in it the loader's type, the command line and the memory map. */
 	/* 3. A bzImage has "HdrS" at 0x202. */
 	/* 4. What is neither of them, or does not fit? */
-	console.log(`TODO: ${bytes.length} bytes into ${ram.length}, "${cmdline}"`);
+	console.log(`Yours to write: ${bytes.length} bytes into ${ram.length}, "${cmdline}"`);
 	return { entry: 0, bootParams: BOOT_PARAMS };
 }

@@ -47,7 +47,7 @@ export class Queue {
 	/** Gives a chain back, with `written` bytes in it. */
 	push(head: number, written: number): void {
 		/* 3. An element of the used ring, and then its index. */
-		console.log(`TODO: chain ${head} is done, ${written} bytes`);
+		console.log(`Yours to write: chain ${head} is done, ${written} bytes`);
 	}
 
 	/** Whether the driver wants to be interrupted. */

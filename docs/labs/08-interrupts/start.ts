@@ -11,7 +11,7 @@ const GSI = 5;
 /** Called before the first vCPU. */
 export function createInterruptControllers(vm: Vm): void {
 	/* 1. 8259s, I/O APIC and local APICs, in the kernel. */
-	console.log(`TODO: interrupt controllers for VM ${vm.fd}`);
+	console.log(`Yours to write: interrupt controllers for VM ${vm.fd}`);
 }
 
 export class Doorbell {
@@ -20,7 +20,7 @@ export class Doorbell {
 	/** @param ring is to be called when the guest has written 2 bytes to PORT */
 	constructor(vm: Vm, ring: () => void) {
 		/* 2. Connect the port with an eventfd, and watch it. 3. Connect another eventfd with GSI 5. */
-		console.log("TODO", vm.fd, this.#bell.fd, ring, PORT, GSI);
+		console.log("Yours to write:", vm.fd, this.#bell.fd, ring, PORT, GSI);
 	}
 
 	/** Interrupts the guest. */

@@ -19,14 +19,14 @@ export class AgentHost implements VsockBackend {
 	/** The guest connects to `port`. Undefined refuses. */
 	async open(port: number): Promise<Duplex | undefined> {
 		/* 1. A new Duplex({ read, write, destroy }) for port 1024. 2. Frames. 4. What if it breaks off? */
-		console.log(`TODO: the guest connects to port ${port}`);
+		console.log(`Yours to write: the guest connects to port ${port}`);
 		return undefined;
 	}
 
 	/** Runs a command in the guest. Waits for the agent if it is not there yet. */
 	async run(command: string): Promise<Result> {
 		/* 3. Send a request, and wait for its exit. */
-		throw new Error(`TODO: run ${command}`);
+		throw new Error(`Yours to write: run ${command}`);
 	}
 
 	async close(): Promise<void> {
