@@ -6,6 +6,7 @@
  *
  * All of it is the guest's word: it changes nothing but the times that are told.
  */
+import { type PrintkLine, readPrintk } from "../base/printk.ts";
 import type { Mark } from "../base/timeline.ts";
 
 /** Messages that end a phase, in the order in which kernels print them; not each kernel has all. */
@@ -15,7 +16,6 @@ const LANDMARKS: readonly (readonly [phase: string, message: RegExp])[] = [
 	["kernel drivers", /^Freeing unused kernel image/],
 	["kernel init", /^Run \S+ as init process/],
 ];
-const STAMPED = /^\[ *(\d{1,9}\.\d{6})\](?:\[ *[TC]\d+\])? (.*)$/;
 /** What may become a stamp when more of the line has come. */
 const STAMP_BEGUN = /^\[ *\d{0,9}\.?\d{0,6}\]?$/;
 /** No more of a line is looked at. */
@@ -31,17 +31,6 @@ export interface GuestClock {
 	readonly startMs: number;
 }
 
-interface Stamped {
-	/** Of the kernel's clock. */
-	readonly ms: number;
-	readonly message: string;
-}
-
-function readStamp(line: string): Stamped | undefined {
-	const [, seconds, message] = STAMPED.exec(line) ?? [];
-	return seconds === undefined ? undefined : { ms: Number(seconds) * 1000, message: message! };
-}
-
 /** Finds the landmarks, each once and in their order. */
 class Landmarks {
 	readonly found: Mark[] = [];
@@ -52,11 +41,11 @@ class Landmarks {
 	}
 
 	/** @returns whether it is one */
-	see({ ms, message }: Stamped): boolean {
+	see({ seconds, message }: PrintkLine): boolean {
 		const index = LANDMARKS.findIndex(([, pattern], i) => i >= this.#next && pattern.test(message));
 		if (index < 0) return false;
 		this.#next = index + 1;
-		this.found.push({ name: LANDMARKS[index]![0], atMs: ms });
+		this.found.push({ name: LANDMARKS[index]![0], atMs: seconds * 1000 });
 		return true;
 	}
 
@@ -75,7 +64,7 @@ class Landmarks {
 export function kernelMarks(log: string, clock: GuestClock): Mark[] {
 	const landmarks = new Landmarks();
 	for (const line of log.split("\n")) {
-		const stamped = readStamp(line.slice(0, LINE_CHARACTERS));
+		const stamped = readPrintk(line.slice(0, LINE_CHARACTERS));
 		if (stamped !== undefined) landmarks.see(stamped);
 	}
 	return landmarks.marks(clock);
@@ -84,7 +73,8 @@ export function kernelMarks(log: string, clock: GuestClock): Mark[] {
 /** The stamp of the last message of a log; undefined when it has none. */
 export function lastStampMs(log: string): number | undefined {
 	const lines = log.trimEnd().split("\n");
-	return readStamp(lines.at(-1)!.slice(0, LINE_CHARACTERS))?.ms;
+	const line = readPrintk(lines.at(-1)!.slice(0, LINE_CHARACTERS));
+	return line === undefined ? undefined : line.seconds * 1000;
 }
 
 /** Times of what a guest's console shows: the kernel's phases, and the first byte that is not the kernel's. */
@@ -110,7 +100,7 @@ export class ConsoleTimes {
 		}
 		if (rest === "") return;
 		this.#extend(rest, nowMs);
-		if (!STAMP_BEGUN.test(this.#line) && readStamp(this.#line) === undefined) this.#firstMs ??= this.#lineBeganMs;
+		if (!STAMP_BEGUN.test(this.#line) && readPrintk(this.#line) === undefined) this.#firstMs ??= this.#lineBeganMs;
 	}
 
 	/**
@@ -134,12 +124,12 @@ export class ConsoleTimes {
 	}
 
 	#whole(line: string, nowMs: number): void {
-		const stamped = readStamp(line);
+		const stamped = readPrintk(line);
 		if (stamped === undefined) {
 			this.#firstMs ??= this.#lineBeganMs;
 			return;
 		}
-		this.#zeroMs = Math.min(this.#zeroMs, nowMs - stamped.ms);
+		this.#zeroMs = Math.min(this.#zeroMs, nowMs - stamped.seconds * 1000);
 		/* What came before was a loader's, or an early console's. */
 		if (!this.#landmarks.isComplete && this.#landmarks.see(stamped)) this.#firstMs = undefined;
 	}

@@ -3,6 +3,7 @@
  * printk.time each has the kernel's own clock in front. A quiet kernel shows none of them; then the steps of its drivers
  * tell how far it is (recorder.ts).
  */
+import { readPrintk } from "../base/printk.ts";
 
 /** A phase of the boot, as an event has it. */
 export interface BootPhase {
@@ -39,8 +40,6 @@ const PHASES: readonly { readonly phase: string; readonly line: RegExp; readonly
 	{ phase: "panic", line: /^Kernel panic - not syncing: / },
 ];
 
-/** "[    0.123456] " or "[    0.123456][    T1] ". */
-const STAMP = /^\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? ?/;
 /** A longer line cannot be one of a kernel, and a guest may write one without an end. */
 const MAX_LINE = 1024;
 
@@ -65,12 +64,12 @@ export class BootWatch {
 	}
 
 	#ended(line: string): void {
-		const stamp = STAMP.exec(line);
-		const message = stamp === null ? line : line.slice(stamp[0].length);
+		const stamped = readPrintk(line);
+		const message = stamped?.message ?? line;
 		for (const { phase, line: wanted, often = false } of PHASES) {
 			if (!wanted.test(message) || (this.#told.has(phase) && !often)) continue;
 			this.#told.add(phase);
-			const kernelSeconds = stamp === null ? {} : { kernelSeconds: Number(stamp[1]) };
+			const kernelSeconds = stamped === undefined ? {} : { kernelSeconds: stamped.seconds };
 			this.#found({ phase, detail: message, ...kernelSeconds });
 			return;
 		}
