@@ -7,6 +7,7 @@
  * The other CPUs keep their initial state of KVM. The in-kernel APIC holds them until their start-up IPI.
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
+import { CR0_ET, CR0_NE, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME } from "../kvm/control-registers.ts";
 import {
 	type KvmFpu,
 	type KvmLapicState,
@@ -20,13 +21,6 @@ import { kvm_cpuid_entry2, kvm_cpuid2, kvm_fpu, kvm_lapic_state, kvm_regs, kvm_x
 import { GDT_ADDRESS, PAGE_TABLES_ADDRESS, START_INFO_ADDRESS, ZERO_PAGE_ADDRESS } from "./addresses.ts";
 import type { BootProtocol } from "./loaded.ts";
 
-const CR0_PE = 1n << 0n;
-const CR0_ET = 1n << 4n;
-const CR0_NE = 1n << 5n;
-const CR0_PG = 1n << 31n;
-const CR4_PAE = 1n << 5n;
-const EFER_LME = 1n << 8n;
-const EFER_LMA = 1n << 10n;
 const RFLAGS_RESERVED = 2n;
 
 const PTE_PRESENT_WRITABLE = 0x3;

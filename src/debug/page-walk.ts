@@ -8,6 +8,7 @@
  *                            CR3  -> PD -> PT -> page      32-bit: entries of 4 bytes
  */
 import type { GuestMemory } from "../base/guest-memory.ts";
+import { CR0_PG, CR4_LA57, CR4_PAE, CR4_PSE, EFER_LMA, EFER_NXE } from "../kvm/control-registers.ts";
 
 /** The registers of a vCPU that say how it translates, as in kvm_sregs. */
 export interface PagingRegisters {
@@ -56,13 +57,6 @@ export interface PageWalk {
 	/** Why it is not mapped, in words. */
 	readonly fault: string | undefined;
 }
-
-const CR0_PG = 1n << 31n;
-const CR4_PSE = 1n << 4n;
-const CR4_PAE = 1n << 5n;
-const CR4_LA57 = 1n << 12n;
-const EFER_LMA = 1n << 10n;
-const EFER_NXE = 1n << 11n;
 
 const P = 1n;
 const RW = 1n << 1n;

@@ -6,8 +6,9 @@
  *     backend -> read/write/... (queued) -> submit -> native ioengine -> onComplete(token, result)
  *
  * A request that the page cache can answer completes within `submit`, without a turn of the event loop: with `when`
- * "if-cached" by a system call of its own, else by io_uring. The others go to worker threads of the kernel. On Linux 6.18 a request was seen to wait for ever because there was no worker. So
- * when nothing has completed for a second, one more request makes the kernel look for a worker again.
+ * "if-cached" by a system call of its own, else by io_uring. The others go to worker threads of the kernel. On Linux 6.18 a
+ * request was seen to wait for ever because there was no worker. So when nothing has completed for a second, one more
+ * request makes the kernel look for a worker again.
  *
  * Requests that the host refuses for now (EAGAIN, EBUSY) keep their order, and a timer submits them again. With any
  * other errno the request has failed, and `onComplete` says so.

@@ -6,6 +6,7 @@ import type { MachineDebugger } from "../debug/debugger.ts";
 import type { PageWalk } from "../debug/page-walk.ts";
 import { pagingMode } from "../debug/page-walk.ts";
 import { Symbols } from "../debug/symbols.ts";
+import { CR0_PE, EFER_LMA } from "../kvm/control-registers.ts";
 import type { KvmSregs } from "../kvm/struct-view.ts";
 import { type CodeBits, disassemble, type Instruction } from "./disassembler.ts";
 
@@ -100,6 +101,6 @@ export class VcpuViews {
 
 /** How the vCPU reads its code (Intel SDM volume 3, §3.4.5). */
 function codeBits({ cs, efer, cr0 }: KvmSregs): CodeBits {
-	if ((efer & (1n << 10n)) !== 0n && cs.l !== 0) return 64;
-	return (cr0 & 1n) !== 0n && cs.db !== 0 ? 32 : 16;
+	if ((efer & EFER_LMA) !== 0n && cs.l !== 0) return 64;
+	return (cr0 & CR0_PE) !== 0n && cs.db !== 0 ? 32 : 16;
 }
