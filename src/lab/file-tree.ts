@@ -13,6 +13,7 @@ import { once } from "node:events";
 import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { HostError } from "../base/errors.ts";
+import { boundCommand } from "../host/bound-command.ts";
 import { run } from "../host/command.ts";
 import { packageRoot } from "../host/native.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
@@ -219,7 +220,8 @@ export class FileTree {
 function hold(isUser: boolean): ChildProcessWithoutNullStreams {
 	const user = isUser ? ["--user", "--map-root-user"] : [];
 	const unshare = [tool("unshare"), ...user, "--mount", "--propagation", "slave", "--", "/bin/sh", SCRIPT, "hold"];
-	return spawn(tool("setpriv"), ["--pdeathsig", "KILL", "--", ...unshare], { cwd: "/" });
+	const [program, words] = boundCommand(unshare);
+	return spawn(program, words, { cwd: "/" });
 }
 
 function tool(name: string): string {

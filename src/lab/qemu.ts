@@ -12,6 +12,7 @@ import { basename, dirname, join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError } from "../base/errors.ts";
+import { boundCommand } from "../host/bound-command.ts";
 import { findTool, toolMissing } from "../host/tools.ts";
 import { CONFINED, type FileTree } from "./file-tree.ts";
 import { Qmp } from "./qmp.ts";
@@ -233,8 +234,6 @@ function within(directory: string, files: QemuFiles): QemuFiles {
 function launch(wrap: readonly string[], args: readonly string[], inherited: readonly number[]): ChildProcess {
 	const path = findTool(QEMU);
 	if (path === undefined) throw toolMissing(QEMU);
-	const setpriv = findTool("setpriv");
-	if (setpriv === undefined) throw toolMissing("setpriv");
-	const command = ["--pdeathsig", "KILL", "--", ...wrap, path, ...args];
-	return spawn(setpriv, command, { cwd: "/", stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", ...inherited] });
+	const [program, words] = boundCommand([...wrap, path, ...args]);
+	return spawn(program, words, { cwd: "/", stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", ...inherited] });
 }

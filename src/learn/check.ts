@@ -3,6 +3,7 @@
  * program that blocks its process, or kills it, gets a finding as well.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { boundCommand } from "../host/bound-command.ts";
 import { ownProgram } from "../host/own-program.ts";
 import type { AttemptMessage } from "./attempt-process.ts";
 import type { Lab } from "./lab.ts";
@@ -26,9 +27,16 @@ export async function check(lab: Lab, path: string, onFinding?: (finding: Findin
 		findings.push(finding);
 		onFinding?.(finding);
 	};
-	const child = spawn(process.execPath, [...ownProgram(), "learn", "attempt", String(lab.number), path], {
-		stdio: ["ignore", "pipe", "pipe", "ipc"],
-	});
+	/* A program in a loop would not see that we have gone. */
+	const [program, words] = boundCommand([
+		process.execPath,
+		...ownProgram(),
+		"learn",
+		"attempt",
+		String(lab.number),
+		path,
+	]);
+	const child = spawn(program, words, { stdio: ["ignore", "pipe", "pipe", "ipc"] });
 	let output = "";
 	for (const stream of [child.stdout!, child.stderr!]) {
 		stream.setEncoding("utf8").on("data", (text: string) => {
