@@ -124,7 +124,9 @@ export type {
 	UsedEvent,
 	ViolationEvent,
 } from "./trace/event.ts";
+export type { TraceFileConfig } from "./trace/file-config.ts";
 export type { TraceKind } from "./trace/filter.ts";
+export type { TraceFormat } from "./trace/format.ts";
 export { eventObserver } from "./trace/recorder.ts";
 export type {
 	BlockTraceAnswer,
@@ -136,8 +138,7 @@ export type {
 	TraceRequest,
 	VsockTrace,
 } from "./trace/request.ts";
-export { type Traceable, TraceFile, type TraceFileConfig, traceTo } from "./trace/trace-file.ts";
-export type { TraceFormat } from "./trace/write/writer.ts";
+export { type Traceable, TraceFile, traceTo } from "./trace/trace-file.ts";
 export { BalloonDevice } from "./virtio/balloon.ts";
 export type { BalloonConfig } from "./virtio/balloon-config.ts";
 export type { BalloonStatistics } from "./virtio/balloon-statistics.ts";

@@ -8,7 +8,7 @@ import type { PackageModules } from "../host/user-module.ts";
 import { fileShare, outputShare } from "../lab/shares.ts";
 import { completeConfig, type MachineConfig } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
-import { Recorder } from "../workbench/recording.ts";
+import type { Recorder } from "../workbench/recording.ts";
 import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
 import { runInForeground } from "./foreground-machine.ts";
 import { addHostFlags, type HostFlags, hostConfig, hostShares } from "./host-flags.ts";
@@ -43,7 +43,7 @@ async function boot(flags: BootFlags, modules: PackageModules): Promise<number> 
 	const live = await openDeviceFiles(flags, modules);
 	let recorder: Recorder | undefined;
 	try {
-		const config = { ...booted, devices: live.devices };
+		const config = { ...booted, devices: live?.devices ?? [] };
 		/* What is wrong with it is said at once, before a lab starts. */
 		completeConfig(config);
 		const { kernel, initrd } = config;
@@ -52,16 +52,22 @@ async function boot(flags: BootFlags, modules: PackageModules): Promise<number> 
 			const recording = flags.record === undefined ? [] : [outputShare(flags.record)];
 			return [...images, ...hostShares(config), ...deviceShares(live), ...recording];
 		};
-		const make = (complete: MachineConfig) => {
-			recorder = flags.record === undefined ? undefined : new Recorder(flags.record);
+		const make = async (complete: MachineConfig) => {
+			recorder = flags.record === undefined ? undefined : await recorderTo(flags.record);
 			const observers = [complete.observer, recorder?.observer].filter((one) => one !== undefined);
-			return followed(Machine.create({ ...complete, observer: fanOut(observers) }), live);
+			return await followed(Machine.create({ ...complete, observer: fanOut(observers) }), live);
 		};
 		return await runInForeground({ config, make, flags, shares });
 	} finally {
 		recorder?.close();
-		await live.close();
+		await live?.close();
 	}
+}
+
+/** Loaded only when it is wanted. */
+async function recorderTo(path: string): Promise<Recorder> {
+	const { Recorder } = await import("../workbench/recording.ts");
+	return new Recorder(path);
 }
 
 /** A kernel need not print stamps by itself. */

@@ -9,7 +9,7 @@ import type { PackageModules } from "../host/user-module.ts";
 import { fileShare, isWithin, type Share } from "../lab/shares.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { DeviceFileConfig } from "../workbench/device-file.ts";
-import { LiveDevices, type Report } from "../workbench/live-devices.ts";
+import type { LiveDevices, Report } from "../workbench/live-devices.ts";
 import { keyValue, splitFields } from "./options.ts";
 
 /** "reverser.ts", "reverser.ts,id=rev,watch=off,colour=red". @throws UsageError ERR_OPTION_DEVICE */
@@ -33,24 +33,26 @@ export function parseDeviceFile(text: string): DeviceFileConfig {
 	return { path, id, watched, options };
 }
 
-/** Loads the devices of the command line. The caller closes them. @throws UsageError */
+/** Loads the devices of the command line, undefined when there are none. The caller closes them. @throws UsageError */
 export async function openDeviceFiles(
 	{ device, quiet }: { device: readonly DeviceFileConfig[]; quiet: boolean },
 	modules: PackageModules,
-): Promise<LiveDevices> {
+): Promise<LiveDevices | undefined> {
+	if (device.length === 0) return undefined;
+	const { LiveDevices } = await import("../workbench/live-devices.ts");
 	return await LiveDevices.load(device, modules, onStderr(quiet));
 }
 
 /** A machine whose devices follow their files. */
-export async function followed(machine: Promise<Machine>, live: LiveDevices): Promise<Machine> {
+export async function followed(machine: Promise<Machine>, live: LiveDevices | undefined): Promise<Machine> {
 	const made = await machine;
-	if (live.devices.length > 0) live.follow(made);
+	live?.follow(made);
 	return made;
 }
 
 /** What the lab needs of the files: their directories, because an editor may put a new file in the place of one. */
-export function deviceShares(live: LiveDevices): Share[] {
-	return live.files.map((file) => {
+export function deviceShares(live: LiveDevices | undefined): Share[] {
+	return (live?.files ?? []).map((file) => {
 		const directory = dirname(file);
 		return fileShare(isWithin(homedir(), directory) ? file : directory, "ro");
 	});

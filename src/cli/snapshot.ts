@@ -98,7 +98,7 @@ async function restoreMachine(path: string, flags: HostFlags, modules: PackageMo
 	const restored = hostConfig(flags);
 	const live = await openDeviceFiles(flags, modules);
 	try {
-		const config = { ...restored, devices: live.devices };
+		const config = { ...restored, devices: live?.devices ?? [] };
 		const shares = async () => {
 			const chain = (await readChain(path)).map((one) => fileShare(one.path, "ro"));
 			return [...chain, ...hostShares(config), ...deviceShares(live)];
@@ -106,7 +106,7 @@ async function restoreMachine(path: string, flags: HostFlags, modules: PackageMo
 		const make = (complete: RestoreConfig) => followed(Machine.restore(path, complete), live);
 		return await runInForeground({ config, make, flags, shares });
 	} finally {
-		await live.close();
+		await live?.close();
 	}
 }
 

@@ -5,8 +5,8 @@
 import { type Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { outputShare, type Share } from "../lab/shares.ts";
+import { checkTraceFile, type TraceFileConfig } from "../trace/file-config.ts";
 import { TraceFilter } from "../trace/filter.ts";
-import { checkTraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
 
 export interface TraceFlags {
 	trace?: string;

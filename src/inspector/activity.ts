@@ -5,7 +5,8 @@
  */
 import type { ObservedChain, Observer } from "../base/observer.ts";
 import { KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO } from "../kvm/constants.ts";
-import { decoderOf, typeOfName } from "../trace/decode/table.ts";
+import { decoderOf } from "../trace/decode/table.ts";
+import { typeOfName } from "../trace/device-types.ts";
 import { describeRequest } from "../trace/write/text.ts";
 import { BoundedLog } from "./bounded-log.ts";
 

@@ -44,7 +44,6 @@ import type { Resources } from "./resources.ts";
 import { runLoopEvents } from "./run-loop-events.ts";
 import type { ShutdownReason } from "./shutdown-reason.ts";
 import { tellStopped } from "./stopped.ts";
-import { printingObserver } from "./trace.ts";
 import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
@@ -147,8 +146,7 @@ function createVm({ config, resources }: Parts, entry: Entry, teardown: Teardown
 	const { kvm, ram } = resources;
 	const observers = new Observers();
 	if (config.observer !== undefined) observers.attach(config.observer);
-	if (config.trace.length > 0) observers.attach(printingObserver(config.trace, entry.logger));
-	for (const { observer } of resources.traces) observers.attach(observer);
+	for (const observer of resources.traces) observers.attach(observer);
 	const pio = new Bus("pio", observers);
 	const mmio = new Bus("mmio", observers);
 	const vcpus: Vcpu[] = [];

@@ -9,8 +9,8 @@ import { type Faults, type FaultTarget, INTERRUPT_EVENTS } from "../base/faults.
 import type { LogOptions } from "../base/log.ts";
 import type { Observer } from "../base/observer.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
+import { checkTraceFile, type TraceFileConfig } from "../trace/file-config.ts";
 import { TraceFilter } from "../trace/filter.ts";
-import { checkTraceFile, type TraceFileConfig } from "../trace/trace-file.ts";
 import type { DevicePlan } from "../virtio/device-kind.ts";
 import { DEVICE_KINDS, type DeviceFields } from "./device-table.ts";
 import { virtioSlot } from "./memory-map.ts";

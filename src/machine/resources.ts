@@ -6,6 +6,7 @@
 import { FileConsole, NullConsole, StdioConsole } from "../backends/console.ts";
 import type { ConsoleBackend } from "../backends/contract.ts";
 import { HostError, SnapshotError } from "../base/errors.ts";
+import type { Observer } from "../base/observer.ts";
 import type { Teardown } from "../base/teardown.ts";
 import { physicalAddressBits } from "../boot/cpuid.ts";
 import type { ImageFile } from "../boot/image-file.ts";
@@ -13,13 +14,11 @@ import { openInitrd, openKernel } from "../boot/kernel.ts";
 import { GuestRam } from "../host/ram.ts";
 import { Kvm } from "../kvm/system.ts";
 import type { SnapshotImage } from "../snapshot/snapshot.ts";
-import type { TraceFile } from "../trace/trace-file.ts";
 import type { Closeable } from "../virtio/device-kind.ts";
 import type { CompleteConfig, ConsoleConfig, Origin, RestoreConfig } from "./config.ts";
 import { DEVICE_KINDS } from "./device-table.ts";
 import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
-import { openTraceFiles } from "./trace.ts";
 
 /** The files that a machine boots. */
 export interface BootFiles {
@@ -37,7 +36,7 @@ export interface Resources {
 	/** One per device; undefined for a device that has none. */
 	readonly backends: readonly (Closeable | undefined)[];
 	/** The files that events are written to. */
-	readonly traces: readonly TraceFile[];
+	readonly traces: readonly Observer[];
 }
 
 /**
@@ -56,7 +55,8 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	};
 	signal?.throwIfAborted();
 	/* First in, last out: they have the machine's end. */
-	const traces = await openTraceFiles(config.traceFiles, entry, teardown);
+	const isTraced = config.trace.length + config.traceFiles.length > 0;
+	const traces = isTraced ? await (await import("./trace.ts")).openTraces(config, entry, teardown) : [];
 	/* Nothing that may still write there outlives it. */
 	const { origin } = config;
 	const image = origin.kind === "snapshot" ? origin.snapshot.memory.lowestFd : undefined;

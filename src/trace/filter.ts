@@ -8,7 +8,7 @@
  * The machine's life, what drivers did wrong, and lost events are in every trace.
  */
 import { UsageError } from "../base/errors.ts";
-import { DEVICE_TYPES } from "./decode/table.ts";
+import { DEVICE_TYPE_NAMES } from "./device-types.ts";
 import type { TraceEvent, TraceEventKind } from "./event.ts";
 
 /** Words for kinds of events, with the kinds. "pio" and "mmio" are accesses on one bus. */
@@ -35,7 +35,6 @@ export type TraceKind = keyof typeof KINDS;
 export const TRACE_KINDS = Object.keys(KINDS) as readonly TraceKind[];
 
 const ALWAYS: ReadonlySet<TraceEventKind> = new Set(["machine", "state", "violation", "lost"]);
-const TYPES = DEVICE_TYPES.map(([, type]) => type);
 const PLATFORM = ["serial", "i8042", "rtc", "acpi", "pci", "pvpanic", "hot-plug", "nothing"];
 /** For a device of one's own, whose name may be anything. */
 const OWN = "device=";
@@ -106,7 +105,7 @@ function deviceOf(word: string): ((device: string) => boolean) | undefined {
 	if (word.startsWith(OWN)) return (device) => device === word.slice(OWN.length);
 	if (PLATFORM.includes(word)) return (device) => device === word;
 	const [, type, index] = /^(?:virtio-)?([a-z]+)(\d*)$/.exec(word) ?? [];
-	if (type === undefined || !TYPES.includes(type)) return undefined;
+	if (type === undefined || !DEVICE_TYPE_NAMES.includes(type)) return undefined;
 	if (index !== "") return (device) => device === `virtio-${type}${index}`;
 	return (device) => new RegExp(`^virtio-${type}\\d+$`).test(device);
 }

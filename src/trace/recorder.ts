@@ -14,7 +14,8 @@ import { ACKNOWLEDGE, DEVICE_NEEDS_RESET, DRIVER, DRIVER_OK, FAILED, FEATURES_OK
 import { AgentWatch } from "./agent-watch.ts";
 import { BootWatch } from "./boot-watch.ts";
 import { namesOf } from "./decode/decoder.ts";
-import { decoderOf, typeOfId, typeOfName } from "./decode/table.ts";
+import { decoderOf } from "./decode/table.ts";
+import { type DeviceType, typeOfId, typeOfName } from "./device-types.ts";
 import type { TraceEvent, TracePacket, TracePiece, TraceSink } from "./event.ts";
 import { featureNames } from "./features.ts";
 import { TraceFilter } from "./filter.ts";
@@ -50,7 +51,7 @@ interface Flight {
 
 /** What the recorder knows of a device. */
 interface Known {
-	readonly type: string | undefined;
+	readonly type: DeviceType | undefined;
 	readonly queues: number;
 	readonly flights: Map<number, Flight>[];
 	/** When it has raised an interrupt that is not acknowledged. */
@@ -273,7 +274,7 @@ class Recorder {
 		return this.#devices.get(device) ?? this.#know(device, typeOfName(device), 0);
 	}
 
-	#know(device: string, type: string | undefined, queues: number): Known {
+	#know(device: string, type: DeviceType | undefined, queues: number): Known {
 		const known: Known = { type, queues, flights: [], raised: undefined };
 		this.#devices.set(device, known);
 		return known;

@@ -3,26 +3,12 @@
  */
 import type { Observer } from "../base/observer.ts";
 import type { TraceEvent, TraceSink } from "./event.ts";
+import type { TraceFileConfig } from "./file-config.ts";
 import { TraceFilter } from "./filter.ts";
+import { formatOfTrace } from "./format.ts";
 import { eventObserver } from "./recorder.ts";
 import { TraceOutput } from "./write/output.ts";
-import { formatOfTrace, type TraceFormat, type TraceWriter, writerFor } from "./write/writer.ts";
-
-/** A file to trace to. */
-export interface TraceFileConfig {
-	/** It is written anew. */
-	path: string;
-	/** By the end of the path when missing: .jsonl, .json for ui.perfetto.dev, .pcapng. */
-	format?: TraceFormat | undefined;
-	/** Which events: kinds such as "exits", devices such as "blk0", or "all". All when missing. */
-	events?: readonly string[] | undefined;
-}
-
-/** @throws UsageError ERR_TRACE_FORMAT, ERR_OPTION_TRACE */
-export function checkTraceFile({ path, format, events }: TraceFileConfig): void {
-	if (format === undefined) formatOfTrace(path);
-	new TraceFilter(events);
-}
+import { type TraceWriter, writerFor } from "./write/writer.ts";
 
 /** What is traced: a Machine. */
 export interface Traceable {
