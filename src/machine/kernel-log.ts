@@ -8,14 +8,10 @@
  */
 import { type PrintkLine, readPrintk } from "../base/printk.ts";
 import type { Mark } from "../base/timeline.ts";
+import { KERNEL_LINES } from "../boot/kernel-lines.ts";
 
-/** Messages that end a phase, in the order in which kernels print them; not each kernel has all. */
-const LANDMARKS: readonly (readonly [phase: string, message: RegExp])[] = [
-	["kernel memory", /^Memory: \d+K\/\d+K available/],
-	["kernel processors", /^smp: Brought up /],
-	["kernel drivers", /^Freeing unused kernel image/],
-	["kernel init", /^Run \S+ as init process/],
-];
+/** Messages that end a part of the boot, in the order in which kernels print them. */
+const LANDMARKS = KERNEL_LINES.flatMap(({ ends, line }) => (ends === undefined ? [] : [{ ends, line }]));
 /** What may become a stamp when more of the line has come. */
 const STAMP_BEGUN = /^\[ *\d{0,9}\.?\d{0,6}\]?$/;
 /** No more of a line is looked at. */
@@ -42,10 +38,10 @@ class Landmarks {
 
 	/** @returns whether it is one */
 	see({ seconds, message }: PrintkLine): boolean {
-		const index = LANDMARKS.findIndex(([, pattern], i) => i >= this.#next && pattern.test(message));
+		const index = LANDMARKS.findIndex(({ line }, i) => i >= this.#next && line.test(message));
 		if (index < 0) return false;
 		this.#next = index + 1;
-		this.found.push({ name: LANDMARKS[index]![0], atMs: seconds * 1000 });
+		this.found.push({ name: LANDMARKS[index]!.ends, atMs: seconds * 1000 });
 		return true;
 	}
 

@@ -4,6 +4,7 @@
  * tell how far it is (recorder.ts).
  */
 import { readPrintk } from "../base/printk.ts";
+import { KERNEL_LINES } from "../boot/kernel-lines.ts";
 
 /** A phase of the boot, as an event has it. */
 export interface BootPhase {
@@ -11,34 +12,6 @@ export interface BootPhase {
 	readonly detail?: string;
 	readonly kernelSeconds?: number;
 }
-
-/** Lines of a kernel by the phase that they show; each is told once, unless `often` says otherwise. */
-const PHASES: readonly { readonly phase: string; readonly line: RegExp; readonly often?: boolean }[] = [
-	{ phase: "kernel", line: /^Linux version / },
-	{ phase: "command line", line: /^(?:Kernel c|C)ommand line: / },
-	{ phase: "memory map", line: /^(?:e820|BIOS-provided physical RAM map|BIOS-e820)\b/ },
-	{ phase: "ACPI tables", line: /^ACPI: RSDP / },
-	{ phase: "memory", line: /^Memory: / },
-	{ phase: "interrupts", line: /^NR_IRQS: / },
-	{ phase: "clock", line: /^tsc: |^clocksource: / },
-	{ phase: "CPUs", line: /^smp: Brought up |^smpboot: Total of / },
-	{ phase: "ACPI", line: /^ACPI: Interpreter enabled|^ACPI: bus type PCI registered/ },
-	{ phase: "initrd", line: /^Trying to unpack rootfs|^Unpacking initramfs/ },
-	{ phase: "serial port", line: /^Serial: 8250|ttyS0 at I\/O/ },
-	{ phase: "driver", line: /^virtio_\w+ virtio\d+: /, often: true },
-	{ phase: "network", line: /^NET: Registered PF_INET / },
-	{ phase: "init memory freed", line: /^Freeing unused kernel / },
-	{ phase: "root", line: /^VFS: Mounted root |^EXT4-fs \(\w+\): mounted |^(?:squashfs|erofs): .*mounted/ },
-	{ phase: "init", line: /^Run \S+ as init process/ },
-	{ phase: "reboot", line: /^reboot: / },
-	{ phase: "oops", line: /^BUG: |^Oops: |^general protection fault|^watchdog: BUG: |^Unable to handle /, often: true },
-	{
-		phase: "failure",
-		line: /^VFS: Cannot open root device|^Failed to execute |^Initramfs unpacking failed/,
-		often: true,
-	},
-	{ phase: "panic", line: /^Kernel panic - not syncing: / },
-];
 
 /** A longer line cannot be one of a kernel, and a guest may write one without an end. */
 const MAX_LINE = 1024;
@@ -66,7 +39,7 @@ export class BootWatch {
 	#ended(line: string): void {
 		const stamped = readPrintk(line);
 		const message = stamped?.message ?? line;
-		for (const { phase, line: wanted, often = false } of PHASES) {
+		for (const { phase, line: wanted, often = false } of KERNEL_LINES) {
 			if (!wanted.test(message) || (this.#told.has(phase) && !often)) continue;
 			this.#told.add(phase);
 			const kernelSeconds = stamped === undefined ? {} : { kernelSeconds: stamped.seconds };
