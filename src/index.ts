@@ -77,7 +77,13 @@ export type { ContainerDevice } from "./container/devices.ts";
 export type { RootfsImage } from "./container/image/rootfs.ts";
 export type { Privileges } from "./container/privileges.ts";
 export type { BlobProgress } from "./container/registry/transfer.ts";
-export { type ContainerMachine, type ContainerNetwork, type ContainerOptions, runContainer } from "./container/run.ts";
+export {
+	type ContainerMachine,
+	type ContainerNetwork,
+	type ContainerOptions,
+	type Observation,
+	runContainer,
+} from "./container/run.ts";
 export type { ExtraHost, GuestNetwork, SystemOptions, TmpfsMount } from "./container/setup-steps.ts";
 export type { ContainerShare } from "./container/shares.ts";
 export { pullImage, pushImage, type TransferOptions, type TransferredImage } from "./container/transfer.ts";

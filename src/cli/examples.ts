@@ -27,6 +27,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"echo hello | tsvmm run -i busybox tr a-z A-Z",
 		"tsvmm run --net user,host-loopback=on busybox wget -O - http://10.0.2.2:8080/",
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
+		"tsvmm run --rm --trace-file run.jsonl busybox ls",
 	],
 	"tsvmm dump": ["tsvmm dump vm.sock vm.core", "tsvmm dump --force vm.sock vm.core"],
 	"tsvmm snapshot": [

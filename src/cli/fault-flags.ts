@@ -2,6 +2,7 @@
  * `--fault` and `--fault-seed`: what the user wrote, as rules (base/faults.ts), and what they did, in words.
  */
 import { randomBytes } from "node:crypto";
+import { type Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { FAULT_EFFECTS, type FaultRule, Faults, faultText } from "../base/faults.ts";
 
@@ -34,6 +35,16 @@ export function parseFaultSeed(text: string): number {
 export interface FaultFlags {
 	fault: FaultRule[];
 	faultSeed?: number;
+}
+
+export function addFaultFlags(command: Command): Command {
+	return command
+		.addOption(
+			new Option("--fault <device:event:effect[:time][:percent]>", "let things go wrong; may be repeated")
+				.argParser((text: string, before: FaultRule[]) => [...before, parseFault(text)])
+				.default([], "none"),
+		)
+		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed));
 }
 
 /** The faults that the flags ask for, with a seed of their own unless one is given. */

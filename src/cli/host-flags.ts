@@ -11,7 +11,7 @@ import type { DirectoryFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import type { DeviceFileConfig } from "../workbench/device-file.ts";
 import { parseDeviceFile } from "./device-files.ts";
-import { type FaultFlags, faultsOf, parseFault, parseFaultSeed } from "./fault-flags.ts";
+import { addFaultFlags, type FaultFlags, faultsOf } from "./fault-flags.ts";
 import { addGdbFlags, type GdbFlags, gdbAddress } from "./gdb-flags.ts";
 import { parseInspect } from "./inspect-flag.ts";
 import { parseBalloon, parseConsole, parseDisk, parseFs, parseNet, parseVsock } from "./options.ts";
@@ -72,14 +72,8 @@ export function addHostFlags(command: Command): Command {
 			new Option("--inspect [port]", "serve a page on 127.0.0.1 that shows the machine at work")
 				.argParser(parseInspect)
 				.preset("0"),
-		)
-		.addOption(
-			new Option("--fault <device:event:effect[:time][:percent]>", "let things go wrong; may be repeated")
-				.argParser(append(parseFault))
-				.default([], "none"),
-		)
-		.addOption(new Option("--fault-seed <n>", "choose which events --fault hits").argParser(parseFaultSeed));
-	return addTraceFlags(command)
+		);
+	return addTraceFlags(addFaultFlags(command))
 		.addOption(
 			new Option("--explain [seconds]", "tell at the end, and after SECONDS, what the guest did and what is wrong")
 				.argParser(parseSeconds)

@@ -13,6 +13,7 @@ import { type MachineConfig, type RestoreConfig, validateSize } from "../machine
 import type { OwnFsConfig } from "../machine/devices/fs.ts";
 import type { NetConfig } from "../machine/devices/net.ts";
 import { Machine } from "../machine/machine.ts";
+import { checkTraceFile } from "../trace/file-config.ts";
 import { Container } from "./container.ts";
 import { type ContainerDevice, deviceDisks, diskSteps } from "./devices.ts";
 import { guestOf, TailConsole } from "./guest.ts";
@@ -41,8 +42,11 @@ import { mayBeWarm, type TemplateShape } from "./template/store.ts";
 /** A network as the user describes it: the device, and for a tap the guest's addresses. */
 export type ContainerNetwork = { device: NetConfig } & Partial<GuestNetwork>;
 
-/** The machine of a container. */
-export interface ContainerMachine extends SystemOptions {
+/** Who looks on at a machine, and what goes wrong in it on purpose: as of MachineConfig. */
+export type Observation = Pick<RestoreConfig, "traceFiles" | "observer" | "faults">;
+
+/** The machine of a container. With `faults` it boots, whatever templates there are: a seed then gives the same faults. */
+export interface ContainerMachine extends SystemOptions, Observation {
 	/** Its root file system, read-only. An image is unpacked to one. */
 	rootfs: RootfsImage;
 	/**
@@ -194,10 +198,12 @@ export function machineConfig(options: ContainerMachine, initrd: string): Machin
 }
 
 /** What the machine of a container has of this host. */
-type HostSide = Pick<ContainerMachine, "rootfs" | "writable" | "networks" | "shares" | "devices" | "consoleFile">;
+type HostSide = Pick<ContainerMachine, "rootfs" | "writable" | "networks" | "shares" | "devices" | "consoleFile"> &
+	Observation;
 
-function hostSide({ rootfs, writable, networks = [], shares = [], devices = [], consoleFile }: HostSide) {
+function hostSide({ rootfs, writable, networks = [], shares = [], devices = [], consoleFile, ...rest }: HostSide) {
 	return {
+		...observationOf(rest),
 		disks: [
 			{ path: rootfs.path, fd: rootfs.fd, format: "raw" as const, readOnly: true, id: ROOT_DISK },
 			...(writable === undefined ? [] : [{ path: writable, format: "raw" as const, id: WRITABLE_DISK }]),
@@ -210,6 +216,10 @@ function hostSide({ rootfs, writable, networks = [], shares = [], devices = [], 
 		balloon: {},
 		console: { kind: "file", path: consoleFile ?? "/dev/null" },
 	} satisfies RestoreConfig;
+}
+
+function observationOf({ traceFiles, observer, faults }: Observation): Observation {
+	return { traceFiles, observer, faults };
 }
 
 /** With user-mode networking the guest's addresses are fixed. With a tap the user gives them. */
@@ -249,6 +259,7 @@ export async function createMachine(
 	waiting?: WaitingMachine,
 ): Promise<CreatedMachine> {
 	const { rootfs, writable, networks, kernel, consoleFile, shares = [], devices = [], ...rest } = options;
+	for (const file of options.traceFiles ?? []) checkTraceFile(file);
 	const system: ContainerSystem = {
 		...rest,
 		mounts: [...shareSteps(shares), ...diskSteps(devices)],
@@ -279,7 +290,8 @@ export async function createMachine(
 	const onRejected = (message: string) => {
 		warning = message;
 	};
-	const warm = shape && (await warmMachine(shape, added, { console, signal, onRejected }));
+	const watch = { console, signal, onRejected, observation: observationOf(options) };
+	const warm = shape && (await warmMachine(shape, added, watch));
 	if (warm !== undefined) {
 		timeline?.mark("plug");
 		return { ...common, ...warmGuest(warm, console), machineSteps: [...warm.steps, ...own] };
@@ -319,9 +331,9 @@ export async function restoreMachine(path: string, host: HostSide, signal?: Abor
 	};
 }
 
-/** What is told of the kernel as it boots, or tells it something, needs a boot. */
-function mayHaveTemplate({ cold = false, cmdline, consoleFile }: ContainerMachine): boolean {
-	return mayBeWarm() && !cold && cmdline === undefined && consoleFile === undefined;
+/** What is told of the kernel as it boots, or tells it something, needs a boot, and so does what goes wrong in it. */
+function mayHaveTemplate({ cold = false, cmdline, consoleFile, faults }: ContainerMachine): boolean {
+	return mayBeWarm() && !cold && [cmdline, consoleFile, faults].every((one) => one === undefined);
 }
 
 /** What a machine that containers join has itself. */

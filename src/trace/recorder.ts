@@ -135,10 +135,11 @@ class Recorder {
 	}
 
 	#now(): number {
+		if (this.#waiting) return 0;
 		return Math.max(0, Math.round((performance.now() - this.#zeroMs) * 1e6));
 	}
 
-	#emit(event: Unstamped, t = this.#waiting ? 0 : this.#now()): void {
+	#emit(event: Unstamped, t = this.#now()): void {
 		const stamped = { t, ...event } as TraceEvent;
 		if (this.#filter.passes(stamped)) this.#sink.event?.(stamped);
 	}

@@ -181,6 +181,8 @@ describe("eventObserver", () => {
 		const seen = record(observers);
 		const machine = { cpus: 1, memoryMiB: 64, kernel: "k", cmdline: "", devices: [], restored: false };
 		observers.observer?.machine?.({ state: "created", ...machine });
+		/* A device that is added to a restored machine. */
+		observers.observer?.interrupt?.("hot-plug", undefined);
 		observers.observer?.machine?.({ state: "started" });
 		observers.observer?.exit?.(0, 2);
 		observers.observer?.resume?.(0);
@@ -197,6 +199,7 @@ describe("eventObserver", () => {
 			["ACPI tables", 0.1],
 			["panic", 0.5],
 		]);
+		expect(seen.of("interrupt")).toMatchObject([{ t: 0 }]);
 		expect(seen.of("exit")).toMatchObject([{ vcpu: 0, reason: "KVM_EXIT_IO" }]);
 		expect(seen.of("resume")[0]!.took).toBe(seen.of("resume")[0]!.t - seen.of("exit")[0]!.t);
 		const times = seen.events.map(({ t }) => t);

@@ -30,9 +30,10 @@ import { type DeviceRequest, readDeviceFlag } from "./device-flag.ts";
 import { type HealthFlags, readHealth } from "./health-flags.ts";
 import { type JoinRequest, readJoin, readLimits } from "./join-flags.ts";
 import { type NetworkFlags, readNetwork } from "./network-flags.ts";
+import { addObserveFlags, type ObserveFlags, observedFiles, readObserved } from "./observe-flags.ts";
 import { hostPortsFor, type PublishFlags, parseExpose, parsePublish } from "./publish.ts";
 
-export interface ContainerFlags extends HealthFlags, NetworkFlags, PublishFlags {
+export interface ContainerFlags extends HealthFlags, NetworkFlags, ObserveFlags, PublishFlags {
 	addHost: ExtraHost[];
 	annotation: string[];
 	capAdd: string[];
@@ -84,7 +85,7 @@ export interface ContainerFlags extends HealthFlags, NetworkFlags, PublishFlags 
 
 /** Adds the flags to a command. */
 export function addContainerFlags(command: Command): Command {
-	return command
+	command
 		.argument("<image>", "NAME[:TAG], NAME@DIGEST or the beginning of an image ID")
 		.argument("[command...]", "what to run instead of the image's command")
 		.passThroughOptions()
@@ -155,8 +156,8 @@ export function addContainerFlags(command: Command): Command {
 		.option("--kernel <name|file>", "a kernel of `tsvmm kernel ls`, or a vmlinux with everything built in")
 		.option("--cmdline <text>", "more kernel parameters")
 		.option("--console <file=PATH>", "append the guest's console to a file")
-		.option("--cold", "boot the machine: no template is used, and none is made", false)
-		.option("-q, --quiet", "no notes on stderr", false);
+		.option("--cold", "boot the machine: no template is used, and none is made", false);
+	return addObserveFlags(command).option("-q, --quiet", "no notes on stderr", false);
 }
 
 /** What is to be made. */
@@ -188,12 +189,19 @@ export async function readContainer(
 	const memoryMiB = parseMemory(flags.memory ?? "512M");
 	validateSize(cpus, memoryMiB);
 	const join = readJoin(flags);
-	if (join === undefined) readNetwork(flags, note);
+	const planned = join === undefined ? readNetwork(flags, note) : undefined;
 	const env = [
 		...flags.envFile.flatMap((path) => readEnvFile(readTextFile(path, "environment"), process.env)),
 		...flags.env.flatMap((text) => readVariable(text, process.env)),
 	];
 	const consoleFile = readConsole(flags.console);
+	const observed = readObserved(flags);
+	const mounts = readMounts(flags);
+	const system = readSystem(flags);
+	if (observed?.faults !== undefined) {
+		const { checkFaults } = await import("../../container/life/check-faults.ts");
+		checkFaults({ observed, cpus, memoryMiB, system, devices: flags.device, network: planned }, mounts.length);
+	}
 	if (tty && interactive && attached && process.stdin.isTTY !== true) {
 		throw new UsageError("ERR_RUN_TTY", "Cannot give the container a terminal: standard input is none", {
 			hint: "Leave -t out when input comes from a pipe or file",
@@ -236,7 +244,7 @@ export async function readContainer(
 		image: { name: imageName, digest: image.digest, id: image.id },
 		process: { ...process_, tty, init: flags.init, openStdin: interactive, stdinOnce: interactive && attached },
 		privileges: readPrivileges(flags),
-		system: readSystem(flags),
+		system,
 		...(flags.device.length === 0 ? {} : { devices: flags.device }),
 		hostname,
 		cpus,
@@ -259,8 +267,9 @@ export async function readContainer(
 		...(flags.cmdline === undefined ? {} : { cmdline: flags.cmdline }),
 		...(consoleFile === undefined ? {} : { consoleFile: resolve(consoleFile) }),
 		...(flags.cold ? { cold: true } : {}),
+		...(observed === undefined ? {} : { observed }),
 	};
-	return { store, image, config, mounts: readMounts(flags), join, chosenPorts };
+	return { store, image, config, mounts, join, chosenPorts };
 }
 
 /** The files that the flags name. The lab needs them, too. */
@@ -275,6 +284,7 @@ export function namedFiles(flags: ContainerFlags): Share[] {
 			fileShare(path, "ro"),
 		),
 		...[output, cidfile].filter((path) => path !== undefined).map(outputShare),
+		...observedFiles(flags),
 	];
 }
 

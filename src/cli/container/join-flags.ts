@@ -16,6 +16,11 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 	const { pod, network } = flags;
 	const owner = network.map((text) => /^container:(.+)$/.exec(text)?.[1]).find((name) => name !== undefined);
 	if (pod === undefined && owner === undefined) return undefined;
+	const looksOn = {
+		"--trace": flags.trace !== undefined,
+		"--trace-file": flags.traceFile.length > 0,
+		"--fault": flags.fault.length > 0,
+	};
 	const given: Record<string, boolean> = {
 		"--network": network.length > (pod === undefined ? 1 : 0),
 		"-p": flags.publish.length > 0,
@@ -26,12 +31,18 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 		"--cmdline": flags.cmdline !== undefined,
 		"--console": flags.console !== undefined,
 		"--cold": flags.cold,
+		...looksOn,
 	};
 	const refused = Object.keys(given).find((flag) => given[flag]);
 	if (refused !== undefined) {
 		const whose = pod === undefined ? `container ${owner}` : `pod ${pod}`;
 		throw new UsageError("ERR_RUN_JOIN", `Cannot use ${refused} for a container in the machine of ${whose}`, {
-			hint: pod === undefined ? `Give it to container ${owner}` : "Give it to tsvmm pod create",
+			hint:
+				pod === undefined
+					? `Give it to container ${owner}`
+					: refused in looksOn
+						? "Run the container without --pod, in a machine of its own"
+						: "Give it to tsvmm pod create",
 		});
 	}
 	return pod === undefined ? { kind: "container", name: owner! } : { kind: "pod", name: pod };

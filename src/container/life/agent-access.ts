@@ -77,8 +77,8 @@ async function withMaintenance<T>(
 	work: (agent: ContainerAgent) => Promise<T>,
 	{ signal = new AbortController().signal, boot = bootContainer }: AccessOptions,
 ): Promise<T> {
-	/* Without its network and its devices: they may be another's now. */
-	const { network: _, joins: _joins, devices: _devices, ...rest } = config;
+	/* Without its network and its devices: they may be another's now. A trace of its last run stays. */
+	const { network: _, joins: _joins, devices: _devices, observed: _observed, ...rest } = config;
 	const { guest, steps, machineSteps = [], rejectTemplate = ignore } = await boot({ config: rest, paths }, signal);
 	const failed = guest.ended.then(() => {
 		throw new StateError(

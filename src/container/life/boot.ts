@@ -16,6 +16,7 @@ import { mountShares } from "../volume/mount.ts";
 import { containerKernel } from "./kernel.ts";
 import { MachineNetworks } from "./machine-networks.ts";
 import type { MemberMachine } from "./member-devices.ts";
+import { observation } from "./observed.ts";
 import type { StoredContainer } from "./store.ts";
 import { prepareWritableLayer } from "./writable-layer.ts";
 
@@ -79,6 +80,7 @@ function machineOf({ config, paths }: Pick<StoredContainer, "config" | "paths">)
 	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile, cold = false } = config;
 	return {
 		...(system as SystemOptions),
+		...observation(config.observed),
 		privileged: privileges.privileged,
 		workdir: config.process.cwd,
 		shares: mountShares(config.mounts),
@@ -111,7 +113,7 @@ export async function reviveContainer(
 	const shares = config.mounts.map(({ source, target, readOnly }) => ({ source, target, readOnly }));
 	const { consoleFile } = config;
 	const host = {
-		...{ rootfs, writable: paths.writable, shares },
+		...{ rootfs, writable: paths.writable, shares, ...observation(config.observed) },
 		...(configs === undefined ? {} : { networks: configs }),
 		...(consoleFile === undefined ? {} : { consoleFile }),
 	};

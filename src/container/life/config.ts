@@ -5,6 +5,7 @@
 import type { PortForward } from "../../backends/passt-ports.ts";
 import * as z from "../../base/schema.ts";
 import { CONTAINER_NAME } from "../container.ts";
+import { Observed } from "./observed.ts";
 
 const Port = z.pipe(
 	z.object({
@@ -171,6 +172,8 @@ export const ContainerConfig = z.object({
 	consoleFile: z.optional(z.string()),
 	/** Its machine boots, whatever templates there are, and none is made of it. */
 	cold: z.optional(z.boolean()),
+	/** Who looks on at its machine, and what goes wrong in it on purpose. */
+	observed: z.optional(Observed),
 	/** Bytes that it may write to its file system; the file on the host is as large as what was written. */
 	writableBytes: z.number(),
 	restart: RestartPolicy,

@@ -26,7 +26,8 @@ export async function reviveFrom(path: string, name?: string, signal?: AbortSign
 	const saved = await readSavedContainer(path);
 	await readChain(path);
 	await checkHost(path, saved);
-	const { config } = saved;
+	/* Its trace files are the first container's. */
+	const { observed: _, ...config } = saved.config;
 	const container = await new ContainerStore().create({ ...config, mounts: borrowed(config.mounts) }, name);
 	try {
 		await copySparse(join(path, "writable.img"), container.paths.writable, signal);

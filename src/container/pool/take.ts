@@ -41,9 +41,10 @@ export async function takeMachine(
 	return false;
 }
 
-/** What needs a boot needs no machine that has booted (template/restore.ts). */
-function mayTake({ cold = false, cmdline, consoleFile, joins }: StoredContainer["config"]): boolean {
-	return mayBeWarm() && !cold && cmdline === undefined && consoleFile === undefined && joins === undefined;
+/** What needs a boot needs no machine that has booted (template/restore.ts). One that is observed is so from its start. */
+function mayTake({ cold = false, cmdline, consoleFile, joins, observed }: StoredContainer["config"]): boolean {
+	const needsOwn = [cmdline, consoleFile, joins, observed].some((one) => one !== undefined);
+	return mayBeWarm() && !cold && !needsOwn;
 }
 
 /** @returns false when the machine is another's, or cannot be this one's */

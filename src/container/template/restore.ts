@@ -9,6 +9,7 @@ import { NullConsole } from "../../backends/console.ts";
 import type { ConsoleBackend } from "../../backends/contract.ts";
 import { explain, HostError, IoctlError, ignore } from "../../base/errors.ts";
 import { markUsed } from "../../host/unused.ts";
+import type { RestoreConfig } from "../../machine/config.ts";
 import { type DiskFields, diskKind } from "../../machine/devices/disk.ts";
 import { type FsFields, fsKind } from "../../machine/devices/fs.ts";
 import { type NetFields, netKind } from "../../machine/devices/net.ts";
@@ -40,6 +41,8 @@ export interface WarmOptions {
 	readonly signal?: AbortSignal | undefined;
 	/** Told, in one line, of a template that cannot be used. */
 	readonly onRejected?: ((message: string) => void) | undefined;
+	/** Who looks on, from its start. */
+	readonly observation?: Pick<RestoreConfig, "traceFiles" | "observer"> | undefined;
 }
 
 const KINDS = [diskKind, netKind, fsKind];
@@ -56,7 +59,7 @@ export const SEED_BYTES = 64;
 export async function warmMachine(
 	shape: TemplateShape,
 	devices: () => Promise<AddedDevices>,
-	{ console, signal, onRejected: tell = ignore }: WarmOptions,
+	{ console, signal, onRejected: tell = ignore, observation }: WarmOptions,
 ): Promise<WarmMachine | undefined> {
 	const path = templatePath(shape);
 	if (!mayBeWarm() || !existsSync(path)) return undefined;
@@ -66,6 +69,7 @@ export async function warmMachine(
 	try {
 		machine = await Machine.restore(path, {
 			...TEMPLATE_DEVICES,
+			...observation,
 			console: { kind: "own", console },
 			...(signal === undefined ? {} : { signal }),
 		});
