@@ -11,7 +11,7 @@ import * as ifreq from "../src/backends/ifreq.ts";
 import type { Layout } from "../src/base/struct.ts";
 import * as elf from "../src/boot/elf.ts";
 import * as coreNotes from "../src/debug/core-notes.ts";
-import * as symbols from "../src/debug/symbols.ts";
+import * as symbols from "../src/debug/symbols/elf.ts";
 import * as fileCalls from "../src/host/file-calls.ts";
 import * as fileLock from "../src/host/file-lock.ts";
 import * as nativeContract from "../src/host/native.ts";
@@ -159,7 +159,7 @@ describe("other layouts", () => {
 
 	it.each([
 		["boot/elf", "<elf.h>", elf, 2],
-		["debug/symbols", "<elf.h>", symbols, 2],
+		["debug/symbols/elf", "<elf.h>", symbols, 2],
 		["debug/core-notes", "<sys/procfs.h>", coreNotes, 1],
 		["virtio/ring", "<linux/virtio_ring.h>", ring, 4],
 		["virtio/net", "<linux/virtio_net.h>", net, 1],

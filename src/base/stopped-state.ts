@@ -23,6 +23,8 @@ export interface StoppedVcpu {
 	readonly cr4: string;
 	/** MSR_EFER. */
 	readonly efer: string;
+	/** MSR_LSTAR: the entry of 64-bit system calls, by which a kernel is found that has moved. Where KVM tells it. */
+	readonly lstar?: string;
 	/** The limit of the interrupt descriptor table; 0 when there is none. */
 	readonly idtLimit: number;
 	/** KVM_GET_MP_STATE in words: "runnable", "halted". */

@@ -44,6 +44,8 @@ export const setup_header = Object.freeze({
 export const HDRS = 0x53726448;
 const BOOT_FLAG = 0xaa55;
 const MIN_VERSION = 0x020c;
+/** payload_offset exists since protocol 2.08. */
+const VERSION_WITH_PAYLOAD = 0x208;
 const LOADED_HIGH = 1;
 const XLF_KERNEL_64 = 1;
 const ENTRY_64 = 0x200;
@@ -70,6 +72,27 @@ export function setupSize(head: Buffer): number {
 /** "2.08" for a version of the boot protocol in the header. */
 export function protocolVersion(version: number): string {
 	return `${version >> 8}.${String(version & 0xff).padStart(2, "0")}`;
+}
+
+/** The compressed payload of a bzImage. @throws ImageError when `image` is none, or is cut short */
+export function bzImagePayload(image: Buffer, name: string): Buffer {
+	if (image.length < setup_header.end || image.readUInt32LE(setup_header.header) !== HDRS) {
+		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: no bzImage header was found`);
+	}
+	const version = image.readUInt16LE(setup_header.version);
+	if (version < VERSION_WITH_PAYLOAD) {
+		const found = protocolVersion(version);
+		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: boot protocol ${found} is older than 2.08`);
+	}
+	const start = setupSize(image) + image.readUInt32LE(setup_header.payload_offset);
+	const length = image.readUInt32LE(setup_header.payload_length);
+	if (length < 8 || start + length > image.length) {
+		throw new ImageError(
+			"ERR_KERNEL_TRUNCATED",
+			`Cannot read kernel ${name}: ${image.length} bytes were found, its header speaks of ${start + length}`,
+		);
+	}
+	return image.subarray(start, start + length);
 }
 
 /** Loads the bzImage in `file`, whose first bytes are `head`. @throws ImageError */

@@ -3,8 +3,9 @@
  */
 import type { StoppedState } from "../base/stopped-state.ts";
 import { diagnose } from "./diagnose.ts";
-import type { Finding, NameAddress } from "./finding.ts";
+import type { Finding, NamesSource } from "./finding.ts";
 import type { Phase, Story } from "./story.ts";
+import { type NameKernel, numbers } from "./symbols.ts";
 
 /** A device in short. */
 export interface DeviceSummary {
@@ -43,6 +44,8 @@ export interface Explanation {
 	readonly places: readonly { readonly place: string; readonly reads: number; readonly writes: number }[];
 	readonly devices: readonly DeviceSummary[];
 	readonly state: (StoppedState & { readonly symbols: readonly string[] }) | undefined;
+	/** Where the names of addresses are from. */
+	readonly names: NamesSource;
 	/** The last lines of the console. */
 	readonly output: readonly string[];
 	/** Likeliest first. */
@@ -52,9 +55,10 @@ export interface Explanation {
 const LAST_LINES = 10;
 const MOST_PLACES = 8;
 
-/** @param name names addresses of the kernel */
-export function explain(story: Story, name: NameAddress = (address) => address): Explanation {
+/** @param names names addresses of the kernel */
+export function explain(story: Story, names: NameKernel = numbers("no symbols were given")): Explanation {
 	const { created, ended, state, lastT } = story;
+	const { name, source } = names(story);
 	return {
 		machine: created && {
 			kernel: created.kernel,
@@ -98,6 +102,7 @@ export function explain(story: Story, name: NameAddress = (address) => address):
 			};
 		}),
 		state: state && { ...state, symbols: state.vcpus.map(({ rip }) => name(rip)) },
+		names: source,
 		output: story.output.slice(-LAST_LINES),
 		findings: diagnose(story, name),
 	};

@@ -17,6 +17,22 @@ export interface Finding {
 /** Names addresses of the guest's kernel: "start_kernel+0x12", or the number. */
 export type NameAddress = (address: string) => string;
 
+/** Where names are from. */
+export interface NamesSource {
+	/** The file with the symbols, if there is one. */
+	readonly file?: string;
+	/** How far the kernel has moved from where its symbols say, in hexadecimal; missing when addresses stay numbers. */
+	readonly slide?: string;
+	/** What shows where the kernel is, or why addresses stay numbers. */
+	readonly because: string;
+}
+
+/** Names for one story. */
+export interface KernelNames {
+	readonly name: NameAddress;
+	readonly source: NamesSource;
+}
+
 export interface RuleInput {
 	readonly story: Story;
 	readonly name: NameAddress;

@@ -119,8 +119,13 @@ function device({
 	return `${id}${id === name ? "" : ` (${name})`}: ${words.join("; ") || "not used"}`;
 }
 
-function state({ state: at }: Explanation): string[] {
+function state({ state: at, names }: Explanation): string[] {
 	if (at === undefined) return [];
+	const { file, slide, because } = names;
+	const named =
+		slide === undefined
+			? `addresses have no names: ${because}`
+			: `names from ${file}, ${slide === "0x0" ? "not moved" : `moved by ${slide}`}: ${because}`;
 	const vcpus = at.vcpus.map(({ vcpu, rip, mp, interruptsEnabled, pending }, i) => {
 		const symbol = at.symbols[i] === rip ? "" : ` ${at.symbols[i]}`;
 		const waiting = pending.length === 0 ? "" : `, pending vectors ${pending.join(", ")}`;
@@ -137,6 +142,7 @@ function state({ state: at }: Explanation): string[] {
 	);
 	return [
 		...vcpus,
+		named,
 		...pins.map(
 			({ gsi, vector, masked }) => `I/O APIC pin ${gsi} (vector ${vector})${masked ? " masked" : ""} is pending`,
 		),

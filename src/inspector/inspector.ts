@@ -80,7 +80,7 @@ export class Inspector {
 		this.#stopObserving = [machine.observe(this.#activity), machine.observe(boot)];
 		this.#sampler = setInterval(() => this.#samples.add(this.#sample()), SAMPLE_MS).unref();
 		this.#debugger = MachineDebugger.of(machine);
-		this.#vcpus = new VcpuViews(this.#debugger, machine.inspect().kernel);
+		this.#vcpus = new VcpuViews(this.#debugger, machine.inspect());
 		this.#debugger.onStop((stop) => {
 			this.#stops++;
 			this.#stop = stop;

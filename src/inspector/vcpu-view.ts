@@ -5,8 +5,10 @@
 import type { MachineDebugger } from "../debug/debugger.ts";
 import type { PageWalk } from "../debug/page-walk.ts";
 import { pagingMode } from "../debug/page-walk.ts";
-import { Symbols } from "../debug/symbols.ts";
-import { CR0_PE, EFER_LMA } from "../kvm/control-registers.ts";
+import { isElfFile, kernelSymbols } from "../debug/symbols/kernel-symbols.ts";
+import { placementOf } from "../debug/symbols/placement.ts";
+import { Symbols } from "../debug/symbols/symbols.ts";
+import { CR0_PE, EFER_LMA, MSR_LSTAR } from "../kvm/control-registers.ts";
 import type { KvmSregs } from "../kvm/struct-view.ts";
 import { type CodeBits, disassemble, type Instruction } from "./disassembler.ts";
 
@@ -43,20 +45,23 @@ export interface VcpuView {
 export class VcpuViews {
 	readonly #debugger: MachineDebugger;
 	readonly #kernel: string;
-	#symbols: Promise<Symbols | undefined> | undefined;
+	readonly #cmdline: string;
+	#symbols: Promise<Symbols> | undefined;
 
-	/** @param kernel path of the guest's kernel, for its symbols */
-	constructor(machineDebugger: MachineDebugger, kernel: string) {
+	/** @param machine its kernel is read for symbols */
+	constructor(machineDebugger: MachineDebugger, { kernel, cmdline }: { kernel: string; cmdline: string }) {
 		this.#debugger = machineDebugger;
 		this.#kernel = kernel;
+		this.#cmdline = cmdline;
 	}
 
 	/** Undefined while the machine runs. @throws UsageError ERR_DEBUG_VCPU */
 	async view(vcpu: number): Promise<VcpuView | undefined> {
 		/* Read once: a vmlinux may have a hundred thousand of them. */
-		this.#symbols ??= Symbols.read(this.#kernel).catch(() => undefined);
-		const symbols = await this.#symbols;
+		this.#symbols ??= kernelSymbols(this.#kernel).catch(() => Symbols.none);
+		const linked = await this.#symbols;
 		if (!this.#debugger.isStopped) return undefined;
+		const symbols = this.#placed(linked, vcpu);
 		const regs = this.#debugger.regs(vcpu);
 		const sregs = this.#debugger.sregs(vcpu);
 		const registers = Object.fromEntries([
@@ -75,7 +80,7 @@ export class VcpuViews {
 		const found = disassemble(bytes, at, bits, INSTRUCTIONS);
 		const code = found ?? [{ address: at, bytes: bytes.subarray(0, 32), text: undefined, target: undefined }];
 		const nameOf = (address: bigint | undefined) =>
-			address === undefined || symbols?.nearest(address) === undefined ? undefined : symbols.describe(address);
+			address === undefined || symbols.nearest(address) === undefined ? undefined : symbols.describe(address);
 		return {
 			vcpu,
 			registers,
@@ -88,6 +93,19 @@ export class VcpuViews {
 			where: nameOf(at),
 			disassembled: found !== undefined,
 		};
+	}
+
+	/** Where the kernel is now: none when that is not known. */
+	#placed(symbols: Symbols, vcpu: number): Symbols {
+		if (symbols.count === 0) return symbols;
+		const lstar = this.#debugger.vcpu(vcpu).getMsrs([MSR_LSTAR]).get(MSR_LSTAR);
+		const { slide } = placementOf(symbols, {
+			lstar: lstar === undefined ? [] : [lstar],
+			elf: isElfFile(this.#kernel),
+			cmdline: this.#cmdline,
+			printed: undefined,
+		});
+		return slide === undefined ? Symbols.none : symbols.moved(slide);
 	}
 
 	/** Memory by virtual address, and how the address is translated. @throws StateError ERR_DEBUG_RUNNING; UsageError ERR_DEBUG_VCPU */

@@ -5,82 +5,17 @@
  *     0        0x1f1: setup header         (setup_sects + 1) * 512       + payload_offset      + payload_length
  *     | boot sector ... real-mode set-up ... | 32/64-bit decompressor ... | compressed vmlinux | ...
  */
-import { mkdtemp, open, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { constants } from "node:os";
+import { mkdtemp, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { promisify } from "node:util";
-import { gunzip } from "node:zlib";
-import { compressionOf } from "../base/compression.ts";
-import { errnoName, explain, HostError, ImageError } from "../base/errors.ts";
-import { HDRS, protocolVersion, setup_header, setupSize } from "../boot/bzimage.ts";
-import { run } from "../host/command.ts";
-
-/** payload_offset exists since protocol 2.08. */
-const VERSION_WITH_PAYLOAD = 0x208;
+import { explain, ImageError } from "../base/errors.ts";
+import { bzImagePayload } from "../boot/bzimage.ts";
+import { decompress } from "../host/decompress.ts";
 
 const ELF_MAGIC = Buffer.from("\x7fELF", "latin1");
 const EM_X86_64 = 62;
 
 function isElf(data: Uint8Array): boolean {
 	return ELF_MAGIC.equals(data.subarray(0, ELF_MAGIC.length));
-}
-
-/** The compressed payload of a bzImage. @throws ImageError when `image` is none, or is cut short */
-export function bzImagePayload(image: Buffer, name: string): Buffer {
-	if (image.length < setup_header.end || image.readUInt32LE(setup_header.header) !== HDRS) {
-		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: no bzImage header was found`);
-	}
-	const version = image.readUInt16LE(setup_header.version);
-	if (version < VERSION_WITH_PAYLOAD) {
-		const found = protocolVersion(version);
-		throw new ImageError("ERR_KERNEL_FORMAT", `Cannot read kernel ${name}: boot protocol ${found} is older than 2.08`);
-	}
-	const start = setupSize(image) + image.readUInt32LE(setup_header.payload_offset);
-	const length = image.readUInt32LE(setup_header.payload_length);
-	if (length < 8 || start + length > image.length) {
-		throw new ImageError(
-			"ERR_KERNEL_TRUNCATED",
-			`Cannot read kernel ${name}: ${image.length} bytes were found, its header speaks of ${start + length}`,
-		);
-	}
-	return image.subarray(start, start + length);
-}
-
-/** Decompresses by a tool of the host, which reads and writes files in `directory`. */
-async function decompressWith(tool: string, suffix: string, data: Buffer, directory: string): Promise<Buffer> {
-	const packed = join(directory, `payload${suffix}`);
-	const plain = join(directory, "payload");
-	await writeFile(packed, data);
-	/* Only lz4 needs the name of its output. */
-	await run(tool, ["-d", "-q", "-f", packed, ...(tool === "lz4" ? [plain] : [])]);
-	return await readFile(plain);
-}
-
-async function decompress(payload: Buffer, name: string, directory: string): Promise<Uint8Array> {
-	const format = compressionOf(payload);
-	/* The uncompressed size follows in 4 bytes. gzip has it as part of its own format. */
-	const data = payload.subarray(0, -4);
-	try {
-		if (format === "gzip") return await promisify(gunzip)(payload);
-		if (format === "zstd") return await decompressWith("zstd", ".zst", data, directory);
-		if (format === "xz") return await decompressWith("xz", ".xz", data, directory);
-		if (format === "lz4") return await decompressWith("lz4", ".lz4", data, directory);
-	} catch (error) {
-		const code = errnoName(error);
-		if (code === "ERR_TOOL_MISSING") throw error;
-		if (code !== undefined && code in constants.errno) {
-			const message = `Cannot decompress kernel ${name} in ${directory}: ${explain(error)}`;
-			throw new HostError("ERR_CACHE", message, { cause: error });
-		}
-		throw new ImageError("ERR_KERNEL_CORRUPT", `Cannot decompress kernel ${name} (${format}): ${explain(error)}`, {
-			cause: error,
-		});
-	}
-	throw new ImageError(
-		"ERR_KERNEL_FORMAT",
-		`Cannot decompress kernel ${name}: its payload is ${format ?? `unknown (${payload.toString("hex", 0, 4)} ...)`}`,
-		{ hint: "Pack it with gzip, xz, zstd or lz4" },
-	);
 }
 
 /**

@@ -1,5 +1,5 @@
 /*
- * Bits of the control registers in kvm_sregs, as AMD's manual (APM 2 §3.1) and Intel's name them.
+ * Bits of the control registers in kvm_sregs, and an MSR, as AMD's manual (APM 2 §3.1) and Intel's name them.
  */
 
 /** Protected mode. */
@@ -22,3 +22,5 @@ export const EFER_LME = 1n << 8n;
 export const EFER_LMA = 1n << 10n;
 /** Page-table entries may forbid execution. */
 export const EFER_NXE = 1n << 11n;
+/** The MSR with the entry of 64-bit system calls (APM 2 §6.1.1). */
+export const MSR_LSTAR = 0xc000_0082;

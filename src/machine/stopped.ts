@@ -13,6 +13,7 @@ import {
 	KVM_MP_STATE_SIPI_RECEIVED,
 	KVM_MP_STATE_UNINITIALIZED,
 } from "../kvm/constants.ts";
+import { MSR_LSTAR } from "../kvm/control-registers.ts";
 import { kvm_ioapic_state } from "../kvm/structs.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
@@ -108,6 +109,7 @@ function vcpuState(index: number, vcpu: Vcpu, memory: GuestMemory): StoppedVcpu 
 	const { cr0, cr2, cr3, cr4, efer, cs, idt } = vcpu.getSregs();
 	const { regs } = vcpu.getLapic();
 	const mp = vcpu.getMpState();
+	const lstar = vcpu.getMsrs([MSR_LSTAR]).get(MSR_LSTAR);
 	const at = vcpu.translate(cs.base + rip);
 	const code = at === undefined || !memory.contains(at, CODE_BYTES) ? undefined : memory.bytes(at, CODE_BYTES);
 	return {
@@ -120,6 +122,7 @@ function vcpuState(index: number, vcpu: Vcpu, memory: GuestMemory): StoppedVcpu 
 		cr3: hex(cr3),
 		cr4: hex(cr4),
 		efer: hex(efer),
+		...(lstar === undefined ? {} : { lstar: hex(lstar) }),
 		idtLimit: idt.limit,
 		mp: MP_STATES.get(mp) ?? `state ${mp}`,
 		interruptsEnabled: (rflags & RFLAGS_IF) !== 0n,

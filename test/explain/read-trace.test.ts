@@ -8,6 +8,7 @@ import { explain } from "../../src/explain/explanation.ts";
 import { readTrace } from "../../src/explain/read-trace.ts";
 import { report } from "../../src/explain/report.ts";
 import { Story } from "../../src/explain/story.ts";
+import { addressNames } from "../../src/explain/symbols.ts";
 import type { TraceEvent } from "../../src/trace/event.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-explain-"));
@@ -85,4 +86,36 @@ test("report has no control character of a guest", () => {
 	const text = report(explain(story));
 	expect(text).toContain("\\x1b[31m");
 	expect(text).not.toMatch(/[^\n\x20-\x7e]/);
+});
+
+test("explain names addresses of a kernel that has moved, and none when nobody knows how far", async () => {
+	const map = file(
+		"System.map",
+		"ffffffff81000000 T _stext\nffffffff81000120 T crash\nffffffff81c00080 T entry_SYSCALL_64\n",
+	);
+	const vcpu = {
+		...({ vcpu: 0, rip: "0xffffffff9b000128", rsp: "0x0", rflags: "0x2", cr0: "0x0", cr2: "0x0", cr3: "0x0" } as const),
+		...({ cr4: "0x0", efer: "0x0", idtLimit: 4095, mp: "runnable", interruptsEnabled: false } as const),
+		...({ lapicEnabled: true, pending: [], inService: [] } as const),
+	};
+	const told = async (lstar: string | undefined, ...lines: string[]) => {
+		const story = new Story();
+		const vcpus = [lstar === undefined ? vcpu : { ...vcpu, lstar }];
+		for (const event of [CREATED, ...lines.map(line)]) story.add(event);
+		story.add({ t: 9, kind: "state", vcpus, pins: [], devices: [] });
+		return report(explain(story, await addressNames(map, true)));
+	};
+	const moved = await told("0xffffffff9bc00080");
+	expect(moved).toContain("vCPU 0 runnable at 0xffffffff9b000128 crash+0x8, interrupts off");
+	expect(moved).toContain(`names from ${map}, moved by 0x1a000000: MSR_LSTAR is entry_SYSCALL_64`);
+	const printed = await told(
+		undefined,
+		"Kernel Offset: 0x1a000000 from 0xffffffff81000000 (relocation range: 0x0-0x1)",
+	);
+	expect(printed).toContain("crash+0x8");
+	const unknown = await told("0xffffffff9bc00090");
+	expect(unknown).toContain("vCPU 0 runnable at 0xffffffff9b000128, interrupts off");
+	expect(unknown).toMatch(/addresses have no names: MSR_LSTAR is .* they are another kernel's/);
+	await expect(addressNames(join(directory, "absent"), true)).rejects.toMatchObject({ code: "ERR_SYMBOLS" });
+	expect((await addressNames(join(directory, "absent"), false))(new Story()).source.because).toMatch(/no such file/);
 });

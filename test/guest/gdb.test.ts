@@ -94,7 +94,7 @@ test("gdb breaks, steps, reads and writes registers and memory, and its detach l
 	expect(output).toContain("$2 = 0x6\n$3 = 1\n");
 	expect(output).toContain("$4 = 1001\n$5 = 0x1122334455667788\n$6 = 16\n");
 	expect(output).toMatch(/\$7 = \[.*\]\n\$8 = 0x[0-9a-f]*1\n\$9 = 0\n/);
-	expect(output).toMatch(/cs {3}0010 {2}base 0{16} {2}limit ffffffff {2}dpl 0 {2}32 bits\n/);
+	expect(output).toMatch(/cs {4}0010 {2}base 0{16} {2}limit ffffffff {2}dpl 0 {2}32 bits\n/);
 	expect(output).toMatch(/vCPU 0 {2}rip 0{9}1000017 {2}runs\n/);
 	expect(output).toContain("detached");
 	await expect.poll(() => machine.memory.u32(COUNTER)).toBeGreaterThan(1100);

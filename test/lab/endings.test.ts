@@ -91,12 +91,25 @@ describe("--explain of a guest", () => {
 		["has another root than it was given", "wrong-root", { script: "", cmdline: "rdinit=/none root=/dev/vdz" }],
 		["has an init that exits", "init-ended", { script: "", cmdline: "rdinit=/bin/busybox" }],
 		["has too little memory", "no-memory", { script: "tail /dev/zero; true" }],
-		["crashes", "panic", { script: "echo c >/proc/sysrq-trigger", kernel: "6.1-cloud" as const }],
+		["crashes", "panic", { script: "echo c >/proc/sysrq-trigger", kernel: "6.12-cloud" as const }],
 	])("that %s names the cause: %s", async (_, cause, options) => {
 		const { stderr } = await linux.boot({ kernel, args: ["--explain"], ...options });
 		expect(stderr).toContain(` [${cause}]\n`);
-		/* Where it stood, by a name of the kernel's. */
+		/* Where it stood. The kernel has reset the vCPU when its panic is told. */
 		expect(stderr).toMatch(/vCPU 0 .* at 0x[0-9a-f]+/);
+		expect(stderr).toMatch(/names from .*\/vmlinux(?:\.debug)?, not moved: MSR_LSTAR is entry_SYSCALL_64$/m);
+	});
+
+	/* Debian's kernels have no symbols but their own kallsyms, and a bzImage moves. */
+	test("that idles in a bzImage names the function, and how far the kernel has moved", async () => {
+		const script = "echo ready; sleep 1000";
+		const guest = await linux.spawn({ kernel: "6.1-cloud", bzImage: true, args: ["--explain"], script });
+		await guest.shows("ready");
+		await sleep(2000);
+		guest.signal(SIGTERM);
+		const { stderr } = await guest.ended();
+		expect(stderr).toMatch(/moved by 0x[1-9a-f][0-9a-f]*00000: MSR_LSTAR is entry_SYSCALL_64$/m);
+		expect(stderr).toMatch(/^ +vCPU 0 halted at 0x[0-9a-f]{16} \w*(?:idle|halt)\w*\+0x[0-9a-f]+, interrupts on/m);
 	});
 
 	test("that is well finds nothing, and has its phases", async () => {

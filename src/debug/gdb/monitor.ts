@@ -1,6 +1,7 @@
 /*
  * The commands behind GDB's `monitor`: what GDB has no packets for.
  */
+import { MSR_LSTAR } from "../../kvm/control-registers.ts";
 import type { KvmSegment } from "../../kvm/struct-view.ts";
 import type { MachineDebugger } from "../debugger.ts";
 import type { PageWalk } from "../page-walk.ts";
@@ -11,7 +12,7 @@ export interface MonitorState {
 	physical: boolean;
 }
 
-const HELP = `info registers     control registers and segments of this thread's vCPU
+const HELP = `info registers     control registers, LSTAR and segments of this thread's vCPU
 info vcpus         each vCPU with its state and instruction pointer
 info devices       virtio devices with their addresses
 info memory        where RAM is
@@ -51,14 +52,15 @@ export function monitor(debug: MachineDebugger, state: MonitorState, line: strin
 function registers(debug: MachineDebugger, vcpu: number): string {
 	const sregs = debug.sregs(vcpu);
 	const segment = (name: string, { selector, base, limit, dpl, l, db }: KvmSegment) =>
-		`${name.padEnd(5)}${hex(selector, 4)}  base ${hex(base, 16)}  limit ${hex(limit, 8)}  dpl ${dpl}  ${l ? "64" : db ? "32" : "16"} bits\n`;
+		`${name.padEnd(6)}${hex(selector, 4)}  base ${hex(base, 16)}  limit ${hex(limit, 8)}  dpl ${dpl}  ${l ? "64" : db ? "32" : "16"} bits\n`;
 	const table = (name: "gdt" | "idt") =>
-		`${name.padEnd(5)}      base ${hex(sregs[name].base, 16)}  limit ${hex(sregs[name].limit, 4)}\n`;
+		`${name.padEnd(6)}      base ${hex(sregs[name].base, 16)}  limit ${hex(sregs[name].limit, 4)}\n`;
 	return [
 		...SEGMENTS.map((name) => segment(name, sregs[name])),
 		table("gdt"),
 		table("idt"),
-		...CONTROL.map((name) => `${name.padEnd(5)}${hex(sregs[name], 16)}\n`),
+		...CONTROL.map((name) => `${name.padEnd(6)}${hex(sregs[name], 16)}\n`),
+		`lstar ${hex(debug.vcpu(vcpu).getMsrs([MSR_LSTAR]).get(MSR_LSTAR) ?? 0n, 16)}\n`,
 	].join("");
 }
 
@@ -92,7 +94,7 @@ export function describeWalk(found: PageWalk): string {
 		`${one.writable ? "w" : "-"}${one.executable ? "x" : "-"}${one.user ? "u" : "-"}`;
 	const levels = found.levels.map(
 		(level) =>
-			`${level.table.padEnd(5)}[${String(level.index).padStart(3)}] at ${hex(level.tableGpa, 12)}: ${hex(level.entry, 16)} ${level.present ? flags(level) : "not present"}\n`,
+			`${level.table.padEnd(6)}[${String(level.index).padStart(3)}] at ${hex(level.tableGpa, 12)}: ${hex(level.entry, 16)} ${level.present ? flags(level) : "not present"}\n`,
 	);
 	const page = `a page of ${found.pageBytes / 1024} KiB, ${flags(found)}`;
 	const end = found.gpa === undefined ? `not mapped: ${found.fault}\n` : `gpa ${hex(found.gpa, 12)}, ${page}\n`;

@@ -4,7 +4,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Symbols } from "../../src/debug/symbols.ts";
+import { kernelSymbols, symbolsIn } from "../../../src/debug/symbols/kernel-symbols.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-symbols-"));
 const elf = join(directory, "vmlinux");
@@ -29,7 +29,7 @@ beforeAll(() => {
 });
 
 test("Symbols.nearest names the symbol before an address, and nothing outside", async () => {
-	const symbols = await Symbols.read(elf);
+	const symbols = await kernelSymbols(elf);
 	expect(symbols.path).toBe(elf);
 	expect(symbols.find("first")).toBe(0xffff_ffff_8100_0000n);
 	expect(symbols.nearest(0xffff_ffff_8100_0003n)).toEqual({
@@ -46,24 +46,30 @@ test("Symbols.nearest names the symbol before an address, and nothing outside", 
 	expect(symbols.find("firs")).toBe(undefined);
 });
 
-test("Symbols.read takes those of FILE.debug for a file without, and none where there are none", async () => {
+test("Symbols.moved names the same symbols elsewhere", async () => {
+	const symbols = (await kernelSymbols(elf)).moved(0x1a00_0000n);
+	expect(symbols.find("first")).toBe(0xffff_ffff_9b00_0000n);
+	expect(symbols.describe(0xffff_ffff_9b00_0003n)).toBe("first+0x3");
+	expect(symbols.nearest(0xffff_ffff_8100_0003n)).toBe(undefined);
+});
+
+test("kernelSymbols takes those of FILE.debug for a file without, and none where there are none", async () => {
 	const stripped = join(directory, "stripped");
 	execFileSync("strip", ["-o", stripped, elf]);
-	const none = await Symbols.read(stripped);
+	const none = await kernelSymbols(stripped);
 	expect([none.count, none.path, none.nearest(0xffff_ffff_8100_0003n)]).toEqual([0, undefined, undefined]);
 	execFileSync("strip", ["--only-keep-debug", "-o", `${stripped}.debug`, elf]);
-	const symbols = await Symbols.read(stripped);
+	const symbols = await kernelSymbols(stripped);
 	expect(symbols.path).toBe(`${stripped}.debug`);
 	expect(symbols.describe(0xffff_ffff_8100_0001n)).toBe("first+0x1");
 });
 
-test("Symbols.read refuses what is no ELF file, is cut short, or is not there", async () => {
+test("symbolsIn refuses what is no ELF file, is cut short, or is not there", async () => {
 	const broken = join(directory, "broken");
-	const found = (message: RegExp) =>
-		expect(Symbols.read(broken)).rejects.toMatchObject({ code: "ERR_SYMBOLS", message });
+	const found = (message: RegExp) => expect(symbolsIn(broken)).rejects.toMatchObject({ code: "ERR_SYMBOLS", message });
 	await found(/no such file/i);
 	writeFileSync(broken, "no ELF file, but long enough to be read as the header of one, which has 64 bytes");
-	await found(/is no ELF file for x86-64$/);
+	await found(/line 1 is none of a System.map: "no ELF file, /);
 	copyFileSync(elf, broken);
 	truncateSync(broken, statSync(elf).size - 10);
 	await found(/its headers speak of/);
@@ -71,6 +77,6 @@ test("Symbols.read refuses what is no ELF file, is cut short, or is not there", 
 		const bytes = readFileSync(elf);
 		bytes[at] = bytes[at]! ^ 0xff;
 		writeFileSync(broken, bytes);
-		await Symbols.read(broken).catch((error) => expect(error.code).toBe("ERR_SYMBOLS"));
+		await symbolsIn(broken).catch((error) => expect(error.code).toBe("ERR_SYMBOLS"));
 	}
 });
