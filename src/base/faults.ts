@@ -214,6 +214,12 @@ export function faultText({ device, event, effect, delayMs, probability = 1 }: F
 	return [device, event, effect, ...delay, ...(probability < 1 ? [`${probability * 100}%`] : [])].join(":");
 }
 
+/** What the rules did, one line each. */
+export function describeFaults(faults: Faults): string[] {
+	const lines = faults.counts.map(({ rule, events, hits }) => `fault ${faultText(rule)} hit ${hits} of ${events}`);
+	return [...lines, `fault seed ${faults.seed}: --fault-seed ${faults.seed} gives the same faults again`];
+}
+
 function names({ device }: FaultRule, { id, alias }: FaultTarget): boolean {
 	return device === "*" || device === id || device === alias;
 }

@@ -1,10 +1,10 @@
 /*
- * `--fault` and `--fault-seed`: what the user wrote, as rules (base/faults.ts), and what they did, in words.
+ * `--fault` and `--fault-seed`: what the user wrote, as rules (base/faults.ts).
  */
 import { randomBytes } from "node:crypto";
 import { type Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
-import { FAULT_EFFECTS, type FaultRule, Faults, faultText } from "../base/faults.ts";
+import { FAULT_EFFECTS, type FaultRule, Faults } from "../base/faults.ts";
 
 const HINT = "Write DEVICE:EVENT:EFFECT[:TIME][:PERCENT], as in blk0:read:io-error:1% or net0:rx:delay:20ms";
 
@@ -51,12 +51,6 @@ export function addFaultFlags(command: Command): Command {
 export function faultsOf({ fault, faultSeed }: FaultFlags): Faults | undefined {
 	if (fault.length === 0) return undefined;
 	return new Faults(fault, { seed: faultSeed ?? randomBytes(4).readUInt32LE() });
-}
-
-/** What the rules did, one line each. */
-export function describeFaults(faults: Faults): string[] {
-	const lines = faults.counts.map(({ rule, events, hits }) => `fault ${faultText(rule)} hit ${hits} of ${events}`);
-	return [...lines, `fault seed ${faults.seed}: --fault-seed ${faults.seed} gives the same faults again`];
 }
 
 function parseTime(text: string | undefined): number | undefined {

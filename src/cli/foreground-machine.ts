@@ -2,6 +2,7 @@
  * Runs a machine in the foreground to its end: here, or in the lab. `boot` and `snapshot restore` do so.
  */
 import { StdioConsole } from "../backends/console.ts";
+import { describeFaults } from "../base/faults.ts";
 import type { GdbServer } from "../debug/gdb/server.ts";
 import { rawTerminal, restoreTerminal } from "../host/terminal.ts";
 import type { Inspector } from "../inspector/inspector.ts";
@@ -13,7 +14,6 @@ import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { BootTimings } from "./boot-timings.ts";
 import { EscapeKey } from "./escape-key.ts";
-import { describeFaults } from "./fault-flags.ts";
 import { gdbPorts, openGdb } from "./gdb-flags.ts";
 import type { HostFlags } from "./host-flags.ts";
 import { inspectInLab, inspection } from "./inspect-flag.ts";

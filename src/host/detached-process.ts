@@ -29,6 +29,8 @@ export interface DetachedProcess {
 	log?: string | undefined;
 	/** What it has as descriptor 4. */
 	channel?: Stream | undefined;
+	/** In place of it: gets what the process writes to descriptor 4. */
+	onChannel?: ((stream: Readable) => void) | undefined;
 	/** Of the error for one that dies: "Cannot start the container: its supervisor". */
 	attempt: string;
 	code: string;
@@ -46,20 +48,22 @@ export async function launchDetached({
 	words,
 	log,
 	channel,
+	onChannel,
 	attempt,
 	code,
 	onBegun,
 }: DetachedProcess): Promise<number> {
 	const output = log === undefined ? undefined : openSync(log, "w", 0o600);
-	const streams: StdioOptions =
+	const streams: Exclude<StdioOptions, string> =
 		output === undefined ? ["inherit", "inherit", "inherit", "pipe"] : ["ignore", output, output, "pipe"];
 	try {
 		const child = spawn(process.execPath, [...ownProgram(), ...words], {
 			cwd: "/",
 			/* A session of its own: no terminal and no signal of this one's reaches it. */
 			detached: true,
-			stdio: channel === undefined ? streams : [...streams, channel],
+			stdio: channel === undefined && onChannel === undefined ? streams : [...streams, channel ?? "pipe"],
 		});
+		onChannel?.(child.stdio[CHANNEL_FD] as Readable);
 		const pipe = child.stdio[REPORT_FD] as Readable;
 		child.once("error", () => pipe.destroy());
 		child.unref();

@@ -1,7 +1,7 @@
 /* --fault and --fault-seed: what is read, what is refused, and what is told at the end. */
 import { expect, test } from "vitest";
-import { faultText } from "../../src/base/faults.ts";
-import { describeFaults, faultsOf, parseFault, parseFaultSeed } from "../../src/cli/fault-flags.ts";
+import { describeFaults, faultText } from "../../src/base/faults.ts";
+import { faultsOf, parseFault, parseFaultSeed } from "../../src/cli/fault-flags.ts";
 
 test.each([
 	["blk0:read:io-error:1%", { device: "blk0", event: "read", effect: "io-error", probability: 0.01 }],

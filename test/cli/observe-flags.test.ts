@@ -23,22 +23,30 @@ function flagsOf(...words: string[]): ContainerFlags {
 
 describe("readObserved", () => {
 	test("without a flag nothing is kept", () => {
-		expect(readObserved(flagsOf())).toBeUndefined();
+		expect(readObserved(flagsOf(), true)).toBeUndefined();
 	});
 	test("files are kept with absolute paths, and each has the events of --trace", () => {
 		const flags = flagsOf("--trace", "blk0,vsock0", "--trace-file", "a.jsonl", "--trace-file", "/tmp/b.pcapng");
 		const events = ["blk0", "vsock0"];
-		expect(readObserved(flags)).toEqual({
+		expect(readObserved(flags, true)).toEqual({
 			traceFiles: [
 				{ path: resolve("a.jsonl"), events },
 				{ path: "/tmp/b.pcapng", events },
 			],
 		});
-		expect(readObserved(flagsOf("--trace-file", "a.jsonl"))).toEqual({ traceFiles: [{ path: resolve("a.jsonl") }] });
+		expect(readObserved(flagsOf("--trace-file", "a.jsonl"), true)).toEqual({
+			traceFiles: [{ path: resolve("a.jsonl") }],
+		});
+	});
+	test("a trace without a file is printed, so it is not kept, and needs somebody who stays", () => {
+		expect(readObserved(flagsOf("--trace", "blk0"), true)).toBeUndefined();
+		expect(() => readObserved(flagsOf("--trace", "blk0"), false)).toThrow(
+			expect.objectContaining({ code: "ERR_OPTION_TRACE", hint: "Add --trace-file FILE.jsonl" }),
+		);
 	});
 	test("faults are kept with their seed, which is chosen if none is given", () => {
 		const words = ["--fault", "root:read:io-error:1%", "--fault", "*:interrupt:delay:5ms"];
-		const kept = readObserved(flagsOf(...words, "--fault-seed", "7"));
+		const kept = readObserved(flagsOf(...words, "--fault-seed", "7"), true);
 		expect(kept?.faults?.seed).toBe(7);
 		/* As config.json has it. */
 		const read = Observed.parse(JSON.parse(JSON.stringify(kept)));
@@ -46,15 +54,14 @@ describe("readObserved", () => {
 			{ device: "root", event: "read", effect: "io-error", probability: 0.01 },
 			{ device: "*", event: "interrupt", effect: "delay", delayMs: 5, probability: 1 },
 		]);
-		expect(readObserved(flagsOf(...words))?.faults?.seed).toBeLessThan(2 ** 32);
+		expect(readObserved(flagsOf(...words), true)?.faults?.seed).toBeLessThan(2 ** 32);
 	});
 	test.each([
-		[["--trace", "blk0"], "ERR_OPTION_TRACE"],
 		[["--trace", "nothing-of-it", "--trace-file", "a.jsonl"], "ERR_OPTION_TRACE"],
 		[["--trace-file", "a.txt"], "ERR_TRACE_FORMAT"],
 		[["--fault", "root:read:io-error", "--fault-seed", "4294967296"], "ERR_FAULT"],
 	])("refuses %j", (words, code) => {
-		expect(() => readObserved(flagsOf(...words))).toThrow(expect.objectContaining({ code }));
+		expect(() => readObserved(flagsOf(...words), true)).toThrow(expect.objectContaining({ code }));
 	});
 });
 

@@ -3,6 +3,8 @@
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { launchDetached } from "../../src/host/detached-process.ts";
 
@@ -17,6 +19,7 @@ vi.mock("../../src/host/own-program.ts", () => ({
 			fails: () => (say("\\n"), say('{"failure":{"code":"ERR_OF_IT","message":"Cannot do it"}}')),
 			dies: () => (say("\\n"), console.error("its last words")),
 			silent: () => {},
+			talks: () => (writeSync(4, "to its channel\\n"), say("{}")),
 		})[process.argv[1]]();`,
 		"--",
 	],
@@ -39,6 +42,15 @@ test("launchDetached tells that a process has begun, and then that it is ready",
 	await vi.waitFor(() => expect(events).toEqual(["begun"]), 10_000);
 	await ready;
 	expect(events.at(-1)).toBe("ready");
+});
+
+test("launchDetached gives the caller what a process writes to its channel", async () => {
+	let channel: Readable | undefined;
+	const onChannel = (stream: Readable) => {
+		channel = stream;
+	};
+	await launchDetached({ words: ["talks"], attempt: "Cannot start: the test", code: "ERR_TEST", onChannel });
+	expect(await text(channel!)).toBe("to its channel\n");
 });
 
 test.each([

@@ -195,7 +195,7 @@ export async function readContainer(
 		...flags.env.flatMap((text) => readVariable(text, process.env)),
 	];
 	const consoleFile = readConsole(flags.console);
-	const observed = readObserved(flags);
+	const observed = readObserved(flags, attached);
 	const mounts = readMounts(flags);
 	const system = readSystem(flags);
 	if (observed?.faults !== undefined) {

@@ -5,6 +5,7 @@
 import { constants } from "node:os";
 import { Command } from "commander";
 import type { PortForward } from "../../backends/passt-ports.ts";
+import { faultText } from "../../base/faults.ts";
 import { type ContainerConfig, networkName, networkNames, publishedPorts } from "../../container/life/config.ts";
 import type { ContainerState } from "../../container/life/state.ts";
 import { ContainerStore, type StoredContainer } from "../../container/life/store.ts";
@@ -77,6 +78,9 @@ function describe(container: StoredContainer): Record<string, unknown> {
 			})),
 			StorageOpt: { size: `${config.writableBytes}` },
 			Annotations: config.annotations,
+			TraceFiles: (config.observed?.traceFiles ?? []).map(({ path }) => path),
+			Faults: (config.observed?.faults?.rules ?? []).map(faultText),
+			FaultSeed: config.observed?.faults?.seed ?? null,
 		},
 		GraphDriver: { Name: "ext4", Data: { UpperImage: paths.writable } },
 		Mounts: config.mounts.map(({ type, source, target, readOnly, volume }) => ({

@@ -5,7 +5,9 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UsageError } from "../../base/errors.ts";
+import type { LaunchOptions } from "../../container/life/launch.ts";
 import type { Observed } from "../../container/life/observed.ts";
+import type { ForegroundStdio } from "../../host/foreground.ts";
 import type { Share } from "../../lab/shares.ts";
 import { addFaultFlags, type FaultFlags, faultsOf } from "../fault-flags.ts";
 import { addTraceFlags, type TraceFlags, traceConfig, traceShares } from "../trace-flags.ts";
@@ -17,14 +19,15 @@ export function addObserveFlags(command: Command): Command {
 }
 
 /**
- * What is kept of them; undefined for nothing.
+ * What is kept of them; undefined for nothing. A trace that is printed is the command's alone.
  *
+ * @param attached the command stays with the container
  * @throws UsageError ERR_OPTION_TRACE, ERR_TRACE_FORMAT, ERR_FAULT
  */
-export function readObserved(flags: ObserveFlags): Observed | undefined {
+export function readObserved(flags: ObserveFlags, attached: boolean): Observed | undefined {
 	const { trace, traceFiles = [] } = traceConfig(flags);
-	if (trace !== undefined) {
-		throw new UsageError("ERR_OPTION_TRACE", "Cannot print a trace of the container: --trace-file is missing", {
+	if (trace !== undefined && !attached) {
+		throw new UsageError("ERR_OPTION_TRACE", "Cannot print a trace of a container in the background", {
 			hint: "Add --trace-file FILE.jsonl",
 		});
 	}
@@ -38,6 +41,20 @@ export function readObserved(flags: ObserveFlags): Observed | undefined {
 
 function keptFile({ path, events }: { path: string; events?: readonly string[] | undefined }) {
 	return { path: resolve(path), ...(events === undefined ? {} : { events: [...events] }) };
+}
+
+/** Prints what the supervisor says of the machine; undefined when there is nothing to say. The caller awaits the end. */
+export async function printedNotes(
+	flags: ObserveFlags & { quiet: boolean },
+	observed: Observed | undefined,
+	{ stderr, terminal }: ForegroundStdio,
+): Promise<(NonNullable<LaunchOptions["notes"]> & { finished(): Promise<void> }) | undefined> {
+	const { quiet } = flags;
+	const { trace } = traceConfig(flags);
+	if (trace === undefined && (quiet || observed?.faults === undefined)) return undefined;
+	const { PrintedNotes } = await import("./printed-notes.ts");
+	const printed = new PrintedNotes(stderr, terminal === undefined ? "\n" : "\r\n");
+	return { trace, quiet, follow: (stream) => printed.follow(stream), finished: () => printed.finished() };
 }
 
 /** The lab writes these files. */

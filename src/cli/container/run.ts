@@ -23,6 +23,7 @@ import { checkCidFile, removeEmptyCidFile, withCidFile } from "./cid-file.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
 import { attachForeground, commandStdio } from "./foreground.ts";
 import type { JoinRequest } from "./join-flags.ts";
+import { printedNotes } from "./observe-flags.ts";
 import { withHostPorts } from "./publish.ts";
 import type { RunTimings } from "./run-timings.ts";
 import { warn } from "./warn.ts";
@@ -74,8 +75,9 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 		return 0;
 	}
 	const stdio = commandStdio(flags);
+	const notes = await printedNotes(flags, request.config.observed, stdio);
 	try {
-		const launch = await startContainer(container, { ...options, awaitAttach: true });
+		const launch = await startContainer(container, { ...options, awaitAttach: true, notes });
 		const status = await attachForeground(container, launch?.running, stdio, (session) => {
 			timings?.started(container, session);
 			if (!flags.quiet) warn(container);
@@ -83,6 +85,7 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 		timings?.report(flags);
 		return status;
 	} finally {
+		await notes?.finished();
 		stdio.close();
 	}
 }

@@ -1,7 +1,8 @@
 /*
- * `tsvmm container supervise ID [--await-attach] [--timings] [--revive PATH]`: the own entry of a supervisor (container/life/launch.ts
- * starts it). Its words are read by hand, because what starts a container waits for it.
+ * `tsvmm container supervise ID [--await-attach] [--timings] [--notes JSON] [--revive PATH]`: the own entry of a
+ * supervisor (container/life/launch.ts starts it). Its words are read by hand, because what starts a container waits for it.
  */
+import { type NoteOptions, Notes } from "../../container/life/notes.ts";
 import { ContainerStore } from "../../container/life/store.ts";
 import { superviseContainer } from "../../container/life/supervisor.ts";
 import { parseShape } from "../../container/template/shape.ts";
@@ -16,12 +17,14 @@ export async function superviseMain(argv: readonly string[]): Promise<number> {
 	if (id === "--pool") return superviseOfPool(flags);
 	const awaitAttach = flags.includes("--await-attach");
 	const timings = flags.includes("--timings");
-	const revive = flags.indexOf("--revive");
-	const revived = revive < 0 ? undefined : flags[revive + 1];
+	const after = (flag: string) => (flags.includes(flag) ? flags[flags.indexOf(flag) + 1] : undefined);
+	const revived = after("--revive");
+	const notes = after("--notes");
 	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
 	try {
 		await superviseContainer(new ContainerStore().find(id), {
 			...{ awaitAttach, onReady, revived, timings },
+			notes: notes === undefined ? undefined : new Notes(JSON.parse(notes) as NoteOptions),
 			onListening: reportBegun,
 		});
 		return 0;

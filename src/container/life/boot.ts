@@ -3,6 +3,8 @@
  */
 import type { AgentBroker } from "../../agent/broker.ts";
 import { ignore } from "../../base/errors.ts";
+import type { Faults } from "../../base/faults.ts";
+import type { Observer } from "../../base/observer.ts";
 import { type Mark, Timeline } from "../../base/timeline.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { openRootfs } from "../image/rootfs.ts";
@@ -30,6 +32,8 @@ export interface BootedContainer extends StartableMachine {
 	broker?: AgentBroker | undefined;
 	/** Its networks, which containers that join have with it. */
 	networks?: MachineNetworks | undefined;
+	/** What goes wrong in it on purpose. */
+	faults?: Faults | undefined;
 	/** What the container has written lives on. */
 	keeps?: boolean | undefined;
 	/** What its making has reached when. */
@@ -38,14 +42,21 @@ export interface BootedContainer extends StartableMachine {
 	lacksTemplate?: TemplateShape | undefined;
 }
 
+/** What one start has besides. */
+export interface BootOptions {
+	/** A machine of a pool. */
+	waiting?: WaitingMachine | undefined;
+	/** Looks on from the start. */
+	observer?: Observer | undefined;
+}
+
 /**
- * @param waiting a machine of a pool
  * @throws ImageError ERR_IMAGE_NOT_FOUND when the image has been removed; what createMachine throws
  */
 export async function bootContainer(
 	container: Pick<StoredContainer, "config" | "paths">,
 	signal: AbortSignal,
-	waiting?: WaitingMachine,
+	{ waiting, observer }: BootOptions = {},
 ): Promise<BootedContainer> {
 	const timeline = new Timeline();
 	const { config, paths } = container;
@@ -61,14 +72,17 @@ export async function bootContainer(
 		const networks = await MachineNetworks.join(config, signal);
 		timeline.mark("network");
 		const { configs } = networks;
+		const watched = observation(config.observed);
 		const machine = {
 			...machineOf(container),
+			...watched,
+			observer,
 			rootfs,
 			kernel,
 			...(configs === undefined ? {} : { networks: configs }),
 		};
 		const booted = await createMachine({ ...machine, prepared, timeline }, signal, waiting);
-		return { ...booted, networks, marks: [...timeline.marks, ...booted.machine.timeline] };
+		return { ...booted, networks, faults: watched.faults, marks: [...timeline.marks, ...booted.machine.timeline] };
 	} finally {
 		/* Nothing of it goes on when the start has failed. */
 		await prepared.catch(ignore);
@@ -80,7 +94,6 @@ function machineOf({ config, paths }: Pick<StoredContainer, "config" | "paths">)
 	const { system, privileges, hostname, cpus, memoryMiB, cmdline, consoleFile, cold = false } = config;
 	return {
 		...(system as SystemOptions),
-		...observation(config.observed),
 		privileged: privileges.privileged,
 		workdir: config.process.cwd,
 		shares: mountShares(config.mounts),

@@ -10,6 +10,7 @@ import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
 import type { GuestMemoryUse } from "./control.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
+import type { Notes } from "./notes.ts";
 import type { StoredContainer } from "./store.ts";
 
 /** One start of a container's process. */
@@ -24,6 +25,8 @@ export interface ProcessStart {
 	warn: (message: string) => void;
 	/** Somebody wants to know how long each phase takes. */
 	timeline?: Timeline | undefined;
+	/** Somebody wants to be told of the machine. */
+	notes?: Notes | undefined;
 }
 
 /** A snapshot to take. */

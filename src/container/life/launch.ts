@@ -2,8 +2,10 @@
  * Starts a container's supervisor as a process of its own: a new one, or that of a machine that waits in a pool.
  */
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { launchDetached } from "../../host/detached-process.ts";
 import { machinesWait } from "../pool/paths.ts";
+import type { NoteOptions } from "./notes.ts";
 import type { StoredContainer } from "./store.ts";
 
 export interface LaunchOptions {
@@ -11,6 +13,8 @@ export interface LaunchOptions {
 	awaitAttach?: boolean;
 	/** How long each phase takes is told in its state. */
 	timings?: boolean;
+	/** What the supervisor says of the machine, until the first run of the process has ended; nothing when missing. */
+	notes?: (NoteOptions & { follow: (stream: Readable) => void }) | undefined;
 	/** Absolute path of a snapshot that the container goes on from. */
 	revived?: string;
 }
@@ -34,10 +38,10 @@ export function launchSupervisor(container: StoredContainer, options: LaunchOpti
 
 async function supervise(
 	container: StoredContainer,
-	{ awaitAttach = false, timings = false, revived }: LaunchOptions,
+	{ awaitAttach = false, timings = false, notes, revived }: LaunchOptions,
 	onBegun: () => void,
 ): Promise<void> {
-	if (revived === undefined && machinesWait()) {
+	if (revived === undefined && notes === undefined && machinesWait()) {
 		const { takeMachine } = await import("../pool/take.ts");
 		if (await takeMachine(container, { awaitAttach, timings }, onBegun)) return;
 	}
@@ -46,11 +50,13 @@ async function supervise(
 			...["container", "supervise", container.id],
 			...(awaitAttach ? ["--await-attach"] : []),
 			...(timings ? ["--timings"] : []),
+			...(notes === undefined ? [] : ["--notes", JSON.stringify({ trace: notes.trace, quiet: notes.quiet })]),
 			...(revived === undefined ? [] : ["--revive", revived]),
 		],
 		log: join(container.paths.directory, "supervisor.log"),
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",
 		onBegun,
+		onChannel: notes?.follow,
 	});
 }

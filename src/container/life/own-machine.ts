@@ -15,7 +15,7 @@ import type { GuestMachine, RunningMachine } from "../running-machine.ts";
 import { prepareTemplate } from "../template/background.ts";
 import { startMachine } from "../template/start.ts";
 import type { TemplateShape } from "../template/store.ts";
-import { type BootedContainer, bootContainer, reviveContainer } from "./boot.ts";
+import { type BootedContainer, type BootOptions, bootContainer, reviveContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart, SnapshotRequest } from "./container-host.ts";
 import type { GuestMemoryUse } from "./control.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
@@ -29,6 +29,7 @@ import type { StoredContainer } from "./store.ts";
 export type BootContainer = (
 	container: Pick<StoredContainer, "config" | "paths">,
 	signal: AbortSignal,
+	options: Pick<BootOptions, "observer">,
 ) => Promise<BootedContainer>;
 
 /** A container that ends before is not kept waiting by the start of another process. */
@@ -66,22 +67,25 @@ export class OwnMachine implements ContainerHost {
 		return this.#broker;
 	}
 
-	async start(stored: StoredContainer, { process, awaited, signal, warn, timeline }: ProcessStart): Promise<Container> {
+	async start(stored: StoredContainer, starting: ProcessStart): Promise<Container> {
+		const { process, awaited, signal, warn, timeline, notes } = starting;
 		const { config, paths } = stored;
 		const path = this.#revived;
 		this.#revived = undefined;
 		const saved = path === undefined ? undefined : await readSavedContainer(path);
 		let broker: AgentBroker | undefined;
+		const observer = await notes?.observer();
 		const { created, running } = await startMachine(
 			(cold) =>
 				path === undefined
-					? this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal)
+					? this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal, { observer })
 					: reviveContainer(path, stored, signal),
 			{
 				signal,
 				warn,
-				prepare: async ({ guest, networks, broker: known }) => {
+				prepare: async ({ guest, networks, broker: known, faults }) => {
 					this.#networks = networks;
+					if (faults !== undefined) void guest.ended.then(() => notes?.tell(faults));
 					await unlessAborted(awaited, signal, guest);
 					const onBroker = (made: AgentBroker) => {
 						broker = made;

@@ -28,6 +28,7 @@ import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
 import { readLogLimits } from "./log-limits.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
+import type { Notes } from "./notes.ts";
 import { recordExec } from "./record-exec.ts";
 import { mayRestart, RestartDelay } from "./restart-policy.ts";
 import { mustBeSavable } from "./saved-container.ts";
@@ -43,6 +44,8 @@ export interface WatchOptions {
 	onListening?: (() => void) | undefined;
 	/** The phases of its starts are told in its state; not when missing. */
 	timings?: boolean | undefined;
+	/** Somebody wants to be told of the machine, until the first run has ended. */
+	notes?: Notes | undefined;
 	/** Starts another container in its machine. A container that has itself joined one has no such. */
 	join?: (id: string, awaitAttach: boolean) => Promise<void>;
 }
@@ -134,6 +137,7 @@ export class SupervisedContainer implements AsyncDisposable {
 		} finally {
 			if (this.#config.autoRemove) await this.#stored.erase({ volumes: true });
 			else await this.#note({ pid: 0 });
+			this.#options.notes?.end();
 			this.#end(exitCode);
 		}
 	}
@@ -184,6 +188,7 @@ export class SupervisedContainer implements AsyncDisposable {
 				/* Before its clients are told: what they ask next finds it ended. */
 				await this.#note({ status: "exited", exitCode: exitStatus(exit), finishedAt: new Date().toISOString() });
 				this.#recordEnd(exitStatus(exit));
+				this.#options.notes?.end();
 				await this.#attach?.ended(exit);
 				return { exitCode: exitStatus(exit), started };
 			} finally {
@@ -216,6 +221,7 @@ export class SupervisedContainer implements AsyncDisposable {
 			awaited: this.#options.awaitAttach ? this.#attach!.firstClient : Promise.resolve(),
 			signal,
 			timeline,
+			notes: this.#options.notes,
 			warn: (message) => {
 				this.#warning = message;
 			},

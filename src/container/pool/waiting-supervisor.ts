@@ -137,7 +137,7 @@ async function becomeSupervisor({ order, taker }: Taken, machine: WaitingMachine
 			timings,
 			onListening: () => void taker.write(BEGUN),
 			onReady,
-			boot: (stored, signal) => bootContainer(stored, signal, machine),
+			boot: (stored, signal) => bootContainer(stored, signal, { waiting: machine }),
 		});
 	} catch (error) {
 		onReady(error);

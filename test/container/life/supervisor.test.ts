@@ -5,7 +5,9 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { PassThrough, Readable, Writable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { Faults } from "../../../src/base/faults.ts";
 import { attachForeground } from "../../../src/cli/container/foreground.ts";
 import {
 	execDetached,
@@ -19,6 +21,7 @@ import {
 } from "../../../src/container/life/commands.ts";
 import type { ContainerConfig } from "../../../src/container/life/config.ts";
 import { readLog } from "../../../src/container/life/log-reader.ts";
+import { Notes } from "../../../src/container/life/notes.ts";
 import { ContainerStore, type StoredContainer } from "../../../src/container/life/store.ts";
 import { superviseContainer } from "../../../src/container/life/supervisor.ts";
 import type { ForegroundStdio } from "../../../src/host/foreground.ts";
@@ -96,6 +99,38 @@ async function run(
 		await ended;
 	}
 }
+
+test("notes of the machine come from before its start to its end, and a restart has none", async () => {
+	const seen = new PassThrough();
+	const notes = new Notes({ trace: ["boot", "agent"] }, seen);
+	const container = await store.create(
+		containerConfig({ args: ["false"], env }, { restart: { name: "on-failure", maximumRetryCount: 1 } }),
+	);
+	const faults = new Faults([{ device: "root", event: "read", effect: "io-error" }], { seed: 7 });
+	let starts = 0;
+	await superviseContainer(container, {
+		awaitAttach: false,
+		onReady: () => undefined,
+		notes,
+		boot: async (_container, _signal, { observer }) => {
+			observer?.machine?.({ state: "panic", detail: `start ${++starts}` });
+			observer?.console?.("serial", Buffer.from("left out, and no phase of a boot\n"));
+			return {
+				guest: endsWhenRefused(new FakeMachine()),
+				machine: { pause: async () => undefined, resume: () => undefined },
+				steps: [],
+				faults,
+			};
+		},
+	});
+	expect(starts).toBe(2);
+	expect((await text(seen)).replaceAll(/trace: [\d.]+/g, "trace: T").split("\n")).toEqual([
+		"trace: T machine panic: start 1",
+		"tsvmm: fault root:read:io-error hit 0 of 0",
+		"tsvmm: fault seed 7: --fault-seed 7 gives the same faults again",
+		"",
+	]);
+});
 
 /** As run, with process 1 that only reaps. */
 const runBelowInit = (args: string[], io: ForegroundStdio) => run(args, io, { init: true });
