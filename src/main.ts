@@ -132,7 +132,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	["kernel", "fetch, build and list guest kernels", async () => (await import("./cli/kernel.ts")).kernelCommand()],
 	[
 		"learn",
-		"nine labs: build a virtual machine monitor, step by step",
+		"ten labs: build a virtual machine monitor, step by step",
 		async () => (await import("./cli/learn.ts")).learnCommand(PACKAGE_MODULES),
 	],
 	[

@@ -45,7 +45,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 	{
 		text: "Learn",
 		items: [
-			page("Nine labs", "/docs/labs/README"),
+			page("Ten labs", "/docs/labs/README"),
 			page("1 Hello from /dev/kvm", "/docs/labs/01-hello/README"),
 			page("2 Exits and port I/O", "/docs/labs/02-ports/README"),
 			page("3 A serial port", "/docs/labs/03-serial/README"),
@@ -55,6 +55,7 @@ export const SIDEBAR: DefaultTheme.SidebarItem[] = [
 			page("7 A block device", "/docs/labs/07-disk/README"),
 			page("8 Interrupts and ioeventfd", "/docs/labs/08-interrupts/README"),
 			page("9 Vsock and an agent", "/docs/labs/09-agent/README"),
+			page("10 A container in a VM", "/docs/labs/10-wall/README"),
 		],
 	},
 	{

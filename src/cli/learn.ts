@@ -1,13 +1,15 @@
 /*
- * `tsvmm learn`: nine labs in which a student builds a virtual machine monitor. Without a word it lists them, with a number
+ * `tsvmm learn`: ten labs in which a student builds a virtual machine monitor. Without a word it lists them, with a number
  * it begins one, and `check` says what is right and what is missing. The checks are in src/learn.
  */
 import { constants, copyFileSync, existsSync } from "node:fs";
-import { relative, resolve } from "node:path";
+import { dirname, relative, resolve } from "node:path";
 import { Command } from "commander";
 import { errnoName, explain, HostError, UsageError } from "../base/errors.ts";
 import { printable } from "../base/log.ts";
 import type { PackageModules } from "../host/user-module.ts";
+import { needsLab, reexecInLab } from "../lab/host.ts";
+import { fileShare } from "../lab/shares.ts";
 import { runAttempt } from "../learn/attempt-process.ts";
 import { check } from "../learn/check.ts";
 import { type Lab, programName } from "../learn/lab.ts";
@@ -20,7 +22,7 @@ import { printJson } from "./output.ts";
 /** The command for main.ts. @param modules what students' programs import */
 export function learnCommand(modules: PackageModules): Command {
 	const command = new Command("learn")
-		.description("nine labs: build a virtual machine monitor, step by step")
+		.description("ten labs: build a virtual machine monitor, step by step")
 		.argument("[number]", "the lab to begin; without it the labs are listed")
 		.option("--json", "print as JSON")
 		.action(async (number: string | undefined, { json = false }: { json?: boolean }) => {
@@ -108,6 +110,10 @@ async function checkProgram(lab: Lab, given: string | undefined, json: boolean):
 		throw new HostError("ERR_KVM_MISSING", "Cannot open /dev/kvm: this host has no KVM", {
 			hint: `Run it in the lab: tsvmm lab exec -- tsvmm learn check ${lab.number}`,
 		});
+	}
+	if (lab.bootsLinux && needsLab()) {
+		const words = ["learn", "check", String(lab.number), file, ...(json ? ["--json"] : [])];
+		return await reexecInLab(words, { quiet: json, shares: [fileShare(dirname(file), "ro")] });
 	}
 	const result = await check(lab, file, json ? undefined : printFinding);
 	if (result.solved) await markSolved(lab.number);

@@ -4,19 +4,13 @@
  *
  *     if (needsLab()) return await reexecInLab(process.argv.slice(2), { quiet });
  */
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { readdirSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PortForward } from "../backends/passt-ports.ts";
 import { UsageError } from "../base/errors.ts";
 import { packageRoot } from "../host/native.ts";
+import { missingForLinux } from "../host/virtualization.ts";
 import type { Share } from "./shares.ts";
-
-/** The reason why this machine cannot run a Linux guest; undefined when it can. */
-export function missingForDirect(): string | undefined {
-	if (!existsSync("/dev/kvm")) return "this machine has no /dev/kvm";
-	const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
-	return flags.includes("vmx") || flags.includes("svm") ? undefined : "this CPU has no VT-x or SVM";
-}
 
 /**
  * True when guests must run in the lab. $TSVMM_HOST decides when it is "direct" or "lab". False in the lab.
@@ -30,7 +24,7 @@ export function needsLab(): boolean {
 	if (choice !== "auto") {
 		throw new UsageError("ERR_HOST_CHOICE", `Cannot use TSVMM_HOST=${choice}: direct, lab or auto are possible`);
 	}
-	return missingForDirect() !== undefined;
+	return missingForLinux() !== undefined;
 }
 
 export interface ReexecOptions {
@@ -51,7 +45,7 @@ export interface ReexecOptions {
 export async function reexecInLab(argv: readonly string[], options: ReexecOptions = {}): Promise<number> {
 	const { quiet = false, ports = [], shares = [] } = options;
 	if (!quiet) {
-		const why = missingForDirect() ?? "TSVMM_HOST is lab";
+		const why = missingForLinux() ?? "TSVMM_HOST is lab";
 		process.stderr.write(`tsvmm: ${why}; using the lab (QEMU emulating a KVM host; slow)\n`);
 	}
 	const [{ exec }, { upWithProgress }, { publishPorts }] = await Promise.all([

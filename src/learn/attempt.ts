@@ -56,7 +56,7 @@ export class Attempt {
 	}
 
 	/** Calls `work`, which calls the program. It has some seconds (patience.ts). */
-	readonly settle = async <T>(work: () => T | Promise<T>): Promise<Ending<T>> => {
+	readonly settle = async <T>(work: () => T | Promise<T>, seconds = patienceSeconds()): Promise<Ending<T>> => {
 		const late = this.#late;
 		this.#late = undefined;
 		if (late !== undefined) return { kind: "threw", text: late };
@@ -65,7 +65,6 @@ export class Attempt {
 		});
 		const waits = (text: string) => () => this.#interrupt?.({ kind: "waits", text });
 		const idle = waits("has nothing left to do, but a promise of it never settles");
-		const seconds = patienceSeconds();
 		const timer = setTimeout(waits(`does not end within ${seconds} seconds`), 1000 * seconds).unref();
 		process.on("beforeExit", idle);
 		const ended = (async (): Promise<Ending<T>> => {

@@ -11,6 +11,8 @@ export interface Lab {
 	readonly title: string;
 	/** It runs guests: /dev/kvm must be there. */
 	readonly needsKvm: boolean;
+	/** It boots Linux: a host that cannot do so checks it in the lab. */
+	readonly bootsLinux?: true;
 	/** Judges the program of an attempt by what it does. Runs in a process of its own. */
 	check(attempt: Attempt): Promise<void>;
 }

@@ -12,6 +12,7 @@ import { longModeLab } from "./labs/long-mode.ts";
 import { portsLab } from "./labs/ports.ts";
 import { serialLab } from "./labs/serial.ts";
 import { virtqueueLab } from "./labs/virtqueue.ts";
+import { wallLab } from "./labs/wall.ts";
 
 export const LABS: readonly Lab[] = [
 	helloLab,
@@ -23,6 +24,7 @@ export const LABS: readonly Lab[] = [
 	diskLab,
 	interruptsLab,
 	agentLab,
+	wallLab,
 ];
 
 /** The lab that a user names by its number. @throws UsageError ERR_LEARN_LAB */

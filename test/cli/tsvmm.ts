@@ -34,6 +34,8 @@ export interface Setting {
 	/** Called as output comes, with a way to send a signal. */
 	readonly onOutput?: (stdout: string, stderr: string, kill: (signal: NodeJS.Signals) => void) => void;
 	readonly input?: string;
+	/** How long it may take; half a minute when missing. */
+	readonly patienceMs?: number;
 	/** Called after the end, while the working directory is still there. */
 	readonly onEnd?: () => void;
 }
@@ -64,7 +66,7 @@ function run(
 	args: readonly string[],
 	cwd: string,
 	env: Record<string, string>,
-	{ onOutput, input }: Setting,
+	{ onOutput, input, patienceMs = PATIENCE_MS }: Setting,
 ): Promise<Omit<Outcome, "left">> {
 	return new Promise((resolve, reject) => {
 		const child = spawn(command, args, {
@@ -78,7 +80,7 @@ function run(
 		const timer = setTimeout(() => {
 			hung = true;
 			child.kill("SIGKILL");
-		}, PATIENCE_MS);
+		}, patienceMs);
 		const seen = () => onOutput?.(stdout, stderr, (signal) => child.kill(signal));
 		child.stdout.on("data", (chunk) => {
 			stdout += chunk;

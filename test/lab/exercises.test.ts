@@ -1,8 +1,11 @@
-/* The exercise that needs a Linux guest, as printed. */
+/* The exercise and the lab that need a Linux guest, as printed. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { ensureDemoImage } from "../../guests/images/demo.ts";
+import { cacheDirectory } from "../../src/host/directories.ts";
 import { packageRoot } from "../../src/host/native.ts";
+import { checkText, labText } from "../learn/attempts.ts";
 import { testInitrd } from "./initrd.ts";
 import { Linux, testKernel } from "./linux.ts";
 import { LabProgram } from "./program.ts";
@@ -10,8 +13,9 @@ import { LabProgram } from "./program.ts";
 let linux: Linux;
 let program: LabProgram;
 beforeAll(async () => {
+	await ensureDemoImage("busybox");
 	await testInitrd(await testKernel("6.1-cloud"));
-	linux = await Linux.up("exercises");
+	linux = await Linux.up("default");
 	program = await LabProgram.bundle("own-rng", "docs/exercises");
 });
 afterAll(async () => {
@@ -29,4 +33,15 @@ test("docs/exercises/own-rng.ts: Linux reads from a device of one's own, as own-
 		.replaceAll("\r", "")
 		.replace(/^\[ *\d+\.\d+\] .*\n/gm, "");
 	expect(printed.slice(printed.indexOf("@@script@@"))).toBe(expected);
+});
+
+test("lab 10: the solution is right in every line, as the text shows", async () => {
+	/* It goes to the lab by itself, as on a host that runs no Linux guests. */
+	const env = { TSVMM_HOST: "lab", TSVMM_CACHE: cacheDirectory() };
+	const setting = { env, patienceMs: 240_000, seconds: 60 };
+	const { status, findings } = await checkText(10, labText(10, "solution.ts"), setting);
+	const lines = findings.map(({ text }) => `✓ ${text}\n`);
+	expect(labText(10, "README.md")).toContain(`$ tsvmm learn check 10\n${lines.join("")}\nLab 10 is solved.`);
+	expect(findings.filter(({ verdict }) => verdict !== "right")).toEqual([]);
+	expect(status).toBe(0);
 });
