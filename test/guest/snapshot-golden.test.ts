@@ -25,9 +25,8 @@ async function rest(path: string): Promise<string> {
 }
 
 const names = readdirSync(GOLDEN);
-test("there is a golden snapshot of each older format", () => {
-	const older = Array.from({ length: FORMAT - 1 }, (_, i) => `format-${i + 1}`);
-	expect(names).toEqual(expect.arrayContaining(older));
+test("there is a golden snapshot of each format, also of the present one, which the next will find", () => {
+	expect(names.sort()).toEqual(Array.from({ length: FORMAT }, (_, i) => `format-${i + 1}`));
 });
 
 describe.each(names)("the golden snapshot of %s", (name) => {
@@ -43,7 +42,8 @@ describe.each(names)("the golden snapshot of %s", (name) => {
 		const machine = await Machine.restore(path, goldenHost(new Transcript()));
 		await machine.snapshot(based, { base: path });
 		await machine.stop();
-		expect((await readManifest(based)).memory.usedBytes).toBe(0);
+		/* A generation ID is new in each clone; the guest of format 1 has none. */
+		expect((await readManifest(based)).memory.usedBytes).toBe(name === "format-1" ? 0 : 4096);
 		expect([await rest(merged), await rest(based)]).toEqual([ending, ending]);
 	});
 });
