@@ -86,7 +86,7 @@ void callback_destroy(struct callback *callback);
 /* clang-format off */
 /* The functions of the interface Native in src/host/native.ts. */
 #define FUNCTIONS(F) \
-    F(ramMap) F(ramOverlay) F(ramUnmap) \
+    F(ramMap) F(ramOverlay) F(ramPrefetch) F(ramUnmap) \
     F(loopCreate) F(loopRegister) F(vcpuStart) F(vcpuResume) F(vcpuKick) F(loopMayPoll) F(loopStop) F(loopDestroy) \
     F(pollCreate) F(pollSet) F(pollDestroy) \
     F(fdKeep) F(fdForget) F(fdClose) F(eventfdCreate) F(eventfdSignal) F(readv) F(writev) \

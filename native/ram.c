@@ -7,8 +7,9 @@
  * touched, and writes stay here. Nobody may shorten the file meanwhile. Where later snapshots have other
  * pages, their files are laid over it.
  *
- * A mapping has a reference count: one of its owner, and one of each I/O request in flight. So pages that the
- * host's kernel may still write are never given back and never used by another machine.
+ * A mapping has a reference count: one of its owner, one of each I/O request in flight, and one of each
+ * prefetch. So pages that the host's kernel may still write are never given back and never used by another
+ * machine.
  */
 #include "ram.h"
 #include <pthread.h>
@@ -16,6 +17,11 @@
 
 #define MAX_WINDOWS 1024
 #define HUGE_PAGE ((size_t)2 << 20)
+#define SMALL_PAGE ((size_t)4096)
+#define PREFETCH_BYTES (256 * SMALL_PAGE) /* between two looks whether it is still wanted */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
 #endif
@@ -24,7 +30,8 @@ struct ram {
     napi_env env;
     char *memory;
     size_t bytes;
-    int fd; /* of the memfd; -1 for private memory */
+    int fd;               /* of the memfd; -1 for private memory */
+    atomic_bool unwanted; /* its owner has given it up */
     uint32_t references, count;
     struct ram *next;
     napi_ref windows[];
@@ -93,6 +100,7 @@ void ram_release(struct ram *ram, napi_env env) {
 
 /* Nobody reaches the memory by JavaScript any more when this returns. */
 static void disown(struct ram *ram, napi_env env) {
+    ram->unwanted = true;
     for (size_t i = 0; i < ram->count; i++)
         buffer_detach(ram->env, &ram->windows[i]);
     if (ram->fd >= 0)
@@ -262,6 +270,93 @@ NATIVE(ramOverlay) {
         if (error != 0)
             return throw_errno(env, "lay files over guest RAM", error);
     }
+    return NULL;
+}
+
+/* Parts of a mapping to be read before they are touched, none larger than PREFETCH_BYTES. It holds the
+ * mapping. */
+struct prefetch {
+    struct ram *ram;
+    size_t count;
+    struct iovec parts[];
+};
+
+/* Whether the page cache has a part. True, too, where that is not for us to know: in files of others. */
+static bool is_cached(const struct iovec *part) {
+    unsigned char pages[PREFETCH_BYTES / SMALL_PAGE];
+    if (mincore(part->iov_base, part->iov_len, pages) < 0)
+        return true;
+    for (size_t i = 0; i < part->iov_len / SMALL_PAGE; i++)
+        if (!(pages[i] & 1))
+            return false;
+    return true;
+}
+
+/* False when the rest need not be tried. */
+static bool advise_all(const struct prefetch *prefetch, int advice) {
+    for (size_t i = 0; i < prefetch->count; i++) {
+        struct iovec part = prefetch->parts[i];
+        do {
+            if (prefetch->ram->unwanted)
+                return false;
+            errno = 0;
+        } while (madvise(part.iov_base, part.iov_len, advice) < 0 && (errno == EINTR || errno == EAGAIN));
+        if (errno != 0)
+            return false;
+    }
+    return true;
+}
+
+/* On a thread of libuv: the disk gets all reads at once, then the pages are mapped as they come. What the
+ * page cache has is quicker mapped when it is touched, since not all of it will be. An error ends it, such
+ * as EINVAL before Linux 5.14: it is only advice. */
+static void prefetch(void *data) {
+    struct prefetch *prefetch = data;
+    size_t kept = 0;
+    for (size_t i = 0; i < prefetch->count; i++)
+        if (!is_cached(&prefetch->parts[i]))
+            prefetch->parts[kept++] = prefetch->parts[i];
+    prefetch->count = kept;
+    if (advise_all(prefetch, MADV_WILLNEED))
+        advise_all(prefetch, MADV_POPULATE_READ);
+    ram_release(prefetch->ram, NULL);
+    free(prefetch);
+}
+
+/* Reads parts of private memory, which are pairs of offset and length. Does not wait. */
+NATIVE(ramPrefetch) {
+    ARGUMENTS(2);
+    HANDLE(ram);
+    size_t entries = 0, page = (size_t)sysconf(_SC_PAGESIZE);
+    double *pairs = NULL;
+    napi_typedarray_type type = napi_uint8_array;
+    napi_get_typedarray_info(env, argv[1], &type, &entries, (void **)&pairs, NULL, NULL);
+    bool fits = type == napi_float64_array && entries % 2 == 0;
+    size_t count = 0;
+    for (size_t i = 0; fits && i < entries; i += 2) {
+        fits = pairs[i] >= 0 && pairs[i + 1] >= 0 && pairs[i] + pairs[i + 1] <= (double)ram->bytes &&
+               (size_t)pairs[i] % page == 0 && (size_t)pairs[i + 1] % page == 0;
+        if (fits)
+            count += ((size_t)pairs[i + 1] + PREFETCH_BYTES - 1) / PREFETCH_BYTES;
+    }
+    if (!fits)
+        return throw_errno(env, "prefetch guest RAM", EINVAL);
+    struct prefetch *work = malloc(sizeof *work + count * sizeof *work->parts);
+    if (work == NULL)
+        return throw_errno(env, "prefetch guest RAM", ENOMEM);
+    work->ram = ram;
+    work->count = 0;
+    for (size_t i = 0; i < entries; i += 2) {
+        char *at = ram->memory + (size_t)pairs[i], *end = at + (size_t)pairs[i + 1];
+        for (; at < end; at += PREFETCH_BYTES) {
+            size_t bytes = (size_t)(end - at) < PREFETCH_BYTES ? (size_t)(end - at) : PREFETCH_BYTES;
+            work->parts[work->count++] = (struct iovec){at, bytes};
+        }
+    }
+    ram_lock();
+    ram->references++;
+    ram_unlock();
+    off_thread(env, prefetch, work);
     return NULL;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 9
+#define ABI_VERSION 10
 
 /* How the run loop answers accesses to an address without TypeScript. */
 #define REGISTER_POSTED_WRITE 0 /* writes are queued in the posted ring, the vCPU runs on */

@@ -25,12 +25,24 @@ export class PageSet {
 
 	/** Adds pages `start` to `end` - 1. */
 	add(start: number, end = start + 1): void {
-		for (let page = start; page < end; page++) this.bits[page >> 3]! |= 1 << (page & 7);
+		const [firstByte, lastByte] = [Math.ceil(start / 8), Math.floor(end / 8)];
+		let page = start;
+		for (; page < Math.min(firstByte * 8, end); page++) this.bits[page >> 3]! |= 1 << (page & 7);
+		if (firstByte < lastByte) {
+			this.bits.fill(0xff, firstByte, lastByte);
+			page = lastByte * 8;
+		}
+		for (; page < end; page++) this.bits[page >> 3]! |= 1 << (page & 7);
 	}
 
 	/** Adds all pages of another set. */
 	addAll(other: PageSet): void {
 		for (const [at, byte] of other.bits.entries()) if (byte !== 0) this.bits[at]! |= byte;
+	}
+
+	/** Removes all pages that another set has not. */
+	keep(other: PageSet): void {
+		for (const at of this.bits.keys()) this.bits[at]! &= other.bits[at]!;
 	}
 
 	/** Its pages from `start` to `end` - 1 as runs, in order. */

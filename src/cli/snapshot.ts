@@ -5,6 +5,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { explain, SnapshotError, UsageError } from "../base/errors.ts";
+import { PAGE_BYTES } from "../base/page-set.ts";
 import { reviveFrom } from "../container/life/revive.ts";
 import type { PackageModules } from "../host/user-module.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -13,6 +14,7 @@ import type { RestoreConfig } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
 import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../snapshot/directory.ts";
 import { type Described, readManifest } from "../snapshot/manifest.ts";
+import { pagesIn, readWorkingSet } from "../snapshot/working-set.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
 import { askForFile, controlOf } from "./ask-machine.ts";
 import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
@@ -167,9 +169,11 @@ function inspectCommand(): Command {
 			watchOutput();
 			const describe = async (path: string) => {
 				const [{ manifest }, ...bases] = (await readChain(path)) as [Described, ...Described[]];
+				const runs = await readWorkingSet(path, manifest);
 				return {
 					path: resolve(path),
 					size: sizeOf(path, manifest),
+					...(runs && { workingSet: { pages: pagesIn(runs), bytes: pagesIn(runs) * PAGE_BYTES } }),
 					bases: bases.map((base) => base.path),
 					...manifest,
 				};

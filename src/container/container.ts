@@ -171,6 +171,7 @@ export class Container implements AsyncDisposable {
 			const spec = { ...plan.process(), container: plan.name, init: plan.init !== true };
 			const session = await settled(client.exec(spec));
 			timeline.mark("payload");
+			machine.begun();
 			const startTimes = plan.name === CONTAINER_NAME ? phases(times) : { host: 0, init: performance.now() - starting };
 			return new Container({ machine, session, plan, spec, startTimes, marks: timeline.marks });
 		} catch (error) {

@@ -19,6 +19,7 @@ export function guestOf(machine: Machine, console: TailConsole): GuestMachine {
 		ended: machine.ended,
 		agent: firstConnection(machine.vsock!, VSOCK_AGENT_PORT),
 		consoleTail: () => console.tail(),
+		begun: () => machine.workingSet?.record(),
 	};
 }
 

@@ -25,6 +25,8 @@ export interface GuestMachine {
 	readonly restoredMs?: number | undefined;
 	/** When this process was taken from a pool, on performance's clock; missing when it was started for a container. */
 	readonly takenMs?: number | undefined;
+	/** Told when a container's process has begun, which may be several times. */
+	readonly begun?: (() => void) | undefined;
 	/** Its agent has sessions that this host goes on with; false when missing. */
 	readonly hasSessions?: boolean | undefined;
 }
@@ -132,6 +134,11 @@ export class RunningMachine {
 	/** Resolves when the machine has ended, for any reason. Never rejects. */
 	get ended(): Promise<ShutdownReason> {
 		return this.#machine.ended;
+	}
+
+	/** A container's process has begun. */
+	begun(): void {
+		this.#machine.begun?.();
 	}
 
 	/** What the agent was asked for. When the machine ends before, fails with that. */

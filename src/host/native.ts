@@ -20,7 +20,7 @@ import { loadAddon } from "./addon.ts";
  */
 export type Handle = { readonly __handle: unique symbol };
 
-export const ABI_VERSION = 9;
+export const ABI_VERSION = 10;
 
 /** How the run loop answers accesses to an address without TypeScript. */
 export const REGISTER_POSTED_WRITE = 0; /* writes are queued in the posted ring, the vCPU runs on */
@@ -112,6 +112,8 @@ export interface Native {
 	): { ram: Handle; hva: number; windows: ArrayBuffer[]; fd: number };
 	/** Lays `parts` of files, triples of descriptor, offset and length, over private memory: the first `mapped` of them are mapped, the others read. */
 	ramOverlay(ram: Handle, parts: Float64Array, mapped: number): void;
+	/** Reads `parts` of private memory, pairs of offset and length, on a thread of libuv, until all is read or it is unmapped. An error of the host is not told. */
+	ramPrefetch(ram: Handle, parts: Float64Array): void;
 	ramUnmap(ram: Handle): void;
 
 	/* The run loop: one thread per vCPU in KVM_RUN. `onWake` runs on the JavaScript thread when a vCPU has exited or

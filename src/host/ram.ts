@@ -14,8 +14,8 @@ import { open } from "node:fs/promises";
 import { constants } from "node:os";
 import { errnoName, HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
-import { PAGE_BYTES, PageSet } from "../base/page-set.ts";
-import { MADV_DONTNEED, MADV_REMOVE, madvise } from "./libc.ts";
+import { PAGE_BYTES, type PageRun, PageSet } from "../base/page-set.ts";
+import { MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_REMOVE, madvise } from "./libc.ts";
 import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
@@ -154,23 +154,55 @@ export class GuestRam {
 		const count = this.fileBytes / PAGE_BYTES;
 		const written = new PageSet(count);
 		for (const { offset, bytes } of this.#copied) written.add(offset / PAGE_BYTES, (offset + bytes) / PAGE_BYTES);
-		const first = this.#base / PAGE_BYTES;
-		const buffer = Buffer.alloc(Math.min(count, PAGEMAP_PAGES) * 8);
 		try {
-			await using file = await open(pagemap);
-			for (let page = 0; page < count; page += PAGEMAP_PAGES) {
-				const bytes = Math.min(PAGEMAP_PAGES, count - page) * 8;
-				const { bytesRead } = await file.read(buffer, 0, bytes, (first + page) * 8);
-				if (bytesRead < bytes) throw new Error("pagemap has an end");
-				for (let at = 0; at < bytes; at += 8) {
-					const high = buffer.readInt32LE(at + 4);
-					if ((high & PM_SWAP_OR_PRESENT) !== 0 && (high & PM_FILE) === 0) written.add(page + at / 8);
-				}
-			}
+			await this.#eachPresent(pagemap, (page, isOfFile) => isOfFile || written.add(page));
 		} catch {
 			written.add(0, count);
 		}
 		return written;
+	}
+
+	/** Has the host map it by 4 KiB, also where it could by 2 MiB, so that `touchedPages` tells more closely. */
+	useSmallPages(): void {
+		madvise(this.#base, this.fileBytes, MADV_NOHUGEPAGE);
+	}
+
+	/**
+	 * The pages that were used since the mapping, by where they are in a file, and some beside them: the host maps all that
+	 * it has in its page cache of sixteen pages, or with huge pages of 512.
+	 *
+	 * @throws an error where the host does not tell
+	 */
+	async touchedPages(): Promise<PageSet> {
+		const touched = new PageSet(this.fileBytes / PAGE_BYTES);
+		await this.#eachPresent("/proc/self/pagemap", (page) => touched.add(page));
+		return touched;
+	}
+
+	/**
+	 * Begins to read pages of an image, so that nobody waits for them later. It ends by itself, at the latest with the
+	 * mapping. That the host does not do it is no error.
+	 */
+	prefetch(runs: Iterable<PageRun>): void {
+		const pairs = Array.from(runs, ([start, end]) => [start * PAGE_BYTES, (end - start) * PAGE_BYTES]);
+		if (this.#open && pairs.length > 0) native().ramPrefetch(this.#mapping, Float64Array.from(pairs.flat()));
+	}
+
+	/** Calls `visit` with each page that the mapping has, and whether it is the file's. @throws where the host does not tell */
+	async #eachPresent(pagemap: string, visit: (page: number, isOfFile: boolean) => void): Promise<void> {
+		const count = this.fileBytes / PAGE_BYTES;
+		const first = this.#base / PAGE_BYTES;
+		const buffer = Buffer.alloc(Math.min(count, PAGEMAP_PAGES) * 8);
+		await using file = await open(pagemap);
+		for (let page = 0; page < count; page += PAGEMAP_PAGES) {
+			const bytes = Math.min(PAGEMAP_PAGES, count - page) * 8;
+			const { bytesRead } = await file.read(buffer, 0, bytes, (first + page) * 8);
+			if (bytesRead < bytes) throw new Error("pagemap has an end");
+			for (let at = 0; at < bytes; at += 8) {
+				const high = buffer.readInt32LE(at + 4);
+				if ((high & PM_SWAP_OR_PRESENT) !== 0) visit(page + at / 8, (high & PM_FILE) !== 0);
+			}
+		}
 	}
 
 	/**

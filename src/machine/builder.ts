@@ -48,6 +48,7 @@ import { turn } from "./turn.ts";
 import { ExitHandler } from "./vcpu-exit.ts";
 import { VcpuThreads } from "./vcpu-threads.ts";
 import { bootVcpus, restoredVcpus } from "./vcpus.ts";
+import type { WorkingSetRecorder } from "./working-set.ts";
 
 /** The parts of one machine that the steps share. They live until the teardown has run. */
 export interface Wiring {
@@ -76,6 +77,8 @@ export interface Wired extends Wiring {
 	/** The virtio devices. */
 	readonly slots: DeviceSlots;
 	readonly ram: GuestRam;
+	/** Until it has recorded something, in a machine that was restored. */
+	readonly workingSet: WorkingSetRecorder | undefined;
 	readonly memoryMiB: number;
 	readonly kvm: Kvm;
 	/** Path of the kernel, as it was given. */
@@ -115,8 +118,8 @@ export async function build(
 	const slots = attachVirtioDevices(wiring, platform.hotPlug, parts, consoles);
 	entry.timeline.mark("devices");
 	const { origin } = config;
-	const { kvm, ram } = resources;
-	const base = { ...wiring, platform, slots, ram, kvm, memoryMiB: config.memoryMiB };
+	const { kvm, ram, workingSet } = resources;
+	const base = { ...wiring, platform, slots, ram, workingSet, kvm, memoryMiB: config.memoryMiB };
 	if (origin.kind === "snapshot") {
 		const { kernel, cmdline } = origin.snapshot.manifest.machine;
 		const state = readMachine(kvm, config.cpus, origin.snapshot);

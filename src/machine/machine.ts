@@ -34,10 +34,11 @@ import { Entry } from "./entry.ts";
 import { MachineEmitter, type MachineEventName, type MachineEvents, type MachineListener } from "./events.ts";
 import { createdLife, lifeAt, tearDown } from "./life.ts";
 import { contentOf } from "./machine-state.ts";
-import { acquire, takeOver } from "./resources.ts";
+import { acquire, openSnapshot, takeOver } from "./resources.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "./shutdown-reason.ts";
 import { tellForAMoment } from "./stopped.ts";
 import { type MachineView, viewMachine } from "./view.ts";
+import type { WorkingSetRecorder } from "./working-set.ts";
 
 /** The state of a machine. */
 export type MachineState = "created" | "running" | "paused" | "ended";
@@ -156,11 +157,7 @@ export class Machine {
 		});
 	}
 
-	/**
-	 * What its making has reached when.
-	 *
-	 * @internal
-	 */
+	/** What its making has reached when. @internal */
 	get timeline(): readonly Mark[] {
 		return this.#entry.timeline.marks;
 	}
@@ -186,6 +183,7 @@ export class Machine {
 			if (this.#wired.image !== undefined) resumeDevices(this.#wired);
 			this.#wired.threads.start();
 		});
+		this.#wired.workingSet?.started(() => this.state === "running");
 		this.#emit("started");
 	}
 
@@ -255,6 +253,7 @@ export class Machine {
 		const isHalted = !this.#started && wired.image !== undefined;
 		let putBack: (() => void) | undefined;
 		try {
+			wired.workingSet?.giveUp();
 			await wired.threads.pause();
 			if (!isHalted) await quiesceDevices(wired);
 			const mustLive = () => this.#mustLive("snapshot");
@@ -282,8 +281,14 @@ export class Machine {
 		await this.stop();
 	}
 
+	/** Records what the guest has used, if that is to be. @internal */
+	get workingSet(): WorkingSetRecorder | undefined {
+		return this.#wired.workingSet;
+	}
+
 	/** What a debugger (src/debug) needs. @internal */
 	get debug(): DebugAccess {
+		this.#wired.workingSet?.giveUp();
 		const { debug: port, vcpus, kvm } = this.#wired;
 		return { port, vcpus, kvm, resume: (only) => this.#resume(only) };
 	}
@@ -440,10 +445,4 @@ export class Machine {
 			throw error;
 		}
 	}
-}
-
-/** What snapshots need is loaded for the first one. */
-async function openSnapshot(path: string): Promise<SnapshotImage> {
-	const { SnapshotImage } = await import("../snapshot/snapshot.ts");
-	return SnapshotImage.open(path);
 }

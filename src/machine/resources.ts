@@ -19,6 +19,7 @@ import type { CompleteConfig, ConsoleConfig, Origin, RestoreConfig } from "./con
 import { DEVICE_KINDS } from "./device-table.ts";
 import type { Entry } from "./entry.ts";
 import { memoryMap } from "./memory-map.ts";
+import { WorkingSetRecorder } from "./working-set.ts";
 
 /** The files that a machine boots. */
 export interface BootFiles {
@@ -30,6 +31,8 @@ export interface BootFiles {
 export interface Resources {
 	readonly kvm: Kvm;
 	readonly ram: GuestRam;
+	/** For a machine that is restored from a snapshot without a working set. */
+	readonly workingSet: WorkingSetRecorder | undefined;
 	/** Undefined for a machine that is restored. */
 	readonly boot: BootFiles | undefined;
 	readonly console: ConsoleBackend;
@@ -61,9 +64,13 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	const { origin } = config;
 	const image = origin.kind === "snapshot" ? origin.snapshot.memory.lowestFd : undefined;
 	const ram = owned(GuestRam.map(memoryMap(config.memoryMiB).ram, { image }));
+	let workingSet: WorkingSetRecorder | undefined;
 	if (origin.kind === "snapshot") {
-		checkImage(origin.snapshot, ram);
-		ram.layOver(origin.snapshot.memory.overlay);
+		const { snapshot } = origin;
+		checkImage(snapshot, ram);
+		ram.layOver(snapshot.memory.overlay);
+		if (snapshot.workingSet === undefined) workingSet = owned(new WorkingSetRecorder(ram, snapshot));
+		else ram.prefetch(snapshot.workingSet);
 	}
 	timeline.mark("memory");
 	const console = owned(logger.run(() => openConsole(config.console)));
@@ -78,7 +85,13 @@ export async function acquire(config: CompleteConfig, entry: Entry, teardown: Te
 	kvm.require(config.cpus);
 	checkReach(config.memoryMiB, physicalAddressBits(kvm.getSupportedCpuid()));
 	timeline.mark("kvm");
-	return { kvm, ram, boot, console, backends, traces };
+	return { kvm, ram, workingSet, boot, console, backends, traces };
+}
+
+/** What snapshots need is loaded for the first one. */
+export async function openSnapshot(path: string): Promise<SnapshotImage> {
+	const { SnapshotImage } = await import("../snapshot/snapshot.ts");
+	return SnapshotImage.open(path);
 }
 
 /** Nothing was read of the mapping yet. @throws SnapshotError ERR_SNAPSHOT_FORMAT for a file of another size */

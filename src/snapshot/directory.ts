@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { explain, SnapshotError } from "../base/errors.ts";
 import { PAGE_BYTES } from "../base/page-set.ts";
 import { type Described, type Manifest, readBase, readManifest } from "./manifest.ts";
+import { isWorkingSet } from "./working-set.ts";
 
 /** The files of a container, in a snapshot of its machine. */
 export const CONTAINER_FILES = ["container.json", "writable.img"];
@@ -72,7 +73,8 @@ export async function basedOn(path: string, others: readonly string[]): Promise<
 export async function removeSnapshot(path: string): Promise<void> {
 	await readManifest(path);
 	try {
-		for (const file of FILES) await rm(join(path, file), { force: true });
+		const advice = (await readdir(path)).filter(isWorkingSet);
+		for (const file of [...FILES, ...advice]) await rm(join(path, file), { force: true });
 		await rmdir(path);
 	} catch (cause) {
 		throw new SnapshotError("ERR_SNAPSHOT_REMOVE", `Cannot remove the snapshot ${path}: ${explain(cause)}`, { cause });

@@ -85,6 +85,11 @@ export class Layers {
 		return pages;
 	}
 
+	/** The pages that take room in one of the files. All others are zeroes. */
+	get usedPages(): PageSet {
+		return this.#pagesFrom(0);
+	}
+
 	/** Reads whole pages. */
 	async read(buffer: Buffer, offset: number): Promise<void> {
 		const first = offset / PAGE_BYTES;
@@ -99,7 +104,7 @@ export class Layers {
 	/** All of it but for pages of zeroes, in order. */
 	async *chunks(onChunk: OnChunk): AsyncGenerator<MemoryPart> {
 		const buffer = Buffer.alloc(CHUNK_BYTES);
-		const pages = this.#pagesFrom(0);
+		const pages = this.usedPages;
 		for (let offset = 0; offset < this.bytes; offset += CHUNK_BYTES) {
 			const end = Math.min(offset + CHUNK_BYTES, this.bytes);
 			for (const [from, to] of pages.runs(offset / PAGE_BYTES, end / PAGE_BYTES)) {

@@ -18,6 +18,28 @@ describe("PageSet", () => {
 		expect([...other.runs()]).toEqual([...set.runs()]);
 	});
 
+	test("add takes runs that begin and end anywhere in a byte", () => {
+		for (let start = 0; start < 20; start++) {
+			for (let end = start; end <= 40; end++) {
+				const set = of(48);
+				set.add(start, end);
+				const found = Array.from({ length: 48 }, (_, page) => page).filter((page) => set.has(page));
+				expect(found).toEqual(Array.from({ length: end - start }, (_, i) => start + i));
+			}
+		}
+	});
+
+	test("keep leaves what another set has, too", () => {
+		const set = of(64);
+		set.add(3, 40);
+		set.keep(of(64, 0, 3, 9, 39, 40, 63));
+		expect([...set.runs()]).toEqual([
+			[3, 4],
+			[9, 10],
+			[39, 40],
+		]);
+	});
+
 	test("runs gives adjacent pages as one, within bounds", () => {
 		const set = new PageSet(64);
 		set.add(3, 5);

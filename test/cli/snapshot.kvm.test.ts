@@ -108,6 +108,11 @@ describe("tsvmm snapshot", () => {
 			machine: { cpus: 1, memoryMiB: 64, devices: [{ id: "rng" }] },
 		});
 		expect((await snapshot("inspect", "-f", "{{.format}}", "one")).stdout).toBe("2\n");
+		expect(about.workingSet).toBeUndefined();
+		const advice = { version: 1, snapshot: about.id, pages: [4, 6, 30, 31] };
+		writeFileSync(join(cwd, "three", "working-set"), JSON.stringify(advice));
+		const [advised] = JSON.parse((await snapshot("inspect", "three")).stdout);
+		expect(advised.workingSet).toEqual({ pages: 3, bytes: 12288 });
 
 		const used = await snapshot("rm", "one");
 		expect(used.stderr).toContain("Cannot remove the snapshot one: two is based on it [ERR_SNAPSHOT_USED]");

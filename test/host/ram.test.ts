@@ -251,6 +251,87 @@ describe("GuestRam", () => {
 		ram.close();
 	});
 
+	it("prefetch maps pages of all files that the memory is made of, but for what the page cache has", async () => {
+		const last = (64 * MiB) / PAGE - 1;
+		await withFiles(
+			async ([image, other]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				ram.layOver([{ fd: other!, offset: 1024 * PAGE, bytes: 2 * PAGE }]);
+				expect([...(await ram.touchedPages()).runs()]).toEqual([]);
+				ram.prefetch([
+					[3, 4],
+					[1000, 3000],
+					[last, last + 1],
+				]);
+				/* Holes that nobody has read are in no page cache, on no file system; what was just written is. */
+				const wanted = [1000, 1024, 1025, 2999, last];
+				const touched = async () => {
+					const pages = await ram.touchedPages();
+					return wanted.filter((page) => pages.has(page));
+				};
+				/* Reading goes on beside us. */
+				await expect.poll(touched).toEqual(wanted);
+				expect((await ram.touchedPages()).has(3)).toBe(false);
+				expect([...(await ram.writtenPages()).runs()]).toEqual([]);
+				const bytes = new Uint8Array(ram.regions[0]!.buffer);
+				expect([3, 1024, 1025, 1026].map((page) => bytes[page * PAGE])).toEqual([1, 2, 2, 0]);
+				ram.close();
+			},
+			[3],
+			[1024, 1025],
+		);
+	});
+
+	it("touchedPages tells what was read or written, and with small pages at most sixteen around", async () => {
+		await withFiles(
+			async ([image]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				ram.useSmallPages();
+				const bytes = new Uint8Array(ram.regions[0]!.buffer);
+				expect(bytes[1605 * PAGE]).toBe(0);
+				bytes[5000 * PAGE] = 1;
+				const pages = await ram.touchedPages();
+				expect([1605, 5000].map((page) => pages.has(page))).toEqual([true, true]);
+				for (const [start, end] of pages.runs()) {
+					const isNear = (page: number) => start >= page - (page % 16) && end <= page - (page % 16) + 16;
+					expect(isNear(1605) || isNear(5000), `${start} to ${end}`).toBe(true);
+				}
+				ram.close();
+			},
+			[3],
+		);
+	});
+
+	it("prefetch refuses what is outside, and goes on without harm when the memory goes or its file gets shorter", async () => {
+		await withFiles(
+			async ([image]) => {
+				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				const end = (64 * MiB) / PAGE;
+				for (const [start, stop] of [
+					[0, end + 1],
+					[end, end + 1],
+					[-1, 4],
+					[4, 3],
+					[0.5, 1],
+					[Number.NaN, 4],
+					[4, Number.POSITIVE_INFINITY],
+				] as const)
+					expect(() => ram.prefetch([[start, stop]])).toThrow(expect.objectContaining({ code: "EINVAL" }));
+				ram.prefetch([]);
+				for (let i = 0; i < 50; i++) ram.prefetch([[0, end]]);
+				ram.close();
+				ram.prefetch([[0, end]]);
+				const cut = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
+				ftruncateSync(image!, 4 * PAGE);
+				cut.prefetch([[0, end]]);
+				await expect.poll(async () => (await cut.touchedPages()).has(0)).toBe(true);
+				expect((await cut.touchedPages()).has(4)).toBe(false);
+				cut.close();
+			},
+			[3],
+		);
+	});
+
 	it("layOver takes more parts than a process may map, and is private", async () => {
 		const parts = Array.from({ length: 8000 }, (_, i) => 2 * i + 1);
 		await withFiles(

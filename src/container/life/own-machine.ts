@@ -236,6 +236,7 @@ export function brokered(
 		consoleTail: () => guest.consoleTail(),
 		restoredMs: guest.restoredMs,
 		takenMs: guest.takenMs,
+		begun: () => guest.begun?.(),
 		hasSessions: held.length > 0,
 	};
 }

@@ -45,6 +45,7 @@ export class WaitingMachine {
 		const path = templatePath(shape);
 		const console = new TailConsole(undefined);
 		const machine = await Machine.restore(path, { ...TEMPLATE_DEVICES, console: { kind: "own", console } });
+		machine.workingSet?.awaitRecord();
 		const stop = () => void machine.stop();
 		signal.addEventListener("abort", stop, { once: true });
 		try {

@@ -79,6 +79,7 @@ export async function warmMachine(
 		if (!(error instanceof HostError) || error instanceof IoctlError) tell(reject(error));
 		return undefined;
 	}
+	machine.workingSet?.awaitRecord();
 	/* Another process may have removed it meanwhile. */
 	await markUsed(path).catch(ignore);
 	const steps = await equip(machine, devices, shape, signal);
