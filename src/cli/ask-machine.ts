@@ -44,13 +44,15 @@ export async function askForFile(what: string, control: string, request: Snapsho
  * The socket of a container, or the one that was named.
  *
  * @param what is to be done, for the message: "take a snapshot of"
+ * @param early a machine that does not run yet will do
  * @throws HostError ERR_CONTAINER_NOT_FOUND, StateError ERR_CONTAINER_NOT_RUNNING
  */
-export function controlOf(word: string, what: string): string {
+export function controlOf(word: string, what: string, early = false): string {
 	if (word.includes("/") || existsSync(word)) return resolve(word);
 	const container = new ContainerStore().find(word);
 	const { status } = container.state();
-	if (status === "running" || status === "paused") return container.paths.control;
+	if (status === "running" || status === "paused" || (early && container.isSupervised()))
+		return container.paths.control;
 	const message = `Cannot ${what} container ${container.shortId}: it is ${status}`;
 	throw new StateError("ERR_CONTAINER_NOT_RUNNING", message, { hint: `Run tsvmm start ${container.shortId}` });
 }

@@ -1,5 +1,5 @@
 /*
- * `tsvmm dump`: a machine that runs as an ELF core file, for gdb (docs/debugging.md).
+ * `tsvmm dump`: a machine that runs, of `boot` or of a container, as an ELF core file, for gdb (docs/debugging.md).
  */
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
@@ -11,8 +11,8 @@ import { watchOutput } from "./output.ts";
 /** The command for main.ts. */
 export function dumpCommand(): Command {
 	return new Command("dump")
-		.description("write memory and registers of a machine that was started with --control to a core file, for gdb")
-		.argument("<socket>", "the path of the machine's control socket")
+		.description("write memory and registers of a machine to a core file, for gdb")
+		.argument("<machine>", "a container, or the path of a machine's control socket (`tsvmm boot --control`)")
 		.argument("<file>", "the file to write; only its owner can read it")
 		.option("-f, --force", "replace a file that is there", false)
 		.action(async (of: string, file: string, { force }: { force: boolean }) => {
@@ -25,6 +25,6 @@ async function dump(of: string, path: string, force: boolean): Promise<number> {
 	if (needsLab()) {
 		return reexecInLab(process.argv.slice(2), { quiet: true, shares: [fileShare(dirname(path), "rw")] });
 	}
-	await askForFile("write the dump", controlOf(of, "dump"), { do: "dump", path, force });
+	await askForFile("write the dump", controlOf(of, "dump", true), { do: "dump", path, force });
 	return 0;
 }

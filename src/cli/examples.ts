@@ -29,7 +29,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
 		"tsvmm run --rm --trace-file run.jsonl busybox ls",
 	],
-	"tsvmm dump": ["tsvmm dump vm.sock vm.core", "tsvmm dump --force vm.sock vm.core"],
+	"tsvmm dump": ["tsvmm dump web web.core", "tsvmm dump vm.sock vm.core", "tsvmm dump --force vm.sock vm.core"],
 	"tsvmm snapshot": [
 		"tsvmm boot --kernel vmlinux --disk root.img --control vm.sock",
 		"tsvmm snapshot create vm.sock warm",

@@ -120,7 +120,7 @@ export class SnapshotRequests {
 			if (request.do === "snapshot") await this.#watched(request, (watch) => this.#take(request, watch));
 			else if (request.do === "dump") {
 				const dump = this.#dump;
-				if (dump === undefined) throw new UsageError("ERR_USAGE", "Cannot dump the machine: it is a container's");
+				if (dump === undefined) throw new UsageError("ERR_USAGE", "Cannot dump the machine: its process has no way to");
 				await this.#watched(request, (watch) => dump(request, watch));
 			} else if (request.do === "cancel") work?.abort.abort(givenUp(request.path));
 			else if (work !== undefined) return { progress: work.progress };

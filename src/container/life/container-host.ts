@@ -6,6 +6,7 @@
 import type { AgentBroker } from "../../agent/broker.ts";
 import type { ExecSpec } from "../../agent/exec-spec.ts";
 import type { Timeline } from "../../base/timeline.ts";
+import type { Machine } from "../../machine/machine.ts";
 import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
 import type { GuestMemoryUse } from "./control.ts";
@@ -39,6 +40,8 @@ export interface SnapshotRequest extends Pick<SnapshotOptions, "base" | "onProgr
 export interface ContainerHost {
 	/** Its networks, when they are its own, while it runs. */
 	readonly networks?: MachineNetworks | undefined;
+	/** The container's own, from before its start on; undefined where it has joined another's. */
+	readonly machine?: Machine | undefined;
 	/** Clients of the machine's agent; undefined while there is no machine. */
 	readonly broker: AgentBroker | undefined;
 	/**

@@ -9,6 +9,7 @@ import type { HeldSession } from "../../agent/held-session.ts";
 import { duplexPair } from "../../backends/duplex-pair.ts";
 import { ignore, StateError } from "../../base/errors.ts";
 import type { Timeline } from "../../base/timeline.ts";
+import type { Machine } from "../../machine/machine.ts";
 import { CONTAINER_NAME, Container, type JoinPlan } from "../container.ts";
 import { readKernelMarks } from "../kernel-marks.ts";
 import type { GuestMachine, RunningMachine } from "../running-machine.ts";
@@ -63,6 +64,11 @@ export class OwnMachine implements ContainerHost {
 		return this.#networks;
 	}
 
+	/** From before its start on. A test's machine is only a part of one. */
+	get machine(): Machine | undefined {
+		return this.#machine as Machine | undefined;
+	}
+
 	get broker(): AgentBroker | undefined {
 		return this.#broker;
 	}
@@ -83,7 +89,8 @@ export class OwnMachine implements ContainerHost {
 			{
 				signal,
 				warn,
-				prepare: async ({ guest, networks, broker: known, faults }) => {
+				prepare: async ({ guest, machine, networks, broker: known, faults }) => {
+					this.#machine = machine;
 					this.#networks = networks;
 					if (faults !== undefined) void guest.ended.then(() => notes?.tell(faults));
 					await unlessAborted(awaited, signal, guest);
@@ -97,7 +104,6 @@ export class OwnMachine implements ContainerHost {
 		);
 		if (timeline !== undefined) await noteStart(timeline, created, running);
 		const { guest, machine, networks, ...plan } = created;
-		this.#machine = machine;
 		/* A machine without slots is a test's: nothing comes to it or goes. */
 		networks?.started(machine as MemberMachine, running);
 		const prepare = this.#prepare ?? memberDevices(machine, running, networks);

@@ -3,11 +3,9 @@
  * attached clients, its sockets, its state.json. The machine is its host's (container-host.ts).
  */
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { constants } from "node:os";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { AgentBroker } from "../../agent/broker.ts";
 import { exitStatus } from "../../agent/session.ts";
 import { explain, StateError, TsvmmError } from "../../base/errors.ts";
 import { log } from "../../base/log.ts";
@@ -20,6 +18,7 @@ import { type SnapshotRequest, SnapshotRequests, type SnapshotWatch } from "../.
 import type { Container } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { writingState } from "../state-failure.ts";
+import { serveAgent } from "./agent-server.ts";
 import { AttachServer } from "./attach-server.ts";
 import type { ContainerConfig } from "./config.ts";
 import type { ContainerHost } from "./container-host.ts";
@@ -27,6 +26,7 @@ import type { ControlAnswer, ControlRequest } from "./control.ts";
 import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
 import { readLogLimits } from "./log-limits.ts";
+import { dumpContainer } from "./look-inside.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import type { Notes } from "./notes.ts";
 import { recordExec } from "./record-exec.ts";
@@ -76,7 +76,10 @@ export class SupervisedContainer implements AsyncDisposable {
 	#abort = new AbortController();
 	#attach: AttachServer | undefined;
 	#container: Container | undefined;
-	readonly #snapshots = new SnapshotRequests((request, watch) => this.#snapshot(request, watch));
+	readonly #snapshots = new SnapshotRequests(
+		(request, watch) => this.#snapshot(request, watch),
+		(request, watch) => dumpContainer({ host: this.#host, stored: this.#stored }, request, watch),
+	);
 	#stopping = false;
 	/** Of the start that is under way, or the last one. */
 	#warning: string | undefined;
@@ -424,19 +427,4 @@ export class SupervisedContainer implements AsyncDisposable {
 	}
 
 	#writing: Promise<void> = Promise.resolve();
-}
-
-/** Clients of the agent come and go at `path`. They are cut off while there is none. */
-async function serveAgent(path: string, broker: () => AgentBroker | undefined): Promise<() => Promise<void>> {
-	const server: Server = createServer((socket) => {
-		socket.on("error", () => undefined);
-		const agent = broker();
-		if (agent === undefined) socket.destroy();
-		else agent.attach(socket);
-	});
-	await new Promise<void>((resolve, reject) => {
-		server.once("error", reject);
-		server.listen(path, () => resolve());
-	});
-	return () => new Promise((resolve) => server.close(() => resolve()));
 }
