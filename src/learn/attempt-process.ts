@@ -27,6 +27,8 @@ export async function runAttempt(lab: Lab, path: string, modules: PackageModules
 	);
 	const heartbeat = setInterval(() => send({ kind: "alive" }), HEARTBEAT_MS).unref();
 	process.channel?.unref();
+	/* The parent's patience with a program begins here. */
+	send({ kind: "alive" });
 	try {
 		await lab.check(new Attempt(report, path, modules));
 	} catch (error) {

@@ -4,16 +4,17 @@
  * or later, never settle a promise, or have nothing left to do.
  */
 import { basename } from "node:path";
-import { explain } from "../base/errors.ts";
+import { errnoName, explain } from "../base/errors.ts";
 import { importUserModule, type PackageModules } from "../host/user-module.ts";
+import { adviceOn } from "./advice.ts";
 import { patienceSeconds } from "./patience.ts";
 import { Recording } from "./recording.ts";
-import { CheckEnded, type Report } from "./report.ts";
+import { CheckEnded, type Failure, type Report } from "./report.ts";
 
 /** How something of the program ended. */
 export type Ending<T> =
 	| { readonly kind: "value"; readonly value: T }
-	| { readonly kind: "threw"; readonly text: string }
+	| { readonly kind: "threw"; readonly text: string; readonly loads: boolean; readonly hint?: string | undefined }
 	| { readonly kind: "waits"; readonly text: string };
 
 export class Attempt {
@@ -25,12 +26,18 @@ export class Attempt {
 	#exports: Readonly<Record<string, unknown>> | undefined;
 	#interrupt: ((ending: Ending<never>) => void) | undefined;
 	/** An error that came while nobody waited. */
-	#late: string | undefined;
+	#late: Ending<never> | undefined;
 
 	constructor(report: Report, path: string, modules: PackageModules) {
 		this.report = report;
 		this.#path = path;
 		this.#modules = modules;
+		/* If the program never comes back, this is how far it came. */
+		let last = "";
+		this.recording.onSeen = (name) => {
+			if (name !== last) report.doing(name);
+			last = name;
+		};
 		process.on("uncaughtException", (error) => this.#failed(error));
 		process.on("unhandledRejection", (error) => this.#failed(error));
 	}
@@ -59,7 +66,7 @@ export class Attempt {
 	readonly settle = async <T>(work: () => T | Promise<T>, seconds = patienceSeconds()): Promise<Ending<T>> => {
 		const late = this.#late;
 		this.#late = undefined;
-		if (late !== undefined) return { kind: "threw", text: late };
+		if (late !== undefined) return late;
 		const interrupted = new Promise<Ending<never>>((resolve) => {
 			this.#interrupt = resolve;
 		});
@@ -72,7 +79,7 @@ export class Attempt {
 				return { kind: "value", value: await work() };
 			} catch (error) {
 				if (error instanceof CheckEnded) throw error;
-				return { kind: "threw", text: this.describe(error) };
+				return this.#threw(error);
 			}
 		})();
 		try {
@@ -87,8 +94,14 @@ export class Attempt {
 	/** The value of `ending`; any other ends the check. `what` is the subject of the sentence. */
 	unwrap<T>(ending: Ending<T>, what: string): T {
 		if (ending.kind === "value") return ending.value;
-		if (ending.kind === "waits") return this.report.fail(`${what} ${ending.text}`);
-		return this.report.fail(`${what} throws ${ending.text}`);
+		const { text, hint } = this.failureOf(ending, what);
+		return this.report.fail(text, hint);
+	}
+
+	/** What is said of a program that has thrown or that waits. `what` is the subject of the sentence. */
+	failureOf(ending: Exclude<Ending<unknown>, { kind: "value" }>, what: string): Failure {
+		if (ending.kind === "waits") return { text: `${what} ${ending.text}` };
+		return { text: `${what} ${ending.loads ? "throws" : "does not load:"} ${ending.text}`, hint: ending.hint };
 	}
 
 	/** `settle` and `unwrap`. */
@@ -103,9 +116,17 @@ export class Attempt {
 	}
 
 	#failed(error: unknown): void {
+		const ending = this.#threw(error);
+		if (this.#interrupt === undefined) this.#late ??= ending;
+		else this.#interrupt(ending);
+	}
+
+	#threw(error: unknown): Ending<never> {
 		const text = this.describe(error);
-		if (this.#interrupt === undefined) this.#late ??= text;
-		else this.#interrupt({ kind: "threw", text });
+		/* Errors of loading have no line of the program in their stack. */
+		const hasLine = text.startsWith("in line ");
+		const isOfLoading = error instanceof SyntaxError || errnoName(error) === "ERR_MODULE_NOT_FOUND";
+		return { kind: "threw", text, loads: hasLine || !isOfLoading, hint: adviceOn(error) };
 	}
 }
 

@@ -2,7 +2,7 @@
  * What a program does with tsvmm/kvm: its ioctls, its RAM, the exits of its vCPUs, and what it prints. The classes that
  * the program imports are the real ones. Their methods note each call and pass it on.
  */
-
+import { explain } from "../base/errors.ts";
 import { GuestRam } from "../host/ram.ts";
 import { RunLoop, type RunLoopEvents } from "../host/run-loop.ts";
 import type { PackageModules } from "../host/user-module.ts";
@@ -12,6 +12,7 @@ import { kvm_run, kvm_run_io, kvm_run_mmio } from "../kvm/structs.ts";
 import { Kvm } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { type MemorySlot, Vm } from "../kvm/vm.ts";
+import { exitName } from "./exit-names.ts";
 
 /** One exit of a vCPU. */
 export interface Exit {
@@ -67,6 +68,8 @@ export class Recording {
 	readonly slots = new Map<number, MemorySlot>();
 	/** Standard output. */
 	printed = "";
+	/** Called at each call and each exit, by its name. */
+	onSeen: ((name: string) => void) | undefined;
 	/** Called at each exit, before the program handles it. */
 	onExit: (() => void) | undefined;
 	readonly #opened = new Map<object, string>();
@@ -107,7 +110,11 @@ export class Recording {
 			}
 			override start(index: number, fd: number, runBytes: number): void {
 				note.#starts(fd);
-				super.start(index, fd, runBytes);
+				try {
+					super.start(index, fd, runBytes);
+				} catch (error) {
+					throw new Error(`Cannot start vCPU ${index}: ${explain(error)}`, { cause: error });
+				}
 			}
 			override close(): void {
 				note.#opened.delete(this);
@@ -128,7 +135,7 @@ export class Recording {
 
 	#noteCalls(): void {
 		wrap(Kvm, "open", (kvm) => {
-			this.calls.push({ name: "open /dev/kvm", args: [] });
+			this.#call("open /dev/kvm", []);
 			this.#opened.set(kvm, "/dev/kvm");
 		});
 		for (const type of [Kvm, Vm, Vcpu]) {
@@ -145,8 +152,13 @@ export class Recording {
 		wrap(GuestRam.prototype, "close", (_made, _args, self) => void this.#opened.delete(self));
 	}
 
-	#note(name: NotedName, args: readonly unknown[], made: object): void {
+	#call(name: NotedName, args: readonly unknown[]): void {
 		this.calls.push({ name, args });
+		this.onSeen?.(name);
+	}
+
+	#note(name: NotedName, args: readonly unknown[], made: object): void {
+		this.#call(name, args);
 		if (made instanceof Vm) this.#opened.set(made, "the VM");
 		if (made instanceof Vcpu) {
 			this.#vcpus.push(made);
@@ -159,7 +171,7 @@ export class Recording {
 	}
 
 	#starts(fd: number): void {
-		this.calls.push({ name: "KVM_RUN", args: [] });
+		this.#call("KVM_RUN", []);
 		const vcpu = this.#vcpus.findLast((candidate) => isOf(candidate, fd));
 		if (vcpu === undefined) return;
 		const ram = new Map([...this.ram()].map(([gpa, bytes]) => [gpa, bytes.slice(0, 1 << 20)]));
@@ -169,7 +181,9 @@ export class Recording {
 	#wrap(events: RunLoopEvents): RunLoopEvents {
 		return {
 			onExit: (index, run) => {
-				this.exits.push(exitOf(index, run));
+				const exit = exitOf(index, run);
+				this.exits.push(exit);
+				this.onSeen?.(exitName(exit.reason));
 				this.onExit?.();
 				return events.onExit(index, run);
 			},

@@ -12,6 +12,12 @@ export interface Finding {
 	readonly hint?: string;
 }
 
+/** What went wrong, and what to do about it. */
+export interface Failure {
+	readonly text: string;
+	readonly hint?: string | undefined;
+}
+
 /** Ends a check: what follows would say nothing. It was reported. */
 export class CheckEnded extends Error {}
 
@@ -21,6 +27,7 @@ export class Report {
 	/** Tells what the program is asked for next. If it never comes back from that, this is what is known. */
 	readonly doing: (what: string) => void;
 	readonly #pass: (finding: Finding) => void;
+	#cause: Failure | undefined;
 
 	constructor(pass: (finding: Finding) => void, doing: (what: string) => void = () => undefined) {
 		this.#pass = pass;
@@ -31,7 +38,17 @@ export class Report {
 		this.#add({ verdict: "right", text });
 	}
 
+	/** From now on the first wrong finding is this one, and ends the check: all that is missing is missing because of it. */
+	blame(cause: Failure): void {
+		this.#cause = cause;
+	}
+
 	wrong(text: string, hint?: string): void {
+		const cause = this.#cause;
+		if (cause !== undefined) {
+			this.#cause = undefined;
+			this.fail(cause.text, cause.hint);
+		}
 		this.#add({ verdict: "wrong", text, ...(hint === undefined ? {} : { hint }) });
 	}
 

@@ -5,7 +5,7 @@ labSuite(1, [
 	{
 		what: "a bracket that is missing",
 		edits: [["const kvm = Kvm.open();", "const kvm = Kvm.open(;"]],
-		finding: /^The program throws line 25:/,
+		finding: /^The program does not load: line 25:/,
 	},
 	{
 		what: "a name that does not exist",
@@ -57,6 +57,7 @@ labSuite(1, [
 		what: "a text of the wrong place",
 		edits: [["TEXT_ADDRESS - CODE_ADDRESS, ", "0, "]],
 		finding: /the program has printed .*, "hello\\n" was expected/,
+		hint: "TEXT_ADDRESS - CODE_ADDRESS",
 	},
 	{
 		what: "a VM that is not closed",
@@ -66,6 +67,60 @@ labSuite(1, [
 	{
 		what: "an ioctl with a wrong argument",
 		edits: [["slot: 0, gpa: CODE_ADDRESS", "slot: 0, gpa: 0x1001"]],
-		finding: "KVM_SET_USER_MEMORY_REGION was not called",
+		finding: /^The program throws in line \d+: Cannot KVM_SET_USER_MEMORY_REGION: EINVAL/,
+		hint: "multiples of 4096",
+	},
+	{
+		what: "a name that is declared twice",
+		edits: [["const vm = kvm.createVm();", "const vm = kvm.createVm(); const kvm = vm;"]],
+		finding: "The program does not load: Identifier 'kvm' has already been declared",
+	},
+	{
+		what: "a run loop that is not told the size of its page",
+		edits: [["runLoop.start(0, vcpu.fd, vm.vcpuMmapSize)", "runLoop.start(0, vcpu.fd, Number(undefined))"]],
+		finding: /^The program throws in line \d+: Cannot start vCPU 0/,
+		hint: "Call runLoop.start(0, vcpu.fd, vm.vcpuMmapSize)",
+	},
+	{
+		what: "a register that gets a number",
+		edits: [["BigInt(CODE_ADDRESS)", "(CODE_ADDRESS as never)"]],
+		finding: /^The program throws in line \d+: Cannot .* BigInt/,
+		hint: "Write 2n",
+	},
+	{
+		what: "code at an index behind the buffer",
+		edits: [["bytes.set(CODE);", "bytes.set(CODE, CODE_ADDRESS);"]],
+		finding: "offset is out of bounds",
+		hint: "Count from the beginning of the buffer",
+	},
+	{
+		what: "an exit's reason with its bytes in the wrong order",
+		edits: [
+			["run.getUint32(kvm_run.exit_reason, true)", "run.getUint32(kvm_run.exit_reason)"],
+			["console.log(`unexp", "void (`unexp"],
+		],
+		finding: 'the program has printed "", "hello\\n" was expected',
+		hint: "5 is KVM_EXIT_HLT",
+	},
+	{
+		what: "a run loop that is closed when all else was",
+		edits: [
+			["\t\t\t\tresolve(reason);\n", ""],
+			["setImmediate(() => {", "resolve(reason);\n\t\t\tsetImmediate(() => {"],
+		],
+		finding: "closed after the program's last line: the run loop",
+		hint: "Call resolve after runLoop.close()",
+	},
+	{
+		what: "a promise that nobody resolves",
+		edits: [["\t\t\t\tresolve(reason);\n", ""]],
+		finding: "The program has nothing left to do, but a promise of it never settles",
+		hint: "call resolve",
+	},
+	{
+		what: "a loop that never ends",
+		edits: [["vcpu.close();", "for (;;);"]],
+		finding: "The program keeps its thread busy for 8 seconds. The last that was seen: KVM_EXIT_HLT.",
+		hangs: true,
 	},
 ]);
