@@ -34,6 +34,15 @@ export function withText(code: (textAt: number) => number[], text: string): Uint
 export const repOutsb = (port: number, text: string): Uint8Array =>
 	withText((at) => [0xbe, ...low(at), 0xb9, ...low(text.length), ...movDx(port), 0xf3, 0x6e, ...HLT], text);
 
+/** Reads `length` bytes from port `from` into memory by rep insb, and writes them to port `to` by rep outsb. */
+export const repInsb = (from: number, length: number, to: number): Uint8Array =>
+	Uint8Array.from([
+		...[0xbf, ...low(BUFFER), 0xb9, ...low(length), ...movDx(from), 0xf3, 0x6c] /* mov di, BUFFER; mov cx, length */,
+		...[0xbe, ...low(BUFFER), 0xb9, ...low(length), ...movDx(to), 0xf3, 0x6e] /* mov si, BUFFER; mov cx, length */,
+		...HLT,
+	]);
+const BUFFER = 0x2000;
+
 /** mov [address], al; hlt: a write where no RAM is. */
 export const storeAl = (address: number): Uint8Array => Uint8Array.from([0xa2, ...low(address), ...HLT]);
 

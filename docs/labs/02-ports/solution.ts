@@ -82,7 +82,7 @@ function runVcpu(fd: number, runBytes: number, ports: Ports): Promise<void> {
 
 const unexpected = (reason: number) => new Error(`unexpected exit ${reason}`);
 
-/** One exit may carry several values: `rep outsb` writes a whole string. */
+/** One exit may carry several values: `rep insb` reads a whole string. */
 function portAccess(run: DataView, ports: Ports): void {
 	const io = kvm_run.io;
 	const isOut = run.getUint8(io + kvm_run_io.direction) === KVM_EXIT_IO_OUT;

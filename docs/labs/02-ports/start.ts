@@ -59,7 +59,7 @@ function runVcpu(fd: number, runBytes: number, ports: Ports): Promise<void> {
 				if (reason === KVM_EXIT_HLT) return end(resolve);
 				/* 1. KVM_EXIT_IO: call portAccess, and return true: the vCPU runs on. */
 				portAccess(run, ports);
-				/* 4. Any other exit: end, and reject with an Error that names the reason. */
+				/* 5. Any other exit: end, and reject with an Error that names the reason. */
 				return end(resolve);
 			},
 			onPosted() {
@@ -74,9 +74,11 @@ function runVcpu(fd: number, runBytes: number, ports: Ports): Promise<void> {
 }
 
 function portAccess(run: DataView, ports: Ports): void {
-	const io =
-		kvm_run.io; /* where struct kvm_run has the exit's port, size, direction, count and data_offset (kvm_run_io) */
+	/* Where struct kvm_run has direction, size, port, count and data_offset of the exit: io + kvm_run_io.port and so on. */
+	const io = kvm_run.io;
 	/* 2. A write: ports.out. */
 	/* 3. A read: ports.in. */
-	console.log("Yours to write: an access of a port", run.getUint8(io), Object.keys(ports));
+	/* 4. Several values: each of them. */
+	void ports;
+	console.log(`Yours to write: an access of a port. Its fields are at ${io} of ${run.byteLength} bytes.`);
 }
