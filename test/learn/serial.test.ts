@@ -26,7 +26,7 @@ labSuite(3, [
 	{
 		what: "an IIR that is 0 without an interrupt",
 		edits: [["const IIR_NONE = 1;", "const IIR_NONE = 0;"]],
-		finding: "without an interrupt IIR (offset 2) reads 0x0, 1 was expected",
+		finding: "without an interrupt IIR (offset 2) reads 0x0, and the line is low; 1 and low were expected",
 	},
 	{
 		what: "an interrupt that nobody asked for",
@@ -34,9 +34,55 @@ labSuite(3, [
 		finding: /IIR|input raises an interrupt although IER/,
 	},
 	{
+		what: "a line that is high without a cause",
+		edits: [["this.#interrupt(this.#cause() !== IIR_NONE)", "this.#interrupt(this.#cause() === IIR_NONE)"]],
+		finding: /the line is high; 1 and low were expected|input raises an interrupt although IER/,
+	},
+	{
+		what: "input that raises no interrupt when it comes",
+		edits: [["this.#input.push(byte);\n\t\tthis.#update();", "this.#input.push(byte);"]],
+		finding: "IER bit 0 is set and a byte came, but the line stays low",
+		hint: "at the end of receive",
+	},
+	{
+		what: "a line that a read does not lower",
+		edits: [
+			["const byte = this.#input.shift() ?? 0;\n\t\t\tthis.#update();", "const byte = this.#input.shift() ?? 0;"],
+		],
+		finding: "the last byte was read, and the line is still high, IIR reads 0x1",
+		hint: "Call interrupt(false)",
+	},
+	{
+		what: "a transmit interrupt that goes before input",
+		edits: [
+			[
+				"if ((enabled & IER_TRANSMIT)",
+				"if ((enabled & IER_RECEIVE) !== 0 && this.#input.length > 0) return IIR_RECEIVE;\n\t\tif ((enabled & IER_TRANSMIT)",
+			],
+			[
+				"if ((enabled & IER_RECEIVE) !== 0 && this",
+				"if ((enabled & IER_TRANSMIT) !== 0 && this.#becameEmpty) return IIR_TRANSMIT;\n\t\tif ((enabled & IER_RECEIVE) !== 0 && this",
+			],
+		],
+		finding: /^with input and an empty transmitter IIR reads 0x2/,
+		hint: "Look for input first",
+	},
+	{
+		what: "a transmit interrupt that any read of IIR takes away",
+		edits: [["if (cause === IIR_TRANSMIT) this.#becameEmpty = false;", "this.#becameEmpty = false;"]],
+		finding: "IIR reads 0x4, and 0x1 when the input was read; 4, then 2 were expected",
+		hint: "only at a read of IIR that returns 2",
+	},
+	{
+		what: "output that is text",
+		edits: [["this.#output(value);", "this.#output(String.fromCharCode(value) as never);"]],
+		finding: 'output was called with "h", no number',
+	},
+	{
 		what: "a transmit interrupt that is not acknowledged by a read of IIR",
 		edits: [["if (cause === IIR_TRANSMIT) this.#becameEmpty = false;", ""]],
-		finding: "IIR reads 0x2 and then 0x2, and the line is high",
+		finding: "IIR reads 0x2, after which the line is high, and then 0x2; 2, low and 1 were expected",
+		hint: "Forget the transmit interrupt",
 	},
 	{
 		what: "a register that reads undefined",

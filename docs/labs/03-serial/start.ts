@@ -25,7 +25,9 @@ export class SerialPort {
 
 	/** A byte has come from the terminal. */
 	receive(byte: number): void {
-		this.#interrupt(byte < 0); /* 3. Keep it for the driver. 4. Raise the line, if the driver wants that. */
+		/* 3. Keep it for the driver. 4. Raise the line, if the driver wants that. */
+		void byte;
+		this.#interrupt(false);
 	}
 
 	/** The guest reads the register at `offset`, 0 to 7. */

@@ -48,6 +48,12 @@ class Bench {
 		this.report = report;
 		this.port = new type(
 			(byte) => {
+				if (typeof byte !== "number") {
+					this.report.fail(
+						`output was called with ${quote(String(byte))}, no number`,
+						"Pass the byte on as it was written",
+					);
+				}
 				this.output += String.fromCharCode(byte);
 			},
 			(level) => {
@@ -63,6 +69,10 @@ class Bench {
 			`read(${offset}) returned ${value}: a register is a byte`,
 			"Return a number from 0 to 255 for every offset from 0 to 7",
 		);
+	}
+	/** "high" or "low". */
+	get line(): string {
+		return this.level ? "high" : "low";
 	}
 	send(text: string): void {
 		for (const byte of Buffer.from(text)) this.port.write(DATA, byte);
@@ -156,11 +166,12 @@ function checkInput(bench: Bench): void {
 function checkInterrupts(bench: Bench): void {
 	const { report, port } = bench;
 	const cause = () => bench.read(IIR) & 0x0f;
+	const none = cause();
 	report.expect(
-		cause() === 1 && !bench.level,
+		none === 1 && !bench.level,
 		"IIR (offset 2) reads 1, no interrupt, and the line is low",
-		`without an interrupt IIR (offset 2) reads ${hex(bench.read(IIR))}, 1 was expected`,
-		"Bit 0 of IIR is set when there is NO interrupt",
+		`without an interrupt IIR (offset 2) reads ${hex(none)}, and the line is ${bench.line}; 1 and low were expected`,
+		none === 1 ? LOWER_HINT : NONE_HINT,
 	);
 	port.receive(0x61);
 	report.expect(
@@ -176,18 +187,30 @@ function checkInterrupts(bench: Bench): void {
 		"input waits and IER bit 0 is set, but interrupt(true) was not called",
 		"Compute the line's level after each change: of IER, of the input, of what the driver has read",
 	);
+	const received = cause();
 	report.expect(
-		cause() === 4,
+		received === 4,
 		"IIR says why: 4, received data",
-		`input waits, and IIR reads ${hex(bench.read(IIR))}: the low four bits must be 4`,
+		`input waits, and IIR reads ${hex(received)}: the low four bits must be 4`,
+		"Return 4 from a read of IIR as long as there is input and bit 0 of IER is set",
 	);
 	bench.read(DATA);
+	const isLow = !bench.level;
+	const after = cause();
 	report.expect(
-		!bench.level && cause() === 1,
+		isLow && after === 1,
 		"reading the last byte lowers the line",
-		`the last byte was read, and the line is ${bench.level ? "still high" : "low"}, IIR reads ${hex(bench.read(IIR))}`,
-		"Call interrupt(false) when there is no cause any more",
+		`the last byte was read, and the line is ${isLow ? "low" : "still high"}, IIR reads ${hex(after)}; low and 1 were expected`,
+		isLow ? NONE_HINT : LOWER_HINT,
 	);
+	port.receive(0x62);
+	report.expect(
+		bench.level,
+		"the next byte of input raises it again",
+		"IER bit 0 is set and a byte came, but the line stays low: the driver would not know of it",
+		"Set the line from the cause at the end of receive, too",
+	);
+	bench.read(DATA);
 	port.write(IER, 2);
 	report.expect(
 		bench.level,
@@ -196,11 +219,13 @@ function checkInterrupts(bench: Bench): void {
 		"Remember that THR became empty, also when IER bit 1 is set",
 	);
 	const why = cause();
+	const isAcknowledged = !bench.level;
+	const then = cause();
 	report.expect(
-		why === 2 && cause() === 1 && !bench.level,
+		why === 2 && then === 1 && isAcknowledged,
 		"IIR reads 2 once: reading it acknowledges the transmit interrupt",
-		`IIR reads ${hex(why)} and then ${hex(cause())}, and the line is ${bench.level ? "high" : "low"}; 2, then 1 and low were expected`,
-		"Forget the transmit interrupt when IIR was read; the next written byte brings it back",
+		`IIR reads ${hex(why)}, after which the line is ${isAcknowledged ? "low" : "high"}, and then ${hex(then)}; 2, low and 1 were expected`,
+		transmitHint(why, then),
 	);
 	bench.send("x");
 	report.expect(
@@ -209,6 +234,29 @@ function checkInterrupts(bench: Bench): void {
 		"a byte was written with IER bit 1 set, and the line stays low",
 		"Remember at each written byte that THR became empty",
 	);
+	port.write(IER, 3);
+	port.receive(0x63);
+	const first = cause();
+	bench.read(DATA);
+	const second = cause();
+	report.expect(
+		first === 4 && second === 2,
+		"with both reasons IIR reads 4 first, and 2 when the input was read",
+		`with input and an empty transmitter IIR reads ${hex(first)}, and ${hex(second)} when the input was read; 4, then 2 were expected`,
+		first === 4
+			? "Forget the transmit interrupt only at a read of IIR that returns 2"
+			: "Look for input first: it has the higher priority",
+	);
+}
+
+const NONE_HINT = "Return 1 from a read of IIR without a cause: its bit 0 is set when there is NO interrupt";
+const LOWER_HINT = "Call interrupt(false) when there is no cause any more: after each read and write, in one function";
+
+/** @param why IIR's first cause, @param then its second */
+function transmitHint(why: number, then: number): string {
+	if (why !== 2) return "Return 2 from a read of IIR when THR became empty and bit 1 of IER is set";
+	if (then === 2) return "Forget the transmit interrupt when IIR was read; the next written byte brings it back";
+	return then === 1 ? LOWER_HINT : NONE_HINT;
 }
 
 const TEXT = "A driver of 36 bytes prints this.\n";
