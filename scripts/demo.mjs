@@ -27,6 +27,7 @@ async function demo() {
 	const { status } = await execute(process.execPath, [tsvmm, ...args]);
 	if (status !== 0) throw new StepError(`tsvmm run has ended with status ${status}; tsvmm doctor may know why`);
 	say("demo", `done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+	say("demo", "next: node dist/tsvmm.js --help, or node dist/tsvmm.js learn to write a monitor of your own");
 }
 
 await main("demo", demo);
