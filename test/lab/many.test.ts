@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => lab?.down());
 
 test("twenty containers run at once, and one that is killed takes none with it", () => {
-	const flags = "-q -d -m 64m --net none --storage-opt size=64m";
+	const flags = "-q -d --net none --storage-opt size=64m";
 	const run = (name: string) =>
 		`${tsvmm} run ${flags} --name ${name} -h ${name} ${image} sh -c 'hostname >/own; exec sleep 100000'`;
 	lab.inLab(["set -e", ...NAMES.map(run)].join("\n"));
