@@ -1,15 +1,12 @@
 /*
- * Bundles the command line, with its manual page beside it: one file starts much faster than a hundred, above all in the
- * lab. dist/tsvmm.js (src/bin.ts) runs dist/main.cjs (src/main.ts) or, for a container's supervisor,
- * dist/supervisor.cjs, with V8's code beside it, dist/*.cache. The native
- * helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library, which
+ * Bundles the command line, with its manual page beside it: few files start much faster than hundreds, above all in the
+ * lab. dist/tsvmm.js (src/bin.ts) runs what is in the bundles (bundles.mjs), with V8's code beside them, dist/*.cache. The
+ * native helper, koffi and node-gyp-build stay outside, because they load binaries beside them. So does the HTTP library, which
  * is as long as all of tsvmm and which only registries need: dist/undici.cjs. The inspector's page is copied as it is, to
  * dist/inspector. Does nothing when no source and no commit
  * has changed: version and commit go in as words for `tsvmm --version`.
  */
-import { createHash } from "node:crypto";
 import {
-	appendFileSync,
 	chmodSync,
 	copyFileSync,
 	mkdirSync,
@@ -20,6 +17,7 @@ import {
 	writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import { buildBundles } from "./bundles.mjs";
 import { buildWhenChanged, filesBelow } from "./stamp.mjs";
 import { execute, main, must, root, StepError, say } from "./steps.mjs";
 
@@ -36,37 +34,6 @@ async function readCommit() {
 
 /** What all parts have in common. */
 const COMMON = { absWorkingDir: root, bundle: true, platform: "node", target: "node20", logLevel: "warning" };
-
-/** What src/bin.ts runs. */
-const BUNDLES = ["main", "supervisor"];
-
-/** One of them as one function, which src/bin.ts calls. Its last line names it: a code cache belongs to one bundle. */
-async function bundleProgram(directory, name, commit) {
-	const { build } = await import("esbuild");
-	const outfile = join(directory, `${name}.cjs`);
-	await build({
-		...COMMON,
-		entryPoints: [`src/${name}.ts`],
-		outfile,
-		/* Lines are what a stack trace tells, and the less there is to read, the sooner it starts. */
-		minifyWhitespace: true,
-		lineLimit: 200,
-		format: "cjs",
-		external: ["koffi", "node-gyp-build", "*.node", "./undici.cjs"],
-		alias: { undici: "./undici.cjs" },
-		/* The HTTP library is loaded by require(). */
-		supported: { "dynamic-import": false },
-		sourcemap: "linked",
-		define: {
-			TSVMM_VERSION: JSON.stringify(version),
-			TSVMM_COMMIT: JSON.stringify(commit),
-			"import.meta.url": "bundleUrl",
-		},
-		banner: { js: "(function (require, bundleUrl) { const module = { exports: {} };" },
-		footer: { js: "})" },
-	});
-	appendFileSync(outfile, `\n// ${createHash("sha256").update(readFileSync(outfile)).digest("hex")}`);
-}
 
 /** Other names of the same bundle. */
 const FRONTS = [
@@ -87,11 +54,14 @@ function copyPage() {
 
 async function bundle(commit) {
 	const { build } = await import("esbuild");
-	mkdirSync(dist, { recursive: true });
 	/* Built beside and moved into place: a tsvmm that starts meanwhile sees the old bundle or the new one. */
 	const directory = join(dist, `.new-${process.pid}`);
+	mkdirSync(directory, { recursive: true });
 	try {
-		for (const name of BUNDLES) await bundleProgram(directory, name, commit);
+		await buildBundles(directory, COMMON, {
+			TSVMM_VERSION: JSON.stringify(version),
+			TSVMM_COMMIT: JSON.stringify(commit),
+		});
 		await build({ ...COMMON, entryPoints: ["src/bin.ts"], outfile: join(directory, "tsvmm.js"), format: "cjs" });
 		for (const [source, name] of FRONTS) {
 			const outfile = join(directory, name);
@@ -131,6 +101,7 @@ await main("bundle", async () => {
 	const commit = await readCommit();
 	const sources = [
 		"scripts/bundle.mjs",
+		"scripts/bundles.mjs",
 		"scripts/code-cache.mjs",
 		"package.json",
 		"package-lock.json",

@@ -1,35 +1,35 @@
 /*
  * Makes V8's code of the bundles (src/host/code-cache.ts): node scripts/code-cache.mjs DIRECTORY
  *
- * For each profile it runs commands, and then asks V8 for the code of all functions that it has compiled. Nothing that they
- * print is of interest, and they fail where they would need KVM: what comes after is in the user's code of later.
+ * For each profile it runs a command, and then asks V8 for the code of all functions that it has compiled. Nothing that it
+ * prints is of interest, and it fails where it would need KVM: what comes after is in the user's code of later.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { Script } from "node:vm";
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import vm from "node:vm";
 import zlib from "node:zlib";
 import { root } from "./steps.mjs";
 
-/** Profiles as in src/bin.ts, with their bundles. */
-const PROFILES = [
-	{ profile: "main", bundle: "main.cjs", commands: [["manual"], ["ps"]] },
-	{ profile: "boot", bundle: "main.cjs", commands: [["boot", "--kernel", "/none"]] },
-	{ profile: "run", bundle: "main.cjs", commands: [["run", "none"]] },
-	{ profile: "exec", bundle: "main.cjs", commands: [["exec", "none", "true"]] },
-	{ profile: "oci", bundle: "main.cjs", commands: [["oci", "state", "none"]] },
-	{ profile: "supervisor", bundle: "supervisor.cjs", commands: [["container", "supervise", "none"]] },
-];
+/** Profiles as in src/bin.ts. */
+const PROFILES = {
+	main: ["ps"],
+	boot: ["boot", "--kernel", "/none"],
+	run: ["run", "none"],
+	exec: ["exec", "none", "true"],
+	oci: ["oci", "state", "none"],
+	supervisor: ["container", "supervise", "none"],
+};
 const NAME_BYTES = 64;
 
 const [directory, wanted] = process.argv.slice(2);
 
 /** Each in a process of its own. */
 function makeAll() {
-	for (const { profile } of PROFILES) {
+	for (const profile of Object.keys(PROFILES)) {
 		const scratch = mkdtempSync(join(tmpdir(), "tsvmm-"));
 		const env = {
 			...process.env,
@@ -46,12 +46,15 @@ function makeAll() {
 	}
 }
 
-function make({ profile, bundle, commands }) {
-	const source = readFileSync(join(directory, bundle), "latin1");
-	/* Where it will be: the code has the name, and stack traces show it. */
-	const filename = join(root, "dist", bundle);
-	const script = new Script(source, { filename });
-	const url = pathToFileURL(filename);
+function make(profile) {
+	const scripts = [];
+	vm.Script = class extends vm.Script {
+		constructor(source, { filename }) {
+			/* Where it will be: the code has the name, and stack traces show it. */
+			super(source, { filename: join(root, "dist", basename(filename)) });
+			scripts.push({ script: this, source, bundle: basename(filename, ".cjs") });
+		}
+	};
 	for (const stream of [process.stdout, process.stderr]) {
 		stream.write = (...args) => {
 			const done = args.at(-1);
@@ -59,25 +62,20 @@ function make({ profile, bundle, commands }) {
 			return true;
 		};
 	}
-	const left = [...commands];
-	const runNext = () => {
-		const command = left.shift();
-		if (command === undefined) {
-			process.off("beforeExit", next);
-			process.exitCode = 0;
+	process.once("beforeExit", () => {
+		for (const { script, source, bundle } of scripts) {
 			const code = script.createCachedData();
 			const header = Buffer.alloc(NAME_BYTES + 4, source.slice(-NAME_BYTES), "latin1");
 			header.writeUInt32LE(zlib.crc32?.(code) ?? 0, NAME_BYTES);
-			writeFileSync(join(directory, `${profile}.cache`), Buffer.concat([header, code]));
-			return;
+			writeFileSync(join(directory, `${profile}-${bundle}.cache`), Buffer.concat([header, code]));
 		}
-		process.argv.splice(2, Number.POSITIVE_INFINITY, ...command);
-		script.runInThisContext()(createRequire(url), url.href);
-	};
-	/* When a command has ended, nothing is left to do; so Node asks, and the next one begins. */
-	const next = () => setImmediate(runNext);
-	process.on("beforeExit", next);
+		/* The user's is not wanted. */
+		process.removeAllListeners("exit");
+		process.exitCode = 0;
+	});
+	process.argv.splice(2, Number.POSITIVE_INFINITY, ...PROFILES[profile]);
+	createRequire(import.meta.url)(resolve(directory, "tsvmm.js"));
 }
 
 if (wanted === undefined) makeAll();
-else make(PROFILES.find(({ profile }) => profile === wanted));
+else make(wanted);

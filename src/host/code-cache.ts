@@ -1,8 +1,8 @@
 /*
- * V8's code of a program, so that Node need not compile it at each start. There is one for each profile: a group of commands
- * that run the same parts of the program, and only the code of these parts is in it.
+ * V8's code of a program, so that Node need not compile it at each start. Each bundle has one for each profile: a group of
+ * commands that run the same parts of the program, and only the code of these parts is in it.
  *
- *     dist/PROFILE.cache                        the build's (scripts/code-cache.mjs); a package has none
+ *     dist/PROFILE-BUNDLE.cache                 the build's (scripts/code-cache.mjs); a package has none
  *     cacheDirectory()/code/KEY-PROFILE.cache   this user's, written after the first run of a command that did not fail
  *
  *     | the bundle's name, 64 digits that the bundle ends with | CRC-32 of the code | code |
@@ -38,21 +38,23 @@ const HEADER_BYTES = NAME_BYTES + 4;
 /** A process that runs so long has done what it does at its start. */
 const LONG_RUN_MS = 60_000;
 /** So many files are kept, those of this bundle and of those before it. */
-const MOST = 16;
+const MOST = 48;
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 
-/** What a bundle is: a function of `require` and of the bundle's URL. */
-export type Bundle = (require: (name: string) => unknown, url: string) => void;
-
-/** Compiles a bundle with the code that is there for `profile`. Writes the user's code later, when there is none. */
-export function compileBundle(directory: string, bundle: string, profile: string): Bundle {
-	const filename = join(directory, bundle);
+/**
+ * Runs a bundle with the code that is there for `profile`. Writes the user's code later, when there is none.
+ *
+ * @param bundle its name, without .cjs
+ * @returns what its one expression is
+ */
+export function runBundle(directory: string, bundle: string, profile: string): unknown {
+	const filename = join(directory, `${bundle}.cjs`);
 	/* The bundle is ASCII. */
 	const source = readFileSync(filename, "latin1");
 	const name = source.slice(-NAME_BYTES);
 	const path = userCache(name, profile);
 	const learned = path === undefined ? undefined : readCache(path, name, isOwn);
-	const cachedData = learned ?? readCache(join(directory, `${profile}.cache`), name);
+	const cachedData = learned ?? readCache(join(directory, `${profile}-${bundle}.cache`), name);
 	const script = new Script(source, { filename, ...(cachedData === undefined ? {} : { cachedData }) });
 	if (path !== undefined && (learned === undefined || script.cachedDataRejected === true)) {
 		saveLater(() => writeCache(path, name, script));

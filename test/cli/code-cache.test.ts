@@ -90,10 +90,10 @@ test("a command needs no cache that it can write", async () => {
 	expect(await version({ TSVMM_CACHE: "/proc/none" })).toMatchObject({ status: 0, stderr: "" });
 });
 
-test("the sixteen newest files stay", async () => {
+test("the 48 newest files stay", async () => {
 	mkdirSync(directory(), { mode: 0o700 });
-	for (let i = 0; i < 20; i++) writeFileSync(join(directory(), `old-${i}`), "");
+	for (let i = 0; i < 60; i++) writeFileSync(join(directory(), `old-${i}`), "");
 	await version();
-	expect(files()).toHaveLength(16);
+	expect(files()).toHaveLength(48);
 	expect(files().filter((name) => !name.startsWith("old-"))).toHaveLength(1);
 });
