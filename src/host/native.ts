@@ -232,11 +232,20 @@ let root: string | undefined;
 
 /** The package's root directory. This file is in src/host, dist or dist/lib/host below it; dist has a package.json, too. */
 export function packageRoot(): string {
-	if (root === undefined) {
-		root = dirname(fileURLToPath(import.meta.url));
-		while (!existsSync(join(root, "binding.gyp"))) root = dirname(root);
-	}
+	root ??= packageAbove(dirname(fileURLToPath(import.meta.url)));
 	return root;
+}
+
+/** The package's root that a directory is in. @throws HostError ERR_NATIVE_MISSING for a part of tsvmm that was moved away from the rest */
+export function packageAbove(directory: string): string {
+	for (let above = directory; ; above = dirname(above)) {
+		if (existsSync(join(above, "binding.gyp"))) return above;
+		if (above === dirname(above)) {
+			throw new HostError("ERR_NATIVE_MISSING", `Cannot find the package of tsvmm: no binding.gyp above ${directory}`, {
+				hint: "Install tsvmm as a whole: npm install tsvmm",
+			});
+		}
+	}
 }
 
 /** The command that builds missing parts of tsvmm. A clone and an installed package have different ones. */

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { type Handle, native } from "../../src/host/native.ts";
+import { type Handle, native, packageAbove, packageRoot } from "../../src/host/native.ts";
 
 const CALLS = [
 	["ramUnmap", []],
@@ -35,6 +35,13 @@ const MAKERS = {
 } as const;
 const kindOf = (name: string) =>
 	name.startsWith("ram") ? "ram" : name.startsWith("io") ? "io" : name.startsWith("poll") ? "poll" : "loop";
+
+describe("packageAbove", () => {
+	it("finds the package from within, and says so where there is none", () => {
+		expect(packageAbove(join(packageRoot(), "src/host"))).toBe(packageRoot());
+		expect(() => packageAbove("/usr/bin")).toThrow(expect.objectContaining({ code: "ERR_NATIVE_MISSING" }));
+	});
+});
 
 describe("native", () => {
 	it.each(CALLS)("%s throws when its handle is none, or one of another kind", (name, rest) => {
