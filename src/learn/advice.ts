@@ -11,7 +11,7 @@ export function adviceOn(error: unknown): string | undefined {
 	const message = error instanceof Error ? error.message : "";
 	if (/^Cannot start vCPU/.test(message)) return "Call runLoop.start(0, vcpu.fd, vm.vcpuMmapSize)";
 	if (/Cannot mix BigInt|Cannot convert .* to a BigInt/.test(message)) {
-		return "Write 2n, or BigInt(2), for what is 64 bits wide: it takes no plain number";
+		return "Convert one of them: 2n or BigInt(2) for what is 64 bits wide, Number(value) to count on with it";
 	}
 	if (/^offset is out of bounds|^Offset is outside the bounds/.test(message)) {
 		return "Count from the beginning of the buffer: the guest's address A is at A - gpa of it";

@@ -85,7 +85,7 @@ labSuite(1, [
 		what: "a register that gets a number",
 		edits: [["BigInt(CODE_ADDRESS)", "(CODE_ADDRESS as never)"]],
 		finding: /^The program throws in line \d+: Cannot .* BigInt/,
-		hint: "Write 2n",
+		hint: "Convert one of them: 2n",
 	},
 	{
 		what: "code at an index behind the buffer",
