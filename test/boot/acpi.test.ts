@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GuestMemory } from "../../src/base/guest-memory.ts";
-import { integer, name, pkg, string } from "../../src/boot/acpi/aml.ts";
+import { bytesOf, integer, name, pkg, string } from "../../src/boot/acpi/aml.ts";
 import { writeAcpiTables } from "../../src/boot/acpi/tables.ts";
 import { writeMpTable } from "../../src/boot/mptable.ts";
 import { virtioSlot } from "../../src/machine/memory-map.ts";
@@ -115,7 +115,7 @@ describe("writeAcpiTables", () => {
 
 describe("aml", () => {
 	it("integer takes the shortest form", () => {
-		expect([0, 1, 2, 255, 256, 65535, 65536].map((n) => integer(n).toString("hex"))).toEqual([
+		expect([0, 1, 2, 255, 256, 65535, 65536].map((n) => bytesOf(integer(n)).toString("hex"))).toEqual([
 			"00",
 			"01",
 			"0a02",
@@ -127,9 +127,9 @@ describe("aml", () => {
 	});
 
 	it("pkg counts its own length in one, two and three bytes", () => {
-		expect(pkg(string("x".repeat(58))).toString("hex", 0, 3)).toBe("123e01");
-		expect(pkg(string("x".repeat(60))).toString("hex", 0, 4)).toBe("12410401");
-		expect(pkg(string("x".repeat(4096))).toString("hex", 0, 5)).toBe("1286000101");
+		expect(bytesOf(pkg(string("x".repeat(58)))).toString("hex", 0, 3)).toBe("123e01");
+		expect(bytesOf(pkg(string("x".repeat(60)))).toString("hex", 0, 4)).toBe("12410401");
+		expect(bytesOf(pkg(string("x".repeat(4096)))).toString("hex", 0, 5)).toBe("1286000101");
 	});
 
 	it("name refuses what is no ACPI name", () => {

@@ -4,7 +4,20 @@
  */
 import { COM1_GSI, COM1_PORT, GENERATION_ID_ADDRESS, PVPANIC_PORT, RTC_PORT } from "../addresses.ts";
 import type { MmioDevice } from "../cmdline.ts";
-import { device, eisaId, integer, interrupt, ioPorts, name, pkg, resourceTemplate, scope, string } from "./aml.ts";
+import {
+	bytesOf,
+	device,
+	eisaId,
+	integer,
+	interrupt,
+	ioPorts,
+	name,
+	pkg,
+	resourceTemplate,
+	scope,
+	string,
+	type Term,
+} from "./aml.ts";
 import { hotPlugSlots } from "./hot-plug.ts";
 import { table } from "./table.ts";
 
@@ -18,10 +31,10 @@ export function dsdt(cpus: number, slots: readonly MmioDevice[]): Buffer {
 		device(`C${hex3(cpu)}`, name("_HID", string("ACPI0007")), name("_UID", integer(cpu))),
 	);
 	const system = scope("\\_SB", com1(), clock(), pvpanic(), generationId(), ...hotPlugSlots(slots), ...processors);
-	return table("DSDT", 2, Buffer.concat([soft_off, system]));
+	return table("DSDT", 2, bytesOf(soft_off, system));
 }
 
-function com1(): Buffer {
+function com1(): Term {
 	return device(
 		"COM1",
 		name("_HID", eisaId("PNP0501")),
@@ -31,11 +44,11 @@ function com1(): Buffer {
 }
 
 /* Without an interrupt: Linux then uses the clock without its alarm. */
-function clock(): Buffer {
+function clock(): Term {
 	return device("RTC", name("_HID", eisaId("PNP0B00")), name("_CRS", resourceTemplate(ioPorts(RTC_PORT, 2))));
 }
 
-function pvpanic(): Buffer {
+function pvpanic(): Term {
 	return device(
 		"PEVT",
 		name("_HID", string("QEMU0001")),
@@ -45,7 +58,7 @@ function pvpanic(): Buffer {
 }
 
 /* The address in two halves of 32 bits. The event device notifies this device (hot-plug.ts). */
-function generationId(): Buffer {
+function generationId(): Term {
 	return device(
 		"VGEN",
 		name("_HID", string("TSVM0001")),

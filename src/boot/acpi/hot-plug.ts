@@ -31,6 +31,7 @@ import {
 	returns,
 	store,
 	string,
+	type Term,
 } from "./aml.ts";
 
 const BUS_CHECK = 0;
@@ -40,7 +41,7 @@ const GENERATION_CHANGED = 0x80;
 const STA_PRESENT = 0xf;
 
 /** All slots and the event device, for the scope \_SB. */
-export function hotPlugSlots(slots: readonly MmioDevice[]): Buffer[] {
+export function hotPlugSlots(slots: readonly MmioDevice[]): Term[] {
 	const registers = [
 		operationRegion("HPRG", HOT_PLUG_PORT, 8),
 		field("HPRG", [
@@ -51,7 +52,7 @@ export function hotPlugSlots(slots: readonly MmioDevice[]): Buffer[] {
 	return [...registers, ...slots.map(slotOf), eventDevice(slots.length)];
 }
 
-function slotOf({ address, sizeBytes, gsi }: MmioDevice, index: number): Buffer {
+function slotOf({ address, sizeBytes, gsi }: MmioDevice, index: number): Term {
 	const virtio = device(
 		`V${hex3(index)}`,
 		name("_HID", string("LNRO0005")),
@@ -69,7 +70,7 @@ function slotOf({ address, sizeBytes, gsi }: MmioDevice, index: number): Buffer 
 }
 
 /** CHNG is cleared before the notification, so that a later change raises another interrupt. */
-function eventDevice(slots: number): Buffer {
+function eventDevice(slots: number): Term {
 	const told = Array.from({ length: slots }, (_, index) =>
 		ifTrue(and(LOCAL0, integer(1 << index)), notify(`S${hex3(index)}`, BUS_CHECK)),
 	);
