@@ -31,6 +31,8 @@ export interface DetachedProcess {
 	channel?: Stream | undefined;
 	/** In place of it: gets what the process writes to descriptor 4. */
 	onChannel?: ((stream: Readable) => void) | undefined;
+	/** It asks no server by TLS, so it need not read the user's certificates, which Node does at each start. */
+	withoutTls?: boolean;
 	/** Of the error for one that dies: "Cannot start the container: its supervisor". */
 	attempt: string;
 	code: string;
@@ -49,6 +51,7 @@ export async function launchDetached({
 	log,
 	channel,
 	onChannel,
+	withoutTls = false,
 	attempt,
 	code,
 	onBegun,
@@ -59,6 +62,7 @@ export async function launchDetached({
 	try {
 		const child = spawn(process.execPath, [...ownProgram(), ...words], {
 			cwd: "/",
+			env: withoutTls ? { ...process.env, NODE_EXTRA_CA_CERTS: undefined } : process.env,
 			/* A session of its own: no terminal and no signal of this one's reaches it. */
 			detached: true,
 			stdio: channel === undefined && onChannel === undefined ? streams : [...streams, channel ?? "pipe"],

@@ -19,6 +19,7 @@ vi.mock("../../src/host/own-program.ts", () => ({
 			fails: () => (say("\\n"), say('{"failure":{"code":"ERR_OF_IT","message":"Cannot do it"}}')),
 			dies: () => (say("\\n"), console.error("its last words")),
 			silent: () => {},
+			shows: () => (console.error(process.env.NODE_EXTRA_CA_CERTS, process.env.TSVMM_SHOWN), say("{}")),
 			talks: () => (writeSync(4, "to its channel\\n"), say("{}")),
 		})[process.argv[1]]();`,
 		"--",
@@ -42,6 +43,18 @@ test("launchDetached tells that a process has begun, and then that it is ready",
 	await vi.waitFor(() => expect(events).toEqual(["begun"]), 10_000);
 	await ready;
 	expect(events.at(-1)).toBe("ready");
+});
+
+test.each([
+	[true, "undefined yes"],
+	[false, "/dev/null yes"],
+])("launchDetached keeps the user's certificates from a process whose withoutTls is %s", async (withoutTls, shown) => {
+	vi.stubEnv("NODE_EXTRA_CA_CERTS", "/dev/null");
+	vi.stubEnv("TSVMM_SHOWN", "yes");
+	const log = `${directory}/shows.log`;
+	await launchDetached({ words: ["shows"], log, withoutTls, attempt: "Cannot start: the test", code: "ERR_TEST" });
+	vi.unstubAllEnvs();
+	expect(readFileSync(log, "utf8")).toContain(`${shown}\n`);
 });
 
 test("launchDetached gives the caller what a process writes to its channel", async () => {

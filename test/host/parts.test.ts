@@ -68,6 +68,14 @@ test("a class is in one bundle once, so that instanceof holds in all parts", { t
 	);
 });
 
+test("no part that a supervisor loads asks a server by TLS (container/life/launch.ts)", () => {
+	bundle();
+	const dist = join(packageRoot(), "dist");
+	for (const name of ["main", "machine"]) {
+		expect(readFileSync(join(dist, `${name}.cjs`), "utf8")).not.toMatch(/undici|node:(tls|https)/);
+	}
+});
+
 declare global {
 	var ran: string[];
 }

@@ -54,6 +54,7 @@ async function supervise(
 			...(revived === undefined ? [] : ["--revive", revived]),
 		],
 		log: join(container.paths.directory, "supervisor.log"),
+		withoutTls: true,
 		attempt: "Cannot start the container: its supervisor",
 		code: "ERR_CONTAINER_FAILED",
 		onBegun,
