@@ -62,10 +62,14 @@ export class AgentClient {
 	readonly #requests = new Map<number, Request>();
 	#next = 1;
 	#lost: Error | undefined;
+	/** No answer is too late. */
+	readonly #patient: boolean;
 	/** Resolves when the stream has ended, in order or not. */
 	readonly closed: Promise<void>;
 
-	constructor(stream: Duplex) {
+	/** @param options.patient answers may take as long as they like, as of a guest that a debugger may stop */
+	constructor(stream: Duplex, { patient = false }: { patient?: boolean | undefined } = {}) {
+		this.#patient = patient;
 		let closed: () => void;
 		this.closed = new Promise((resolve) => {
 			closed = resolve;
@@ -84,7 +88,7 @@ export class AgentClient {
 
 	/** Asks the agent who it is. Call it first. FrameConnection.hello has the options. */
 	hello(options?: { forget?: boolean; timeoutMs?: number }): Promise<Hello> {
-		return this.#connection.hello(options);
+		return this.#connection.hello(this.#patient ? { ...options, timeoutMs: Number.POSITIVE_INFINITY } : options);
 	}
 
 	/**
@@ -198,7 +202,8 @@ export class AgentClient {
 				return;
 			}
 			const id = this.#unusedId();
-			const timer = setTimeout(() => this.#giveUp(id, type, timeoutMs, reject), timeoutMs);
+			const giveUp = () => this.#giveUp(id, type, timeoutMs, reject);
+			const timer = this.#patient ? undefined : setTimeout(giveUp, timeoutMs);
 			const pending = {
 				resolve: (frame: Frame) => {
 					clearTimeout(timer);

@@ -68,16 +68,17 @@ export class FrameConnection {
 	 * belong to an earlier host and are skipped.
 	 *
 	 * @param options.forget end the sessions of earlier hosts (default true)
-	 * @param options.timeoutMs how long the answer may take (default 30000)
+	 * @param options.timeoutMs how long the answer may take (default 30000); Infinity for as long as it likes
 	 */
 	hello(options: { forget?: boolean; timeoutMs?: number } = {}): Promise<Hello> {
 		const { forget = true, timeoutMs = 30000 } = options;
 		if (!this.#greeted) this.#splitter = new FrameSplitter(true);
 		const nonce = randomBytes(8);
 		return new Promise<Hello>((resolve, reject) => {
-			const timer = setTimeout(() => {
+			const giveUp = () => {
 				reject(new TsvmmError("ERR_AGENT_TIMEOUT", `Cannot reach the guest agent: no answer for ${timeoutMs} ms`));
-			}, timeoutMs);
+			};
+			const timer = Number.isFinite(timeoutMs) ? setTimeout(giveUp, timeoutMs) : undefined;
 			this.#hellos.push({
 				nonce,
 				resolve: (hello) => {

@@ -28,6 +28,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm run --net user,host-loopback=on busybox wget -O - http://10.0.2.2:8080/",
 		"tsvmm run --memory 1G -e MODE=test -p 8080:80 my/web:1.0",
 		"tsvmm run --rm --trace-file run.jsonl busybox ls",
+		"tsvmm run --inspect --gdb 1234 busybox sleep 1000",
 	],
 	"tsvmm dump": ["tsvmm dump web web.core", "tsvmm dump vm.sock vm.core", "tsvmm dump --force vm.sock vm.core"],
 	"tsvmm snapshot": [

@@ -29,6 +29,8 @@ export interface GuestMachine {
 	readonly begun?: (() => void) | undefined;
 	/** Its agent has sessions that this host goes on with; false when missing. */
 	readonly hasSessions?: boolean | undefined;
+	/** A debugger may stop it: nobody gives up waiting for its agent. False when missing. */
+	readonly patient?: boolean | undefined;
 }
 
 /** How long the phases of a machine's start took, in ms. */
@@ -99,7 +101,8 @@ export class RunningMachine {
 			const timeline = new Timeline();
 			machine.start();
 			timeline.mark("start");
-			client = new AgentClient(await Promise.race([agentStream(machine), early]));
+			const { patient } = machine;
+			client = new AgentClient(await Promise.race([agentStream(machine), early]), { patient });
 			const hello = await orEarly(
 				client.hello({ timeoutMs: BOOT_TIMEOUT_MS, forget: machine.hasSessions !== true }),
 				early,
@@ -197,6 +200,10 @@ function timesOf(
 async function agentStream(machine: GuestMachine): Promise<Duplex> {
 	const stream = machine.agent;
 	const timeoutMs = machine.restoredMs === undefined ? BOOT_TIMEOUT_MS : RESTORE_TIMEOUT_MS;
+	if (machine.patient) {
+		await Promise.race([stream, machine.ended]);
+		return await stream;
+	}
 	if (await within(Promise.race([stream, machine.ended]), timeoutMs)) return await stream;
 	const message = `Cannot reach the guest agent: it did not connect within ${timeoutMs / 1000} s`;
 	throw new GuestError("ERR_AGENT_TIMEOUT", withConsole(message, machine));

@@ -63,10 +63,10 @@ class FakeAgent {
 	}
 }
 
-async function connected() {
+async function connected(options?: { patient: boolean }) {
 	const [ours, theirs] = duplexPair();
 	const agent = new FakeAgent(theirs);
-	const client = new AgentClient(ours);
+	const client = new AgentClient(ours, options);
 	await client.hello();
 	return { agent, client };
 }
@@ -194,6 +194,21 @@ describe("AgentClient and an agent that does not answer", () => {
 		await turn();
 		agent.send(FRAME.PONG, 5);
 		expect(await ping).toBeGreaterThanOrEqual(0);
+	});
+
+	test("waits for ever when a debugger may stop the guest", async () => {
+		const { agent, client } = await connected({ patient: true });
+		vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+		const asked = Promise.all([client.setup([["wait", "/x"]]), client.ping()]);
+		const [ours, silent] = duplexPair();
+		const greeting = new AgentClient(ours, { patient: true }).hello();
+		const refused = expect(greeting).rejects.toMatchObject({ code: "ERR_AGENT_LOST" });
+		await vi.advanceTimersByTimeAsync(24 * 3_600_000);
+		agent.send(FRAME.DONE, 1);
+		agent.send(FRAME.PONG, 2);
+		await asked;
+		silent.destroy();
+		await refused;
 	});
 });
 

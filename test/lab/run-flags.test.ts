@@ -3,13 +3,16 @@
  * Where this machine has no KVM the commands run in the lab, one lab for all.
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { ensureDemoImage } from "../../guests/images/demo.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { buildAgent } from "../agent/native-agent.ts";
+import { testKernel } from "./linux.ts";
 
 const program = join(packageRoot(), "dist/tsvmm.js");
 const directory = mkdtempSync(join(tmpdir(), "tsvmm-flags-"));
@@ -152,4 +155,65 @@ test("a disk that fills under the state directory is told of, and what fits agai
 	const { stdout, stderr } = tsvmm("lab", "exec", "-q", "--", "sh", "-c", script);
 	expect(stdout).toBe("first 3\ncreate 125\nstart 125\nbox\nrm 0\n.lock\nagain\n");
 	expect(stderr.match(/Cannot write in \/run\/small: no space left on device \[ERR_STATE_FULL\]/g)).toHaveLength(2);
+});
+
+/** A command with its output so far, and its end. */
+function begun(...args: string[]) {
+	const child = spawn(process.execPath, [program, ...args], { env });
+	let all = "";
+	for (const stream of [child.stdout, child.stderr]) stream.on("data", (text: Buffer) => (all += text));
+	const status = new Promise<number | null>((resolve) => child.once("close", resolve));
+	const shows = (wanted: RegExp) =>
+		vi.waitFor(() => expect(all).toMatch(wanted), { timeout: 240_000, interval: 100 }).then(() => wanted.exec(all)!);
+	return { stdin: child.stdin, status, shows };
+}
+
+/** What the inspector answers without the token and with it. */
+async function memoryAt(url: string): Promise<{ statuses: number[]; post: (action: string) => Promise<number> }> {
+	const { origin, hash } = new URL(url);
+	const headers = { Authorization: `Bearer ${hash.slice(1)}` };
+	const memory = `${origin}/api/memory?address=0x1000&length=16`;
+	const statuses = [await fetch(memory), await fetch(memory, { headers })].map(({ status }) => status);
+	const post = async (action: string) => (await fetch(`${origin}/api/${action}`, { method: "POST", headers })).status;
+	return { statuses, post };
+}
+
+function gdb(symbols: string, port: number, ...commands: string[]): string {
+	const words = ["set pagination off", "set tcp connect-timeout 60", "set remotetimeout 60"];
+	const all = [...words, `target remote 127.0.0.1:${port}`, ...commands, "detach"];
+	const args = ["--nx", "--quiet", "--batch", symbols, ...all.flatMap((command) => ["-ex", command])];
+	const { stdout, stderr } = spawnSync("gdb", args, { encoding: "utf8" });
+	return stdout + stderr;
+}
+
+test("--gdb-wait and --inspect show a container's machine, which goes on to its own exit status", async () => {
+	const { vmlinux } = await testKernel("minimal");
+	const ports = createServer().listen(0, "127.0.0.1");
+	await once(ports, "listening");
+	const { port } = ports.address() as { port: number };
+	ports.close();
+	await once(ports, "close");
+	const flags = ["--rm", "-i", "--net", "none", "--gdb", `${port}`, "--gdb-wait", "--inspect"];
+	const run = begun("run", ...flags, image, "sh", "-c", "echo up; read word; exit $word");
+	const [, url] = await run.shows(/inspector at (\S+)\n/);
+	await run.shows(/gdb can attach: target remote/);
+	expect((await memoryAt(url!)).statuses).toEqual([401, 200]);
+	/* Before its first instruction there is no paging. */
+	expect(gdb(`${vmlinux}.debug`, port, "print/x $cr0 & 0x80000000")).toContain("$1 = 0x0");
+	await run.shows(/^up$/m);
+	expect(gdb(`${vmlinux}.debug`, port, "backtrace")).toMatch(/ in start_kernel \(\) at init\/main\.c:\d+/);
+	run.stdin.end("7\n");
+	expect(await run.status).toBe(7);
+});
+
+test("boot --inspect has its page on this machine, and the page lets a machine go on that waits", async () => {
+	const { vmlinux } = await testKernel("minimal");
+	const boot = begun("boot", "--kernel", vmlinux, "--memory", "128M", "--inspect", "--gdb", "0", "--gdb-wait");
+	const [, url] = await boot.shows(/inspector at (\S+)\n/);
+	const { statuses, post } = await memoryAt(url!);
+	expect(statuses).toEqual([401, 200]);
+	expect(await post("resume")).toBe(200);
+	/* It has no root file system. */
+	await boot.shows(/guest kernel panic: VFS: Unable to mount root fs/);
+	expect(await boot.status).toBe(101);
 });

@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { UsageError } from "../../base/errors.ts";
+import type { DebugOptions } from "../../container/life/debugged.ts";
 import type { LaunchOptions } from "../../container/life/launch.ts";
 import type { Observed } from "../../container/life/observed.ts";
 import type { ForegroundStdio } from "../../host/foreground.ts";
@@ -43,15 +44,21 @@ function keptFile({ path, events }: { path: string; events?: readonly string[] |
 	return { path: resolve(path), ...(events === undefined ? {} : { events: [...events] }) };
 }
 
+/** Who has something to say of the machine, and where it is printed. */
+interface NotesOf {
+	readonly observed?: Observed | undefined;
+	readonly debug?: DebugOptions | undefined;
+	readonly stdio: Pick<ForegroundStdio, "stderr" | "terminal">;
+}
+
 /** Prints what the supervisor says of the machine; undefined when there is nothing to say. The caller awaits the end. */
 export async function printedNotes(
 	flags: ObserveFlags & { quiet: boolean },
-	observed: Observed | undefined,
-	{ stderr, terminal }: ForegroundStdio,
+	{ observed, debug, stdio: { stderr, terminal } }: NotesOf,
 ): Promise<(NonNullable<LaunchOptions["notes"]> & { finished(): Promise<void> }) | undefined> {
 	const { quiet } = flags;
 	const { trace } = traceConfig(flags);
-	if (trace === undefined && (quiet || observed?.faults === undefined)) return undefined;
+	if (trace === undefined && debug === undefined && (quiet || observed?.faults === undefined)) return undefined;
 	const { PrintedNotes } = await import("./printed-notes.ts");
 	const printed = new PrintedNotes(stderr, terminal === undefined ? "\n" : "\r\n");
 	return { trace, quiet, follow: (stream) => printed.follow(stream), finished: () => printed.finished() };

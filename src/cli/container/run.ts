@@ -20,15 +20,16 @@ import { needsLab, reexecInLab } from "../../lab/host.ts";
 import { DETACH_KEYS_FLAG } from "../detach-keys.ts";
 import { watchOutput } from "../output.ts";
 import { checkCidFile, removeEmptyCidFile, withCidFile } from "./cid-file.ts";
+import { addDebugFlags, type DebugFlags, debugInLab, mustBeFree, readDebug } from "./debug-flags.ts";
 import { addContainerFlags, type ContainerFlags, type ContainerRequest, namedFiles, readContainer } from "./flags.ts";
 import { attachForeground, commandStdio } from "./foreground.ts";
-import type { JoinRequest } from "./join-flags.ts";
+import { type JoinRequest, readJoin } from "./join-flags.ts";
 import { printedNotes } from "./observe-flags.ts";
 import { withHostPorts } from "./publish.ts";
 import type { RunTimings } from "./run-timings.ts";
 import { warn } from "./warn.ts";
 
-interface RunFlags extends ContainerFlags {
+interface RunFlags extends ContainerFlags, DebugFlags {
 	detach: boolean;
 	detachKeys?: string;
 	timings: boolean;
@@ -37,7 +38,8 @@ interface RunFlags extends ContainerFlags {
 
 /** The commands for main.ts. */
 export function runCommand(): Command {
-	return addContainerFlags(new Command("run").description("run a command in a container of its own microVM"))
+	const command = new Command("run").description("run a command in a container of its own microVM");
+	return addDebugFlags(addContainerFlags(command))
 		.option("-d, --detach", "leave it running, and print its ID", false)
 		.option(...DETACH_KEYS_FLAG)
 		.option("--timings", "say on stderr how long each phase of the start took", false)
@@ -59,15 +61,18 @@ export function createCommand(): Command {
 
 async function run(image: string, command: string[], flags: RunFlags): Promise<number> {
 	const timings = flags.timings ? new (await import("./run-timings.ts")).RunTimings() : undefined;
+	const debug = readDebug(flags, readJoin(flags));
+	if (!needsLab()) await mustBeFree(debug);
 	const { request, inLab } = await prepare(image, command, flags, timings);
 	if (inLab !== undefined) return inLab;
 	const container = await create(request, flags);
 	timings?.mark("create");
-	const options = { timings: timings !== undefined };
+	const options = { timings: timings !== undefined, debug };
 	if (flags.detach) {
 		watchOutput();
-		const launch = await startContainer(container, options);
-		await launch?.running;
+		const told = debug === undefined ? undefined : await printedNotes(flags, { debug, stdio: process });
+		const launch = await startContainer(container, { ...options, notes: told });
+		await launch?.running.finally(() => told?.finished());
 		timings?.started(container);
 		if (!flags.quiet) warn(container);
 		process.stdout.write(`${container.id}\n`);
@@ -75,7 +80,7 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 		return 0;
 	}
 	const stdio = commandStdio(flags);
-	const notes = await printedNotes(flags, request.config.observed, stdio);
+	const notes = await printedNotes(flags, { observed: request.config.observed, debug, stdio });
 	try {
 		const launch = await startContainer(container, { ...options, awaitAttach: true, notes });
 		const status = await attachForeground(container, launch?.running, stdio, (session) => {
@@ -94,7 +99,7 @@ async function run(image: string, command: string[], flags: RunFlags): Promise<n
 async function prepare(
 	image: string,
 	command: string[],
-	flags: ContainerFlags & { detach?: boolean },
+	flags: ContainerFlags & { detach?: boolean } & Partial<DebugFlags>,
 	timings?: RunTimings,
 ): Promise<{ request: ContainerRequest; inLab: number | undefined }> {
 	const note = (line: string) => {
@@ -114,8 +119,10 @@ async function prepare(
 	watchOutput();
 	/* Sources that are not there are made here: the lab is only given what is. */
 	makeSources(request.mounts);
-	const words = withHostPorts(process.argv.slice(2), request.chosenPorts);
-	const ports = attached ? [...publishedPorts(request.config)] : [];
+	const given = withHostPorts(process.argv.slice(2), request.chosenPorts);
+	const debugged = await debugInLab(flags, given);
+	const { words } = debugged;
+	const ports = attached ? [...publishedPorts(request.config), ...debugged.ports] : [];
 	try {
 		const inLab = await reexecInLab(words, { quiet: flags.quiet, ports, shares: namedFiles(flags) });
 		return { request, inLab };

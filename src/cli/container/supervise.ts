@@ -1,7 +1,8 @@
 /*
- * `tsvmm container supervise ID [--await-attach] [--timings] [--notes JSON] [--revive PATH]`: the own entry of a
- * supervisor (container/life/launch.ts starts it). Its words are read by hand, because what starts a container waits for it.
+ * `tsvmm container supervise ID [--await-attach] [--timings] [--notes JSON] [--debug JSON] [--revive PATH]`: the own
+ * entry of a supervisor (container/life/launch.ts starts it). Its words are read by hand, because what starts a container waits for it.
  */
+import type { DebugOptions } from "../../container/life/debugged.ts";
 import { type NoteOptions, Notes } from "../../container/life/notes.ts";
 import { ContainerStore } from "../../container/life/store.ts";
 import { superviseContainer } from "../../container/life/supervisor.ts";
@@ -20,11 +21,13 @@ export async function superviseMain(argv: readonly string[]): Promise<number> {
 	const after = (flag: string) => (flags.includes(flag) ? flags[flags.indexOf(flag) + 1] : undefined);
 	const revived = after("--revive");
 	const notes = after("--notes");
+	const debug = after("--debug");
 	const onReady = readinessReporter("ERR_CONTAINER_FAILED");
 	try {
 		await superviseContainer(new ContainerStore().find(id), {
 			...{ awaitAttach, onReady, revived, timings },
 			notes: notes === undefined ? undefined : new Notes(JSON.parse(notes) as NoteOptions),
+			debug: debug === undefined ? undefined : (JSON.parse(debug) as DebugOptions),
 			onListening: reportBegun,
 		});
 		return 0;

@@ -10,6 +10,7 @@ import type { Machine } from "../../machine/machine.ts";
 import type { SnapshotOptions } from "../../snapshot/write.ts";
 import type { Container } from "../container.ts";
 import type { GuestMemoryUse } from "./control.ts";
+import type { DebugOptions } from "./debugged.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import type { Notes } from "./notes.ts";
 import type { StoredContainer } from "./store.ts";
@@ -28,6 +29,8 @@ export interface ProcessStart {
 	timeline?: Timeline | undefined;
 	/** Somebody wants to be told of the machine. */
 	notes?: Notes | undefined;
+	/** Somebody wants to debug the machine. */
+	debug?: DebugOptions | undefined;
 }
 
 /** A snapshot to take. */

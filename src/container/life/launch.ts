@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { launchDetached } from "../../host/detached-process.ts";
 import { machinesWait } from "../pool/paths.ts";
+import type { DebugOptions } from "./debugged.ts";
 import type { NoteOptions } from "./notes.ts";
 import type { StoredContainer } from "./store.ts";
 
@@ -15,6 +16,8 @@ export interface LaunchOptions {
 	timings?: boolean;
 	/** What the supervisor says of the machine, until the first run of the process has ended; nothing when missing. */
 	notes?: (NoteOptions & { follow: (stream: Readable) => void }) | undefined;
+	/** Lets debuggers at the machine of the first run, of which the supervisor says where they can. */
+	debug?: DebugOptions | undefined;
 	/** Absolute path of a snapshot that the container goes on from. */
 	revived?: string;
 }
@@ -38,10 +41,10 @@ export function launchSupervisor(container: StoredContainer, options: LaunchOpti
 
 async function supervise(
 	container: StoredContainer,
-	{ awaitAttach = false, timings = false, notes, revived }: LaunchOptions,
+	{ awaitAttach = false, timings = false, notes, debug, revived }: LaunchOptions,
 	onBegun: () => void,
 ): Promise<void> {
-	if (revived === undefined && notes === undefined && machinesWait()) {
+	if ([revived, notes, debug].every((one) => one === undefined) && machinesWait()) {
 		const { takeMachine } = await import("../pool/take.ts");
 		if (await takeMachine(container, { awaitAttach, timings }, onBegun)) return;
 	}
@@ -51,6 +54,7 @@ async function supervise(
 			...(awaitAttach ? ["--await-attach"] : []),
 			...(timings ? ["--timings"] : []),
 			...(notes === undefined ? [] : ["--notes", JSON.stringify({ trace: notes.trace, quiet: notes.quiet })]),
+			...(debug === undefined ? [] : ["--debug", JSON.stringify(debug)]),
 			...(revived === undefined ? [] : ["--revive", revived]),
 		],
 		log: join(container.paths.directory, "supervisor.log"),

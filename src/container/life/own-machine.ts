@@ -19,6 +19,7 @@ import type { TemplateShape } from "../template/store.ts";
 import { type BootedContainer, type BootOptions, bootContainer, reviveContainer } from "./boot.ts";
 import type { ContainerHost, ProcessStart, SnapshotRequest } from "./container-host.ts";
 import type { GuestMemoryUse } from "./control.ts";
+import type { Debugged } from "./debugged.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import { MemberDevices, type MemberMachine, type PrepareMember } from "./member-devices.ts";
 import { Members } from "./members.ts";
@@ -49,6 +50,7 @@ export class OwnMachine implements ContainerHost {
 	#broker: AgentBroker | undefined;
 	#networks: MachineNetworks | undefined;
 	#lacking: TemplateShape | undefined;
+	#debugged: Debugged | undefined;
 
 	/**
 	 * @param prepare makes the devices of containers that join; tests have none
@@ -74,7 +76,7 @@ export class OwnMachine implements ContainerHost {
 	}
 
 	async start(stored: StoredContainer, starting: ProcessStart): Promise<Container> {
-		const { process, awaited, signal, warn, timeline, notes } = starting;
+		const { process, awaited, signal, warn, timeline, notes, debug } = starting;
 		const { config, paths } = stored;
 		const path = this.#revived;
 		this.#revived = undefined;
@@ -87,6 +89,8 @@ export class OwnMachine implements ContainerHost {
 					? this.#boot(cold ? { config: { ...config, cold }, paths } : stored, signal, { observer })
 					: reviveContainer(path, stored, signal),
 			{
+				/* What a template has done already cannot be debugged. */
+				cold: debug?.gdbWait,
 				signal,
 				warn,
 				prepare: async ({ guest, machine, networks, broker: known, faults }) => {
@@ -94,11 +98,13 @@ export class OwnMachine implements ContainerHost {
 					this.#networks = networks;
 					if (faults !== undefined) void guest.ended.then(() => notes?.tell(faults));
 					await unlessAborted(awaited, signal, guest);
+					if (debug !== undefined) await this.#watch(machine, guest, starting);
 					const onBroker = (made: AgentBroker) => {
 						broker = made;
 						this.#broker = made;
 					};
-					return brokered(guest, onBroker, { known, held: saved?.sessions });
+					const agent = { known, held: saved?.sessions, patient: debug !== undefined };
+					return brokered(guest, onBroker, agent);
 				},
 			},
 		);
@@ -129,6 +135,7 @@ export class OwnMachine implements ContainerHost {
 				if (!failed) await members.close({ timeoutMs: 0 });
 				const reason = await (keeps && !failed ? running.powerOff() : running.stop());
 				await members.close({ timeoutMs: 0 });
+				await this.#debugged?.close();
 				return reason;
 			},
 		};
@@ -141,6 +148,19 @@ export class OwnMachine implements ContainerHost {
 			broker?.release();
 		}
 		return this.#container;
+	}
+
+	/** Lets debuggers at the machine. When that fails, the machine ends. */
+	async #watch(machine: BootedContainer["machine"], guest: GuestMachine, { debug, notes }: ProcessStart) {
+		const { Debugged } = await import("./debugged.ts");
+		try {
+			/* Its machine may have come back to no life. */
+			await this.#debugged?.close();
+			this.#debugged = await Debugged.open(machine as Machine, debug!, (line) => notes?.say(line));
+		} catch (error) {
+			await guest.stop();
+			throw error;
+		}
 	}
 
 	async snapshot(stored: StoredContainer, { path, isPaused, ...options }: SnapshotRequest): Promise<void> {
@@ -216,16 +236,21 @@ function memberDevices(
 	return (container, signal) => devices.prepare(container, signal);
 }
 
-/**
- * A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it.
- *
- * @param options.known the agent has this broker already
- * @param options.held sessions of its agent that an earlier host has begun
- */
+/** What is known of an agent. */
+interface BrokeredAgent {
+	/** It has this broker already. */
+	readonly known?: AgentBroker | undefined;
+	/** Sessions of it that an earlier host has begun. */
+	readonly held?: readonly HeldSession[] | undefined;
+	/** A debugger may stop its machine. */
+	readonly patient?: boolean | undefined;
+}
+
+/** A machine whose agent has many clients: this process is one of the broker's. Its methods work apart from it. */
 export function brokered(
 	guest: GuestMachine,
 	onBroker: (broker: AgentBroker) => void,
-	{ known, held = [] }: { known?: AgentBroker | undefined; held?: readonly HeldSession[] | undefined } = {},
+	{ known, held = [], patient }: BrokeredAgent = {},
 ): GuestMachine {
 	const share = (stream: Duplex) => {
 		const broker = known ?? new AgentBroker(stream, undefined, held);
@@ -244,6 +269,7 @@ export function brokered(
 		takenMs: guest.takenMs,
 		begun: () => guest.begun?.(),
 		hasSessions: held.length > 0,
+		patient,
 	};
 }
 

@@ -23,6 +23,7 @@ import { AttachServer } from "./attach-server.ts";
 import type { ContainerConfig } from "./config.ts";
 import type { ContainerHost } from "./container-host.ts";
 import type { ControlAnswer, ControlRequest } from "./control.ts";
+import type { DebugOptions } from "./debugged.ts";
 import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
 import { readLogLimits } from "./log-limits.ts";
@@ -46,6 +47,8 @@ export interface WatchOptions {
 	timings?: boolean | undefined;
 	/** Somebody wants to be told of the machine, until the first run has ended. */
 	notes?: Notes | undefined;
+	/** Somebody wants to debug the machine of the first run. */
+	debug?: DebugOptions | undefined;
 	/** Starts another container in its machine. A container that has itself joined one has no such. */
 	join?: (id: string, awaitAttach: boolean) => Promise<void>;
 }
@@ -225,6 +228,7 @@ export class SupervisedContainer implements AsyncDisposable {
 			signal,
 			timeline,
 			notes: this.#options.notes,
+			debug: this.#state.restartCount === 0 ? this.#options.debug : undefined,
 			warn: (message) => {
 				this.#warning = message;
 			},

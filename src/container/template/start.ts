@@ -21,7 +21,10 @@ export interface StartOptions<M> {
 	/** Only boots; false when missing. */
 	readonly cold?: boolean | undefined;
 	readonly signal?: AbortSignal | undefined;
-	/** Called before a machine starts. @returns its guest as it is used from then on */
+	/**
+	 * Called before a machine starts, and again when another one takes its place. What it throws is not the template's
+	 * fault; it ends the machine before. @returns its guest as it is used from then on
+	 */
 	readonly prepare?: ((created: M) => Promise<GuestMachine>) | undefined;
 	/** Told, in one line, of a template that cannot be used. */
 	readonly warn: (message: string) => void;
@@ -37,17 +40,21 @@ export async function startMachine<M extends StartableMachine>(
 	create: (cold: boolean) => Promise<M>,
 	{ cold = false, signal, prepare, warn }: StartOptions<M>,
 ): Promise<{ created: M; running: RunningMachine }> {
-	const start = async (created: M) => {
+	const make = async (boots: boolean) => {
+		const created = await create(boots);
 		if (created.warning !== undefined) warn(created.warning);
-		const guest = (await prepare?.(created)) ?? created.guest;
+		return { created, guest: (await prepare?.(created)) ?? created.guest };
+	};
+	const start = async ({ created, guest }: { created: M; guest: GuestMachine }) => {
 		return { created, running: await RunningMachine.boot(guest, { steps: created.machineSteps, signal }) };
 	};
-	const created = await create(cold);
+	const made = await make(cold);
 	try {
-		return await start(created);
+		return await start(made);
 	} catch (error) {
-		if (created.rejectTemplate === undefined || signal?.aborted) throw error;
-		warn(created.rejectTemplate(error));
+		const { rejectTemplate } = made.created;
+		if (rejectTemplate === undefined || signal?.aborted) throw error;
+		warn(rejectTemplate(error));
 	}
-	return await start(await create(true));
+	return await start(await make(true));
 }

@@ -57,3 +57,11 @@ test("startMachine tells phases of a machine that was made of a template: no ker
 	for (const ms of [running.times.host, running.times.agent]) expect(ms).toBeGreaterThan(0);
 	await running.stop();
 });
+
+test("startMachine does not blame a template for what it was to prepare", async () => {
+	const made = startMachine(async () => ({ guest: new FakeMachine(), rejectTemplate: () => expect.unreachable() }), {
+		warn: () => expect.unreachable(),
+		prepare: () => Promise.reject(new Error("the port is taken")),
+	});
+	await expect(made).rejects.toThrow("the port is taken");
+});
