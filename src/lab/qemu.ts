@@ -97,6 +97,8 @@ function sandbox(): string[] {
 
 const KEPT_CHARACTERS = 4000;
 
+/** How long QEMU takes to end when its sockets are closed. */
+const END_MS = 2000;
 /** After QMP, the agent's port and the lab's lock. */
 const STATE_FD = 6;
 
@@ -164,8 +166,18 @@ export class Qemu {
 		return this.#stderr.trim();
 	}
 
+	/** @throws HostError ERR_LAB_QEMU with what QEMU has said when it ended at once */
+	async #greet(): Promise<void> {
+		try {
+			await this.qmp.execute("qmp_capabilities");
+		} catch (cause) {
+			const how = await Promise.race([this.ended, sleep(END_MS, "it does not answer", { ref: false })]);
+			throw new HostError("ERR_LAB_QEMU", `Cannot start QEMU: ${how}\n${this.stderr}`.trimEnd(), { cause });
+		}
+	}
+
 	async #ignoreShared(): Promise<void> {
-		await this.qmp.execute("qmp_capabilities");
+		await this.#greet();
 		/* RAM is in a file already, so migration writes and reads only the other state. */
 		const capabilities = [{ capability: "x-ignore-shared", state: true }];
 		await this.qmp.execute("migrate-set-capabilities", { capabilities });
