@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { StateError } from "../base/errors.ts";
-import { ContainerStore } from "../container/life/store.ts";
+import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
 import { askMachine, type DumpRequest, type SnapshotRequest } from "../machine/control.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { withProgress } from "./progress-bar.ts";
@@ -48,11 +48,16 @@ export async function askForFile(what: string, control: string, request: Snapsho
  * @throws HostError ERR_CONTAINER_NOT_FOUND, StateError ERR_CONTAINER_NOT_RUNNING
  */
 export function controlOf(word: string, what: string, early = false): string {
-	if (word.includes("/") || existsSync(word)) return resolve(word);
-	const container = new ContainerStore().find(word);
+	const container = containerOf(word);
+	if (container === undefined) return resolve(word);
 	const { status } = container.state();
 	if (status === "running" || status === "paused" || (early && container.isSupervised()))
 		return container.paths.control;
 	const message = `Cannot ${what} container ${container.shortId}: it is ${status}`;
 	throw new StateError("ERR_CONTAINER_NOT_RUNNING", message, { hint: `Run tsvmm start ${container.shortId}` });
+}
+
+/** The container of that name; undefined when it is the path of a socket. @throws HostError ERR_CONTAINER_NOT_FOUND */
+export function containerOf(word: string): StoredContainer | undefined {
+	return word.includes("/") || existsSync(word) ? undefined : new ContainerStore().find(word);
 }

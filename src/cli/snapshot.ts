@@ -6,6 +6,7 @@ import { basename, dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { explain, SnapshotError, UsageError } from "../base/errors.ts";
 import { PAGE_BYTES } from "../base/page-set.ts";
+import { untilGone } from "../container/life/commands.ts";
 import { reviveFrom } from "../container/life/revive.ts";
 import type { PackageModules } from "../host/user-module.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
@@ -16,7 +17,7 @@ import { basedOn, listSnapshots, readChain, removeSnapshot, sizeOf } from "../sn
 import { type Described, readManifest } from "../snapshot/manifest.ts";
 import { pagesIn, readWorkingSet } from "../snapshot/working-set.ts";
 import { mergeSnapshot } from "../snapshot/write.ts";
-import { askForFile, controlOf } from "./ask-machine.ts";
+import { askForFile, containerOf, controlOf } from "./ask-machine.ts";
 import { deviceShares, followed, openDeviceFiles } from "./device-files.ts";
 import { each } from "./each.ts";
 import { runInForeground } from "./foreground-machine.ts";
@@ -69,9 +70,12 @@ async function create(of: string, path: string, { base, stop }: CreateFlags): Pr
 		const shares = [fileShare(dirname(path), "rw"), ...chain.map((one) => fileShare(one.path, "ro"))];
 		return reexecInLab(process.argv.slice(2), { quiet: true, shares });
 	}
+	const container = containerOf(of);
 	const control = controlOf(of, "take a snapshot of");
 	const from = base === undefined ? undefined : resolve(base);
 	await askForFile("take a snapshot", control, { do: "snapshot", path, base: from, stop });
+	/* What is asked next finds it ended. */
+	if (stop && container !== undefined) await untilGone(container);
 	return 0;
 }
 

@@ -27,7 +27,7 @@ echo "random numbers: $(tail -qn1 two three | sort -u | wc -l)"
 echo "one: $(whole "$one"), more than before $(($(log "$one" | wc -l) > before))"
 # Once more, based on the first one; the container ends with it, and goes on from what both are together.
 tsvmm snapshot create one later --base saved --stop
-echo "later: $(tsvmm wait one), less memory $(($(stat -c %b later/memory) * 2 < $(stat -c %b saved/memory)))"
+echo "later: $(tsvmm inspect -f '{{.State.Status}} {{.State.ExitCode}}' one), less memory $(($(stat -c %b later/memory) * 2 < $(stat -c %b saved/memory)))"
 tsvmm snapshot merge later both
 tsvmm snapshot rm later saved
 four=$(tsvmm snapshot restore both --name four)

@@ -52,7 +52,7 @@ test("a container that was saved goes on as two others, which lose nothing of it
 		"first numbers: 1",
 		"random numbers: 2",
 		"one: whole, more than before 1",
-		"later: 137, less memory 1",
+		"later: exited 137, less memory 1",
 		"four: whole sh kept kept, goes on 1",
 		"stopped: 3",
 		"left: 0 0",

@@ -66,7 +66,7 @@ export async function stopContainer(
 	while (container.isSupervised()) {
 		const answer = await askSupervisor(container.paths, { do: "stop", ...options });
 		if (answer !== undefined || performance.now() > deadline) {
-			await gone(container);
+			await untilGone(container);
 			return true;
 		}
 		/* It does not listen yet, or was killed. */
@@ -90,7 +90,7 @@ export async function killContainer(container: StoredContainer, signal: number):
 	await mustRun(container, "kill");
 	await askSupervisor(container.paths, { do: "kill", signal });
 	/* What is asked next finds it ended. */
-	if (signal === SIGKILL) await gone(container);
+	if (signal === SIGKILL) await untilGone(container);
 }
 
 /** Resolves with the container's exit status when it has ended, at once when it has. */
@@ -157,7 +157,7 @@ async function end(container: StoredContainer): Promise<void> {
 			/* It has ended in the meantime. */
 		}
 	}
-	await gone(container);
+	await untilGone(container);
 }
 
 /**
@@ -248,8 +248,8 @@ function notRunning(container: StoredContainer, attempt: string, status: string)
 	);
 }
 
-/** Resolves when no supervisor lives any more. */
-async function gone(container: StoredContainer): Promise<void> {
+/** Resolves when no supervisor of it lives any more: its end is recorded then. @throws HostError ERR_CONTAINER_FAILED */
+export async function untilGone(container: StoredContainer): Promise<void> {
 	const deadline = performance.now() + PATIENCE_MS;
 	while (container.isSupervised()) {
 		if (performance.now() > deadline) {
