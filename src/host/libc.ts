@@ -273,6 +273,7 @@ export function replaceDescriptor(from: number, to: number): number {
 
 export const MADV_DONTNEED = 4;
 export const MADV_REMOVE = 9;
+export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
 
 /** madvise(2). 0, or a negative errno. */

@@ -15,7 +15,7 @@ import { constants } from "node:os";
 import { errnoName, HostError } from "../base/errors.ts";
 import type { MemoryRegion } from "../base/guest-memory.ts";
 import { PAGE_BYTES, type PageRun, PageSet } from "../base/page-set.ts";
-import { MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_REMOVE, madvise } from "./libc.ts";
+import { MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_REMOVE, madvise } from "./libc.ts";
 import { type Handle, native } from "./native.ts";
 
 const WINDOW_BYTES = 2 ** 31;
@@ -162,9 +162,9 @@ export class GuestRam {
 		return written;
 	}
 
-	/** Has the host map it by 4 KiB, also where it could by 2 MiB, so that `touchedPages` tells more closely. */
-	useSmallPages(): void {
-		madvise(this.#base, this.fileBytes, MADV_NOHUGEPAGE);
+	/** Whether the host maps it by 2 MiB where it can, as at first, or by 4 KiB, so that `touchedPages` tells more closely. */
+	useHugePages(may: boolean): void {
+		if (this.#open) madvise(this.#base, this.fileBytes, may ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	}
 
 	/**

@@ -91,7 +91,7 @@ export class Machine {
 	/**
 	 * Makes a machine that goes on where another one was when `snapshot` was called. `start` lets it run. Its RAM is read from
 	 * the snapshot when the guest touches it, so the snapshot's files must stay as they are until the machine has ended. Any
-	 * number of machines can be restored from one snapshot.
+	 * number of machines can be restored from one snapshot. The first leaves a list there of what the next read ahead.
 	 *
 	 * @param path the snapshot's directory
 	 * @param config the host's side: the same devices as the machine had, by id

@@ -20,7 +20,7 @@ export class WorkingSetRecorder {
 	#work: Promise<void> | undefined;
 
 	constructor(ram: GuestRam, image: SnapshotImage) {
-		ram.useSmallPages();
+		ram.useHugePages(false);
 		this.#ram = ram;
 		this.#image = image;
 	}
@@ -38,26 +38,33 @@ export class WorkingSetRecorder {
 
 	/** Writes what was used until now, the first time that it is called. A failure leaves the snapshot without it. */
 	record(): void {
-		if (this.#isOver) return;
-		this.giveUp();
-		const image = this.#image;
+		if (!this.#finish()) return;
+		const { memory } = this.#image;
 		const used = async () => {
 			const pages = await this.#ram.touchedPages();
 			/* The others need no read. */
-			pages.keep(image.memory.usedPages);
+			pages.keep(memory.usedPages);
 			return pages;
 		};
-		this.#work = image.keepWorkingSet(used).catch(ignore);
+		const work = this.#image.keepWorkingSet(used).catch(ignore);
+		this.#work = work.then(() => this.#ram.useHugePages(true));
 	}
 
 	/** Records nothing any more, as when all of the memory was read for another reason. */
 	giveUp(): void {
-		this.#isOver = true;
-		clearTimeout(this.#timer);
+		if (this.#finish()) this.#ram.useHugePages(true);
 	}
 
 	async close(): Promise<void> {
 		this.giveUp();
 		await this.#work;
+	}
+
+	/** @returns false after the first call */
+	#finish(): boolean {
+		if (this.#isOver) return false;
+		this.#isOver = true;
+		clearTimeout(this.#timer);
+		return true;
 	}
 }

@@ -286,7 +286,9 @@ describe("GuestRam", () => {
 		await withFiles(
 			async ([image]) => {
 				const ram = GuestRam.map([{ gpa: 0, sizeBytes: 64 * MiB }], { image: image! });
-				ram.useSmallPages();
+				const flags = () => /^VmFlags: (.*)$/m.exec(smaps(ram.regions[0]!.hva))![1]!.trim().split(" ");
+				ram.useHugePages(false);
+				expect(flags()).toContain("nh");
 				const bytes = new Uint8Array(ram.regions[0]!.buffer);
 				expect(bytes[1605 * PAGE]).toBe(0);
 				bytes[5000 * PAGE] = 1;
@@ -296,6 +298,8 @@ describe("GuestRam", () => {
 					const isNear = (page: number) => start >= page - (page % 16) && end <= page - (page % 16) + 16;
 					expect(isNear(1605) || isNear(5000), `${start} to ${end}`).toBe(true);
 				}
+				ram.useHugePages(true);
+				expect(flags()).toContain("hg");
 				ram.close();
 			},
 			[3],
