@@ -138,7 +138,7 @@ const COMMANDS: [name: string, summary: string, load: () => Promise<Command>][] 
 	[
 		"device",
 		"virtio devices of your own, in TypeScript files",
-		async () => (await import("./cli/device.ts")).deviceCommand(),
+		async () => (await import("./cli/device.ts")).deviceCommand(PACKAGE_MODULES),
 	],
 	[
 		"replay",

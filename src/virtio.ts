@@ -33,3 +33,5 @@ export { RngDevice } from "./virtio/rng.ts";
 export { Transport } from "./virtio/transport.ts";
 export type { InterruptLine, TransportOptions } from "./virtio/transport-options.ts";
 export { VsockDevice } from "./virtio/vsock/device.ts";
+export type { Answer, Piece } from "./workbench/mmio-driver.ts";
+export { TestDriver } from "./workbench/test-driver.ts";

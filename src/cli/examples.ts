@@ -15,7 +15,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 		"tsvmm boot --kernel vmlinux --initrd initrd.img --device ./my-device.ts",
 		"tsvmm boot --kernel vmlinux --disk root.img --fault blk0:read:io-error:1% --fault-seed 7",
 	],
-	"tsvmm device": ["tsvmm device new my-device"],
+	"tsvmm device": ["tsvmm device new my-device", "tsvmm device test my-device.ts"],
+	"tsvmm device test": ["tsvmm device test my-device.ts", "tsvmm device test devices/my-device.test.ts"],
 	"tsvmm device new": ["tsvmm device new my-device", "tsvmm device new my-device --dir devices"],
 	"tsvmm replay": [
 		"tsvmm boot --kernel vmlinux --initrd initrd.img --rng --record boot.jsonl",

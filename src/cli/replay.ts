@@ -28,7 +28,8 @@ export function replayCommand(modules: PackageModules = {}): Command {
 		});
 }
 
-async function replayFile(path: string, { device, as }: ReplayFlags, modules: PackageModules): Promise<number> {
+/** Plays a recording, and prints what differs. @returns the exit status */
+export async function replayFile(path: string, { device, as }: ReplayFlags, modules: PackageModules): Promise<number> {
 	if (device === undefined) {
 		throw new UsageError("ERR_OPTION_DEVICE", "Cannot replay without a device: --device FILE is missing");
 	}

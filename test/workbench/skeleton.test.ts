@@ -15,8 +15,9 @@ beforeAll(bundle, 60_000);
 afterAll(() => rmSync(directory, { recursive: true }));
 
 test("the skeleton takes fewer than sixty lines, and answers a driver", async () => {
-	const path = writeSkeleton("my-device2", join(directory, "new"));
-	expect(path).toBe(join(directory, "new/my-device2.ts"));
+	const files = writeSkeleton("my-device2", join(directory, "new"));
+	const path = join(directory, "new/my-device2.ts");
+	expect(files).toEqual([path, join(directory, "new/my-device2.test.ts")]);
 	const source = readFileSync(path, "utf8");
 	expect(source).toContain("class MyDevice2 implements");
 	expect(source.split("\n").length).toBeLessThan(60);
@@ -32,6 +33,9 @@ test("a file that is there stays", () => {
 	writeFileSync(path, "mine");
 	expect(() => writeSkeleton("old", directory)).toThrow(expect.objectContaining({ code: "ERR_DEVICE_NAME" }));
 	expect(readFileSync(path, "utf8")).toBe("mine");
+	writeFileSync(join(directory, "tested.test.ts"), "mine");
+	expect(() => writeSkeleton("tested", directory)).toThrow(/tested\.test\.ts: the file is there$/);
+	expect(existsSync(join(directory, "tested.ts"))).toBe(false);
 });
 
 test.each(["", "A", "../x", "a b", "-a", "a-", "1a", "a".repeat(41)])("%j is no name", (name) => {

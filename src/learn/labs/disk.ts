@@ -4,9 +4,9 @@
  */
 import type { VirtioDevice } from "../../virtio/device.ts";
 import { VIRTIO_MMIO } from "../../virtio/spec.ts";
+import { type Answer, MmioDriver, type Piece } from "../../workbench/mmio-driver.ts";
 import type { Attempt } from "../attempt.ts";
 import type { Lab } from "../lab.ts";
-import { type Answer, MmioDriver, type Piece } from "../mmio-driver.ts";
 import { count, type Report } from "../report.ts";
 
 type DiskClass = new (bytes: Uint8Array) => VirtioDevice;
@@ -76,7 +76,7 @@ const statusOf = ({ data }: Answer): number => data.at(-1)!;
 const name = (status: number): string =>
 	`${status} (${STATUS[status] ?? (status === 0xee ? "nothing was written there" : "unknown")})`;
 
-function checkDevice({ report, driver }: Bench): void {
+function checkDevice({ report, driver, device }: Bench): void {
 	const id = driver.read(VIRTIO_MMIO.DeviceID);
 	report.must(
 		id === 2,
@@ -91,7 +91,8 @@ function checkDevice({ report, driver }: Bench): void {
 		`the configuration says ${capacity} sectors; ${SECTORS} were expected for ${SECTORS * SECTOR} bytes`,
 		"The first 8 bytes of config are the capacity, in sectors of 512 bytes, little-endian",
 	);
-	const fault = driver.start();
+	const most = device.queueSizes[0] ?? 0;
+	const fault = most < 64 ? `its queue 0 has ${most} entries, 64 at least are needed` : driver.start();
 	report.must(
 		fault === undefined,
 		"the driver negotiates and says DRIVER_OK",
@@ -244,7 +245,7 @@ function checkBatch({ report, driver }: Bench): void {
 
 function checkReset({ report, driver, device }: Bench): void {
 	report.doing("a reset, then notify");
-	driver.reset();
+	void driver.reset();
 	device.notify(0);
 	const fault = driver.start();
 	report.expect(

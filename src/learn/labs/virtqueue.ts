@@ -2,10 +2,11 @@
  * The check of lab 6: the program exports `Queue`, the device's side of a virtqueue. A driver puts chains on it, good ones
  * first, then those of a guest that wants to harm.
  */
+
+import { layoutAt, type Part, type QueueLayout, RingDriver } from "../../workbench/ring-driver.ts";
 import type { Attempt } from "../attempt.ts";
 import type { Lab } from "../lab.ts";
 import { count, hex, type Report } from "../report.ts";
-import { layoutAt, type Part, type QueueLayout, RingDriver } from "../ring-driver.ts";
 
 /** What `pop` gives. */
 interface Chain {

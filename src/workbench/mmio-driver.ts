@@ -1,6 +1,6 @@
 /*
- * A driver for a device of a student's: it speaks with it through the registers of virtio-mmio (virtio 1.2 §4.2), in the
- * order of Linux, and has one queue in ordinary memory.
+ * A driver for a device, without a guest: it speaks with it through the registers of virtio-mmio (virtio 1.2 §4.2), in the
+ * order of Linux, and has its queues in ordinary memory. Checks of labs use it, and tests of users by test-driver.ts.
  */
 import { GuestMemory } from "../base/guest-memory.ts";
 import type { VirtioDevice } from "../virtio/device.ts";
@@ -16,11 +16,21 @@ import {
 } from "../virtio/spec.ts";
 import { layoutAt, type Part, RingDriver } from "./ring-driver.ts";
 
-const RAM_BYTES = 1 << 20;
+const RAM_BYTES = 16 << 20;
 const RINGS = 0x1000;
-/** Buffers lie from here on. */
-const BUFFERS = 0x10000;
+const RING_BYTES = 0x3000;
+/** Buffers lie from here on, and are used round. */
+const BUFFERS = 0x400000;
+const MAX_QUEUES = 256;
+/** No queue is larger. */
 const SIZE = 64;
+
+/** A queue, and which descriptor is the next. */
+interface Queue {
+	readonly ring: RingDriver;
+	readonly size: number;
+	next: number;
+}
 
 /** A buffer that the device reads, with these bytes, or one of so many that it writes. */
 export type Piece = Uint8Array | number;
@@ -29,7 +39,7 @@ export type Piece = Uint8Array | number;
 export interface Answer {
 	readonly written: number;
 	/** What the writable buffers hold. */
-	readonly data: Uint8Array;
+	readonly data: Buffer;
 }
 
 export class MmioDriver {
@@ -37,14 +47,14 @@ export class MmioDriver {
 	interrupts = 0;
 	readonly #transport: MmioTransport;
 	readonly #bytes: Uint8Array;
-	readonly #ring: RingDriver;
+	readonly #queueCount: number;
+	#queues: Queue[] = [];
 	#free = BUFFERS;
-	#descriptor = 0;
 
 	constructor(device: VirtioDevice) {
 		const buffer = new ArrayBuffer(RAM_BYTES);
 		this.#bytes = new Uint8Array(buffer);
-		this.#ring = new RingDriver(new DataView(buffer), layoutAt(RINGS, SIZE));
+		this.#queueCount = Math.min(device.queueSizes.length, MAX_QUEUES);
 		const memory = new GuestMemory([{ gpa: 0, sizeBytes: RAM_BYTES, hva: 0, buffer }]);
 		const line = { raise: () => void this.interrupts++ };
 		this.#transport = new MmioTransport(device, { memory, line, interruptStatus: new Int32Array(1) });
@@ -76,30 +86,45 @@ export class MmioDriver {
 		}
 		this.#write(VIRTIO_MMIO.Status, ACKNOWLEDGE | DRIVER | FEATURES_OK);
 		if ((this.read(VIRTIO_MMIO.Status) & FEATURES_OK) === 0) return "it refuses the features";
-		this.#write(VIRTIO_MMIO.QueueSel, 0);
-		const most = this.read(VIRTIO_MMIO.QueueNumMax);
-		if (most < SIZE) return `its queue 0 has ${most} entries, ${SIZE} at least are needed`;
-		const { desc, avail, used } = this.#ring.layout;
-		this.#write(VIRTIO_MMIO.QueueNum, SIZE);
-		this.#write(VIRTIO_MMIO.QueueDescLow, desc);
-		this.#write(VIRTIO_MMIO.QueueDriverLow, avail);
-		this.#write(VIRTIO_MMIO.QueueDeviceLow, used);
-		this.#write(VIRTIO_MMIO.QueueReady, 1);
+		this.#queues = Array.from({ length: this.#queueCount }, (_, index) => this.#setUp(index));
 		this.#write(VIRTIO_MMIO.Status, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
 		return undefined;
 	}
 
-	reset(): void {
-		this.#write(VIRTIO_MMIO.Status, 0);
+	#setUp(index: number): Queue {
+		this.#write(VIRTIO_MMIO.QueueSel, index);
+		const size = Math.min(this.read(VIRTIO_MMIO.QueueNumMax), SIZE);
+		const layout = layoutAt(RINGS + index * RING_BYTES, size);
+		this.#bytes.fill(0, layout.desc, layout.desc + RING_BYTES);
+		this.#write(VIRTIO_MMIO.QueueNum, size);
+		this.#write(VIRTIO_MMIO.QueueDescLow, layout.desc);
+		this.#write(VIRTIO_MMIO.QueueDriverLow, layout.avail);
+		this.#write(VIRTIO_MMIO.QueueDeviceLow, layout.used);
+		this.#write(VIRTIO_MMIO.QueueReady, 1);
+		return { ring: new RingDriver(new DataView(this.#bytes.buffer), layout), size, next: 0 };
+	}
+
+	/** Resolves when the device has nothing of the driver's any more. */
+	async reset(): Promise<void> {
+		await this.#transport.write(VIRTIO_MMIO.Status, 4, 0);
 	}
 
 	/** Writes QueueNotify. */
-	kick(): void {
-		this.#write(VIRTIO_MMIO.QueueNotify, 0);
+	kick(queue = 0): void {
+		this.#write(VIRTIO_MMIO.QueueNotify, queue);
 	}
 
-	/** Puts a request on the queue without a kick. @returns its head and buffers */
-	offer(buffers: readonly Piece[]): { head: number; parts: Part[] } {
+	/** Puts a request on a queue without a kick. @returns its head and buffers */
+	offer(buffers: readonly Piece[], queue = 0): { head: number; parts: Part[] } {
+		const to = this.#queue(queue);
+		if (buffers.length === 0 || buffers.length > to.size) {
+			throw new Error(`queue ${queue} has ${to.size} descriptors, and a request of ${buffers.length} buffers was made`);
+		}
+		const lengths = buffers.map((buffer) => (typeof buffer === "number" ? buffer : buffer.length) + 16);
+		const bytes = lengths.reduce((sum, length) => sum + length);
+		if (bytes > RAM_BYTES - BUFFERS)
+			throw new Error(`a request of ${bytes} bytes does not fit into the driver's memory`);
+		if (this.#free + bytes > RAM_BYTES) this.#free = BUFFERS;
 		const parts = buffers.map((buffer): Part => {
 			const length = typeof buffer === "number" ? buffer : buffer.length;
 			const address = this.#free;
@@ -108,14 +133,23 @@ export class MmioDriver {
 			else this.#bytes.fill(0xee, address, address + length);
 			return { address, length, writable: typeof buffer === "number" };
 		});
-		if (this.#free > RAM_BYTES - 0x10000) this.#free = BUFFERS;
-		const descriptors = parts.map(() => this.#descriptor++ % SIZE);
-		return { head: this.#ring.chain(descriptors, parts), parts };
+		const descriptors = parts.map(() => to.next++ % to.size);
+		return { head: to.ring.chain(descriptors, parts), parts };
+	}
+
+	#queue(index: number): Queue {
+		const queue = this.#queues[index];
+		if (queue === undefined) throw new Error(`there is no queue ${index}: the device has ${this.#queues.length}`);
+		return queue;
 	}
 
 	/** The requests that came back, by their heads. */
-	collect(): Map<number, number> {
-		return new Map(this.#ring.collect().map(({ id, written }) => [id, written]));
+	collect(queue = 0): Map<number, number> {
+		return new Map(
+			this.#queue(queue)
+				.ring.collect()
+				.map(({ id, written }) => [id, written]),
+		);
 	}
 
 	/** Sends one request and takes its answer; undefined when none comes at once. */
@@ -127,7 +161,7 @@ export class MmioDriver {
 	}
 
 	/** What the writable buffers hold now, one after the other. */
-	dataOf(parts: readonly Part[]): Uint8Array {
+	dataOf(parts: readonly Part[]): Buffer {
 		const pieces = parts
 			.filter(({ writable }) => writable)
 			.map(({ address, length }) => this.#bytes.slice(address, address + length));

@@ -1,6 +1,6 @@
 /*
- * The driver's side of a split virtqueue (virtio 1.2 §2.7), for the checks of labs 6 and 7: it writes descriptors and the
- * available ring into guest memory and reads the used ring. It writes what it is told, also what no driver should.
+ * The driver's side of a split virtqueue (virtio 1.2 §2.7), without a guest: it writes descriptors and the available
+ * ring into guest memory and reads the used ring. It writes what it is told, also what no driver should.
  */
 
 /** Where the parts of a queue are, as guest-physical addresses. */
