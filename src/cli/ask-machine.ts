@@ -1,7 +1,7 @@
 /*
  * Asks a machine for a file of it, a snapshot or a core dump, with a progress bar; an interrupt gives it up.
  */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { StateError } from "../base/errors.ts";
 import { ContainerStore, type StoredContainer } from "../container/life/store.ts";
@@ -59,5 +59,6 @@ export function controlOf(word: string, what: string, early = false): string {
 
 /** The container of that name; undefined when it is the path of a socket. @throws HostError ERR_CONTAINER_NOT_FOUND */
 export function containerOf(word: string): StoredContainer | undefined {
-	return word.includes("/") || existsSync(word) ? undefined : new ContainerStore().find(word);
+	const isSocket = word.includes("/") || statSync(word, { throwIfNoEntry: false })?.isSocket() === true;
+	return isSocket ? undefined : new ContainerStore().find(word);
 }

@@ -91,7 +91,12 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 	"tsvmm lab exec": ["tsvmm lab exec -- ls -l /dev/kvm", "tsvmm lab exec -it -- sh"],
 	"tsvmm lab down": ["tsvmm lab down"],
 	"tsvmm lab status": ["tsvmm lab status", "tsvmm lab status --json"],
-	"tsvmm explain": ["tsvmm explain boot.jsonl", "tsvmm explain --symbols vmlinux --json boot.jsonl"],
+	"tsvmm explain": [
+		"tsvmm explain boot.jsonl",
+		"tsvmm explain web",
+		"tsvmm explain --seconds 5 vm.sock",
+		"tsvmm explain --symbols vmlinux --json boot.jsonl",
+	],
 	"tsvmm doctor": ["tsvmm doctor", "tsvmm doctor --json"],
 	"tsvmm completion": [
 		"source <(tsvmm completion bash)",

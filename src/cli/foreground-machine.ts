@@ -9,7 +9,7 @@ import type { Inspector } from "../inspector/inspector.ts";
 import { needsLab, reexecInLab } from "../lab/host.ts";
 import type { Share } from "../lab/shares.ts";
 import type { RestoreConfig } from "../machine/config.ts";
-import { type DumpMachine, MachineControl } from "../machine/control.ts";
+import { MachineControl } from "../machine/control.ts";
 import type { Machine } from "../machine/machine.ts";
 import { describeShutdown, type ShutdownReason, shutdownError } from "../machine/shutdown-reason.ts";
 import type { BootTimings } from "./boot-timings.ts";
@@ -64,12 +64,6 @@ function report(end: ShutdownReason, { json, quiet }: HostFlags, timings: Timing
 	else if (!quiet) say(`tsvmm: ${describeShutdown(end)}`);
 }
 
-/** Core dumps are loaded for the first one. */
-const dumpLater: DumpMachine = async (machine, path, options) => {
-	const { dumpMachine } = await import("../debug/core-dump.ts");
-	await dumpMachine(machine, path, options);
-};
-
 /** Runs a machine to its end. SIGINT, SIGTERM and SIGHUP stop it. The terminal is always restored. */
 async function runMachine<Config extends RestoreConfig>(
 	{ config, make, flags }: Planned<Config>,
@@ -100,7 +94,10 @@ async function runMachine<Config extends RestoreConfig>(
 	try {
 		gdb = await openGdb(flags, machine);
 		inspector = await inspected?.open(machine);
-		if (flags.control !== undefined) control = await MachineControl.open(flags.control, machine, dumpLater);
+		if (flags.control !== undefined) {
+			const { dumpLater, explainLater } = await import("../explain/answers.ts");
+			control = await MachineControl.open(flags.control, machine, { dump: dumpLater, explain: explainLater });
+		}
 		if (interactive) {
 			escapeKey = new EscapeKey(stop);
 			rawTerminal(0);

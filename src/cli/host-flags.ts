@@ -67,7 +67,7 @@ export function addHostFlags(command: Command): Command {
 		.option("--virtio-console", "a second console, hvc0, on stdio", false)
 		.option("--balloon [size]", "memory balloon: the guest gives free pages back, and as much more as SIZE says")
 		.option("--console <stdio|file=PATH|none>", "where the serial port goes", "stdio")
-		.option("--control <path>", "unix socket for `tsvmm snapshot create`")
+		.option("--control <path>", "unix socket for `tsvmm snapshot create`, `dump` and `explain`")
 		.addOption(
 			new Option("--inspect [port]", "serve a page on 127.0.0.1 that shows the machine at work")
 				.argParser(parseInspect)

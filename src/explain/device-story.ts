@@ -2,6 +2,7 @@
  * What one device has seen: the steps of its driver, its queues, its interrupts, and what went wrong.
  */
 import type { TraceEvent } from "../trace/event.ts";
+import { statusBits } from "../trace/registers.ts";
 import { describeRequest } from "../trace/write/text.ts";
 
 /** Violations and failed requests that are kept. */
@@ -55,6 +56,17 @@ export class DeviceStory {
 	/** What `--disk` and the like call it. */
 	get id(): string {
 		return this.described?.id ?? this.name;
+	}
+
+	/** Its Status when the machine stood still: of a restored machine there may be no other sign of its driver. */
+	stands(status: number): void {
+		this.status = status;
+		this.bits = statusBits(status);
+	}
+
+	/** A driver has it, or has had it. */
+	get isTaken(): boolean {
+		return this.readyT !== undefined || this.bits.includes("DRIVER_OK");
 	}
 
 	add(event: DeviceEvent): void {

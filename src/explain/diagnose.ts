@@ -3,7 +3,7 @@
  */
 import type { Finding, NameAddress, Rule } from "./finding.ts";
 import { halted, kvmError, nothingHappened, resetByGuest, spins, tripleFault } from "./rules/cpu.ts";
-import { driverFailed, driverViolation, failedRequests, missingDriver } from "./rules/drivers.ts";
+import { driverFailed, driverViolation, failedRequests, missingDriver, needsReset } from "./rules/drivers.ts";
 import { kernelLog } from "./rules/kernel-log.ts";
 import { consoleElsewhere, exitStorm, spinsOnRegister, unservedAddresses } from "./rules/ports.ts";
 import { chainsInFlight, interruptNotTaken, queueWithoutKick } from "./rules/queues.ts";
@@ -13,6 +13,7 @@ const RULES: readonly Rule[] = [
 	kernelLog,
 	driverViolation,
 	driverFailed,
+	needsReset,
 	queueWithoutKick,
 	interruptNotTaken,
 	chainsInFlight,

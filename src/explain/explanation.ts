@@ -4,7 +4,7 @@
 import type { StoppedState } from "../base/stopped-state.ts";
 import { diagnose } from "./diagnose.ts";
 import type { Finding, NamesSource } from "./finding.ts";
-import type { Phase, Story } from "./story.ts";
+import type { Look, Phase, Story } from "./story.ts";
 import { type NameKernel, numbers } from "./symbols.ts";
 
 /** A device in short. */
@@ -26,6 +26,8 @@ export interface DeviceSummary {
 }
 
 export interface Explanation {
+	/** How a machine that lives was looked at; missing for a trace. All that follows is of that time then. */
+	readonly look?: Look;
 	readonly machine:
 		| { readonly kernel: string; readonly cmdline: string; readonly cpus: number; readonly memoryMiB: number }
 		| undefined;
@@ -60,6 +62,7 @@ export function explain(story: Story, names: NameKernel = numbers("no symbols we
 	const { created, ended, state, lastT } = story;
 	const { name, source } = names(story);
 	return {
+		...(story.look === undefined ? {} : { look: story.look }),
 		machine: created && {
 			kernel: created.kernel,
 			cmdline: created.cmdline,

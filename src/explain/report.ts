@@ -11,18 +11,19 @@ const SLOWEST = 3;
 
 /** The whole report, its lines ended. */
 export function report(explanation: Explanation): string {
+	const { look } = explanation;
 	const parts = [
 		headline(explanation),
 		section("Why", why(explanation)),
-		section("What happened", happened(explanation)),
-		section("Slowest phases", slowest(explanation)),
+		section("What happened", look === undefined ? happened(explanation) : []),
+		section("Slowest phases", look === undefined ? slowest(explanation) : []),
 		section("Exits", exits(explanation)),
 		section("Devices", explanation.devices.map(device)),
 		section(
 			"Busiest registers",
 			explanation.places.map(({ place, reads, writes }) => `${place}: ${reads} reads, ${writes} writes`),
 		),
-		section("At the end", state(explanation)),
+		section(look === undefined ? "At the end" : "Where it stands", state(explanation)),
 		section("The console's last lines", explanation.output.map(shortened)),
 	];
 	return parts.filter((part) => part !== "").join("\n");
@@ -33,21 +34,28 @@ function section(title: string, lines: readonly string[]): string {
 	return [title, ...lines.map((line) => `  ${printable(line)}`), ""].join("\n");
 }
 
-function headline({ machine, lastT, end, events, lost }: Explanation): string {
+function headline({ machine, lastT, end, events, lost, look }: Explanation): string {
 	const what =
 		machine === undefined
 			? "a machine"
 			: `${machine.kernel}, ${machine.cpus} vCPU${machine.cpus === 1 ? "" : "s"}, ${machine.memoryMiB} MiB`;
 	const ending =
 		end === undefined ? "still running" : `${end.reason}${end.detail === undefined ? "" : `: ${end.detail}`}`;
+	if (look !== undefined) {
+		const how = end === undefined ? look.state : ending;
+		const told = `${what}; ${how}, looked at for ${look.seconds} s: ${events} events`;
+		return printable(
+			`${told}\nwhat was before is not known: --trace-file FILE.jsonl traces a machine from its start\n`,
+		);
+	}
 	const missing = lost > 0 ? `, and ${lost} are missing` : "";
 	return printable(`${what}; ${seconds(lastT)} to the end of the trace: ${ending}; ${events} events${missing}\n`);
 }
 
-function why({ findings, end }: Explanation): string[] {
+function why({ findings, end, look }: Explanation): string[] {
 	if (findings.length === 0) {
 		if (end === undefined || end.reason === "power-off" || end.reason === "stopped")
-			return ["nothing is wrong that the events show"];
+			return [`nothing is wrong that ${look === undefined ? "the events show" : "its state shows"}`];
 		return ["no rule knows a reason for this end"];
 	}
 	return findings.flatMap(({ cause, what, because, hint }, i) => [

@@ -41,7 +41,17 @@ export interface PlaceTally {
 	lastT: number;
 }
 
+/** How a machine that lives was looked at. There is no trace from its start. */
+export interface Look {
+	/** How long. */
+	readonly seconds: number;
+	/** "running", "paused". */
+	readonly state: string;
+}
+
 export class Story {
+	/** Undefined for the story of a trace. */
+	readonly look: Look | undefined;
 	created: Extract<MachineEvent, { state: "created" }> | undefined;
 	startedAt: string | undefined;
 	ended: Extract<MachineEvent, { state: "ended" }> | undefined;
@@ -64,11 +74,15 @@ export class Story {
 	state: StoppedState | undefined;
 	#line = "";
 
+	constructor(look?: Look) {
+		this.look = look;
+	}
+
 	add(event: TraceEvent): void {
 		this.events++;
 		this.lastT = Math.max(this.lastT, event.t);
 		if (event.kind === "machine") this.#machine(event);
-		else if (event.kind === "state") this.state = event;
+		else if (event.kind === "state") this.#stands(event);
 		else if (event.kind === "lost") this.lost += event.events;
 		else this.#guest(event);
 	}
@@ -90,6 +104,11 @@ export class Story {
 	/** Exits in all. */
 	get exitCount(): number {
 		return [...this.exits.values()].reduce((sum, { count }) => sum + count, 0);
+	}
+
+	#stands(state: Extract<TraceEvent, { kind: "state" }>): void {
+		this.state = state;
+		for (const { device, status } of state.devices) this.#device(device).stands(status);
 	}
 
 	#machine(event: MachineEvent): void {

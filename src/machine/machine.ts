@@ -387,7 +387,7 @@ export class Machine {
 	/** Tells observers how the machine stands, for which the vCPUs stop for a moment. @internal */
 	async tellState(): Promise<void> {
 		this.#mustLive("look at");
-		await tellForAMoment(this.#wired, this.#held);
+		await tellForAMoment(this.#wired, () => this.#held || this.#saving);
 	}
 
 	/**

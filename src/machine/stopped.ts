@@ -59,15 +59,16 @@ export function tellStopped(parts: StoppedParts & { readonly observers: Observer
 /**
  * As tellStopped, of a machine that runs: its vCPUs stop meanwhile.
  *
- * @param held they were stopped before, and stay so
+ * @param held others have stopped them, before or meanwhile, and they stay so
  */
-export async function tellForAMoment(wiring: Wiring & StoppedParts, held: boolean): Promise<void> {
+export async function tellForAMoment(wiring: Wiring & StoppedParts, held: () => boolean): Promise<void> {
 	const { threads, entry } = wiring;
 	await threads.pause();
-	if (entry.ended !== undefined) return;
+	/* Somebody may have let them run on meanwhile. */
+	if (entry.ended !== undefined || !threads.paused) return;
 	try {
 		tellStopped(wiring);
-		if (!held) threads.resume();
+		if (!held()) threads.resume();
 	} catch (error) {
 		entry.failed("the look at the machine", error);
 	}

@@ -10,7 +10,7 @@
 import type { MachineLife, ObservedChain, Observer } from "../base/observer.ts";
 import type { Segments } from "../base/segments.ts";
 import * as kvm from "../kvm/constants.ts";
-import { ACKNOWLEDGE, DEVICE_NEEDS_RESET, DRIVER, DRIVER_OK, FAILED, FEATURES_OK } from "../virtio/spec.ts";
+import { ACKNOWLEDGE, DRIVER_OK } from "../virtio/spec.ts";
 import { AgentWatch } from "./agent-watch.ts";
 import { BootWatch } from "./boot-watch.ts";
 import { namesOf } from "./decode/decoder.ts";
@@ -20,19 +20,11 @@ import type { TraceEvent, TracePacket, TracePiece, TraceSink } from "./event.ts"
 import { featureNames } from "./features.ts";
 import { TraceFilter } from "./filter.ts";
 import { Packets } from "./packets.ts";
-import { bitsOf, registerAt } from "./registers.ts";
+import { bitsOf, registerAt, statusBits } from "./registers.ts";
 
 /* KVM_EXIT_IO_IN and KVM_EXIT_IO_OUT are no reasons. */
 const { KVM_EXIT_IO_IN: _in, KVM_EXIT_IO_OUT: _out, ...EXIT_CONSTANTS } = kvm;
 const EXITS = namesOf(EXIT_CONSTANTS, "KVM_EXIT_");
-const STATUS = new Map([
-	[ACKNOWLEDGE, "ACKNOWLEDGE"],
-	[DRIVER, "DRIVER"],
-	[DRIVER_OK, "DRIVER_OK"],
-	[FEATURES_OK, "FEATURES_OK"],
-	[DEVICE_NEEDS_RESET, "DEVICE_NEEDS_RESET"],
-	[FAILED, "FAILED"],
-]);
 const CAUSES = new Map([
 	[1, "used buffer"],
 	[2, "config change"],
@@ -183,7 +175,7 @@ class Recorder {
 
 	#status(device: string, status: number, driverFeatures: bigint): void {
 		const { type, flights } = this.#of(device);
-		const bits = bitsOf(status, STATUS);
+		const bits = statusBits(status);
 		const features = `0x${driverFeatures.toString(16)}`;
 		const names = { features, featureNames: featureNames(type, driverFeatures) };
 		this.#emit({ kind: "status", device, status, bits, ...names });

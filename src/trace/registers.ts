@@ -10,7 +10,15 @@ import {
 	PVPANIC_PORT,
 	RTC_PORT,
 } from "../boot/addresses.ts";
-import { VIRTIO_MMIO } from "../virtio/spec.ts";
+import {
+	ACKNOWLEDGE,
+	DEVICE_NEEDS_RESET,
+	DRIVER,
+	DRIVER_OK,
+	FAILED,
+	FEATURES_OK,
+	VIRTIO_MMIO,
+} from "../virtio/spec.ts";
 
 /** Bytes of address space per virtio-mmio device: a power of two. */
 const SLOT_BYTES = 0x1000;
@@ -64,4 +72,18 @@ export function bitsOf(value: number, names: ReadonlyMap<number, string>): strin
 		if ((value & mask) !== 0) bits.push(names.get(mask) ?? `bit ${bit}`);
 	}
 	return bits;
+}
+
+const STATUS = new Map([
+	[ACKNOWLEDGE, "ACKNOWLEDGE"],
+	[DRIVER, "DRIVER"],
+	[DRIVER_OK, "DRIVER_OK"],
+	[FEATURES_OK, "FEATURES_OK"],
+	[DEVICE_NEEDS_RESET, "DEVICE_NEEDS_RESET"],
+	[FAILED, "FAILED"],
+]);
+
+/** The names of the bits of a device's Status. */
+export function statusBits(status: number): string[] {
+	return bitsOf(status, STATUS);
 }

@@ -93,7 +93,7 @@ test("a dump that fails or is given up leaves nothing, and the guest runs on", a
 test("MachineControl has a dump written by whom it was given, and refuses one otherwise", async () => {
 	const socket = join(place, "control");
 	const path = join(place, "core");
-	const control = await MachineControl.open(socket, machine, dumpMachine);
+	const control = await MachineControl.open(socket, machine, { dump: dumpMachine });
 	machine.start();
 	await askMachine(socket, { do: "dump", path, force: false });
 	const again = askMachine(socket, { do: "dump", path, force: false });

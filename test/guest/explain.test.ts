@@ -1,15 +1,20 @@
 /* Broken guests, and what `explain` says of each. They are a few instructions each, or print what a kernel would. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { MemoryDisk } from "../../src/backends/memory-disk.ts";
 import { Faults } from "../../src/base/faults.ts";
 import { explain } from "../../src/explain/explanation.ts";
+import { explainLive } from "../../src/explain/live.ts";
 import { report } from "../../src/explain/report.ts";
 import { Story } from "../../src/explain/story.ts";
 import type { MachineConfig } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
+import type { VirtioView } from "../../src/machine/view.ts";
 import { eventObserver } from "../../src/trace/recorder.ts";
 import { VIRTIO_MMIO } from "../../src/virtio/spec.ts";
-import { BASE, KEYBOARD_RESET, outb, POLL, RESET, SPIN, TinyKernels, TRIPLE_FAULT } from "./tiny-kernel.ts";
+import { BASE, COUNT, KEYBOARD_RESET, outb, POLL, RESET, SPIN, TinyKernels, TRIPLE_FAULT } from "./tiny-kernel.ts";
 
 const kernels = new TinyKernels();
 afterAll(() => kernels.remove());
@@ -193,5 +198,74 @@ describe("a guest that ends", () => {
 		const config = { disks: [{ backend: new MemoryDisk(1 << 20) }] };
 		const story = await ran(RESET, { text: `${line}\n`, config: cause === "kernel-bug" ? {} : config });
 		expect(likeliest(story)).toBe(cause);
+	});
+});
+
+describe("a machine that lives", () => {
+	/** Looks at a guest that nobody has traced, as soon as `until` is true of its entropy device. */
+	async function looked(code: number[], until: (rng: VirtioView) => boolean = () => true, more = {}) {
+		const kernel = kernels.write("", code);
+		await using machine = await Machine.create({ kernel, memoryMiB: 64, rng: true, ...more });
+		machine.start();
+		const rng = () => machine.inspect().virtio.find(({ id }) => id === "rng")!;
+		await expect.poll(() => until(rng()), { timeout: 20_000 }).toBe(true);
+		const explanation = await explainLive(machine, { seconds: 0.3, output: "its last words" });
+		expect(machine.state).toBe("running");
+		return explanation;
+	}
+	const waiting = ({ queues }: VirtioView) => queues[0]?.live?.availIdx === 1;
+
+	test("that waits in hlt with interrupts off stands still for good", async () => {
+		const { findings, state, look, machine, output } = await looked(HLT);
+		expect(findings.map(({ cause }) => cause)).toEqual(["halted-for-good"]);
+		expect(state?.vcpus).toMatchObject([{ vcpu: 0, interruptsEnabled: false }]);
+		expect([look, machine?.cpus, output]).toEqual([{ seconds: 0.3, state: "running" }, 1, ["its last words"]]);
+	});
+	test("whose driver has not notified its queue is told so, and what no trace shows is not invented", async () => {
+		const explanation = await looked([...SET_UP, ...chainTo(BUFFER), ...HLT], waiting);
+		expect(explanation.findings[0]).toMatchObject({ cause: "queue-without-kick" });
+		const told = report(explanation);
+		expect(told).toContain("64 MiB; running, looked at for 0.3 s: ");
+		expect(told).toContain("what was before is not known: --trace-file FILE.jsonl");
+		expect(told).toContain("Where it stands\n  vCPU 0 ");
+		expect(told).toContain("rng (virtio-rng0): Status ACKNOWLEDGE DRIVER DRIVER_OK FEATURES_OK");
+		expect(told).not.toMatch(/What happened|Slowest phases|never touched/);
+	});
+	test("whose interrupt was lost is told so", async () => {
+		const faults = new Faults([{ device: "rng", event: "interrupt", effect: "lost" }], { seed: 1 });
+		const request = [...UNMASK, ...SET_UP, ...chainTo(BUFFER), ...NOTIFY, ...HLT];
+		const { findings } = await looked(request, ({ interruptStatus }) => interruptStatus !== 0, { faults });
+		expect(findings.map(({ cause }) => cause)).toContain("lost-interrupt");
+	});
+	test("that jumps to itself is in a loop, and one that computes may be right", async () => {
+		expect((await looked(SPIN)).findings.map(({ cause }) => cause)).toEqual(["deadlocked-vcpu"]);
+		expect((await looked(COUNT)).findings).toEqual([]);
+	});
+	test("that is paused stays so, and one that has ended is told of", async () => {
+		const kernel = kernels.write("", COUNT);
+		const machine = await Machine.create({ kernel, memoryMiB: 64 });
+		machine.start();
+		await machine.pause();
+		const { look, exits } = await explainLive(machine, { seconds: 0.1 });
+		expect([machine.state, look?.state, exits]).toEqual(["paused", "paused", []]);
+		const ends = explainLive(machine, { seconds: 0.3 });
+		setTimeout(() => void machine.stop(), 50);
+		expect((await ends).end).toEqual({ reason: "stopped" });
+		await expect(explainLive(machine, { seconds: 0 })).rejects.toMatchObject({ code: "ERR_MACHINE_STATE" });
+	});
+	test("that is being saved is not let go by a look", async () => {
+		await using machine = await Machine.create({ kernel: kernels.write("", COUNT), memoryMiB: 64 });
+		machine.start();
+		const directory = mkdtempSync(join(tmpdir(), "tsvmm-explain-"));
+		try {
+			const looks = Array.from({ length: 20 }, () => machine.tellState());
+			await machine.snapshot(join(directory, "snapshot"), {
+				onProgress: () => void looks.push(machine.tellState().then(() => expect(machine.state).toBe("paused"))),
+			});
+			await Promise.all(looks);
+			expect(machine.state).toBe("running");
+		} finally {
+			rmSync(directory, { recursive: true });
+		}
 	});
 });

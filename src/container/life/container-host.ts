@@ -45,6 +45,8 @@ export interface ContainerHost {
 	readonly networks?: MachineNetworks | undefined;
 	/** The container's own, from before its start on; undefined where it has joined another's. */
 	readonly machine?: Machine | undefined;
+	/** The last lines of that machine's console. */
+	consoleTail?(): string;
 	/** Clients of the machine's agent; undefined while there is no machine. */
 	readonly broker: AgentBroker | undefined;
 	/**

@@ -2,7 +2,8 @@
  * Looks into a container's machine for those who ask its supervisor. What that takes is loaded for the first look.
  */
 import { StateError, UsageError } from "../../base/errors.ts";
-import type { DumpRequest, SnapshotWatch } from "../../machine/control.ts";
+import { dumpLater, explainLater } from "../../explain/answers.ts";
+import type { DumpRequest, ExplainRequest, SnapshotWatch } from "../../machine/control.ts";
 import type { Machine } from "../../machine/machine.ts";
 import type { ContainerHost } from "./container-host.ts";
 import type { StoredContainer } from "./store.ts";
@@ -20,8 +21,13 @@ export async function dumpContainer(
 	watch: SnapshotWatch,
 ): Promise<void> {
 	const machine = machineOf(container, "dump");
-	const { dumpMachine } = await import("../../debug/core-dump.ts");
-	await dumpMachine(machine, path, { force, ...watch });
+	await dumpLater(machine, path, { force, ...watch });
+}
+
+/** @throws what `explainLive` throws; as above */
+export async function explainContainer(container: Supervised, request: ExplainRequest): Promise<unknown> {
+	const machine = machineOf(container, "explain");
+	return await explainLater(machine, { ...request, output: container.host.consoleTail?.() });
 }
 
 /** From before its start on, so that one that does not come up can be looked at. */

@@ -46,6 +46,7 @@ export class OwnMachine implements ContainerHost {
 	#revived: string | undefined;
 	#container: Container | undefined;
 	#machine: BootedContainer["machine"] | undefined;
+	#guest: GuestMachine | undefined;
 	#members: Members | undefined;
 	#broker: AgentBroker | undefined;
 	#networks: MachineNetworks | undefined;
@@ -69,6 +70,10 @@ export class OwnMachine implements ContainerHost {
 	/** From before its start on. A test's machine is only a part of one. */
 	get machine(): Machine | undefined {
 		return this.#machine as Machine | undefined;
+	}
+
+	consoleTail(): string {
+		return this.#guest?.consoleTail() ?? "";
 	}
 
 	get broker(): AgentBroker | undefined {
@@ -95,6 +100,7 @@ export class OwnMachine implements ContainerHost {
 				warn,
 				prepare: async ({ guest, machine, networks, broker: known, faults }) => {
 					this.#machine = machine;
+					this.#guest = guest;
 					this.#networks = networks;
 					if (faults !== undefined) void guest.ended.then(() => notes?.tell(faults));
 					await unlessAborted(awaited, signal, guest);

@@ -14,7 +14,7 @@ import { Teardown } from "../../base/teardown.ts";
 import { Timeline } from "../../base/timeline.ts";
 import { processMarks } from "../../host/process-start.ts";
 import { answerRequests, failureOf } from "../../host/request-socket.ts";
-import { type SnapshotRequest, SnapshotRequests, type SnapshotWatch } from "../../machine/control.ts";
+import { MachineRequests, type SnapshotRequest, type SnapshotWatch } from "../../machine/control.ts";
 import type { Container } from "../container.ts";
 import { privilegeKeys } from "../privileges.ts";
 import { writingState } from "../state-failure.ts";
@@ -27,7 +27,7 @@ import type { DebugOptions } from "./debugged.ts";
 import { watchHealth } from "./health.ts";
 import { LogFile, type OutputStream } from "./log-file.ts";
 import { readLogLimits } from "./log-limits.ts";
-import { dumpContainer } from "./look-inside.ts";
+import { dumpContainer, explainContainer } from "./look-inside.ts";
 import type { MachineNetworks } from "./machine-networks.ts";
 import type { Notes } from "./notes.ts";
 import { recordExec } from "./record-exec.ts";
@@ -79,10 +79,11 @@ export class SupervisedContainer implements AsyncDisposable {
 	#abort = new AbortController();
 	#attach: AttachServer | undefined;
 	#container: Container | undefined;
-	readonly #snapshots = new SnapshotRequests(
-		(request, watch) => this.#snapshot(request, watch),
-		(request, watch) => dumpContainer({ host: this.#host, stored: this.#stored }, request, watch),
-	);
+	readonly #requests = new MachineRequests({
+		snapshot: (request, watch) => this.#snapshot(request, watch),
+		dump: (request, watch) => dumpContainer({ host: this.#host, stored: this.#stored }, request, watch),
+		explain: (request) => explainContainer({ host: this.#host, stored: this.#stored }, request),
+	});
 	#stopping = false;
 	/** Of the start that is under way, or the last one. */
 	#warning: string | undefined;
@@ -293,9 +294,10 @@ export class SupervisedContainer implements AsyncDisposable {
 				}
 				case "snapshot":
 				case "dump":
+				case "explain":
 				case "progress":
 				case "cancel":
-					return await this.#snapshots.answer(request);
+					return await this.#requests.answer(request);
 				case "exec":
 					await this.#execDetached(request);
 					return {};

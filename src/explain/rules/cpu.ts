@@ -72,7 +72,8 @@ export const spins: Rule = ({ story, name }) => {
 	const silent = story.lastT - story.lastGuestT >= SILENT_NS || story.exitCount === 0;
 	const tight = vcpus.filter(({ code }) => code !== undefined && SPINS.test(code));
 	const running = vcpus.filter(({ mp, code }) => mp === "runnable" && !code?.startsWith(HLT));
-	const found = tight.length > 0 ? tight : running;
+	/* Whether a program computes for a second, or spins, one cannot see from without. */
+	const found = tight.length > 0 || story.look !== undefined ? tight : running;
 	if (ended(story.ended?.reason) || found.length === 0 || (!silent && tight.length === 0)) return undefined;
 	const because = found.map((vcpu) => {
 		const loop = tight.includes(vcpu) ? "a jump to itself" : "still executing";
@@ -90,7 +91,9 @@ function ended(reason: string | undefined): boolean {
 
 /** Nothing at all came from the guest. */
 export const nothingHappened: Rule = ({ story }) => {
-	if (ended(story.ended?.reason) || story.consoleBytes > 0 || story.exitCount > 0) return undefined;
+	/* A machine may be idle while it is looked at. */
+	if (ended(story.ended?.reason) || story.look !== undefined) return undefined;
+	if (story.consoleBytes > 0 || story.exitCount > 0) return undefined;
 	const what = "The guest has not reached any device, and has printed nothing.";
 	return { cause: "silent", what, because: [`no exit in ${(story.lastT / 1e9).toFixed(1)} s`] };
 };

@@ -72,14 +72,14 @@ export const driverFailed: Rule = ({ story }) => {
 /** A kernel that has come far enough to look for devices, and has not taken one. */
 export const missingDriver: Rule = ({ story }) => {
 	const virtio = [...story.devices.values()].filter(({ described }) => described !== undefined);
-	const others = virtio.some(({ readyT }) => readyT !== undefined);
+	const others = virtio.some(({ isTaken }) => isTaken);
 	const late =
 		others || story.phases.some(({ phase }) => ["init", "root", "init memory freed", "panic"].includes(phase));
-	const idle = virtio.filter(({ readyT }) => readyT === undefined);
+	const idle = virtio.filter(({ isTaken }) => !isTaken);
 	if (!late || idle.length === 0) return undefined;
 	const ids = idle.map(({ id }) => id).join(", ");
 	const because = idle.map(({ name, firstT, bits }) => {
-		if (firstT === undefined) return `${name}: the guest has never touched it`;
+		if (firstT === undefined && story.look === undefined) return `${name}: the guest has never touched it`;
 		return `${name}: its last Status is ${bits.join(" ") || "0"}`;
 	});
 	const what = `No driver of the guest has taken ${ids}.`;
@@ -89,6 +89,16 @@ export const missingDriver: Rule = ({ story }) => {
 		because,
 		hint: "Load its module in the guest, or use a kernel that has the driver",
 	};
+};
+
+/** The device says so itself, and does nothing until then. */
+export const needsReset: Rule = ({ story }) => {
+	const device = [...story.devices.values()].find(
+		({ bits, violations }) => bits.includes("DEVICE_NEEDS_RESET") && violations.length === 0,
+	);
+	if (device === undefined) return undefined;
+	const what = `The driver of ${device.id} has broken a rule of virtio, and the device does nothing until it is reset.`;
+	return { cause: "needs-reset", what, because: [`${device.name}: Status ${device.bits.join(" ")}`] };
 };
 
 export const failedRequests: Rule = ({ story }) => {

@@ -3,6 +3,8 @@
  * takes.
  */
 import type { StoppedDevice, StoppedQueue } from "../../base/stopped-state.ts";
+import { decoderOf } from "../../trace/decode/table.ts";
+import { typeOfName } from "../../trace/device-types.ts";
 import type { DeviceStory } from "../device-story.ts";
 import { counted, type Rule } from "../finding.ts";
 
@@ -11,10 +13,11 @@ const DRIVER_OK = 4;
 /** Chains in the available ring, and a device that was not told of them. */
 export const queueWithoutKick: Rule = ({ story }) => {
 	for (const { device, status, queues } of story.state?.devices ?? []) {
-		const waiting = queues.find(({ pending }) => pending > 0);
+		const seen = story.devices.get(device);
+		const mayWait = (queue: StoppedQueue) => REQUESTS.test(queueName(seen, device, queue, queues.length) ?? "request");
+		const waiting = queues.find((queue) => queue.pending > 0 && mayWait(queue));
 		if (waiting === undefined || (status & DRIVER_OK) === 0) continue;
 		const { queue, pending } = waiting;
-		const seen = story.devices.get(device);
 		const kicks = seen?.queues.get(queue)?.kicks ?? 0;
 		const what = `The driver of ${seen?.id ?? device} has put ${counted(pending, "chain")} into queue ${queue}, and has not notified the device.`;
 		const because = [
@@ -35,21 +38,32 @@ export const queueWithoutKick: Rule = ({ story }) => {
 export const chainsInFlight: Rule = ({ story }) => {
 	for (const { device, queues } of story.state?.devices ?? []) {
 		const seen = story.devices.get(device);
-		const stuck = queues.find((queue) => queue.inFlight > 0 && isRequestQueue(seen, queue));
+		const isRequest = (queue: StoppedQueue) => REQUESTS.test(queueName(seen, device, queue, queues.length) ?? "");
+		const stuck = queues.find((queue) => queue.inFlight > 0 && isRequest(queue));
 		if (stuck === undefined) continue;
 		const { queue, inFlight } = stuck;
 		const since = seen?.queues.get(queue)?.lastT ?? 0;
 		const what = `${seen?.id ?? device} has ${counted(inFlight, "request")} that it has not answered: its backend on the host is slow, or has stopped.`;
-		const because = [`${device}, queue ${queue}: the last event was ${seconds(story.lastT - since)} before the end`];
+		const because =
+			story.look === undefined
+				? [`${device}, queue ${queue}: the last event was ${seconds(story.lastT - since)} before the end`]
+				: [`${device}, queue ${queue}: no answer in ${story.look.seconds} s`];
 		return { cause: "unanswered-requests", what, because };
 	}
 	return undefined;
 };
 
 /** Buffers for what may come wait in receive queues, which is as it should be. */
-function isRequestQueue(device: DeviceStory | undefined, { queue }: StoppedQueue): boolean {
-	const name = device?.queues.get(queue)?.name ?? "";
-	return /^(requestq|request|hiprio|transmitq|tx)/.test(name);
+const REQUESTS = /^(requestq|request|hiprio|transmitq|tx|inflateq|deflateq|reporting_vq)/;
+
+/** @param queues how many the device has */
+function queueName(
+	seen: DeviceStory | undefined,
+	device: string,
+	{ queue }: StoppedQueue,
+	queues: number,
+): string | undefined {
+	return seen?.queues.get(queue)?.name ?? decoderOf(typeOfName(device))?.queueName(queue, queues);
 }
 
 /** InterruptStatus says that the device waits for the driver. */

@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { controlOf } from "../../../src/cli/ask-machine.ts";
 import { removeContainer } from "../../../src/container/life/commands.ts";
+import type { ContainerHost } from "../../../src/container/life/container-host.ts";
 import { askSupervisor } from "../../../src/container/life/control.ts";
+import { explainContainer } from "../../../src/container/life/look-inside.ts";
 import { ContainerStore, type StoredContainer } from "../../../src/container/life/store.ts";
 import { superviseContainer } from "../../../src/container/life/supervisor.ts";
 import { askMachine } from "../../../src/machine/control.ts";
@@ -30,6 +32,9 @@ afterAll(() => {
 });
 beforeAll(buildAgent);
 
+const OWNER = { kind: "container", id: "a".repeat(64) } as const;
+const LOOK = { do: "explain", seconds: 0 } as const;
+
 let machine: Machine;
 let container: StoredContainer;
 /** Lets the start go on. */
@@ -47,7 +52,7 @@ beforeEach(async () => {
 	const boot = async () => {
 		machine.start();
 		return {
-			guest: { ...guest, start: () => guest.start(), stop: () => guest.stop(), consoleTail: () => "", agent },
+			guest: { ...guest, start: () => guest.start(), stop: () => guest.stop(), consoleTail: () => "last words", agent },
 			machine,
 			steps: [],
 		};
@@ -72,6 +77,26 @@ const counts = async () => {
 	const before = machine.memory.u32(COUNTER);
 	await expect.poll(() => machine.memory.u32(COUNTER)).toBeGreaterThan(before);
 };
+
+test("explain says where the container's machine stands, in words and as data", async () => {
+	goOn();
+	await running;
+	const { explanation } = await askMachine(container.paths.control, { do: "explain", seconds: 0.1 });
+	expect(explanation).toMatchObject({
+		look: { seconds: 0.1, state: "running" },
+		machine: { cpus: 1, memoryMiB: 64 },
+		state: { vcpus: [{ vcpu: 0, mp: "runnable" }] },
+		output: ["last words"],
+	});
+	await counts();
+	const member = { ...container, shortId: container.shortId, config: { ...container.config, joins: OWNER } };
+	const asked = explainContainer({ host: {} as ContainerHost, stored: member as StoredContainer }, LOOK);
+	await expect(asked).rejects.toMatchObject({
+		code: "ERR_RUN_JOIN",
+		message: `Cannot explain container ${container.shortId}: its machine is that of container aaaaaaaaaaaa`,
+		hint: "Name container aaaaaaaaaaaa",
+	});
+});
 
 describe("a dump of a container", () => {
 	test("is of its machine, is its owner's alone, and the machine runs on", async () => {
