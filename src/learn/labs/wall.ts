@@ -14,13 +14,16 @@ import type { Lab } from "../lab.ts";
 import { patienceSeconds } from "../patience.ts";
 import { quote } from "../report.ts";
 
-/** What the program exports. */
+type RunScript = (script: string, leaked?: number) => Promise<string>;
+
+/** What the program exports. A call that fails ends the check. */
 interface Program {
-	contain(script: string, leaked?: number): Promise<string>;
-	enclose(script: string, leaked?: number): Promise<string>;
-	probe(): string;
-	sameKernel(one: string, other: string): boolean;
-	breakOut(descriptor: number): string;
+	readonly contain: RunScript;
+	/** As it was exported. */
+	readonly enclose: RunScript;
+	probe(): Promise<string>;
+	sameKernel(one: string, other: string): Promise<boolean>;
+	breakOut(descriptor: number): Promise<string>;
 }
 
 /** The container's descriptor that is the directory. */
@@ -39,13 +42,7 @@ export const wallLab: Lab = {
 	needsKvm: false,
 	bootsLinux: true,
 	async check(attempt) {
-		const program: Program = {
-			contain: await attempt.exported("contain", "function"),
-			enclose: await attempt.exported("enclose", "function"),
-			probe: await attempt.exported("probe", "function"),
-			sameKernel: await attempt.exported("sameKernel", "function"),
-			breakOut: await attempt.exported("breakOut", "function"),
-		};
+		const program = await programOf(attempt);
 		await checkHost(attempt);
 		const host = new HostDirectory();
 		try {
@@ -58,6 +55,23 @@ export const wallLab: Lab = {
 		}
 	},
 };
+
+async function programOf(attempt: Attempt): Promise<Program> {
+	const exported = async <T>(name: string) => await attempt.exported<T>(name, "function");
+	const contain = await exported<RunScript>("contain");
+	const enclose = await exported<RunScript>("enclose");
+	const probe = await exported<() => string>("probe");
+	const sameKernel = await exported<(one: string, other: string) => boolean>("sameKernel");
+	const breakOut = await exported<(descriptor: number) => string>("breakOut");
+	const text = async (what: string, work: () => string | Promise<string>) => String(await attempt.call(what, work));
+	return {
+		contain: (script, leaked) => text("contain", () => contain(script, leaked)),
+		enclose,
+		probe: () => text("probe", probe),
+		sameKernel: (one, other) => attempt.call("sameKernel", () => sameKernel(one, other)),
+		breakOut: (descriptor) => text("breakOut", () => breakOut(descriptor)),
+	};
+}
 
 /** A directory of the host with a file in it. The host has it open. */
 class HostDirectory {
@@ -98,13 +112,13 @@ async function checkHost({ report }: Attempt): Promise<void> {
 	}
 }
 
-async function checkContainer({ report, call }: Attempt, { contain }: Program, host: HostDirectory): Promise<void> {
-	const look = (script: string) => call("contain", () => contain(script));
+async function checkContainer({ report }: Attempt, program: Program, host: HostDirectory): Promise<void> {
+	const look = (script: string) => program.contain(script);
 	const hello = await look("echo hello from $$");
 	report.must(
 		hello === "hello from 1\n",
 		"contain runs a script, which is process 1, and gives what it prints",
-		`contain("echo hello from $$") gives ${quote(String(hello))}; "hello from 1\\n" was expected`,
+		`contain("echo hello from $$") gives ${quote(hello)}; "hello from 1\\n" was expected`,
 		/^hello from \d+\n$/.test(hello)
 			? "Make a PID namespace: unshare --pid --fork. Only what is forked then is in it, and the first is process 1"
 			: "Spawn unshare with the script for sh -c, and collect its standard output",
@@ -151,8 +165,8 @@ async function checkContainer({ report, call }: Attempt, { contain }: Program, h
 
 const linksOf = (text: string): string[] => text.split("\n").filter((line) => /^\w+:\[\d+\]$/.test(line));
 
-async function checkEvidence({ report, call }: Attempt, program: Program): Promise<void> {
-	const script = await call("probe", () => program.probe());
+async function checkEvidence({ report }: Attempt, program: Program): Promise<void> {
+	const script = await program.probe();
 	const onHost = async () => (await run("sh", ["-c", script], { accept: "any" })).stdout;
 	const host = await onHost();
 	report.must(
@@ -163,13 +177,13 @@ async function checkEvidence({ report, call }: Attempt, program: Program): Promi
 	);
 	const expectSame = async (other: string, where: string, hint: string) =>
 		report.must(
-			(await call("sameKernel", () => program.sameKernel(host, other))) === true,
+			(await program.sameKernel(host, other)) === true,
 			`one kernel: the host and ${where}`,
 			`sameKernel takes ${where} for another kernel; the probe printed ${quote(host)}, and there ${quote(other)}`,
 			hint,
 		);
 	await expectSame(await onHost(), "the host a moment later", "Compare what stays the same until the next boot");
-	const inside = await call("contain", () => program.contain(script));
+	const inside = await program.contain(script);
 	await expectSame(inside, "the container", "Find something that no namespace has for itself");
 	const { stdout: disguised } = await run("unshare", [...DISGUISE, script], { accept: "any" });
 	await expectSame(
@@ -179,7 +193,7 @@ async function checkEvidence({ report, call }: Attempt, program: Program): Promi
 	);
 	const other = host.replace(/[0-9a-z]/g, (letter) => (letter === "9" ? "0" : letter === "z" ? "a" : next(letter)));
 	report.must(
-		(await call("sameKernel", () => program.sameKernel(host, other))) === false,
+		(await program.sameKernel(host, other)) === false,
 		"another evidence is another kernel",
 		`sameKernel takes ${quote(host)} and ${quote(other)} for one kernel`,
 		"Compare what the probe printed",
@@ -188,13 +202,11 @@ async function checkEvidence({ report, call }: Attempt, program: Program): Promi
 
 const next = (letter: string): string => String.fromCharCode(letter.charCodeAt(0) + 1);
 
-async function checkEscape({ report, call }: Attempt, program: Program, host: HostDirectory): Promise<void> {
-	const script = await call("breakOut", () => program.breakOut(LEAKED));
-	const printed = await call("contain", () => program.contain(`(${script}) 2>&1; true`, host.descriptor));
+async function checkEscape({ report }: Attempt, program: Program, host: HostDirectory): Promise<void> {
+	const script = await program.breakOut(LEAKED);
+	const printed = await program.contain(`(${script}\n) 2>&1; true`, host.descriptor);
 	if (!host.takeCanary()) {
-		const seen = await call("contain", () =>
-			program.contain(`ls /proc/self/fd/${LEAKED}/ 2>&-; true`, host.descriptor),
-		);
+		const seen = await program.contain(`ls /proc/self/fd/${LEAKED}/ 2>&-; true`, host.descriptor);
 		const isOpen = seen.includes("secret");
 		report.fail(
 			isOpen
@@ -208,7 +220,7 @@ async function checkEscape({ report, call }: Attempt, program: Program, host: Ho
 	report.right(
 		"by a descriptor that was left open, the escape wrote a file of the host, which the container does not see",
 	);
-	await call("contain", () => program.contain(`(${script}) 2>&1; true`));
+	await program.contain(`(${script}\n) 2>&1; true`);
 	report.must(
 		!host.takeCanary(),
 		"without the descriptor the same script finds no way out",
@@ -222,12 +234,12 @@ const CUT = "@@next@@";
 
 async function checkMachine({ report, settle, unwrap }: Attempt, program: Program, host: HostDirectory): Promise<void> {
 	const parts = [
-		program.probe(),
-		program.breakOut(LEAKED),
+		await program.probe(),
+		await program.breakOut(LEAKED),
 		`cat ${host.secret} 2>&-`,
 		"cat /sys/bus/virtio/devices/*/modalias",
 	];
-	const script = parts.map((part) => `(${part}) 2>&1; echo ${CUT}`).join("\n");
+	const script = parts.map((part) => `(${part}\n) 2>&1; echo ${CUT}`).join("\n");
 	report.doing("enclose, which boots a machine");
 	const missing = missingForLinux();
 	const ending = await settle(() => program.enclose(script, host.descriptor), 4 * patienceSeconds());
@@ -242,9 +254,9 @@ async function checkMachine({ report, settle, unwrap }: Attempt, program: Progra
 		`enclose gives ${quote(String(output))}; the output of the whole script was expected`,
 		'Use runContainer({ image: "busybox", args: ["sh", "-c", script] }), and collect its stdout',
 	);
-	const same = program.sameKernel((await run("sh", ["-c", program.probe()], { accept: "any" })).stdout, evidence);
+	const onHost = await run("sh", ["-c", await program.probe()], { accept: "any" });
 	report.must(
-		!same,
+		!(await program.sameKernel(onHost.stdout, evidence)),
 		"two kernels: the host's and the machine's",
 		`it runs on the host's kernel: the probe printed ${quote(evidence)}`,
 		"Start a machine by runContainer, and let the probe print what differs between two boots",
