@@ -30,7 +30,7 @@ export function explainCommand(): Command {
 	return new Command("explain")
 		.description("tell what a traced machine did, or how one that lives stands, and why it failed")
 		.argument("<what>", "a .jsonl of --trace-file, a container, or a machine's control socket")
-		.option("--symbols <file>", "vmlinux with the kernel's symbols; by default that of the machine")
+		.option("--symbols <file>", "vmlinux, System.map or kallsyms; by default what its kernel has")
 		.addOption(new Option("--seconds <n>", "how long to look at a machine that lives").argParser(parseLook).default(1))
 		.option("--json", "print JSON", false)
 		.action(async (what: string, flags: ExplainFlags) => {
