@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { ensureDemoImage } from "../../guests/images/demo.ts";
+import type { Explanation } from "../../src/explain/explanation.ts";
 import { packageRoot } from "../../src/host/native.ts";
 import { buildAgent } from "../agent/native-agent.ts";
 import { testKernel } from "./linux.ts";
@@ -216,4 +217,29 @@ test("boot --inspect has its page on this machine, and the page lets a machine g
 	/* It has no root file system. */
 	await boot.shows(/guest kernel panic: VFS: Unable to mount root fs/);
 	expect(await boot.status).toBe(101);
+});
+
+test("--trace-file and --fault of a container, and a dump and an explanation of it while it runs", () => {
+	const at = (name: string) => join(directory, name);
+	const files = ["--trace-file", at("t.jsonl"), "--trace-file", at("t.pcapng")];
+	const kept = ["run", "-q", "-d", "--net", "none", "--name", "seen", "-v", `${directory}:/host:ro`, ...files];
+	must(...kept, image, "sh", "-c", "cat /host/t.jsonl >/dev/null; sleep 1000 & wait; exit 7");
+	const { state, look, devices } = JSON.parse(must("explain", "--json", "seen")) as Explanation;
+	expect(look).toEqual({ seconds: 1, state: "running" });
+	expect(state?.symbols[0]).toMatch(/^[a-z]\w+\+0x[0-9a-f]+/);
+	expect(devices.map(({ id }) => id)).toEqual(expect.arrayContaining(["root", "writable", "vsock", "share0"]));
+	must("dump", "seen", at("core"));
+	expect(execFileSync("readelf", ["-h", at("core")], { encoding: "utf8" })).toContain("CORE (Core file)");
+	must("rm", "-f", "seen");
+	const events = readFileSync(at("t.jsonl"), "utf8").trim().split("\n");
+	const seen = new Set(events.map((line) => (JSON.parse(line) as { device?: string }).device));
+	expect([...seen]).toEqual(expect.arrayContaining(["virtio-blk0", "virtio-blk1", "virtio-vsock0", "virtio-fs0"]));
+	const packets = execFileSync("tshark", ["-r", at("t.pcapng"), "-Y", "vsock"], { encoding: "utf8" });
+	expect(packets.split("\n").length).toBeGreaterThan(10);
+
+	const faults = ["--fault", "writable:write:io-error", "--trace", "boot"];
+	const failed = tsvmm("run", "--rm", "--net", "none", ...faults, image, "true");
+	expect(failed).toMatchObject({ status: 125, stderr: expect.stringMatching(/mount ext4 .*I\/O error/) });
+	expect(failed.stderr).toMatch(/^trace: \d\.\d+ boot entry/m);
+	expect(failed.stderr).toMatch(/^tsvmm: fault writable:write:io-error hit [1-9]\d* of \d+$/m);
 });
