@@ -68,7 +68,7 @@ test("learn check: what the program prints is shown, and cannot speak to the ter
 });
 
 test.each([
-	["const a = ;\n", /^✗ The program throws .*line 1:\d+: Unexpected token/],
+	["const a = ;\n", /^✗ The program does not load: line 1:\d+: Unexpected token/],
 	['import { Disc } from "tsvmm/virtio";\nconsole.log(Disc);\n', /^✗ The program throws .*'Disc'/],
 	["await new Promise(() => undefined);\n", /^✗ The program has nothing left to do, but a promise of it never settles/],
 	["process.kill(process.pid, 'SIGKILL');\n", /^✗ The program's process has ended in the middle of the check/],
