@@ -136,6 +136,21 @@ test("gdb sees vCPUs as threads, steps one of them, and stops all", async () => 
 	await expect.poll(() => machine.memory.u32(COUNTER)).toBeGreaterThan(10);
 });
 
+test("gdb watches memory by steps, where it is told to take no debug register", async () => {
+	await waiting(COUNT);
+	const output = await runGdb(
+		"set can-use-hw-watchpoints 0",
+		`watch *(int *)${COUNTER}`,
+		"continue",
+		"continue",
+		"delete",
+		"kill",
+	);
+	expect(output).toMatch(
+		/Watchpoint 1: \*\(int \*\)[\s\S]*Old value = 0\nNew value = 1\n[\s\S]*Old value = 1\nNew value = 2\n/,
+	);
+});
+
 test("gdb interrupts a guest that runs, and hears of its end", async () => {
 	const machine = await waiting(COUNT);
 	const child = startGdb("continue", "set var $pc = 0x2000", "continue", "quit");

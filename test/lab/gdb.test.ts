@@ -1,10 +1,14 @@
 /*
  * Debian's gdb on a Linux guest, with the symbols of our minimal kernel: before its first instruction, when it runs, and on a
  * core dump of it. gdb runs on this machine, and the port of the guest's machine is published from the lab. The lab's processor
- * stops at no breakpoint; test/guest/gdb.test.ts has those.
+ * stops at no breakpoint, so Linux meets its first ones on this machine's own /dev/kvm, which the last test needs. A KVM that
+ * interprets it comes so far.
  */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -111,5 +115,43 @@ test("gdb stops Linux before its first instruction and when it runs, and reads i
 		expect({ status, output }).toMatchObject({ status: 0, output: expect.stringContaining("goodbye") });
 	} finally {
 		unpublish();
+	}
+});
+
+test("gdb breaks at start_kernel, and in a function that it calls", async () => {
+	const { vmlinux } = await testKernel("minimal");
+	const directory = mkdtempSync(join(tmpdir(), "tsvmm-gdb-"));
+	const socket = join(directory, "gdb");
+	const flags = ["--quiet", "--console", "none", "--gdb", socket, "--gdb-wait"];
+	const machine = spawn(process.execPath, ["dist/tsvmm.js", "boot", "--kernel", vmlinux, ...flags], {
+		env: { ...process.env, TSVMM_HOST: "direct" },
+		stdio: ["ignore", "ignore", "inherit"],
+	});
+	const ended = once(machine, "exit");
+	try {
+		await expect.poll(() => existsSync(socket), { timeout: 60_000 }).toBe(true);
+		const output = await gdb(
+			`${vmlinux}.debug`,
+			`target remote ${socket}`,
+			"break start_kernel",
+			"continue",
+			"backtrace",
+			"hbreak setup_arch",
+			"continue",
+			"backtrace",
+			"delete",
+			"finish",
+			"kill",
+		);
+		expect(output).toMatch(/Breakpoint 1, start_kernel \(\) at init\/main\.c:\d+\n/);
+		expect(output).toMatch(/#0 +start_kernel \(\) .*\n#1 .* in secondary_startup_64 \(\)/);
+		expect(output).toMatch(/Breakpoint 2, setup_arch \(/);
+		expect(output).toMatch(/#0 +setup_arch .*\n#1 +0x[0-9a-f]+ in start_kernel \(\)/);
+		expect(output).toMatch(/in start_kernel \(\)[\s\S]*\nstart_kernel \(\) at/);
+		await ended;
+	} finally {
+		machine.kill("SIGKILL");
+		await ended;
+		rmSync(directory, { recursive: true });
 	}
 });
