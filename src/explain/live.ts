@@ -51,8 +51,10 @@ export async function explainLive(machine: LiveMachine, options: LiveOptions): P
 	if (output) story.add({ t: 0, kind: "console", device: "serial", text: `${output}\n` });
 	const states: StoppedState[] = [];
 	const event = (one: TraceEvent) => {
+		/* The first exit that is seen is not the kernel's first one. */
+		const isEntry = one.kind === "boot" && one.phase === "entry";
 		if (one.kind === "state") states.push(one);
-		/* The first exit is none of the boot. */ else if (one.kind !== "boot" || one.phase !== "entry") story.add(one);
+		else if (!isEntry) story.add(one);
 	};
 	const leave = machine.observe(eventObserver({ event }));
 	try {
