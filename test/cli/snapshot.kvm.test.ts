@@ -143,7 +143,7 @@ describe("tsvmm snapshot", () => {
 			[["create", "vm.sock", "there", "--base", "empty"], "[ERR_SNAPSHOT_MISSING]"],
 			[["create", "./none.sock", "there"], "[ERR_MACHINE_MISSING]"],
 			[["create", "nobody", "there"], "[ERR_CONTAINER_NOT_FOUND]"],
-			[["create", "file", "there", "--stop"], "[ERR_MACHINE_MISSING]"],
+			[["create", "./file", "there", "--stop"], "[ERR_MACHINE_MISSING]"],
 			[["restore", "empty"], "[ERR_SNAPSHOT_MISSING]"],
 			[["ls", "none"], "[ERR_SNAPSHOT_MISSING]"],
 			[["inspect", "empty"], "[ERR_SNAPSHOT_MISSING]"],

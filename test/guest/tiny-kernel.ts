@@ -28,6 +28,12 @@ export const FLOOD = [0x66, 0xba, 0xf8, 0x03, 0xbe, 0, 0, 0, 1, 0xb9, 0, 0x10, 0
 /** mov al, 'a'; out dx, al; inc al; mov ecx, 10000; loop $; cmp al, 'z' + 1; jne to the out: a letter every few milliseconds. */
 export const ALPHABET = [0xb0, 0x61, 0xee, 0xfe, 0xc0, 0xb9, 0x10, 0x27, 0, 0, 0xe2, 0xfe, 0x3c, 0x7b, 0x75, 0xf2];
 
+/** mov al, 'a'; cmp al, [COUNTER]; jae back; out dx, al; inc al; cmp al, 'z' + 1; jne back: letters below the one that is there. */
+export const LETTERS_BELOW = [
+	...[0xb0, 0x61, 0x3a, 0x05, 0, 0, 0x80, 0x01, 0x73, 0xf8],
+	...[0xee, 0xfe, 0xc0, 0x3c, 0x7b, 0x75, 0xf1],
+];
+
 /** Kernel files in a temporary directory of their own. */
 export class TinyKernels {
 	readonly directory = mkdtempSync(join(tmpdir(), "tsvmm-kernel-"));

@@ -2,14 +2,20 @@
  * The package as its user has it: packed, and installed in a directory of its own.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { packageRoot } from "../../src/host/native.ts";
 import { type Package, pack } from "./pack.ts";
 
 /** How a user's compiler finds the package. */
 export type Resolution = "node16" | "bundler";
+
+/** node-gyp need not fetch Node's headers where this Node has come with its own. */
+function nodeHeaders(): NodeJS.ProcessEnv {
+	const prefix = dirname(dirname(process.execPath));
+	return existsSync(join(prefix, "include/node/node_api.h")) ? { npm_config_nodedir: prefix } : {};
+}
 
 export class InstalledPackage {
 	readonly packed: Package;
@@ -31,7 +37,13 @@ export class InstalledPackage {
 
 	/** Runs a command as the user. @returns its output @throws when it fails */
 	run(command: string, args: readonly string[]): string {
-		return execFileSync(command, args, { cwd: this.directory, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+		const env = { ...nodeHeaders(), ...process.env };
+		return execFileSync(command, args, {
+			cwd: this.directory,
+			env,
+			encoding: "utf8",
+			stdio: ["ignore", "pipe", "pipe"],
+		});
 	}
 
 	/** Copies a file or directory of the repository to the user. */
