@@ -53,9 +53,8 @@ export function prepare(program) {
 	/* podman and its users have files in /etc. */
 	shell("mkdir -p /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc");
 	/* What is played may be there itself. */
-	for (const path of [dirname(dirname(program)), process.env.TSVMM_CACHE ?? ""].filter((one) =>
-		one.startsWith("/tmp/"),
-	))
+	const cache = process.env.TSVMM_CACHE ?? `${process.env.HOME}/.cache/tsvmm`;
+	for (const path of [dirname(dirname(program)), cache].filter((one) => one.startsWith("/tmp/")))
 		shell(`mkdir -p ${path}; mount --bind /run/host-tmp/${path.slice("/tmp/".length)} ${path}`);
 	for (const path of ["bin", "networks", "scratch"]) mkdirSync(`${home}/${path}`, { recursive: true });
 	writeRoot();
