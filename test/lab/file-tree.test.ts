@@ -93,6 +93,26 @@ describe.each(["root", "a user namespace"])("FileTree of %s", (whose) => {
 		expect(tree.shares).toEqual([]);
 	});
 
+	it("share goes on when a directory is removed that was shared within another, and follows a new one", async () => {
+		await open();
+		await tree.share([
+			{ path: at("a"), access: "ro" },
+			{ path: at("a/b"), access: "rw" },
+		]);
+		rmSync(at("a/b"), { recursive: true });
+		await tree.share([]);
+		expect(confined(`ls -A ${inside("a")}`)).toBe("one\n");
+		mkdirSync(at("a/b"));
+		await tree.share([{ path: at("a/b"), access: "rw" }]);
+		rmSync(at("a/b"), { recursive: true });
+		/* Takes the inode's number. */
+		writeFileSync(at("other"), "");
+		mkdirSync(at("next"));
+		renameSync(at("next"), at("a/b"));
+		await tree.share([]);
+		expect(confined(`touch ${inside("a/b/new")}; echo $?; ls -A ${inside("a")}`)).toBe("0\nb\none\n");
+	});
+
 	it("share makes the links that a path leads through, not those in a share that lead out", async () => {
 		symlinkSync("a", at("link"));
 		symlinkSync("/link/that/leads/nowhere", at("nowhere"));
