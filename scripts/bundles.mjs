@@ -66,11 +66,12 @@ export async function buildBundles(directory, common, define) {
 	checkOnce(metafile);
 	const homes = assign(metafile);
 	const names = new Map([...homes].map(([part, bundle]) => [part, `${bundle}:${part}`]));
+	const given = new Map(Object.entries(metafile.outputs).map(([path, { exports }]) => [partOf(path), exports]));
 	for (const { name } of BUNDLES) {
 		const parts = outputFiles.filter(({ path }) => homes.get(partOf(path)) === name);
 		const functions = [];
 		for (const { path, text } of parts) {
-			const { code } = await transform(asFunctionBody(text, names), {
+			const { code } = await transform(asFunctionBody(text, names, given.get(partOf(path))), {
 				format: "cjs",
 				target: common.target,
 				platform: common.platform,
@@ -135,17 +136,23 @@ function entryOf(bySource, source) {
 
 /**
  * A part takes what it needs of others, and gives what it has, as esbuild has written both: imports at its beginning, and
- * one export at its end. No part needs one that needs it, so all values are there. What Node has is left to esbuild.
+ * one export behind all else but licenses. No part needs one that needs it, so all values are there. What Node has is left
+ * to esbuild.
  */
-function asFunctionBody(text, names) {
+function asFunctionBody(text, names, exports) {
 	const take = (path) => `$part(${JSON.stringify(names.get(partOf(path)))})`;
-	return text
+	/* A package that is no ES module has one value. Its parts are given by their names, too, as Node does. */
+	const isWhole = exports.includes("default");
+	const pattern = isWhole ? /^export default (.*);$/gm : /^export \{([^}]*)\};$/gm;
+	const last = [...text.matchAll(pattern)].at(-1);
+	if ((last === undefined) !== (exports.length === 0)) throw new Error(`no other part would get ${exports}`);
+	const [statement, list] = last ?? ["", ""];
+	const given = isWhole ? `...${list}, default: ${list}` : list.replace(/(\S+) as (\S+?)(,?)$/gm, "$2: $1$3");
+	const at = last?.index ?? text.length;
+	return `${text.slice(0, at)}Object.assign($exports, {${given}});${text.slice(at + statement.length)}`
 		.replace(/^import \{([^}]*)\} from "(\.\/[^"]+\.js)";$/gm, (_, list, path) => {
 			return `var {${list.replaceAll(" as ", ": ")}} = ${take(path)};`;
 		})
 		.replace(/^import "(\.\/[^"]+\.js)";$/gm, (_, path) => `${take(path)};`)
-		.replace(/^export \{([^}]*)\};\s*$(?![\s\S])/m, (_, list) => {
-			return `Object.assign($exports, {${list.replace(/(\S+) as (\S+?)(,?)$/gm, "$2: $1$3")}});`;
-		})
 		.replace(/\bimport\("(\.\/[^"]+\.js)"\)/g, (_, path) => `Promise.resolve().then(() => ${take(path)})`);
 }

@@ -1,7 +1,9 @@
 /*
  * Parts of the program, as host/parts.ts loads them, and the bundles that scripts/bundles.mjs has made of ours.
  */
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -66,6 +68,21 @@ test("a class is in one bundle once, so that instanceof holds in all parts", { t
 	expect(Object.fromEntries(classes.map((name) => [name, count(name)]))).toEqual(
 		Object.fromEntries(classes.map((name) => [name, 1])),
 	);
+});
+
+test("a part gives all that it has, whatever follows it and whatever kind of package it is", {
+	timeout: 120_000,
+}, () => {
+	bundle();
+	const dist = join(packageRoot(), "dist");
+	/* Behind the shim's own export are licenses. */
+	const shim = join(dist, "containerd-shim-tsvmm-v2.js");
+	expect(execFileSync(process.execPath, [shim, "-v"], { encoding: "utf8" })).toMatch(
+		/^io\.containerd\.tsvmm\.v2 version /,
+	);
+	const [, part] = /"(cli-progress-\w+)": function/.exec(readFileSync(join(dist, "commands.cjs"), "utf8"))!;
+	const bars = partLoader(dist, "main", createRequire(import.meta.url))(`commands:${part}`);
+	expect(bars).toMatchObject({ SingleBar: expect.any(Function), default: { MultiBar: expect.any(Function) } });
 });
 
 test("no part that a supervisor loads asks a server by TLS (container/life/launch.ts)", () => {
