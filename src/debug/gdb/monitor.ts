@@ -94,7 +94,7 @@ export function describeWalk(found: PageWalk): string {
 		`${one.writable ? "w" : "-"}${one.executable ? "x" : "-"}${one.user ? "u" : "-"}`;
 	const levels = found.levels.map(
 		(level) =>
-			`${level.table.padEnd(6)}[${String(level.index).padStart(3)}] at ${hex(level.tableGpa, 12)}: ${hex(level.entry, 16)} ${level.present ? flags(level) : "not present"}\n`,
+			`${level.table.padEnd(5)}[${String(level.index).padStart(3)}] at ${hex(level.tableGpa, 12)}: ${hex(level.entry, 16)} ${level.present ? flags(level) : "not present"}\n`,
 	);
 	const page = `a page of ${found.pageBytes / 1024} KiB, ${flags(found)}`;
 	const end = found.gpa === undefined ? `not mapped: ${found.fault}\n` : `gpa ${hex(found.gpa, 12)}, ${page}\n`;
