@@ -6,11 +6,11 @@ import { createServer } from "node:net";
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { PortForward } from "../../backends/passt-ports.ts";
-import { errnoName, HostError, UsageError } from "../../base/errors.ts";
+import { errnoName, HostError } from "../../base/errors.ts";
 import type { DebugOptions } from "../../container/life/debugged.ts";
 import { addGdbFlags, type GdbFlags, gdbAddress, gdbPorts } from "../gdb-flags.ts";
 import { inspectInLab, parseInspect } from "../inspect-flag.ts";
-import type { JoinRequest } from "./join-flags.ts";
+import { type JoinRequest, joinRefusal } from "./join-flags.ts";
 
 export interface DebugFlags extends GdbFlags {
 	inspect?: boolean;
@@ -38,16 +38,7 @@ export function readDebug(
 	const address = gdbAddress(flags);
 	const { inspect, inspectPort = 0, quiet, gdbWait } = flags;
 	if (address === undefined && inspect !== true) return undefined;
-	if (join !== undefined) {
-		const flag = address === undefined ? "--inspect" : "--gdb";
-		const whose = join.kind === "pod" ? "pod" : "container";
-		throw new UsageError("ERR_RUN_JOIN", `Cannot use ${flag} for a container in the machine of ${whose} ${join.name}`, {
-			hint:
-				join.kind === "pod"
-					? "Run the container without --pod, in a machine of its own"
-					: `Give it to container ${join.name}`,
-		});
-	}
+	if (join !== undefined) throw joinRefusal(address === undefined ? "--inspect" : "--gdb", join, false);
 	return {
 		...(address === undefined ? {} : { gdb: typeof address === "string" ? resolve(address) : address }),
 		...(inspect === true ? { inspect: inspectPort } : {}),

@@ -16,6 +16,7 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 	const { pod, network } = flags;
 	const owner = network.map((text) => /^container:(.+)$/.exec(text)?.[1]).find((name) => name !== undefined);
 	if (pod === undefined && owner === undefined) return undefined;
+	const join: JoinRequest = pod === undefined ? { kind: "container", name: owner! } : { kind: "pod", name: pod };
 	const looksOn = {
 		"--trace": flags.trace !== undefined,
 		"--trace-file": flags.traceFile.length > 0,
@@ -34,18 +35,20 @@ export function readJoin(flags: ContainerFlags): JoinRequest | undefined {
 		...looksOn,
 	};
 	const refused = Object.keys(given).find((flag) => given[flag]);
-	if (refused !== undefined) {
-		const whose = pod === undefined ? `container ${owner}` : `pod ${pod}`;
-		throw new UsageError("ERR_RUN_JOIN", `Cannot use ${refused} for a container in the machine of ${whose}`, {
-			hint:
-				pod === undefined
-					? `Give it to container ${owner}`
-					: refused in looksOn
-						? "Run the container without --pod, in a machine of its own"
-						: "Give it to tsvmm pod create",
-		});
-	}
-	return pod === undefined ? { kind: "container", name: owner! } : { kind: "pod", name: pod };
+	if (refused !== undefined) throw joinRefusal(refused, join, !(refused in looksOn));
+	return join;
+}
+
+/**
+ * Why a container that joins another's machine cannot have a flag.
+ *
+ * @param podsHaveIt `pod create` has the flag, too
+ */
+export function joinRefusal(flag: string, { kind, name }: JoinRequest, podsHaveIt: boolean): UsageError {
+	const ofPod = podsHaveIt ? "Give it to tsvmm pod create" : "Run the container without --pod, in a machine of its own";
+	return new UsageError("ERR_RUN_JOIN", `Cannot use ${flag} for a container in the machine of ${kind} ${name}`, {
+		hint: kind === "pod" ? ofPod : `Give it to container ${name}`,
+	});
 }
 
 /** In a machine with others, processors and RAM are limited by the control group. */
